@@ -1,0 +1,85 @@
+use std::path::PathBuf;
+
+/// What can go wrong with files, rows and images before a model is involved.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CoreError {
+    /// A file or folder could not be opened, read or written.
+    #[error("{action} {path}: {source}", path = path.display())]
+    Io {
+        /// What was tried, such as `"read"`.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: std::io::Error,
+    },
+    /// A row of a file is not the JSON that its kind of record asks for.
+    #[error("{path} row {row}: invalid JSON: {source}", path = path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// The row, counted from 1.
+        row: u64,
+        /// What the parser expected and found.
+        source: serde_json::Error,
+    },
+    /// A field of a record holds something that the record cannot have.
+    #[error("{record} field `{field}`: expected {expected}, got {got}")]
+    Field {
+        /// The record: its id, or its file and row.
+        record: String,
+        /// The field's name.
+        field: &'static str,
+        /// What is allowed.
+        expected: String,
+        /// What was found.
+        got: String,
+    },
+    /// A conversation's image markers and its images do not match.
+    #[error("conversation {record}: {markers} image markers `<image>` but {images} images")]
+    ImageCount {
+        /// The conversation's id.
+        record: String,
+        /// Occurrences of the marker in the messages.
+        markers: usize,
+        /// Entries in `images`.
+        images: usize,
+    },
+    /// An image is not in the store.
+    #[error("image {image} not found in {place}")]
+    ImageMissing {
+        /// The reference that was looked up.
+        image: String,
+        /// The folder, archive or memory that was searched.
+        place: String,
+    },
+    /// An image's bytes could not be decoded.
+    #[error("image {image} does not decode: {detail}")]
+    ImageDecode {
+        /// The reference that was opened.
+        image: String,
+        /// What the decoder said.
+        detail: String,
+    },
+    /// An image is larger than the reader allows (a decompression bomb).
+    #[error("image {image} is {width}x{height}: more than the limit of {limit} pixels")]
+    ImageTooLarge {
+        /// The reference that was opened.
+        image: String,
+        /// Width in pixels from the header.
+        width: u32,
+        /// Height in pixels from the header.
+        height: u32,
+        /// The allowed number of pixels.
+        limit: u64,
+    },
+}
+
+impl CoreError {
+    /// An [`CoreError::Io`] with the path that `std::io::Error` leaves out.
+    pub fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { action, path, source }
+    }
+}

@@ -1,0 +1,159 @@
+use serde::{Deserialize, Serialize};
+
+use crate::{Conversation, IMAGE_MARKER, ImageRef, Message, Role, TurnMarkers};
+
+/// A model seen from outside: prompts in, text out. Local families, HTTP servers and test fakes implement it.
+pub trait Generate {
+    /// What one prompt's failure looks like.
+    type Error: std::error::Error + Send + Sync + 'static;
+
+    /// Continues every prompt: one slot per prompt, in the same order. A prompt that fails is an `Err` in its own slot
+    /// and never shifts its neighbours.
+    fn generate(&self, prompts: &[Prompt], options: &Decoding) -> Vec<Result<Completion, Self::Error>>;
+
+    /// For each request, the log-probability of each continuation given the prompt: one slot per request, one number
+    /// (natural logarithm, summed over the continuation's tokens) per continuation.
+    fn score(&self, requests: &[ScoreRequest]) -> Vec<Result<Vec<f64>, Self::Error>>;
+
+    /// Names the model in cache keys and reports: changes whenever its answers may change.
+    fn identity(&self) -> String;
+
+    /// How the model's template writes the borders between turns, for callers that keep special tokens in the output.
+    /// `None` where the model has no turns (a base model) or does not tell (a server).
+    fn turn_markers(&self) -> Option<TurnMarkers> {
+        None
+    }
+}
+
+/// What a model is asked to continue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Prompt {
+    /// A conversation, rendered with the model's chat template; then a turn of role `open` is opened.
+    ///
+    /// `open` is [`Role::Assistant`] to get an answer. The synthesizer's protocol opens a [`Role::User`] turn: the model
+    /// writes the user's question itself.
+    Chat {
+        /// The turns so far, with their images.
+        conversation: Conversation,
+        /// Whose turn the model writes.
+        open: Role,
+    },
+    /// Plain text for a base model: no template, no images. A begin-of-text token is added where the tokenizer has one.
+    Text(String),
+}
+
+impl Prompt {
+    /// One question about one image, the image first.
+    pub fn ask(image: &ImageRef, question: &str) -> Self {
+        let message = Message::user(format!("{IMAGE_MARKER}\n{question}"));
+        Self::chat(vec![message], vec![image.clone()])
+    }
+
+    /// Turns that wait for the assistant's answer.
+    pub fn chat(messages: Vec<Message>, images: Vec<ImageRef>) -> Self {
+        Self::Chat { conversation: Conversation::new(messages, images), open: Role::Assistant }
+    }
+
+    /// The prompt's images, in order.
+    pub fn images(&self) -> &[ImageRef] {
+        match self {
+            Self::Chat { conversation, .. } => &conversation.images,
+            Self::Text(_) => &[],
+        }
+    }
+}
+
+/// A prompt and the continuations whose probabilities are wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScoreRequest {
+    /// What stands before each continuation.
+    pub prompt: Prompt,
+    /// The texts to score, such as `" Yes"` and `" No"`.
+    pub continuations: Vec<String>,
+}
+
+/// How the next token is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sampling {
+    /// The most probable token.
+    Greedy,
+    /// Drawn from the distribution, narrowed first by `top_k`, then by `top_p`.
+    Random {
+        /// Divides the logits; must be positive.
+        temperature: f64,
+        /// Keeps the k most probable tokens.
+        top_k: Option<usize>,
+        /// Keeps the smallest set of tokens that holds this much probability.
+        top_p: Option<f64>,
+        /// The stream's seed. Each prompt draws from a stream of its own, so its answer does not depend on its batch.
+        seed: u64,
+    },
+}
+
+/// How answers are decoded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Decoding {
+    /// At most this many tokens are written.
+    pub max_new_tokens: usize,
+    /// The end token is forbidden until this many tokens are written.
+    pub min_new_tokens: usize,
+    /// Greedy or random.
+    pub sampling: Sampling,
+    /// Divides (multiplies, where negative) the logits of tokens seen before, as in CTRL; 1 leaves them as they are.
+    pub repetition_penalty: f64,
+    /// Texts that end an answer; they are cut off.
+    pub stop: Vec<String>,
+    /// Keeps special tokens in the text. The synthesizer needs them: they delimit turns.
+    pub keep_special_tokens: bool,
+    /// Ends at end-of-text only, not at the end of a turn, so that one completion holds several turns.
+    pub through_turns: bool,
+    /// Prompt and answer together may hold this many tokens; the model's own limit where `None`.
+    pub max_context: Option<usize>,
+}
+
+impl Default for Decoding {
+    fn default() -> Self {
+        Self {
+            max_new_tokens: 1024,
+            min_new_tokens: 0,
+            sampling: Sampling::Greedy,
+            repetition_penalty: 1.0,
+            stop: Vec::new(),
+            keep_special_tokens: false,
+            through_turns: false,
+            max_context: None,
+        }
+    }
+}
+
+impl Decoding {
+    /// Greedy decoding of at most `max_new_tokens` tokens.
+    pub fn greedy(max_new_tokens: usize) -> Self {
+        Self { max_new_tokens, ..Self::default() }
+    }
+}
+
+/// Why an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finish {
+    /// An end token or a stop text.
+    Stop,
+    /// `max_new_tokens` or the context's end: the text may be cut.
+    Length,
+}
+
+/// One answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Completion {
+    /// The answer's text.
+    pub text: String,
+    /// Why it ended.
+    pub finish: Finish,
+    /// Tokens in the prompt, image rows included (0 where a server does not tell).
+    pub n_prompt_tokens: usize,
+    /// Tokens written (0 where a server does not tell).
+    pub n_new_tokens: usize,
+}

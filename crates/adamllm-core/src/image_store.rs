@@ -1,0 +1,104 @@
+use std::collections::HashMap;
+
+use image::RgbImage;
+use serde::{Deserialize, Serialize};
+
+use crate::CoreError;
+
+/// Names a picture inside an [`ImageStore`]: a path relative to a folder or archive, with forward slashes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ImageRef(String);
+
+impl ImageRef {
+    /// The reference as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<T: Into<String>> From<T> for ImageRef {
+    fn from(path: T) -> Self {
+        Self(path.into())
+    }
+}
+
+impl std::fmt::Display for ImageRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Where pictures come from: a folder, an archive, memory.
+pub trait ImageStore: Send + Sync {
+    /// Decodes a picture to 8-bit RGB, upright.
+    ///
+    /// # Errors
+    /// [`CoreError::ImageMissing`], [`CoreError::ImageDecode`], [`CoreError::ImageTooLarge`] or [`CoreError::Io`].
+    fn open(&self, image: &ImageRef) -> Result<RgbImage, CoreError>;
+
+    /// Width and height of the upright picture. Stores that can read them from the header alone override this.
+    ///
+    /// # Errors
+    /// As [`ImageStore::open`].
+    fn size(&self, image: &ImageRef) -> Result<(u32, u32), CoreError> {
+        self.open(image).map(|picture| picture.dimensions())
+    }
+
+    /// The picture's file as it is stored, for content hashes and for sending it on. `None` where there is no file.
+    ///
+    /// # Errors
+    /// As [`ImageStore::open`].
+    fn bytes(&self, _image: &ImageRef) -> Result<Option<Vec<u8>>, CoreError> {
+        Ok(None)
+    }
+}
+
+impl<S: ImageStore + ?Sized> ImageStore for &S {
+    fn open(&self, image: &ImageRef) -> Result<RgbImage, CoreError> {
+        (**self).open(image)
+    }
+    fn size(&self, image: &ImageRef) -> Result<(u32, u32), CoreError> {
+        (**self).size(image)
+    }
+    fn bytes(&self, image: &ImageRef) -> Result<Option<Vec<u8>>, CoreError> {
+        (**self).bytes(image)
+    }
+}
+
+impl<S: ImageStore + ?Sized> ImageStore for std::sync::Arc<S> {
+    fn open(&self, image: &ImageRef) -> Result<RgbImage, CoreError> {
+        (**self).open(image)
+    }
+    fn size(&self, image: &ImageRef) -> Result<(u32, u32), CoreError> {
+        (**self).size(image)
+    }
+    fn bytes(&self, image: &ImageRef) -> Result<Option<Vec<u8>>, CoreError> {
+        (**self).bytes(image)
+    }
+}
+
+/// Pictures held in memory.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryImages(HashMap<ImageRef, RgbImage>);
+
+impl MemoryImages {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds or replaces a picture.
+    pub fn insert(&mut self, image: impl Into<ImageRef>, picture: RgbImage) {
+        self.0.insert(image.into(), picture);
+    }
+}
+
+impl ImageStore for MemoryImages {
+    fn open(&self, image: &ImageRef) -> Result<RgbImage, CoreError> {
+        self.0
+            .get(image)
+            .cloned()
+            .ok_or_else(|| CoreError::ImageMissing { image: image.to_string(), place: "memory".into() })
+    }
+}

@@ -1,0 +1,156 @@
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::Appender;
+use crate::{CoreError, RecordId};
+
+/// Work already done, by cache key: how synthesis and evaluation survive being killed.
+///
+/// A line is `{"key": ..., "row": ...}`. Only keys and file positions are held in memory, so it stays small over
+/// millions of rows. Make the key of everything the answer depends on (rendered prompt, image bytes, the model's
+/// identity, decoding): a changed input then has a new key and is computed again, an unchanged one is not.
+#[derive(Debug)]
+pub struct Journal<T> {
+    appender: Appender,
+    reader: File,
+    path: PathBuf,
+    positions: HashMap<RecordId, Span>,
+    end: u64,
+    row: PhantomData<fn() -> T>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    start: u64,
+    length: usize,
+}
+
+#[derive(Serialize)]
+struct LineOut<'a, T> {
+    key: &'a RecordId,
+    row: &'a T,
+}
+
+#[derive(Deserialize)]
+struct LineIn<T> {
+    row: T,
+}
+
+#[derive(Deserialize)]
+struct KeyOnly {
+    key: RecordId,
+}
+
+impl<T: Serialize + DeserializeOwned> Journal<T> {
+    /// Opens or creates a journal. A torn last line is cut off. Where a key occurs twice, the later line counts.
+    ///
+    /// # Errors
+    /// [`CoreError::Io`]; [`CoreError::Json`] where a line is not a journal's.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, CoreError> {
+        let path = path.as_ref().to_path_buf();
+        let appender = Appender::open(&path)?;
+        let reader = File::open(&path).map_err(CoreError::io("open", &path))?;
+        let mut journal = Self { appender, reader, path, positions: HashMap::new(), end: 0, row: PhantomData };
+        journal.index()?;
+        Ok(journal)
+    }
+
+    fn index(&mut self) -> Result<(), CoreError> {
+        let mut lines = BufReader::new(&self.reader);
+        let mut line = Vec::new();
+        for row in 1.. {
+            line.clear();
+            let length = lines.read_until(b'\n', &mut line).map_err(CoreError::io("read", &self.path))?;
+            if length == 0 {
+                break;
+            }
+            let parsed: KeyOnly = serde_json::from_slice(&line).map_err(|source| CoreError::Json {
+                path: self.path.clone(),
+                row,
+                source,
+            })?;
+            self.positions.insert(parsed.key, Span { start: self.end, length });
+            self.end += length as u64;
+        }
+        Ok(())
+    }
+
+    /// The number of different keys.
+    pub fn len(&self) -> usize {
+        self.positions.len()
+    }
+
+    /// Whether nothing is done yet.
+    pub fn is_empty(&self) -> bool {
+        self.positions.is_empty()
+    }
+
+    /// Whether this key's work is done.
+    pub fn contains(&self, key: &RecordId) -> bool {
+        self.positions.contains_key(key)
+    }
+
+    /// Reads back what was done for this key.
+    ///
+    /// # Errors
+    /// [`CoreError::Io`]; [`CoreError::Json`] where the line holds another kind of row.
+    pub fn get(&mut self, key: &RecordId) -> Result<Option<T>, CoreError> {
+        let Some(&Span { start, length }) = self.positions.get(key) else { return Ok(None) };
+        let mut line = vec![0; length];
+        self.reader.seek(SeekFrom::Start(start)).map_err(CoreError::io("seek in", &self.path))?;
+        self.reader.read_exact(&mut line).map_err(CoreError::io("read", &self.path))?;
+        let parsed: LineIn<T> = serde_json::from_slice(&line).map_err(|source| CoreError::Json {
+            path: self.path.clone(),
+            row: 0,
+            source,
+        })?;
+        Ok(Some(parsed.row))
+    }
+
+    /// Notes finished work and waits until it is on the disk. Give a whole batch at once: syncing costs milliseconds.
+    ///
+    /// # Errors
+    /// [`CoreError::Io`].
+    pub fn append<'a>(&mut self, done: impl IntoIterator<Item = (&'a RecordId, &'a T)>) -> Result<(), CoreError>
+    where
+        T: 'a,
+    {
+        for (key, row) in done {
+            self.appender.append(&[LineOut { key, row }])?;
+            let length = self.appender.buffer.len();
+            self.positions.insert(key.clone(), Span { start: self.end, length });
+            self.end += length as u64;
+        }
+        self.appender.sync()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn survives_a_torn_line() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("journal.jsonl");
+        let [a, b] = ["a", "b"].map(|k| RecordId::of("t", [k]));
+        let mut journal = Journal::<String>::open(&path).expect("opens");
+        journal.append([(&a, &"one".to_string()), (&b, &"two".to_string())]).expect("appends");
+        drop(journal);
+
+        let whole = std::fs::read(&path).expect("reads");
+        std::fs::write(&path, &whole[..whole.len() - 3]).expect("writes");
+        let mut journal = Journal::<String>::open(&path).expect("opens");
+        assert_eq!(journal.get(&a).expect("reads"), Some("one".to_string()));
+        assert_eq!(journal.get(&b).expect("reads"), None);
+        journal.append([(&b, &"two".to_string())]).expect("appends");
+        assert_eq!(journal.get(&b).expect("reads"), Some("two".to_string()));
+        assert_eq!(std::fs::read(&path).expect("reads"), whole);
+    }
+}

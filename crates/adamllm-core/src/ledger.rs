@@ -1,0 +1,182 @@
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::jsonl::Appender;
+use crate::{CoreError, RecordId};
+
+/// The stage in which a row left the path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Stage {
+    /// Reading the source files.
+    Read,
+    /// The synthesizer proposes triplets.
+    Propose,
+    /// The judge gives its verdict.
+    Judge,
+    /// A consistent triplet becomes a task.
+    Combine,
+    /// Captions and tasks become conversations.
+    Compose,
+    /// A conversation becomes tokens and pixels.
+    Encode,
+    /// Training steps.
+    Fit,
+    /// The examinee answers.
+    Predict,
+}
+
+/// Why a row left the path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Reason {
+    /// The row is not valid JSON, or not a record of its kind.
+    InvalidJson,
+    /// A field holds something that the record cannot have.
+    InvalidField,
+    /// The caption says nothing.
+    EmptyCaption,
+    /// Image markers and images do not match.
+    ImageCountMismatch,
+    /// The image is not where the row says.
+    ImageMissing,
+    /// The image does not decode.
+    ImageBroken,
+    /// The image has more pixels than allowed.
+    ImageTooLarge,
+    /// The same id came before.
+    DuplicateId,
+    /// The same content came before.
+    Duplicate,
+    /// Nearly the same content came before.
+    NearDuplicate,
+    /// The row also stands in a benchmark.
+    Leak,
+    /// The text contains the template's own special tokens.
+    ForgedTurn,
+    /// The model failed on this row.
+    ModelError,
+    /// The synthesizer's text holds no pair of answers to one question.
+    NoTriplet,
+    /// The judge says that the two answers disagree.
+    Inconsistent,
+    /// The judge says that the question is open.
+    Open,
+    /// The judge's answer is none of Yes, No, Open.
+    UnclearVerdict,
+    /// The score is on the wrong side of the threshold.
+    BelowThreshold,
+    /// The row is longer than the context.
+    TooLong,
+    /// Nothing in the row counts for the loss.
+    NoTarget,
+    /// The loss or a gradient was not finite.
+    NonFinite,
+}
+
+/// A row that left the path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerRow {
+    /// The row's id; file and row number where it has none.
+    pub id: RecordId,
+    /// Where it left.
+    pub stage: Stage,
+    /// Why, as a code to count by.
+    pub reason: Reason,
+    /// Why, in words.
+    pub detail: String,
+}
+
+/// Counts every row that leaves the path, and keeps them in `ledger.jsonl` where a file is given.
+///
+/// For every stage, rows in = rows out + ledger rows.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    file: Option<Appender>,
+    counts: BTreeMap<(Stage, Reason), u64>,
+}
+
+impl Ledger {
+    /// A ledger in memory only: it counts, and keeps no rows.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A ledger that starts a new file (an old one is replaced).
+    ///
+    /// # Errors
+    /// [`CoreError::Io`].
+    pub fn create(path: impl AsRef<Path>) -> Result<Self, CoreError> {
+        std::fs::write(&path, "").map_err(CoreError::io("create", path.as_ref()))?;
+        Ok(Self { file: Some(Appender::open(path)?), counts: BTreeMap::new() })
+    }
+
+    /// Notes one lost row.
+    ///
+    /// # Errors
+    /// [`CoreError::Io`].
+    pub fn record(&mut self, row: LedgerRow) -> Result<(), CoreError> {
+        tracing::debug!(id = %row.id, stage = ?row.stage, reason = ?row.reason, detail = row.detail, "row left the path");
+        *self.counts.entry((row.stage, row.reason)).or_default() += 1;
+        match &mut self.file {
+            Some(file) => file.append([&row]),
+            None => Ok(()),
+        }
+    }
+
+    /// [`Ledger::record`] from its parts.
+    ///
+    /// # Errors
+    /// [`CoreError::Io`].
+    pub fn drop_row(
+        &mut self,
+        id: &RecordId,
+        stage: Stage,
+        reason: Reason,
+        detail: impl ToString,
+    ) -> Result<(), CoreError> {
+        self.record(LedgerRow { id: id.clone(), stage, reason, detail: detail.to_string() })
+    }
+
+    /// How many rows were lost, by stage and reason.
+    pub fn counts(&self) -> &BTreeMap<(Stage, Reason), u64> {
+        &self.counts
+    }
+
+    /// Rows lost in one stage.
+    pub fn lost_in(&self, stage: Stage) -> u64 {
+        self.counts.iter().filter(|((s, _), _)| *s == stage).map(|(_, n)| n).sum()
+    }
+
+    /// All rows lost.
+    pub fn total(&self) -> u64 {
+        self.counts.values().sum()
+    }
+
+    /// Waits until the file is on the disk.
+    ///
+    /// # Errors
+    /// [`CoreError::Io`].
+    pub fn sync(&self) -> Result<(), CoreError> {
+        self.file.as_ref().map_or(Ok(()), Appender::sync)
+    }
+}
+
+impl From<&CoreError> for Reason {
+    /// The reason code of an error that costs one row.
+    fn from(error: &CoreError) -> Self {
+        match error {
+            CoreError::Json { .. } => Self::InvalidJson,
+            CoreError::Field { field: "caption", .. } => Self::EmptyCaption,
+            CoreError::Field { .. } => Self::InvalidField,
+            CoreError::ImageCount { .. } => Self::ImageCountMismatch,
+            CoreError::ImageMissing { .. } => Self::ImageMissing,
+            CoreError::ImageTooLarge { .. } => Self::ImageTooLarge,
+            CoreError::ImageDecode { .. } | CoreError::Io { .. } => Self::ImageBroken,
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! The records that flow through `adamllm` from one stage to the next, and the text-level contract of a model.
+//!
+//! Nothing in this crate knows a tensor. A stage takes one kind of record in and gives the next kind out:
+//!
+//! ```text
+//! ImageCaption -> (synth) -> InstructionTask -> (train) -> Conversation -> (model) -> ...
+//! ```
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`RecordId`] | an id made of a record's content, never of its position |
+//! | [`ImageCaption`], [`InstructionTask`], [`Conversation`] | the records that more than one crate needs |
+//! | [`Generate`] | a model seen from outside: [`Prompt`]s in, [`Completion`]s out |
+//! | [`ImageStore`] | where pictures come from |
+//! | [`jsonl`] | the files between the stages: read row by row, appended and synced |
+//! | [`Ledger`] | every row that leaves the path, with its [`Reason`] |
+//! | [`Shard`], [`random`] | work split by id, randomness seeded by id |
+//!
+//! ```
+//! use adamllm_core::{ImageCaption, Prompt};
+//!
+//! let pair = ImageCaption::new("slide-7.png", "A round cell with two nuclei.");
+//! assert_eq!(pair.id, ImageCaption::new("slide-7.png", "A round cell with two nuclei.").id);
+//!
+//! let prompt = Prompt::ask(&pair.image, "How many nuclei does the cell have?");
+//! assert_eq!(prompt.images().len(), 1);
+//! ```
+
+mod conversation;
+mod error;
+mod file;
+mod generate;
+mod id;
+mod image_store;
+pub mod jsonl;
+mod ledger;
+mod progress;
+pub mod random;
+mod record;
+mod shard;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod turns;
+
+pub use conversation::{Conversation, IMAGE_MARKER, Message, Role};
+pub use error::CoreError;
+pub use file::write_atomically;
+pub use generate::{Completion, Decoding, Finish, Generate, Prompt, Sampling, ScoreRequest};
+pub use id::RecordId;
+pub use image_store::{ImageRef, ImageStore, MemoryImages};
+pub use ledger::{Ledger, LedgerRow, Reason, Stage};
+pub use progress::Progress;
+pub use record::{ImageCaption, InstructionTask};
+pub use shard::Shard;
+pub use turns::TurnMarkers;
+
+pub use image::RgbImage;

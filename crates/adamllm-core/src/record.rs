@@ -1,0 +1,72 @@
+use serde::{Deserialize, Serialize};
+
+use crate::{CoreError, ImageRef, RecordId};
+
+/// An image and the text that a domain's source says about it: what the whole pipeline starts from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageCaption {
+    /// Made of the image reference and the caption.
+    pub id: RecordId,
+    /// The picture.
+    pub image: ImageRef,
+    /// What the source says about it; never empty once [`ImageCaption::validate`]d.
+    pub caption: String,
+    /// The question that the caption answers, where the source had one (`Describe the image.` otherwise).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
+}
+
+impl ImageCaption {
+    /// A pair with the id of its content.
+    pub fn new(image: impl Into<ImageRef>, caption: impl Into<String>) -> Self {
+        let (image, caption) = (image.into(), caption.into());
+        let id = RecordId::of("image-caption", [image.as_str(), caption.as_str()]);
+        Self { id, image, caption, request: None }
+    }
+
+    /// The same pair with the request that its source showed before the caption. The id stays.
+    pub fn with_request(mut self, request: impl Into<String>) -> Self {
+        self.request = Some(request.into());
+        self
+    }
+
+    /// The pair, if its caption says anything.
+    ///
+    /// # Errors
+    /// [`CoreError::Field`] where the caption is empty or white space.
+    pub fn validate(&self) -> Result<(), CoreError> {
+        if self.caption.trim().is_empty() {
+            return Err(CoreError::Field {
+                record: self.id.to_string(),
+                field: "caption",
+                expected: "text".into(),
+                got: format!("{:?}", self.caption),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// A task made for one image: what the synthesis stage hands to training.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstructionTask {
+    /// Made of the pair's id, the instruction and the response.
+    pub id: RecordId,
+    /// The [`ImageCaption`] that the task was made from.
+    pub pair: RecordId,
+    /// The picture.
+    pub image: ImageRef,
+    /// What the user asks.
+    pub instruction: String,
+    /// What the model shall answer.
+    pub response: String,
+}
+
+impl InstructionTask {
+    /// A task with the id of its content.
+    pub fn new(pair: RecordId, image: ImageRef, instruction: impl Into<String>, response: impl Into<String>) -> Self {
+        let (instruction, response) = (instruction.into(), response.into());
+        let id = RecordId::of("instruction-task", [pair.as_str(), &instruction, &response]);
+        Self { id, pair, image, instruction, response }
+    }
+}

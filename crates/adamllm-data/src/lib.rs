@@ -1,0 +1,1 @@
+//! Image-caption pairs, conversations and pictures in: ShareGPT JSON and JSONL, folders.

@@ -1,0 +1,1 @@
+//! Domain benchmarks, metrics and reports.

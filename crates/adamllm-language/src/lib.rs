@@ -1,0 +1,1 @@
+//! Embeddings to next tokens: decoders, key-value cache, sampling.

@@ -1,0 +1,1 @@
+//! Tensor-level contracts, and the layers that vision towers and decoders share.

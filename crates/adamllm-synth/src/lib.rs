@@ -1,0 +1,1 @@
+//! Image-caption pairs to filtered instruction tasks.

@@ -1,0 +1,1 @@
+//! Captions and tasks mixed in a single stage; the fitting loop; checkpoints.

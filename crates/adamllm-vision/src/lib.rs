@@ -1,0 +1,1 @@
+//! Pixels to patch features: image preprocessing and vision towers.

@@ -1,0 +1,1 @@
+//! Adapts multimodal language models to a domain by post-training.
