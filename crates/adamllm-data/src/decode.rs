@@ -1,0 +1,155 @@
+//! Bytes of a picture file to upright 8-bit RGB, with the values that Pillow's `convert("RGB")` gives.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Cursor, Seek};
+use std::path::Path;
+
+use adamllm_core::RgbImage;
+use image::metadata::Orientation;
+
+use crate::DecodeError;
+use raster::Raster;
+
+mod bmp;
+mod cmyk;
+mod format;
+mod gif;
+mod jpeg;
+mod png;
+mod raster;
+mod tiff;
+mod webp;
+
+pub use format::PictureFormat;
+
+/// The size beyond which Pillow refuses a picture as a decompression bomb: twice its `MAX_IMAGE_PIXELS`.
+pub const PILLOW_PIXEL_LIMIT: u64 = 178_956_970;
+
+/// What becomes of transparency.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Alpha {
+    /// Thrown away: the hidden colours appear. Pillow's `convert("RGB")`, transformers' `load_image` and LLaMA-Factory
+    /// do this.
+    #[default]
+    Drop,
+    /// Laid over white, as Pillow's `alpha_composite` does it. The image processors of transformers 5 (and Mllama's of
+    /// transformers 4) do this when they are handed a picture that still has its alpha channel.
+    OverWhite,
+}
+
+/// How pictures are decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DecodeOptions {
+    /// Turns the picture upright by its EXIF orientation (default), as `PIL.ImageOps.exif_transpose`. TIFF pictures are
+    /// always turned, as in Pillow.
+    pub upright: bool,
+    /// What becomes of transparency.
+    pub alpha: Alpha,
+    /// Pictures with more pixels are refused before anything of their size is allocated.
+    pub max_pixels: u64,
+}
+
+impl Default for DecodeOptions {
+    fn default() -> Self {
+        Self { upright: true, alpha: Alpha::Drop, max_pixels: PILLOW_PIXEL_LIMIT }
+    }
+}
+
+/// What a file's header tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    /// Width in pixels, as stored.
+    width: u32,
+    /// Height in pixels, as stored.
+    height: u32,
+    /// How the stored picture is turned upright.
+    orientation: Orientation,
+}
+
+impl Header {
+    fn upright_size(&self) -> (u32, u32) {
+        match self.orientation {
+            Orientation::Rotate90
+            | Orientation::Rotate270
+            | Orientation::Rotate90FlipH
+            | Orientation::Rotate270FlipH => (self.height, self.width),
+            _ => (self.width, self.height),
+        }
+    }
+}
+
+/// Decodes a JPEG, PNG, WebP, GIF (first frame), BMP or TIFF picture.
+///
+/// # Errors
+/// [`DecodeError`]; a truncated file is an error, never half a picture.
+pub fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, DecodeError> {
+    let format = PictureFormat::of(bytes)?;
+    let header = checked_header(format, Cursor::new(bytes), options)?;
+    let raster = match format {
+        PictureFormat::Jpeg => jpeg::pixels(bytes),
+        PictureFormat::Png => png::pixels(bytes),
+        PictureFormat::WebP => webp::pixels(bytes),
+        PictureFormat::Gif => gif::pixels(bytes),
+        PictureFormat::Bmp => bmp::pixels(bytes),
+        PictureFormat::Tiff => tiff::pixels(bytes),
+    }?;
+    Ok(turned(raster.into_rgb(options.alpha), header.orientation))
+}
+
+/// Width and height of the upright picture, from its header.
+///
+/// # Errors
+/// As [`decode`], as far as the header shows it.
+pub fn image_size(bytes: &[u8], options: &DecodeOptions) -> Result<(u32, u32), DecodeError> {
+    let format = PictureFormat::of(bytes)?;
+    checked_header(format, Cursor::new(bytes), options).map(|header| header.upright_size())
+}
+
+/// [`image_size`] of a file, of which only the header is read.
+///
+/// # Errors
+/// As [`image_size`]; [`DecodeError::Read`] where the file cannot be opened.
+pub fn image_size_of_file(path: impl AsRef<Path>, options: &DecodeOptions) -> Result<(u32, u32), DecodeError> {
+    let read_error = |source: std::io::Error| DecodeError::Read { detail: source.to_string() };
+    let mut file = BufReader::new(File::open(path).map_err(read_error)?);
+    let format = PictureFormat::of(file.fill_buf().map_err(read_error)?)?;
+    checked_header(format, file, options).map(|header| header.upright_size())
+}
+
+fn checked_header(
+    format: PictureFormat,
+    reader: impl BufRead + Seek,
+    options: &DecodeOptions,
+) -> Result<Header, DecodeError> {
+    let mut header = match format {
+        PictureFormat::Jpeg => jpeg::header(reader),
+        PictureFormat::Png => png::header(reader),
+        PictureFormat::WebP => webp::header(reader),
+        PictureFormat::Gif => gif::header(reader),
+        PictureFormat::Bmp => bmp::header(reader),
+        PictureFormat::Tiff => tiff::header(reader),
+    }?;
+    let (width, height) = (header.width, header.height);
+    if u64::from(width) * u64::from(height) > options.max_pixels {
+        return Err(DecodeError::TooLarge { width, height, limit: options.max_pixels });
+    }
+    if width == 0 || height == 0 {
+        return Err(DecodeError::broken(format, format!("{width}x{height} pixels")));
+    }
+    if !options.upright && format != PictureFormat::Tiff {
+        header.orientation = Orientation::NoTransforms;
+    }
+    Ok(header)
+}
+
+fn turned(picture: RgbImage, orientation: Orientation) -> RgbImage {
+    let mut picture = image::DynamicImage::ImageRgb8(picture);
+    picture.apply_orientation(orientation);
+    picture.into_rgb8()
+}
+
+/// The orientation in an EXIF block (a TIFF structure, with or without the `Exif\0\0` that JPEG puts before it).
+fn exif_orientation(block: &[u8]) -> Orientation {
+    let tiff = block.strip_prefix(b"Exif\0\0").unwrap_or(block);
+    Orientation::from_exif_chunk(tiff).unwrap_or(Orientation::NoTransforms)
+}

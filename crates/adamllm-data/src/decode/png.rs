@@ -1,0 +1,62 @@
+//! PNG. Depths and palettes are expanded as Pillow does: 16-bit grey is clipped at 255 (its mode `I;16`), every other
+//! 16-bit type keeps the high byte.
+
+use std::io::{BufRead, Cursor, Seek};
+
+use image::metadata::Orientation;
+use png::{BitDepth, ColorType, Decoder, DecodingError, Transformations};
+
+use super::raster::Raster;
+use super::{Header, PictureFormat, exif_orientation};
+use crate::DecodeError;
+
+const FORMAT: PictureFormat = PictureFormat::Png;
+
+pub(super) fn header(reader: impl BufRead + Seek) -> Result<Header, DecodeError> {
+    let reader = Decoder::new(reader).read_info().map_err(sorted)?;
+    let info = reader.info();
+    let orientation = info.exif_metadata.as_deref().map_or(Orientation::NoTransforms, exif_orientation);
+    Ok(Header { width: info.width, height: info.height, orientation })
+}
+
+pub(super) fn pixels(bytes: &[u8]) -> Result<Raster, DecodeError> {
+    let mut decoder = Decoder::new(Cursor::new(bytes));
+    decoder.set_transformations(Transformations::EXPAND);
+    let mut reader = decoder.read_info().map_err(sorted)?;
+    let stored = (reader.info().color_type, reader.info().bit_depth);
+    let size = reader.output_buffer_size().ok_or_else(|| DecodeError::broken(FORMAT, "size overflow"))?;
+    let mut pixels = vec![0; size];
+    let frame = reader.next_frame(&mut pixels).map_err(sorted)?;
+    pixels.truncate(frame.buffer_size());
+    if frame.bit_depth == BitDepth::Sixteen {
+        pixels = match stored {
+            (ColorType::Grayscale, BitDepth::Sixteen) => clipped(&pixels, frame.color_type),
+            _ => pixels.chunks_exact(2).map(|sample| sample[0]).collect(),
+        };
+    }
+    let (width, height) = (frame.width, frame.height);
+    Ok(match frame.color_type {
+        ColorType::Grayscale => Raster::grey(width, height, &pixels),
+        ColorType::GrayscaleAlpha => Raster::grey_alpha(width, height, &pixels),
+        ColorType::Rgb => Raster::opaque(width, height, pixels),
+        ColorType::Rgba => Raster::rgba(width, height, &pixels),
+        ColorType::Indexed => return Err(DecodeError::broken(FORMAT, "palette indices without a palette")),
+    })
+}
+
+/// 16-bit grey, big-endian, clipped at 255; where a transparent grey was named, every second sample is its alpha.
+fn clipped(samples: &[u8], color: ColorType) -> Vec<u8> {
+    let step = if color == ColorType::GrayscaleAlpha { 2 } else { 1 };
+    let clip = |(i, sample): (usize, &[u8])| match i % step {
+        0 => if sample[0] > 0 { 255 } else { sample[1] },
+        _ => sample[0],
+    };
+    samples.chunks_exact(2).enumerate().map(clip).collect()
+}
+
+fn sorted(error: DecodingError) -> DecodeError {
+    match error {
+        DecodingError::IoError(source) => DecodeError::io(FORMAT, &source),
+        other => DecodeError::broken(FORMAT, other),
+    }
+}

@@ -1,0 +1,54 @@
+use adamllm_core::RgbImage;
+
+use super::Alpha;
+
+/// Decoded pixels before the alpha channel is dealt with.
+pub(super) struct Raster {
+    /// Width in pixels.
+    pub(super) width: u32,
+    /// Height in pixels.
+    pub(super) height: u32,
+    /// 3 bytes a pixel, row by row.
+    pub(super) rgb: Vec<u8>,
+    /// 1 byte a pixel; `None` where everything is opaque.
+    pub(super) alpha: Option<Vec<u8>>,
+}
+
+impl Raster {
+    pub(super) fn opaque(width: u32, height: u32, rgb: Vec<u8>) -> Self {
+        Self { width, height, rgb, alpha: None }
+    }
+
+    pub(super) fn grey(width: u32, height: u32, grey: &[u8]) -> Self {
+        Self::opaque(width, height, grey.iter().flat_map(|&value| [value; 3]).collect())
+    }
+
+    /// From interleaved grey + alpha.
+    pub(super) fn grey_alpha(width: u32, height: u32, pixels: &[u8]) -> Self {
+        let rgb = pixels.chunks_exact(2).flat_map(|p| [p[0]; 3]).collect();
+        Self { width, height, rgb, alpha: Some(pixels.chunks_exact(2).map(|p| p[1]).collect()) }
+    }
+
+    /// From interleaved RGBA.
+    pub(super) fn rgba(width: u32, height: u32, pixels: &[u8]) -> Self {
+        let rgb = pixels.chunks_exact(4).flat_map(|p| [p[0], p[1], p[2]]).collect();
+        Self { width, height, rgb, alpha: Some(pixels.chunks_exact(4).map(|p| p[3]).collect()) }
+    }
+
+    pub(super) fn into_rgb(mut self, policy: Alpha) -> RgbImage {
+        if let (Alpha::OverWhite, Some(alpha)) = (policy, &self.alpha) {
+            for (pixel, &alpha) in self.rgb.chunks_exact_mut(3).zip(alpha) {
+                pixel.iter_mut().for_each(|value| *value = over_white(*value, alpha));
+            }
+        }
+        RgbImage::from_raw(self.width, self.height, self.rgb).expect("decoders fill width x height x 3 bytes")
+    }
+}
+
+/// Pillow's `alpha_composite` onto opaque white, in its integers: 7 extra bits and a rounded division by 255.
+fn over_white(value: u8, alpha: u8) -> u8 {
+    let (value, alpha) = (u32::from(value), u32::from(alpha));
+    let weight = alpha << 7;
+    let sum = value * weight + 255 * ((255 << 7) - weight) + (0x80 << 7);
+    ((((sum >> 8) + sum) >> 8) >> 7) as u8
+}
