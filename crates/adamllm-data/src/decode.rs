@@ -8,7 +8,6 @@ use adamllm_core::RgbImage;
 use image::metadata::Orientation;
 
 use crate::DecodeError;
-use raster::Raster;
 
 mod bmp;
 mod cmyk;

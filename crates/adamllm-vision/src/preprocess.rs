@@ -1,0 +1,24 @@
+//! Image preprocessing: 8-bit RGB pixels to the numbers that a vision tower reads, equal to Hugging Face's processors.
+//!
+//! Everything here is a pure function of pixels (or of a width and a height) and a plain config value: no tensor, no
+//! device, no model. How many rows a picture becomes is known from its header alone.
+//!
+//! | function | what it computes |
+//! |---|---|
+//! | [`smart_resize`] | the size to which the Qwen2-VL families scale a picture |
+//! | [`Qwen2VlImageConfig::patches`] | their patches, in merge-block order |
+//! | [`resize`], [`resize_bicubic`] | Pillow's convolution resampling |
+//! | [`Normalisation`] | bytes to centred floats |
+
+mod error;
+mod json;
+mod normalisation;
+mod qwen2_vl;
+mod resize;
+mod smart_resize;
+
+pub use error::PreprocessError;
+pub use normalisation::Normalisation;
+pub use qwen2_vl::{PatchGrid, Patches, Qwen2VlImageConfig};
+pub use resize::{Resampling, resize, resize_bicubic};
+pub use smart_resize::{MAX_ASPECT_RATIO, smart_resize};
