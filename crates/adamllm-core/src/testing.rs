@@ -4,10 +4,13 @@ use crate::{Completion, Decoding, Finish, Generate, Prompt, ScoreRequest, TurnMa
 
 /// A model whose answers are a function of the prompt.
 pub struct ScriptedModel {
-    answer: Box<dyn Fn(&Prompt) -> Result<String, ScriptedError> + Send + Sync>,
-    score: Box<dyn Fn(&Prompt, &str) -> f64 + Send + Sync>,
+    answer: Answer,
+    score: Score,
     markers: Option<TurnMarkers>,
 }
+
+type Answer = Box<dyn Fn(&Prompt) -> Result<String, ScriptedError> + Send + Sync>;
+type Score = Box<dyn Fn(&Prompt, &str) -> f64 + Send + Sync>;
 
 impl std::fmt::Debug for ScriptedModel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

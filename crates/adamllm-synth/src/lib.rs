@@ -1,1 +1,67 @@
-//! Image-caption pairs to filtered instruction tasks.
+//! Image-caption pairs to filtered instruction tasks: part 1 of the paper, over any [`Generate`](adamllm_core::Generate).
+//!
+//! Three workers, each with one record in and one record out:
+//!
+//! ```text
+//! ImageCaption -> Synthesizer::propose -> TaskTriplet -> ConsistencyFilter::judge -> Judged -> combine -> InstructionTask
+//! ```
+//!
+//! [`SynthesisRun`] does all three over files, accounts for every row in a ledger, and survives being killed.
+//!
+//! | item | what it does |
+//! |---|---|
+//! | [`Synthesizer`] | asks a vision-language model for a question with a precise and an informative answer |
+//! | [`parse_turns`], [`find_triplet`] | from the model's raw text to the triplet in it |
+//! | [`ConsistencyFilter`] | asks a language model whether the two answers come to the same |
+//! | [`combine`] | makes one task of a consistent triplet |
+//! | [`SynthesisRun`] | all of it, over JSONL files, resumable and sharded |
+//!
+//! ```
+//! use adamllm_core::testing::ScriptedModel;
+//! use adamllm_core::{ImageCaption, TurnMarkers};
+//! use adamllm_synth::{ConsistencyFilter, Synthesizer, Verdict, combine};
+//!
+//! // Stands for a vision-language model that was tuned to write questions and answers.
+//! let writer = ScriptedModel::new(|_| {
+//!     Ok("Answer with a precise response.\nHow many nuclei are there?<|im_end|>\n\
+//!         <|im_start|>assistant\nTwo<|im_end|>\n\
+//!         <|im_start|>user\nAnswer with an informative response.\nHow many nuclei are there?<|im_end|>\n\
+//!         <|im_start|>assistant\nThe cell holds a dark and a pale nucleus.<|im_end|>\n".into())
+//! })
+//! .with_turn_markers(TurnMarkers::chatml());
+//! // Stands for a language model that reads the six worked examples and answers.
+//! let reader = ScriptedModel::new(|_| Ok(" Yes".into()));
+//!
+//! let pair = ImageCaption::new("slide-7.png", "A round cell with two nuclei.");
+//! let triplet = Synthesizer::new(&writer).propose(&[pair]).remove(0)?;
+//! let judged = ConsistencyFilter::new(&reader).judge(&[triplet]).remove(0)?;
+//! assert_eq!(judged.verdict, Verdict::Consistent);
+//!
+//! let task = combine(&judged, 0);
+//! assert!(task.instruction.contains("How many nuclei are there?"));
+//! assert!(task.response.contains("Two"));
+//! # Ok::<(), adamllm_synth::SynthError>(())
+//! ```
+
+mod combine;
+mod consistency;
+mod error;
+mod model_slots;
+mod prompt_template;
+mod run;
+mod synthesizer;
+mod templates;
+mod triplet;
+mod turns;
+
+pub use combine::{CONCLUDING_WORDS, combine, response};
+pub use consistency::{
+    ANSWERS, CONSISTENCY_PROMPT, ConsistencyFilter, FilterConfig, JudgeMode, Opinion, decide, read_answer, weigh,
+};
+pub use error::SynthError;
+pub use prompt_template::PromptTemplate;
+pub use run::{InputRow, RunConfig, RunSummary, SynthesisRun};
+pub use synthesizer::{CAPTION_REQUEST, Synthesizer, SynthesizerConfig};
+pub use templates::{CHAIN_TEMPLATES, QUESTION_TEMPLATES};
+pub use triplet::{Judged, TaskTriplet, Verdict};
+pub use turns::{FoundTriplet, INFORMATIVE_HINT, PRECISE_HINT, Turn, find_special_token, find_triplet, parse_turns};

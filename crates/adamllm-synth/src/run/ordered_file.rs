@@ -1,0 +1,31 @@
+use std::fs;
+use std::path::PathBuf;
+
+use adamllm_core::CoreError;
+use adamllm_core::jsonl::Appender;
+use serde::Serialize;
+
+/// A final file while it is written: rows go beside its place, [`OrderedFile::finish`] moves it there.
+pub(super) struct OrderedFile {
+    appender: Appender,
+    beside: PathBuf,
+    path: PathBuf,
+}
+
+impl OrderedFile {
+    pub(super) fn create(path: PathBuf) -> Result<Self, CoreError> {
+        let beside = path.with_added_extension("partial");
+        fs::write(&beside, "").map_err(CoreError::io("create", &beside))?;
+        Ok(Self { appender: Appender::open(&beside)?, beside, path })
+    }
+
+    pub(super) fn append(&mut self, row: &impl Serialize) -> Result<(), CoreError> {
+        self.appender.append([row])
+    }
+
+    pub(super) fn finish(self) -> Result<PathBuf, CoreError> {
+        self.appender.sync()?;
+        fs::rename(&self.beside, &self.path).map_err(CoreError::io("rename", &self.beside))?;
+        Ok(self.path)
+    }
+}
