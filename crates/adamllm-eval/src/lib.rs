@@ -1,1 +1,58 @@
-//! Domain benchmarks, metrics and reports.
+//! Domain benchmarks scored twice: `paper` reproduces the reference evaluation number by number, quirks included;
+//! `strict` is what the score should mean. Both always stand side by side, with n, intervals, and the counts of answers
+//! that nobody could read or that were drawn at random. No tensors here: a model is anything that implements
+//! [`Generate`](adamllm_core::Generate), or a `predictions.jsonl` made elsewhere.
+//!
+//! | | |
+//! |---|---|
+//! | [`metrics`] | the formulas, as plain functions |
+//! | [`Benchmark`], [`Example`] | questions with right answers |
+//! | [`DescribedBenchmark`] | a benchmark made of a TOML or JSON description and rows, without code |
+//! | [`predict()`] | a model answers; a run that was killed goes on |
+//! | [`score()`], [`Outcome`], [`Report`] | both scorings, row by row and summed up |
+//! | [`Resampling`], [`Estimate`], [`McNemar`] | how sure a number is |
+//!
+//! ```
+//! use adamllm_eval::{BenchmarkDescription, DescribedBenchmark, JsonRows, Prediction, score};
+//!
+//! let description = BenchmarkDescription::from_toml("name = \"lungs\"\nanswer = \"closed\"")?;
+//! let rows = [serde_json::json!({"id": "1", "question": "Is the left lung clear?", "label": "no"})];
+//! let rows = JsonRows::from_rows("lungs", rows.into_iter().filter_map(|row| row.as_object().cloned()));
+//! let benchmark = DescribedBenchmark::new(description, Box::new(rows))?;
+//!
+//! let answer = Prediction::new(adamllm_core::RecordId::given("1"), "The lung is normal.");
+//! let report = score(&benchmark, &[answer])?;
+//! // "normal" contains "no": right for the reference, unreadable in truth.
+//! assert_eq!(report.overall.paper.map(|score| score.mean), Some(100.0));
+//! assert_eq!(report.overall.strict.map(|score| score.mean), Some(0.0));
+//! assert_eq!(report.overall.unparsed, 1);
+//! # Ok::<(), adamllm_eval::EvalError>(())
+//! ```
+
+mod benchmark;
+mod described;
+mod error;
+mod example;
+pub mod metrics;
+mod outcome;
+mod predict;
+mod prediction;
+mod python_text;
+mod report;
+mod rows;
+mod score;
+mod scoring;
+mod statistics;
+
+pub use benchmark::Benchmark;
+pub use described::{AnswerKind, BenchmarkDescription, ColumnNames, DescribedBenchmark};
+pub use error::EvalError;
+pub use example::{AnswerType, Example, Expected, LabelMetric, OptionSet};
+pub use outcome::Outcome;
+pub use predict::{PredictOptions, predict};
+pub use prediction::Prediction;
+pub use report::{GroupScore, REPORT_VERSION, Report, RunInfo};
+pub use rows::{JsonRows, Row, RowSource};
+pub use score::{Rejected, Scored, score, score_all};
+pub use scoring::score_answer;
+pub use statistics::{Estimate, Interval, McNemar, Resampling, estimate};

@@ -1,0 +1,49 @@
+use adamllm_core::{Decoding, ImageStore};
+
+use crate::{AnswerType, EvalError, Example, Outcome, Report, Resampling};
+
+/// Questions with right answers. Object-safe; scoring is pure.
+///
+/// Most benchmarks need no code: [`DescribedBenchmark`](crate::DescribedBenchmark) makes one of a description and a file
+/// of rows. Implement the trait where rows come from elsewhere or are scored differently.
+pub trait Benchmark {
+    /// The name in reports and tables.
+    fn name(&self) -> &str;
+
+    /// The number of examples.
+    fn len(&self) -> usize;
+
+    /// Whether there is no example.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Reads one example, `index` from 0.
+    ///
+    /// # Errors
+    /// [`EvalError`]; one for which [`EvalError::is_row`] holds costs this example only.
+    fn example(&self, index: usize) -> Result<Example, EvalError>;
+
+    /// How answers are to be decoded.
+    fn decoding(&self) -> Decoding;
+
+    /// Where the examples' images are, for cache keys and for the report's pictures. `None` where only the model knows.
+    fn images(&self) -> Option<&dyn ImageStore> {
+        None
+    }
+
+    /// The answer types that a report always shows, those without an example too.
+    fn answer_types(&self) -> Vec<AnswerType> {
+        Vec::new()
+    }
+
+    /// Scores one answer, both ways.
+    fn score(&self, example: &Example, answer: &str) -> Outcome {
+        crate::score_answer(example, answer)
+    }
+
+    /// Sums outcomes up.
+    fn summarize(&self, outcomes: &[Outcome]) -> Report {
+        Report::new(self.name(), &self.answer_types(), outcomes, &Resampling::default())
+    }
+}

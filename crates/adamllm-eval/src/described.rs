@@ -1,0 +1,168 @@
+//! Benchmarks without code: a description (what the columns are called, how to ask, how to score) and rows.
+
+mod columns;
+mod description;
+mod template;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use adamllm_core::{Decoding, ImageStore, RecordId};
+use serde_json::Value;
+
+pub use description::{AnswerKind, BenchmarkDescription, ColumnNames};
+
+use crate::metrics::NameSet;
+use crate::{AnswerType, Benchmark, EvalError, Example, Expected, JsonRows, OptionSet, Row, RowSource};
+use columns::RowReader;
+
+/// A benchmark made of a [`BenchmarkDescription`] and rows.
+pub struct DescribedBenchmark {
+    description: BenchmarkDescription,
+    rows: Box<dyn RowSource>,
+    images: Option<Arc<dyn ImageStore>>,
+    /// The description's shared names, prepared.
+    names: Option<Arc<NameSet>>,
+    options: Option<Arc<OptionSet>>,
+}
+
+impl std::fmt::Debug for DescribedBenchmark {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DescribedBenchmark").field("description", &self.description).finish_non_exhaustive()
+    }
+}
+
+impl DescribedBenchmark {
+    /// Reads a description and the JSON or JSON Lines file that it names.
+    ///
+    /// # Errors
+    /// Files that cannot be read, and rows of another kind ([`EvalError::OtherTask`]).
+    pub fn open(description: impl AsRef<Path>) -> Result<Self, EvalError> {
+        let description = BenchmarkDescription::read(description)?;
+        let rows = JsonRows::read(description.rows_path())?;
+        Self::new(description, Box::new(rows))
+    }
+
+    /// Joins a description and rows from anywhere.
+    ///
+    /// # Errors
+    /// [`EvalError::OtherTask`] where the first readable row lacks a needed column; [`EvalError::Description`] and
+    /// [`CoreError`](adamllm_core::CoreError) for the names file.
+    pub fn new(description: BenchmarkDescription, rows: Box<dyn RowSource>) -> Result<Self, EvalError> {
+        let names = description.load_names()?;
+        let options = names.as_ref().map(|names| Arc::new(OptionSet::numbered(names)));
+        let names = names.map(|names| Arc::new(NameSet::new(names)));
+        let benchmark = Self { description, rows, images: None, names, options };
+        benchmark.refuse_other_tasks()?;
+        Ok(benchmark)
+    }
+
+    /// The same benchmark with the place where its images are.
+    pub fn with_images(mut self, images: Arc<dyn ImageStore>) -> Self {
+        self.images = Some(images);
+        self
+    }
+
+    /// The description.
+    pub fn description(&self) -> &BenchmarkDescription {
+        &self.description
+    }
+
+    fn refuse_other_tasks(&self) -> Result<(), EvalError> {
+        let Some((index, row)) = (0..self.rows.len()).find_map(|i| self.rows.row(i).ok().map(|row| (i, row))) else {
+            return Ok(());
+        };
+        let missing = self.description.needed_columns().into_iter().find(|column| !row.contains_key(column.as_str()));
+        match missing {
+            None => Ok(()),
+            Some(_) => Err(EvalError::OtherTask {
+                place: self.rows.place(index),
+                benchmark: self.description.name.clone(),
+                expected: self.description.needed_columns().join(", "),
+                got: row.keys().map(String::as_str).collect::<Vec<_>>().join(", "),
+            }),
+        }
+    }
+
+    fn expected(&self, answer_type: AnswerType, row: &RowReader<'_>) -> Result<Expected, EvalError> {
+        let label = &self.description.columns.label;
+        Ok(match answer_type {
+            AnswerType::Open => Expected::Open(row.text(label)?),
+            AnswerType::Closed => Expected::Closed(row.text(label)?),
+            AnswerType::Short => Expected::Short(row.text(label)?),
+            AnswerType::Text => Expected::Text(row.text(label)?),
+            AnswerType::Choice => {
+                let options = Arc::new(OptionSet::lettered(self.description.options_of(row)?));
+                let correct = correct_option(&options, row, label)?;
+                Expected::Choice { options, correct }
+            }
+            AnswerType::Category => {
+                let options = self.options.clone().ok_or_else(|| self.description.needs_names())?;
+                let name = row.text(label)?;
+                let found = options.texts().position(&name).ok_or_else(|| row.error(label, "one of the names", &name));
+                Expected::Category { correct: found?, options }
+            }
+            AnswerType::Labels => {
+                let names = self.names.clone().ok_or_else(|| self.description.needs_names())?;
+                let find = |name: String| names.position(&name).ok_or_else(|| row.error(label, "known names", &name));
+                let mut correct = row.texts(label)?.into_iter().map(find).collect::<Result<Vec<_>, _>>()?;
+                correct.sort_unstable();
+                correct.dedup();
+                Expected::Labels { correct, metric: self.description.label_metric, names }
+            }
+        })
+    }
+}
+
+fn correct_option(options: &OptionSet, row: &RowReader<'_>, column: &str) -> Result<usize, EvalError> {
+    let label = row.text(column)?;
+    let by_text = || options.texts().names().iter().position(|text| text.trim() == label.trim());
+    let by_key = options.keys().iter().position(|key| key == label.trim());
+    by_key.or_else(by_text).ok_or_else(|| row.error(column, "an option or its letter", &label))
+}
+
+impl Benchmark for DescribedBenchmark {
+    fn name(&self) -> &str {
+        &self.description.name
+    }
+
+    fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn example(&self, index: usize) -> Result<Example, EvalError> {
+        if index >= self.rows.len() {
+            return Err(EvalError::OutOfRange { benchmark: self.name().into(), index, len: self.rows.len() });
+        }
+        let columns = &self.description.columns;
+        let row = self.rows.row(index)?;
+        let reader = RowReader { row: &row, rows: &*self.rows, index };
+        let answer_type = self.description.answer_type_of(&reader)?;
+        let expected = self.expected(answer_type, &reader)?;
+        let images = reader.images(&columns.image)?;
+        let prompt = template::render(self.description.template(answer_type), &reader, &expected)?;
+        let question = reader.text(&columns.question).unwrap_or_else(|_| prompt.clone());
+        let given = [columns.id.as_str(), "id", "syn_id"].into_iter().find_map(|column| reader.id(column));
+        let id = given.map_or_else(|| content_id(self.name(), &row), RecordId::given);
+        let guess_seed = row.get("syn_id").and_then(Value::as_u64).unwrap_or(index as u64);
+        let group = columns.group.as_ref().map(|column| reader.text(column)).transpose()?;
+        Ok(Example { id, images, prompt, question, expected, guess_seed, group })
+    }
+
+    fn decoding(&self) -> Decoding {
+        Decoding::greedy(self.description.max_new_tokens)
+    }
+
+    fn images(&self) -> Option<&dyn ImageStore> {
+        self.images.as_deref()
+    }
+
+    fn answer_types(&self) -> Vec<AnswerType> {
+        self.description.declared_types()
+    }
+}
+
+fn content_id(benchmark: &str, row: &Row) -> RecordId {
+    let content = serde_json::to_string(row).expect("a row has string keys");
+    RecordId::of("example", [benchmark, &content])
+}

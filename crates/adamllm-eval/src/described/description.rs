@@ -1,0 +1,246 @@
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use adamllm_core::CoreError;
+use serde::{Deserialize, Serialize};
+
+use super::columns::RowReader;
+use crate::{AnswerType, EvalError, LabelMetric};
+
+/// What a benchmark's rows mean: a TOML or JSON file.
+///
+/// ```
+/// let description = adamllm_eval::BenchmarkDescription::from_toml(
+///     r#"
+///     name = "slides"
+///     rows = "questions.jsonl"
+///     images = "images"
+///     answer = "by_row"            # or open, closed, choice, category, labels, short, text
+///     max_new_tokens = 64
+///     [columns]
+///     question = "q"
+///     [prompts]
+///     all = "{q}"
+///     choice = "{q}\nThe choices are:\n{options}"
+///     "#,
+/// )?;
+/// assert_eq!(description.columns.label, "label");
+/// # Ok::<(), adamllm_eval::EvalError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BenchmarkDescription {
+    /// The name in reports.
+    pub name: String,
+    /// The domain it belongs to, such as `food`.
+    #[serde(default)]
+    pub domain: Option<String>,
+    /// The file of rows, relative to the description's folder.
+    #[serde(default = "default_rows")]
+    pub rows: PathBuf,
+    /// The folder of images, relative to the description's folder.
+    #[serde(default = "default_images")]
+    pub images: PathBuf,
+    /// How answers are read and scored.
+    pub answer: AnswerKind,
+    /// Which columns hold what.
+    #[serde(default)]
+    pub columns: ColumnNames,
+    /// Prompt templates by answer type, `all` for the rest. `{column}` stands for a column's text, `{options}` for the
+    /// lettered options or the shared names, `{{` and `}}` for braces. Without one: the question, and the options of a
+    /// choice below it.
+    #[serde(default)]
+    pub prompts: BTreeMap<String, String>,
+    /// The names that all questions share, for `category` and `labels`.
+    #[serde(default)]
+    pub names: Option<Vec<String>>,
+    /// A file with one such name a line, relative to the description's folder.
+    #[serde(default)]
+    pub names_file: Option<PathBuf>,
+    /// How `labels` are scored.
+    #[serde(default = "default_label_metric")]
+    pub label_metric: LabelMetric,
+    /// The longest answer.
+    #[serde(default = "default_max_new_tokens")]
+    pub max_new_tokens: usize,
+    /// The description's folder.
+    #[serde(skip)]
+    pub folder: PathBuf,
+}
+
+/// One answer type for all rows, or each row's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AnswerKind {
+    /// The answer type stands in a column.
+    ByRow,
+    /// All rows have this one.
+    #[serde(untagged)]
+    Always(AnswerType),
+}
+
+/// The names of the columns.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ColumnNames {
+    /// The row's id; the content's id where there is no such column.
+    pub id: String,
+    /// The picture's name, or a list of them.
+    pub image: String,
+    /// The question.
+    pub question: String,
+    /// The right answer: text, a list of names for `labels`, an option or its letter for `choice`.
+    pub label: String,
+    /// The answer type, where rows have their own.
+    pub answer_type: String,
+    /// The list of options of a `choice`.
+    pub options: String,
+    /// Columns that hold one option each, instead of a list.
+    pub option_columns: Vec<String>,
+    /// What rows that are not independent have in common; their images where `None`.
+    pub group: Option<String>,
+}
+
+impl Default for ColumnNames {
+    fn default() -> Self {
+        Self {
+            id: "id".into(),
+            image: "image".into(),
+            question: "question".into(),
+            label: "label".into(),
+            answer_type: "answer_type".into(),
+            options: "options".into(),
+            option_columns: Vec::new(),
+            group: None,
+        }
+    }
+}
+
+fn default_rows() -> PathBuf {
+    "rows.jsonl".into()
+}
+
+fn default_images() -> PathBuf {
+    "images".into()
+}
+
+fn default_label_metric() -> LabelMetric {
+    LabelMetric::Recall
+}
+
+fn default_max_new_tokens() -> usize {
+    1024
+}
+
+impl BenchmarkDescription {
+    /// Reads a `.json` or `.toml` file.
+    ///
+    /// # Errors
+    /// [`CoreError::Io`], [`EvalError::Description`].
+    pub fn read(path: impl AsRef<Path>) -> Result<Self, EvalError> {
+        let path = path.as_ref();
+        let text = std::fs::read_to_string(path).map_err(CoreError::io("read", path))?;
+        let invalid = |detail: String| EvalError::Description { place: path.to_path_buf(), detail };
+        let mut description: Self = if path.extension().is_some_and(|extension| extension == "json") {
+            serde_json::from_str(&text).map_err(|error| invalid(error.to_string()))?
+        } else {
+            toml::from_str(&text).map_err(|error| invalid(error.to_string()))?
+        };
+        description.folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
+        Ok(description)
+    }
+
+    /// Reads TOML; paths are relative to the working folder.
+    ///
+    /// # Errors
+    /// [`EvalError::Description`].
+    pub fn from_toml(text: &str) -> Result<Self, EvalError> {
+        let invalid =
+            |error: toml::de::Error| EvalError::Description { place: "(text)".into(), detail: error.to_string() };
+        toml::from_str(text).map_err(invalid)
+    }
+
+    /// The file of rows.
+    pub fn rows_path(&self) -> PathBuf {
+        self.folder.join(&self.rows)
+    }
+
+    /// The folder of images.
+    pub fn images_path(&self) -> PathBuf {
+        self.folder.join(&self.images)
+    }
+
+    pub(crate) fn load_names(&self) -> Result<Option<Vec<String>>, EvalError> {
+        let Some(file) = &self.names_file else { return Ok(self.names.clone()) };
+        let path = self.folder.join(file);
+        let text = std::fs::read_to_string(&path).map_err(CoreError::io("read", &path))?;
+        Ok(Some(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()))
+    }
+
+    pub(crate) fn needs_names(&self) -> EvalError {
+        let detail = "answer types `category` and `labels` need `names` or `names_file`".into();
+        EvalError::Description { place: self.folder.join(&self.name), detail }
+    }
+
+    pub(crate) fn answer_type_of(&self, row: &RowReader<'_>) -> Result<AnswerType, EvalError> {
+        match self.answer {
+            AnswerKind::Always(answer_type) => Ok(answer_type),
+            AnswerKind::ByRow => {
+                let name = row.text(&self.columns.answer_type)?;
+                AnswerType::parse(&name).map_err(|_| row.error(&self.columns.answer_type, "an answer type", &name))
+            }
+        }
+    }
+
+    pub(crate) fn declared_types(&self) -> Vec<AnswerType> {
+        match self.answer {
+            AnswerKind::Always(answer_type) => vec![answer_type],
+            AnswerKind::ByRow => Vec::new(),
+        }
+    }
+
+    pub(crate) fn needed_columns(&self) -> Vec<String> {
+        let columns = &self.columns;
+        let mut needed = vec![columns.label.clone()];
+        if self.answer == AnswerKind::ByRow {
+            needed.push(columns.answer_type.clone());
+        }
+        if self.answer == AnswerKind::Always(AnswerType::Choice) {
+            match &columns.option_columns[..] {
+                [] => needed.push(columns.options.clone()),
+                several => needed.extend(several.iter().cloned()),
+            }
+        }
+        needed
+    }
+
+    pub(crate) fn options_of(&self, row: &RowReader<'_>) -> Result<Vec<String>, EvalError> {
+        let columns = &self.columns;
+        let options = match &columns.option_columns[..] {
+            [] => row.texts(&columns.options)?,
+            several => several.iter().map(|column| row.text(column)).collect::<Result<_, _>>()?,
+        };
+        if options.is_empty() { Err(row.error(&columns.options, "at least one option", "none")) } else { Ok(options) }
+    }
+
+    /// The template for an answer type; `None` for the built-in one.
+    pub(crate) fn template(&self, answer_type: AnswerType) -> Template<'_> {
+        match self.prompts.get(answer_type.as_str()).or_else(|| self.prompts.get("all")) {
+            Some(text) => Template::Given(text),
+            None => Template::Plain { question: &self.columns.question, options: answer_type == AnswerType::Choice },
+        }
+    }
+}
+
+/// How a row becomes a prompt.
+pub(crate) enum Template<'a> {
+    /// A text with `{column}`s.
+    Given(&'a str),
+    /// The question, and the options of a choice below it.
+    Plain {
+        /// The question's column.
+        question: &'a str,
+        /// Whether to show options.
+        options: bool,
+    },
+}

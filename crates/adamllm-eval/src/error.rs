@@ -1,0 +1,82 @@
+use std::path::PathBuf;
+
+use adamllm_core::CoreError;
+
+/// What can go wrong before an answer has a score.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EvalError {
+    /// Files and images.
+    #[error(transparent)]
+    Core(#[from] CoreError),
+    /// A benchmark's description cannot be read.
+    #[error("{place}: invalid description: {detail}", place = place.display())]
+    Description {
+        /// The file.
+        place: PathBuf,
+        /// What the parser expected and found, with line and column.
+        detail: String,
+    },
+    /// One row of a benchmark is not what its description says.
+    #[error("{place} column `{column}`: expected {expected}, got {got}")]
+    Row {
+        /// File and row, counted from 1.
+        place: String,
+        /// The column's name.
+        column: String,
+        /// What is allowed.
+        expected: String,
+        /// What was found.
+        got: String,
+    },
+    /// A whole file is of another kind than asked for: no row has the column.
+    #[error("{place}: expected rows of {benchmark} with the columns {expected}, got the columns {got}")]
+    OtherTask {
+        /// The file.
+        place: String,
+        /// The benchmark's name.
+        benchmark: String,
+        /// The columns that are needed.
+        expected: String,
+        /// The columns that the first row has.
+        got: String,
+    },
+    /// A name that is not among the allowed ones.
+    #[error("unknown {what} `{got}`: expected one of {expected}")]
+    Unknown {
+        /// What was looked up, such as `"task"`.
+        what: &'static str,
+        /// The name.
+        got: String,
+        /// The names that exist.
+        expected: String,
+    },
+    /// An index past a benchmark's last example.
+    #[error("example {index} of {benchmark}: it has {len}")]
+    OutOfRange {
+        /// The benchmark's name.
+        benchmark: String,
+        /// The index, from 0.
+        index: usize,
+        /// The number of examples.
+        len: usize,
+    },
+}
+
+impl EvalError {
+    /// Whether the error costs one row only.
+    pub fn is_row(&self) -> bool {
+        matches!(
+            self,
+            Self::Row { .. }
+                | Self::Core(
+                    CoreError::Json { .. }
+                        | CoreError::Field { .. }
+                        | CoreError::ImageCount { .. }
+                        | CoreError::ImageMissing { .. }
+                        | CoreError::ImageDecode { .. }
+                        | CoreError::ImageTooLarge { .. }
+                )
+        )
+    }
+}

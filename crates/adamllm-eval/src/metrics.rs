@@ -1,0 +1,18 @@
+//! The metrics, as plain functions: text in, a score from 0 to 100 out. Each states its source, and whether it is the
+//! reference's formula (`paper`) or what the score should mean (`strict`).
+
+mod choice;
+mod closed;
+mod names;
+mod normalise;
+mod open;
+mod rouge;
+
+pub use choice::{ChoiceParse, choice_paper, choice_strict};
+pub(crate) use closed::closed_normalised;
+pub use closed::{YesNo, closed_paper, closed_strict, yes_no};
+pub use names::{NameSet, set_f1, set_recall};
+pub use normalise::{answer_words, normalise_answer};
+pub(crate) use open::open_recall_normalised;
+pub use open::{open_recall_paper, open_recall_strict};
+pub use rouge::{Rouge, rouge_l, rouge_l_package, rouge_n, rouge_n_package};

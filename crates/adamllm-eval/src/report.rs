@@ -1,0 +1,143 @@
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::statistics::{Bootstrap, Clusters};
+use crate::{AnswerType, Estimate, Outcome, Resampling};
+
+/// The version of [`Report`]'s schema: raised when a field changes its meaning or goes away.
+pub const REPORT_VERSION: u32 = 1;
+
+/// What a model reached on a benchmark: both scorings, with their uncertainty, and everything that did not go well.
+/// `report.json` is this, serialised.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// [`REPORT_VERSION`].
+    pub version: u32,
+    /// The benchmark's name.
+    pub benchmark: String,
+    /// All rows together: the mean over rows, whatever their answer type.
+    pub overall: GroupScore,
+    /// One entry per answer type.
+    pub by_type: BTreeMap<AnswerType, GroupScore>,
+    /// Examples that have no prediction; they are in no score.
+    #[serde(default)]
+    pub unanswered: usize,
+    /// Rows and predictions that were refused; they are in no score.
+    #[serde(default)]
+    pub rejected: usize,
+    /// How the intervals were computed.
+    pub resampling: Resampling,
+    /// What was run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunInfo>,
+}
+
+/// The scores of one group of rows.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct GroupScore {
+    /// Rows.
+    pub n: usize,
+    /// Independent clusters of rows (images).
+    pub n_clusters: usize,
+    /// The reference's scoring; absent where no row has such a score.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paper: Option<Estimate>,
+    /// What the score should mean; absent where there is no row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strict: Option<Estimate>,
+    /// Rows that the strict scoring could not read (counted as wrong).
+    pub unparsed: usize,
+    /// Rows for which the paper scoring drew an answer at random.
+    pub random: usize,
+}
+
+/// What was run, for whoever reads the numbers later.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RunInfo {
+    /// The model's identity, as in the cache keys.
+    pub model: String,
+    /// A hash over all rows (ids, prompts, labels) and, where they were at hand, image bytes.
+    pub dataset: Option<String>,
+    /// The first example's prompt.
+    pub prompt: Option<String>,
+    /// How answers were decoded.
+    pub decoding: Option<adamllm_core::Decoding>,
+    /// Seconds that generation took; answers from the journal take none.
+    pub generate_seconds: Option<f64>,
+    /// Tokens written in that time.
+    pub n_new_tokens: Option<u64>,
+    /// Names and versions of the software.
+    pub software: BTreeMap<String, String>,
+}
+
+impl Report {
+    /// Sums up outcomes. `types` are shown even where no outcome has them.
+    pub fn new(benchmark: &str, types: &[AnswerType], outcomes: &[Outcome], resampling: &Resampling) -> Self {
+        let mut groups: BTreeMap<AnswerType, Vec<&Outcome>> = types.iter().map(|&t| (t, Vec::new())).collect();
+        for outcome in outcomes {
+            groups.entry(outcome.answer_type).or_default().push(outcome);
+        }
+        let by_type: BTreeMap<_, _> =
+            groups.into_iter().map(|(t, rows)| (t, GroupScore::new(&rows, resampling))).collect();
+        let alone = by_type.values().find(|group| group.n == outcomes.len());
+        let overall =
+            alone.cloned().unwrap_or_else(|| GroupScore::new(&outcomes.iter().collect::<Vec<_>>(), resampling));
+        Self {
+            version: REPORT_VERSION,
+            benchmark: benchmark.into(),
+            overall,
+            by_type,
+            unanswered: 0,
+            rejected: 0,
+            resampling: resampling.clone(),
+            run: None,
+        }
+    }
+
+    /// The same report with what was run.
+    pub fn with_run(mut self, run: RunInfo) -> Self {
+        self.run = Some(run);
+        self
+    }
+}
+
+impl GroupScore {
+    fn new(outcomes: &[&Outcome], resampling: &Resampling) -> Self {
+        let clusters = Clusters::new(outcomes.iter().map(|o| o.cluster.as_str()));
+        let scorings =
+            [clusters.sums(outcomes.iter().map(|o| o.paper)), clusters.sums(outcomes.iter().map(|o| Some(o.strict)))];
+        let estimates = Bootstrap::draw(&scorings, resampling);
+        Self {
+            n: outcomes.len(),
+            n_clusters: clusters.len(),
+            paper: estimates[0],
+            strict: estimates[1],
+            unparsed: outcomes.iter().filter(|o| o.unparsed).count(),
+            random: outcomes.iter().filter(|o| o.random).count(),
+        }
+    }
+}
+
+impl RunInfo {
+    /// A run of one model, with this crate's version noted.
+    pub fn of_model(identity: impl Into<String>) -> Self {
+        let software = [("adamllm-eval".to_owned(), env!("CARGO_PKG_VERSION").to_owned())].into();
+        Self { model: identity.into(), software, ..Self::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_group_has_no_score() {
+        let report = Report::new("b", &[AnswerType::Open], &[], &Resampling::default());
+        assert_eq!(report.by_type[&AnswerType::Open], GroupScore::default());
+        let json = serde_json::to_value(&report).expect("serialises");
+        assert!(json["overall"].get("strict").is_none());
+        assert_eq!(serde_json::from_value::<Report>(json).expect("reads"), report);
+    }
+}

@@ -1,0 +1,61 @@
+//! How sure a mean is: standard errors, bootstrap intervals, paired tests. All of them respect clusters: several questions
+//! about one image are not independent.
+
+mod bootstrap;
+mod mcnemar;
+
+use serde::{Deserialize, Serialize};
+
+pub(crate) use bootstrap::{Bootstrap, Clusters};
+pub use mcnemar::McNemar;
+
+/// How intervals are computed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Resampling {
+    /// Bootstrap samples.
+    pub n_resamples: usize,
+    /// Share of the samples inside the interval.
+    pub confidence: f64,
+    /// Seeds the samples: the same outcomes always have the same interval.
+    pub seed: u64,
+}
+
+impl Default for Resampling {
+    fn default() -> Self {
+        Self { n_resamples: 1000, confidence: 0.95, seed: 0 }
+    }
+}
+
+/// A mean and how sure it is.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// The mean, 0 to 100.
+    pub mean: f64,
+    /// Its standard error over clusters; `None` where there is one cluster only.
+    pub standard_error: Option<f64>,
+    /// The interval's ends; `None` where there is one cluster only.
+    pub interval: Option<Interval>,
+}
+
+/// The middle part of the bootstrap distribution.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Interval {
+    /// Lower end.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+}
+
+/// Mean, clustered standard error and percentile interval of scores.
+///
+/// `clusters[i]` names the cluster of `scores[i]`. `None` where there is no score.
+pub fn estimate<'a>(
+    scores: &[f64],
+    clusters: impl IntoIterator<Item = &'a str>,
+    resampling: &Resampling,
+) -> Option<Estimate> {
+    let clusters = Clusters::new(clusters);
+    let bootstrap = Bootstrap::draw(&[clusters.sums(scores.iter().map(|&s| Some(s)))], resampling);
+    bootstrap.into_iter().next().flatten()
+}
