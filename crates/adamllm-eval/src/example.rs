@@ -41,6 +41,11 @@ impl AnswerType {
         }
     }
 
+    /// Whether every answer is right or wrong, with nothing between.
+    pub fn is_accuracy(self) -> bool {
+        matches!(self, Self::Closed | Self::Choice | Self::Category | Self::Short)
+    }
+
     /// Reads the name, and the spellings of the published data sets, in any case.
     ///
     /// # Errors

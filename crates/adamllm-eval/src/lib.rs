@@ -10,7 +10,8 @@
 //! | [`DescribedBenchmark`] | a benchmark made of a TOML or JSON description and rows, without code |
 //! | [`predict()`] | a model answers; a run that was killed goes on |
 //! | [`score()`], [`Outcome`], [`Report`] | both scorings, row by row and summed up |
-//! | [`Resampling`], [`Estimate`], [`McNemar`] | how sure a number is |
+//! | [`Resampling`], [`Estimate`], [`compare()`] | how sure a number is, and whether two runs differ |
+//! | [`report_table`], [`comparison_table`] | Markdown |
 //!
 //! ```
 //! use adamllm_eval::{BenchmarkDescription, DescribedBenchmark, JsonRows, Prediction, score};
@@ -33,6 +34,7 @@ mod benchmark;
 mod described;
 mod error;
 mod example;
+mod markdown;
 pub mod metrics;
 mod outcome;
 mod predict;
@@ -48,6 +50,7 @@ pub use benchmark::Benchmark;
 pub use described::{AnswerKind, BenchmarkDescription, ColumnNames, DescribedBenchmark};
 pub use error::EvalError;
 pub use example::{AnswerType, Example, Expected, LabelMetric, OptionSet};
+pub use markdown::{comparison_table, report_table};
 pub use outcome::Outcome;
 pub use predict::{PredictOptions, predict};
 pub use prediction::Prediction;
@@ -55,4 +58,6 @@ pub use report::{GroupScore, REPORT_VERSION, Report, RunInfo};
 pub use rows::{JsonRows, Row, RowSource};
 pub use score::{Rejected, Scored, score, score_all};
 pub use scoring::score_answer;
-pub use statistics::{Estimate, Interval, McNemar, Resampling, estimate};
+pub use statistics::{
+    Comparison, Estimate, Interval, McNemar, PairedGroup, PairedScore, Resampling, compare, estimate,
+};

@@ -2,11 +2,13 @@
 //! about one image are not independent.
 
 mod bootstrap;
+mod compare;
 mod mcnemar;
 
 use serde::{Deserialize, Serialize};
 
 pub(crate) use bootstrap::{Bootstrap, Clusters};
+pub use compare::{Comparison, PairedGroup, PairedScore, compare};
 pub use mcnemar::McNemar;
 
 /// How intervals are computed.

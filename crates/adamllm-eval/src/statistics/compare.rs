@@ -1,0 +1,171 @@
+use std::collections::{BTreeMap, HashMap};
+
+use serde::{Deserialize, Serialize};
+
+use super::bootstrap::{Clusters, sample_means};
+use super::{Interval, McNemar, Resampling};
+use crate::{AnswerType, Outcome};
+
+/// Two runs on the same questions, question by question.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// All questions that both runs answered.
+    pub overall: PairedGroup,
+    /// The same, by answer type.
+    pub by_type: BTreeMap<AnswerType, PairedGroup>,
+    /// Questions that only the first run answered; they are in no number.
+    pub only_first: usize,
+    /// Questions that only the second run answered; they are in no number.
+    pub only_second: usize,
+    /// How the intervals were computed.
+    pub resampling: Resampling,
+}
+
+/// Both scorings of one group of questions.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PairedGroup {
+    /// Questions.
+    pub n: usize,
+    /// The reference's scoring; absent where a row has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paper: Option<PairedScore>,
+    /// What the score should mean; absent where there is no question.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strict: Option<PairedScore>,
+}
+
+/// The difference of two means over the same questions.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PairedScore {
+    /// The first run's mean.
+    pub first: f64,
+    /// The second run's mean.
+    pub second: f64,
+    /// Second minus first.
+    pub difference: f64,
+    /// Paired bootstrap interval of the difference, over clusters; `None` where there is one cluster only.
+    pub interval: Option<Interval>,
+    /// Two-sided bootstrap p-value for "no difference", at least 1 / resamples; `None` where there is one cluster only.
+    pub p_value: Option<f64>,
+    /// McNemar's test, where every question is right or wrong (accuracies). It takes questions for independent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mcnemar: Option<McNemar>,
+}
+
+impl PairedScore {
+    /// Whether the second run is worse by more than chance: the whole interval lies below zero.
+    pub fn is_regression(&self) -> bool {
+        self.interval.is_some_and(|interval| interval.high < 0.0)
+    }
+
+    /// Whether the second run is better by more than chance: the whole interval lies above zero.
+    pub fn is_gain(&self) -> bool {
+        self.interval.is_some_and(|interval| interval.low > 0.0)
+    }
+}
+
+impl Comparison {
+    /// The groups in which the second run's strict score is worse by more than chance; `None` stands for all questions.
+    pub fn regressions(&self) -> Vec<Option<AnswerType>> {
+        let groups =
+            std::iter::once((None, &self.overall)).chain(self.by_type.iter().map(|(&t, group)| (Some(t), group)));
+        groups.filter(|(_, group)| group.strict.is_some_and(|s| s.is_regression())).map(|(t, _)| t).collect()
+    }
+}
+
+/// Compares two runs by the outcomes' ids.
+pub fn compare(first: &[Outcome], second: &[Outcome], resampling: &Resampling) -> Comparison {
+    let of_second: HashMap<_, _> = second.iter().map(|outcome| (&outcome.id, outcome)).collect();
+    let pairs: Vec<(&Outcome, &Outcome)> = first.iter().filter_map(|a| of_second.get(&a.id).map(|&b| (a, b))).collect();
+    let mut by_type: BTreeMap<AnswerType, Vec<_>> = BTreeMap::new();
+    for &(a, b) in &pairs {
+        by_type.entry(a.answer_type).or_default().push((a, b));
+    }
+    Comparison {
+        overall: PairedGroup::new(&pairs, resampling),
+        by_type: by_type.into_iter().map(|(t, pairs)| (t, PairedGroup::new(&pairs, resampling))).collect(),
+        only_first: first.len() - pairs.len(),
+        only_second: second.len().saturating_sub(pairs.len()),
+        resampling: resampling.clone(),
+    }
+}
+
+impl PairedGroup {
+    fn new(pairs: &[(&Outcome, &Outcome)], resampling: &Resampling) -> Self {
+        let paper: Option<Vec<_>> = pairs.iter().map(|(a, b)| Some((a.paper?, b.paper?))).collect();
+        let strict: Vec<_> = pairs.iter().map(|(a, b)| (a.strict, b.strict)).collect();
+        let clusters = Clusters::new(pairs.iter().map(|(a, _)| a.cluster.as_str()));
+        let binary = pairs.iter().all(|(a, _)| a.answer_type.is_accuracy());
+        let paired = |scores: Vec<(f64, f64)>| PairedScore::new(&scores, &clusters, binary, resampling);
+        Self { n: pairs.len(), paper: paper.and_then(paired), strict: paired(strict) }
+    }
+}
+
+impl PairedScore {
+    fn new(scores: &[(f64, f64)], clusters: &Clusters, binary: bool, resampling: &Resampling) -> Option<Self> {
+        if scores.is_empty() {
+            return None;
+        }
+        let n = scores.len() as f64;
+        let first = scores.iter().map(|(a, _)| a).sum::<f64>() / n;
+        let second = scores.iter().map(|(_, b)| b).sum::<f64>() / n;
+        let differences = clusters.sums(scores.iter().map(|(a, b)| Some(b - a)));
+        let bootstrap = sample_means(&[differences], resampling).pop().filter(|_| clusters.len() > 1);
+        let count =
+            |wanted: (bool, bool)| scores.iter().filter(|(a, b)| (*a >= 100.0, *b >= 100.0) == wanted).count() as u64;
+        Some(Self {
+            first,
+            second,
+            difference: second - first,
+            interval: bootstrap.as_ref().and_then(|b| b.interval(resampling.confidence)),
+            p_value: bootstrap.as_ref().map(|b| b.p_value_of_zero()),
+            mcnemar: binary.then(|| McNemar::new(count((true, false)), count((false, true)))),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use adamllm_core::RecordId;
+
+    use super::*;
+
+    fn run(scores: impl Iterator<Item = f64>) -> Vec<Outcome> {
+        let outcome = |(i, strict): (usize, f64)| Outcome {
+            id: RecordId::given(i.to_string()),
+            answer_type: AnswerType::Closed,
+            cluster: i.to_string(),
+            paper: Some(strict),
+            strict,
+            unparsed: false,
+            random: false,
+            expected: String::new(),
+            strict_read: None,
+            paper_read: None,
+        };
+        scores.enumerate().map(outcome).collect()
+    }
+
+    #[test]
+    fn a_clear_loss_is_a_regression_and_noise_is_not() {
+        let half = run((0..200).map(|i| if i % 2 == 0 { 100.0 } else { 0.0 }));
+        let third = run((0..200).map(|i| if i % 3 == 0 { 100.0 } else { 0.0 }));
+        let comparison = compare(&half, &third, &Resampling::default());
+        let strict = comparison.overall.strict.expect("scores");
+        assert_eq!(strict.mcnemar.map(|m| (m.only_first, m.only_second)), Some((66, 33)));
+        assert!(strict.is_regression() && strict.p_value.expect("clusters") < 0.01);
+        assert_eq!(comparison.regressions(), [None, Some(AnswerType::Closed)]);
+        assert!(compare(&third, &half, &Resampling::default()).overall.strict.expect("scores").is_gain());
+
+        let nearly = run((0..200).map(|i| if (i % 2 == 0) != (i == 7) { 100.0 } else { 0.0 }));
+        assert!(compare(&half, &nearly, &Resampling::default()).regressions().is_empty());
+    }
+
+    #[test]
+    fn only_shared_questions_count() {
+        let comparison = compare(&run([0.0; 5].into_iter()), &run([100.0; 3].into_iter()), &Resampling::default());
+        assert_eq!((comparison.overall.n, comparison.only_first, comparison.only_second), (3, 2, 0));
+        let nothing = compare(&[], &run([1.0].into_iter()), &Resampling::default());
+        assert_eq!(nothing.overall, PairedGroup::default());
+    }
+}
