@@ -1,0 +1,16 @@
+//! What the examples share: the mini world ([`mini`]).
+//!
+//! ```
+//! use adamllm_examples::mini::{CaptionPlan, Domain, Form, Scene, Task};
+//! use adamllm_core::random::named_stream;
+//!
+//! let scene = Scene::new(7, Domain::Slides, 0);
+//! let mut random = named_stream(7, "example", "0");
+//! let caption = CaptionPlan::draw(&mut random).write(&scene);
+//! let task = Task::draw(&scene, Form::Open, &mut random);
+//! assert!(caption.contains(&task.precise()));
+//! assert!(task.informative(&scene, &mut random).contains(&task.precise()));
+//! assert_eq!(scene.picture().dimensions(), (112, 112));
+//! ```
+
+pub mod mini;

@@ -1,0 +1,35 @@
+//! The mini world: three small domains that code draws from a seed, with everything that the path needs to run on them.
+//!
+//! A [`Scene`] is five facts. The picture, the caption, the questions and their answers are made from the facts, so they
+//! agree; wrong answers, for the judge, are made wrong on purpose. All domains share one grammar, and differ in their
+//! words and in what the words look like: that is what post-training has to learn.
+
+mod caption;
+mod dataset;
+mod domain;
+mod drawing;
+mod error;
+mod judging;
+mod model_files;
+mod scene;
+mod task;
+mod training;
+mod vocabulary;
+
+pub use caption::CaptionPlan;
+pub use dataset::{BenchmarkRow, DatasetSize, write_dataset};
+pub use domain::{Aspect, Domain};
+pub use drawing::{Canvas, SIDE};
+pub use error::MiniError;
+pub use judging::{Labelled, Verdict};
+pub use model_files::{ChatModelSize, JudgeSize, write_chat_model_files, write_judge_files};
+pub use scene::Scene;
+pub use task::{Form, Task};
+pub use training::{
+    CAPTION_REQUEST, EXPLAIN, INFORMATIVE_HINT, JudgeRow, PRECISE_HINT, Supervised, TrainingRow, base_training,
+    blank_picture, judge_prompt, judge_training, synthesizer_training,
+};
+pub use vocabulary::{chat_tokenizer, judge_tokenizer};
+
+/// The few-shot prompt of the mini judge, with the placeholders `{Q}`, `{informative_A}` and `{precise_A}`.
+pub const JUDGE_PROMPT: &str = include_str!("mini/judge_prompt.txt");

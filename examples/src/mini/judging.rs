@@ -1,0 +1,137 @@
+//! Examples for the consistency judge: triplets with the verdict that they deserve.
+
+use rand::RngExt;
+use rand::seq::IndexedRandom;
+
+use super::task::{capital, open_ended, reason};
+use super::{Aspect, CaptionPlan, Form, Scene, Task};
+
+/// What the judge should say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub enum Verdict {
+    /// Both answers say the same.
+    Yes,
+    /// They do not.
+    No,
+    /// The question asks for a description, a caption or the background.
+    Open,
+}
+
+impl Verdict {
+    /// How the judge's prompt goes on: `" Yes"`, `" No"` or `" Open"`.
+    pub fn continuation(self) -> &'static str {
+        match self {
+            Self::Yes => " Yes",
+            Self::No => " No",
+            Self::Open => " Open",
+        }
+    }
+}
+
+/// A question with two answers and the verdict on them.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Labelled {
+    /// The question.
+    pub instruction: String,
+    /// The answer with its reason.
+    pub informative: String,
+    /// The answer in a word.
+    pub precise: String,
+    /// What the judge should say.
+    pub verdict: Verdict,
+}
+
+impl Labelled {
+    /// A judge's example about a scene.
+    pub fn draw(scene: &Scene, verdict: Verdict, random: &mut impl rand::Rng) -> Self {
+        match verdict {
+            Verdict::Yes => consistent(scene, random),
+            Verdict::No => inconsistent(scene, random),
+            Verdict::Open => open(scene, random),
+        }
+    }
+}
+
+fn any_task(scene: &Scene, random: &mut impl rand::Rng) -> Task {
+    if random.random() {
+        return Task::following(scene, &CaptionPlan::draw(random), random);
+    }
+    let form = Form::ALL[random.random_range(0..3)];
+    Task::draw(scene, form, random)
+}
+
+fn consistent(scene: &Scene, random: &mut impl rand::Rng) -> Labelled {
+    let task = any_task(scene, random);
+    let informative = task.informative(scene, random);
+    Labelled { instruction: task.instruction(), informative, precise: task.precise(), verdict: Verdict::Yes }
+}
+
+/// A consistent example with a fault: the precise answer is another one, the reason speaks of another value than the
+/// conclusion, or the conclusion does.
+fn inconsistent(scene: &Scene, random: &mut impl rand::Rng) -> Labelled {
+    let task = any_task(scene, random);
+    let right = Labelled {
+        instruction: task.instruction(),
+        informative: task.informative(scene, random),
+        precise: task.precise(),
+        verdict: Verdict::No,
+    };
+    let wrong = wrong_answer(scene, &task, random);
+    match random.random_range(0..3) {
+        0 => Labelled { precise: wrong, ..right },
+        1 => {
+            let end = right.informative.len() - right.precise.len() - 1;
+            let wrong = if task.form() == Form::Choice { wrong } else { wrong.to_lowercase() };
+            Labelled { informative: format!("{}{wrong}.", &right.informative[..end]), ..right }
+        }
+        _ => match misread(scene, &task, random) {
+            Some(reason_given) => {
+                let conclusion = right.informative[reason(scene, task.aspect).len()..].to_owned();
+                Labelled { informative: format!("{reason_given}{conclusion}"), ..right }
+            }
+            None => Labelled { precise: wrong, ..right },
+        },
+    }
+}
+
+/// A precise answer of the task's kind that is not the right one.
+fn wrong_answer(scene: &Scene, task: &Task, random: &mut impl rand::Rng) -> String {
+    let other = |options: &[&'static str], right: &str, random: &mut _| {
+        let others: Vec<_> = options.iter().filter(|option| **option != right).collect();
+        others.choose(random).map(|option| (**option).to_owned()).unwrap_or_default()
+    };
+    match task.form() {
+        Form::Open => other(scene.domain.values(task.aspect), &task.label, random),
+        Form::Closed => capital(other(&["yes", "no"], &task.label, random).as_str()),
+        Form::Choice => {
+            let letters = &["A", "B", "C", "D", "E"][..task.options.len()];
+            format!("({})", other(letters, &task.label, random))
+        }
+    }
+}
+
+/// The reason that somebody would give who saw another value, where the conclusion does not follow from it.
+fn misread(scene: &Scene, task: &Task, random: &mut impl rand::Rng) -> Option<String> {
+    // "The stain is not eosin" follows from every other stain.
+    if task.form() == Form::Closed && task.label == "no" {
+        return None;
+    }
+    let others = scene.domain.values(task.aspect).iter().filter(|value| **value != scene.value(task.aspect));
+    let other = others.collect::<Vec<_>>().choose(random).map(|value| **value)?;
+    let right = reason(scene, task.aspect);
+    Some(right.replacen(scene.value(task.aspect), other, 1))
+}
+
+fn open(scene: &Scene, random: &mut impl rand::Rng) -> Labelled {
+    let instruction = open_ended(scene.domain, random);
+    let informative = CaptionPlan::draw(random).write(scene);
+    let precise = open_precise(scene, random);
+    Labelled { instruction, informative, precise, verdict: Verdict::Open }
+}
+
+/// What a short answer to a request for a description looks like.
+pub(super) fn open_precise(scene: &Scene, random: &mut impl rand::Rng) -> String {
+    let aspect = Aspect::ALL[random.random_range(1..5)];
+    let phrase = scene.domain.phrase(aspect, scene.value(aspect));
+    format!("{} {phrase}", scene.value(Aspect::Kind))
+}

@@ -1,0 +1,220 @@
+//! Endless training data for the three tiny models. Row n of a stream depends on the seed and on n only.
+
+use adamllm_core::random::{ChaCha8Rng, named_stream};
+use adamllm_core::{Conversation, IMAGE_MARKER, ImageRef, Message, RgbImage};
+use rand::RngExt;
+use rand::seq::SliceRandom;
+
+use super::drawing::SIDE;
+use super::judging::{Labelled, Verdict, open_precise};
+use super::task::open_ended;
+use super::{CaptionPlan, Domain, Form, JUDGE_PROMPT, Scene, Task};
+
+/// The request that goes before every caption.
+pub const CAPTION_REQUEST: &str = "Describe the image.";
+/// Asks the synthesizer's tuning data for the short answer.
+pub const PRECISE_HINT: &str = "Answer with a precise response.";
+/// Asks the synthesizer's tuning data for the long answer.
+pub const INFORMATIVE_HINT: &str = "Answer with an informative response.";
+/// Behind a question, asks the base model for the answer with its reason.
+pub const EXPLAIN: &str = "Explain your answer.";
+
+/// Which turns count for the loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Supervised {
+    /// What the assistant says.
+    Assistant,
+    /// Everything behind the first exchange, user turns included: the synthesizer learns to ask.
+    AfterFirstExchange,
+}
+
+/// A conversation to train on, with its picture.
+#[derive(Clone, Debug)]
+pub struct TrainingRow {
+    /// The turns. Where there is a picture, the first one begins with its marker.
+    pub conversation: Conversation,
+    /// The picture that the conversation's image stands for; none in text-only rows.
+    pub picture: Option<RgbImage>,
+    /// Which turns count.
+    pub supervised: Supervised,
+}
+
+/// A text that a judge reads, and how it goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JudgeRow {
+    /// The filled-in prompt.
+    pub prompt: String,
+    /// The verdict behind it, the only part that counts for the loss.
+    pub continuation: &'static str,
+}
+
+/// What the base model learns: pictures of the general domain, and texts about all domains. It reads the words of the
+/// target domains but never sees what they stand for.
+pub fn base_training(seed: u64) -> impl Iterator<Item = TrainingRow> {
+    rows(seed, "mini base row", |scene_of, random| {
+        if random.random_bool(0.75) {
+            looking(&scene_of(Domain::General), random)
+        } else {
+            reading(&scene_of(any_domain(random)), random)
+        }
+    })
+}
+
+/// What the base model becomes a synthesizer with: seed triplets of the general domain (one picture in ten is blank),
+/// and texts about all domains with a blank picture, so that it learns to rely on the caption.
+pub fn synthesizer_training(seed: u64) -> impl Iterator<Item = TrainingRow> {
+    rows(seed, "mini synthesizer row", |scene_of, random| {
+        if random.random_bool(0.5) {
+            let blank = random.random_bool(0.1);
+            Seed::draw(&scene_of(Domain::General), random).into_row(blank, random)
+        } else {
+            Seed::draw(&scene_of(any_domain(random)), random).into_row(true, random)
+        }
+    })
+}
+
+/// What the judge learns: labelled triplets of all domains in the few-shot prompt.
+pub fn judge_training(seed: u64) -> impl Iterator<Item = JudgeRow> {
+    (0_u64..).map(move |n| {
+        let mut random = named_stream(seed, "mini judge row", &n.to_string());
+        let scene = Scene::new(seed, any_domain(&mut random), STREAM_SCENES + n);
+        let verdict = match random.random_range(0..10) {
+            0..4 => Verdict::Yes,
+            4..9 => Verdict::No,
+            _ => Verdict::Open,
+        };
+        let example = Labelled::draw(&scene, verdict, &mut random);
+        JudgeRow { prompt: judge_prompt(&example), continuation: verdict.continuation() }
+    })
+}
+
+/// The mini world's own judge prompt, filled in.
+pub fn judge_prompt(example: &Labelled) -> String {
+    let head = JUDGE_PROMPT.trim_end().replace("{Q}", &example.instruction);
+    head.replace("{informative_A}", &example.informative).replace("{precise_A}", &example.precise)
+}
+
+/// Scenes of the streams have numbers from here on: those of the data set lie below.
+const STREAM_SCENES: u64 = 1 << 32;
+
+fn rows(
+    seed: u64,
+    purpose: &'static str,
+    make: impl Fn(&dyn Fn(Domain) -> Scene, &mut ChaCha8Rng) -> TrainingRow,
+) -> impl Iterator<Item = TrainingRow> {
+    (0_u64..).map(move |n| {
+        let mut random = named_stream(seed, purpose, &n.to_string());
+        make(&|domain| Scene::new(seed, domain, STREAM_SCENES + n), &mut random)
+    })
+}
+
+fn any_domain(random: &mut ChaCha8Rng) -> Domain {
+    Domain::ALL[random.random_range(0..3)]
+}
+
+/// Two questions and a caption request about a picture, in random order.
+fn looking(scene: &Scene, random: &mut ChaCha8Rng) -> TrainingRow {
+    let mut exchanges = vec![(CAPTION_REQUEST.to_owned(), CaptionPlan::draw(random).write(scene))];
+    exchanges.extend((0..2).map(|_| exchange(scene, random)));
+    exchanges.shuffle(random);
+    exchanges[0].0 = format!("{IMAGE_MARKER}\n{}", exchanges[0].0);
+    row(exchanges, Some((scene.image_ref(), scene.picture())))
+}
+
+/// Two questions about a caption, without a picture.
+fn reading(scene: &Scene, random: &mut ChaCha8Rng) -> TrainingRow {
+    let mut exchanges: Vec<_> = (0..2).map(|_| exchange(scene, random)).collect();
+    exchanges[0].0 = format!("{}\n{}", CaptionPlan::draw(random).write(scene), exchanges[0].0);
+    row(exchanges, None)
+}
+
+fn exchange(scene: &Scene, random: &mut ChaCha8Rng) -> (String, String) {
+    let task = Task::draw(scene, Form::ALL[random.random_range(0..3)], random);
+    if random.random_bool(0.5) {
+        (task.instruction(), task.precise())
+    } else {
+        (format!("{}\n{EXPLAIN}", task.instruction()), task.informative(scene, random))
+    }
+}
+
+fn row(exchanges: Vec<(String, String)>, picture: Option<(ImageRef, RgbImage)>) -> TrainingRow {
+    let (images, picture) = picture.unzip();
+    let turns =
+        exchanges.into_iter().flat_map(|(user, assistant)| [Message::user(user), Message::assistant(assistant)]);
+    let conversation = Conversation::new(turns.collect(), Vec::from_iter(images));
+    TrainingRow { conversation, picture, supervised: Supervised::Assistant }
+}
+
+/// A seed of the synthesizer: an image and its caption, with a question and both answers.
+#[derive(Clone, Debug)]
+pub(super) struct Seed {
+    pub(super) scene: Scene,
+    pub(super) caption: String,
+    pub(super) instruction: String,
+    pub(super) informative: String,
+    pub(super) precise: String,
+}
+
+impl Seed {
+    /// A seed about a scene. About one in twelve asks for something open-ended.
+    pub(super) fn draw(scene: &Scene, random: &mut ChaCha8Rng) -> Self {
+        let plan = CaptionPlan::draw(random);
+        let (instruction, informative, precise) = if random.random_bool(1.0 / 12.0) {
+            (open_ended(scene.domain, random), CaptionPlan::draw(random).write(scene), open_precise(scene, random))
+        } else {
+            let task = Task::following(scene, &plan, random);
+            (task.instruction(), task.informative(scene, random), task.precise())
+        };
+        Self { scene: scene.clone(), caption: plan.write(scene), instruction, informative, precise }
+    }
+
+    /// The seed in the protocol of the published synthesizer: the caption, then both answers in random order.
+    fn into_row(self, blank: bool, random: &mut ChaCha8Rng) -> TrainingRow {
+        let ask = |hint: &str| format!("{hint}\n{}", self.instruction);
+        let mut answers =
+            [(ask(PRECISE_HINT), self.precise.clone()), (ask(INFORMATIVE_HINT), self.informative.clone())];
+        answers.shuffle(random);
+        let first = (format!("{IMAGE_MARKER}\n{CAPTION_REQUEST}"), self.caption.clone());
+        let exchanges = std::iter::once(first).chain(answers).collect();
+        let picture =
+            if blank { ("blank.png".into(), blank_picture()) } else { (self.scene.image_ref(), self.scene.picture()) };
+        TrainingRow { supervised: Supervised::AfterFirstExchange, ..row(exchanges, Some(picture)) }
+    }
+}
+
+/// A white picture.
+pub fn blank_picture() -> RgbImage {
+    RgbImage::from_pixel(SIDE, SIDE, image::Rgb([255; 3]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_valid_and_reproducible() {
+        let streams = || base_training(5).take(60).chain(synthesizer_training(5).take(60));
+        for (a, b) in streams().zip(streams()) {
+            a.conversation.validate().expect("a valid conversation");
+            assert_eq!((&a.conversation, &a.picture), (&b.conversation, &b.picture));
+            assert_eq!(a.conversation.images.len(), usize::from(a.picture.is_some()));
+        }
+        assert_ne!(base_training(5).next().map(|r| r.conversation), base_training(6).next().map(|r| r.conversation));
+    }
+
+    #[test]
+    fn the_base_model_sees_no_target_picture() {
+        let targets =
+            |row: &TrainingRow| row.conversation.images.iter().any(|image| !image.as_str().starts_with("general/"));
+        assert!(!base_training(5).take(200).any(|row| targets(&row)));
+        let blank = |row: &TrainingRow| row.conversation.images[0].as_str() == "blank.png";
+        assert!(synthesizer_training(5).take(200).all(|row| blank(&row) || !targets(&row)));
+    }
+
+    #[test]
+    fn judge_prompts_are_filled_in() {
+        for row in judge_training(5).take(100) {
+            assert!(!row.prompt.contains('{') && row.prompt.ends_with("Verdict:"), "{}", row.prompt);
+        }
+    }
+}
