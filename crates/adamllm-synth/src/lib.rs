@@ -48,11 +48,13 @@ mod consistency;
 mod error;
 mod model_slots;
 mod prompt_template;
+mod rules;
 mod run;
 mod synthesizer;
 mod templates;
 mod triplet;
 mod turns;
+mod variant;
 
 pub use combine::{CONCLUDING_WORDS, combine, response};
 pub use consistency::{
@@ -60,8 +62,10 @@ pub use consistency::{
 };
 pub use error::SynthError;
 pub use prompt_template::PromptTemplate;
+pub use rules::task_by_rule;
 pub use run::{InputRow, RunConfig, RunSummary, SynthesisRun};
 pub use synthesizer::{CAPTION_REQUEST, Synthesizer, SynthesizerConfig};
 pub use templates::{CHAIN_TEMPLATES, QUESTION_TEMPLATES};
 pub use triplet::{Judged, TaskTriplet, Verdict};
 pub use turns::{FoundTriplet, INFORMATIVE_HINT, PRECISE_HINT, Turn, find_special_token, find_triplet, parse_turns};
+pub use variant::Variant;

@@ -4,16 +4,25 @@
 //! is a pure function of the captions and the journals, and is written anew in each run, in the captions' order, beside its
 //! final place and then renamed. So a run that was killed repeats no finished batch, and ends with the same files.
 
+use std::fs;
 use std::path::PathBuf;
 
-use adamllm_core::{ImageStore, Shard};
+use adamllm_core::jsonl::Journal;
+use adamllm_core::{CoreError, Generate, ImageStore, Progress, Shard};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::SynthError;
+use crate::{ConsistencyFilter, SynthError, Synthesizer, Variant};
 
+mod finish;
+mod judge;
+mod keys;
+mod lost;
+mod merge;
 mod ordered_file;
+mod propose;
+mod remembered;
 mod row;
-mod stages;
 mod summary;
 
 pub use row::InputRow;
@@ -27,11 +36,13 @@ pub struct RunConfig {
     pub batch_size: usize,
     /// Seeds the choice of templates.
     pub seed: u64,
+    /// What the tasks are made of.
+    pub variant: Variant,
 }
 
 impl Default for RunConfig {
     fn default() -> Self {
-        Self { batch_size: 64, seed: 0 }
+        Self { batch_size: 64, seed: 0, variant: Variant::Full }
     }
 }
 
@@ -94,5 +105,86 @@ impl<'a> SynthesisRun<'a> {
     pub fn resuming(mut self, resume: bool) -> Self {
         self.resume = resume;
         self
+    }
+
+    /// Does the whole run: [`propose`](Self::propose), [`judge`](Self::judge), [`combine`](Self::combine),
+    /// [`finish`](Self::finish). A row that fails costs itself only and stands in the ledger.
+    ///
+    /// # Errors
+    /// Files that cannot be written; [`SynthError::Config`] where the variant asks no judge; [`SynthError::Unaccounted`].
+    pub fn run<S: Generate, J: Generate>(
+        &self,
+        rows: impl IntoIterator<Item = impl Into<InputRow>>,
+        synthesizer: &Synthesizer<'_, S>,
+        judge: &ConsistencyFilter<'_, J>,
+        progress: &mut dyn Progress,
+    ) -> Result<RunSummary, SynthError> {
+        self.expect_variant("one that asks the judge", Variant::asks_judge)?;
+        self.propose(rows, synthesizer, progress)?;
+        self.judge(judge, progress)?;
+        self.combine(progress)?;
+        self.finish()
+    }
+
+    /// [`run`](Self::run) for the ablations without a filter.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run); [`SynthError::Config`] where the variant asks the judge.
+    pub fn run_unfiltered<S: Generate>(
+        &self,
+        rows: impl IntoIterator<Item = impl Into<InputRow>>,
+        synthesizer: &Synthesizer<'_, S>,
+        progress: &mut dyn Progress,
+    ) -> Result<RunSummary, SynthError> {
+        let asks_synthesizer_only = |variant: Variant| variant.asks_synthesizer() && !variant.asks_judge();
+        self.expect_variant("one that asks the synthesizer and no judge", asks_synthesizer_only)?;
+        self.propose(rows, synthesizer, progress)?;
+        self.skip_judge(progress)?;
+        self.combine(progress)?;
+        self.finish()
+    }
+
+    /// [`run`](Self::run) for [`Variant::RuleBased`]: no model at all.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run); [`SynthError::Config`] for any other variant.
+    pub fn run_by_rule(
+        &self,
+        rows: impl IntoIterator<Item = impl Into<InputRow>>,
+        progress: &mut dyn Progress,
+    ) -> Result<RunSummary, SynthError> {
+        self.expect_variant("rule_based", |variant| variant == Variant::RuleBased)?;
+        self.propose_by_rule(rows, progress)?;
+        self.finish()
+    }
+
+    fn expect_variant(&self, expected: &'static str, holds: impl Fn(Variant) -> bool) -> Result<(), SynthError> {
+        let variant = self.config.variant;
+        if holds(variant) {
+            return Ok(());
+        }
+        Err(SynthError::Config { field: "variant", expected, got: variant.as_str().into() })
+    }
+
+    fn make_folders(&self) -> Result<(), CoreError> {
+        let folder = self.folder.join("work");
+        fs::create_dir_all(&folder).map_err(CoreError::io("create", &folder))
+    }
+
+    fn journal<T: Serialize + DeserializeOwned>(&self, name: &str) -> Result<Journal<T>, CoreError> {
+        self.make_folders()?;
+        let path = self.work(name);
+        if !self.resume && path.exists() {
+            fs::remove_file(&path).map_err(CoreError::io("remove", &path))?;
+        }
+        Journal::open(path)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    fn work(&self, name: &str) -> PathBuf {
+        self.folder.join("work").join(name)
     }
 }

@@ -1,6 +1,8 @@
 use adamllm_core::{ImageRef, RecordId};
 use serde::{Deserialize, Serialize};
 
+use crate::Opinion;
+
 /// One question about an image with two answers: a short one and one that reasons (paper section 3.1, "task triplet").
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskTriplet {
@@ -50,11 +52,13 @@ pub enum Verdict {
     Open,
     /// None of the three, or too unsure.
     Unclear,
+    /// No judge was asked: an ablation without a filter.
+    Unjudged,
 }
 
 impl Verdict {
     /// All verdicts, in the order of the reports.
-    pub const ALL: [Self; 4] = [Self::Consistent, Self::Inconsistent, Self::Open, Self::Unclear];
+    pub const ALL: [Self; 5] = [Self::Consistent, Self::Inconsistent, Self::Open, Self::Unclear, Self::Unjudged];
 
     /// The name in files and reports.
     pub fn as_str(self) -> &'static str {
@@ -63,6 +67,7 @@ impl Verdict {
             Self::Inconsistent => "inconsistent",
             Self::Open => "open",
             Self::Unclear => "unclear",
+            Self::Unjudged => "unjudged",
         }
     }
 }
@@ -86,4 +91,20 @@ pub struct Judged {
     /// What the judge wrote, where it wrote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<String>,
+}
+
+impl Judged {
+    /// A triplet that no judge was asked about.
+    pub fn unjudged(triplet: TaskTriplet) -> Self {
+        Self { triplet, verdict: Verdict::Unjudged, p_yes: None, p_no: None, p_open: None, answer: None }
+    }
+
+    /// What was said before a verdict was made of it; `None` where no judge was asked.
+    pub fn opinion(&self) -> Option<Opinion> {
+        match (&self.answer, self.p_yes, self.p_no, self.p_open) {
+            (Some(answer), ..) => Some(Opinion::Text(answer.clone())),
+            (None, Some(p_yes), Some(p_no), Some(p_open)) => Some(Opinion::Probabilities([p_yes, p_no, p_open])),
+            _ => None,
+        }
+    }
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use adamllm_core::{
     Completion, Decoding, Generate, LedgerRow, Prompt, Reason, ScoreRequest, Shard, TurnMarkers, jsonl,
 };
-use adamllm_synth::{ConsistencyFilter, InputRow, RunConfig, RunSummary, SynthesisRun, Synthesizer};
+use adamllm_synth::{ConsistencyFilter, InputRow, RunConfig, RunSummary, SynthesisRun, Synthesizer, Variant};
 use scripted::{captions, grey, judge, pictures, synthesizer};
 
 /// Counts what it is asked.
@@ -43,7 +43,7 @@ impl<G: Generate> Generate for Counted<G> {
 
 fn run(folder: &Path, rows: Vec<InputRow>, shard: Shard) -> RunSummary {
     let (writer, reader, images) = (synthesizer(), judge(), pictures());
-    let config = RunConfig { batch_size: 7, seed: 3 };
+    let config = RunConfig { batch_size: 7, seed: 3, ..RunConfig::default() };
     let run = SynthesisRun::new(folder, &images).with_config(config).expect("valid").with_shard(shard);
     run.run(rows, &Synthesizer::new(&writer), &ConsistencyFilter::new(&reader), &mut ()).expect("runs")
 }
@@ -109,16 +109,55 @@ fn a_resumed_run_asks_only_what_changed() {
 }
 
 #[test]
-fn shards_split_the_run() {
+fn shards_merge_to_the_whole_run() {
+    let mut rows = rows();
+    rows.insert(50, rows[2].clone());
+    rows.push(rows[0].clone());
+    rows.insert(3, InputRow::Lost(lost_row("captions.json row 4")));
     let whole = tempfile::tempdir().expect("a temporary folder");
-    let summary = run(whole.path(), rows(), Shard::WHOLE);
-    let parts: Vec<_> = (0..3)
-        .map(|i| {
-            let folder = tempfile::tempdir().expect("a temporary folder");
-            run(folder.path(), rows(), Shard::new(i, 3).expect("in range"))
-        })
-        .collect();
-    assert_eq!(parts.iter().map(|part| part.rows_in).sum::<u64>(), summary.rows_in);
-    assert_eq!(parts.iter().map(|part| part.rows_out).sum::<u64>(), summary.rows_out);
-    assert!(parts.iter().all(|part| part.rows_in < 60));
+    let summary = run(whole.path(), rows.clone(), Shard::WHOLE);
+    for n_shards in [1, 3, 8] {
+        let folders: Vec<_> = (0..n_shards).map(|_| tempfile::tempdir().expect("a temporary folder")).collect();
+        let parts = (0..)
+            .zip(&folders)
+            .map(|(i, folder)| run(folder.path(), rows.clone(), Shard::new(i, n_shards).expect("in range")).rows_in);
+        assert_eq!(parts.sum::<u64>(), summary.rows_in);
+        let (merged, images) = (tempfile::tempdir().expect("a temporary folder"), pictures());
+        let shards: Vec<_> = folders.iter().map(|folder| folder.path()).collect();
+        let again = SynthesisRun::new(merged.path(), &images).merge(rows.clone(), &shards).expect("merges");
+        assert_eq!(again.rows_out, summary.rows_out);
+        for name in ["triplets", "judged", "tasks", "ledger", "quarantine"] {
+            let content = |folder: &Path| std::fs::read_to_string(folder.join(format!("{name}.jsonl"))).expect("reads");
+            assert_eq!(content(merged.path()), content(whole.path()), "{name} of {n_shards} shards");
+        }
+    }
+}
+
+fn lost_row(id: &str) -> LedgerRow {
+    let id = adamllm_core::RecordId::given(id);
+    LedgerRow { id, stage: adamllm_core::Stage::Read, reason: Reason::InvalidJson, detail: "not JSON".into() }
+}
+
+#[test]
+fn variants_leave_out_what_they_leave_out() {
+    let (writer, reader, images) = (synthesizer(), judge(), pictures());
+    let (synthesizer, judge) = (Synthesizer::new(&writer), ConsistencyFilter::new(&reader));
+    let outcome = |variant: Variant| {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let config = RunConfig { variant, ..RunConfig::default() };
+        let run = SynthesisRun::new(folder.path(), &images).with_config(config).expect("valid");
+        let summaries = [
+            run.run(captions(), &synthesizer, &judge, &mut ()),
+            run.run_unfiltered(captions(), &synthesizer, &mut ()),
+            run.run_by_rule(captions(), &mut ()),
+        ];
+        summaries.into_iter().find_map(Result::ok)
+    };
+    let full = outcome(Variant::Full).expect("runs");
+    let unfiltered = outcome(Variant::NoFilter).expect("runs");
+    assert_eq!((unfiltered.rows_out, unfiltered.unjudged), (full.triplets, full.triplets));
+    assert_eq!(outcome(Variant::PreciseOnly).expect("runs").rows_out, full.triplets);
+    let rules = outcome(Variant::RuleBased).expect("runs");
+    assert_eq!((rules.rows_in, rules.rows_out, rules.triplets), (100, 90, 0));
+    assert!(outcome(Variant::CaptionOnly).is_none(), "there is nothing to synthesize");
 }

@@ -21,6 +21,8 @@ pub struct RunSummary {
     pub open: u64,
     /// Triplets whose verdict was unclear.
     pub unclear: u64,
+    /// Triplets that no judge was asked about.
+    pub unjudged: u64,
     /// Tasks written.
     pub rows_out: u64,
     /// Rows in the ledger: `rows_in = rows_out + ledger_rows`.
@@ -38,6 +40,7 @@ impl RunSummary {
             Verdict::Inconsistent => &mut self.inconsistent,
             Verdict::Open => &mut self.open,
             Verdict::Unclear => &mut self.unclear,
+            Verdict::Unjudged => &mut self.unjudged,
         } += 1;
     }
 

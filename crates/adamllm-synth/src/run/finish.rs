@@ -1,0 +1,91 @@
+use std::fs;
+use std::path::Path;
+
+use adamllm_core::jsonl;
+use adamllm_core::{CoreError, InstructionTask, LedgerRow, Progress, write_atomically};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::ordered_file::OrderedFile;
+use super::{RunSummary, SynthesisRun};
+use crate::{Judged, SynthError, TaskTriplet};
+
+/// What the first stage counts and no file of rows tells.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct ProposeCounts {
+    pub(super) rows_in: u64,
+}
+
+/// The stages' own ledgers, in the order in which they make up the run's.
+pub(super) const LEDGERS: [&str; 3] = ["ledger-propose.jsonl", "ledger-judge.jsonl", "ledger-combine.jsonl"];
+
+/// The run's files, without the ending `.jsonl`.
+const FILES: [&str; 5] = ["triplets", "judged", "tasks", "ledger", "quarantine"];
+
+impl SynthesisRun<'_> {
+    /// Third stage: the kept rows of `judged.jsonl` to `tasks.jsonl`, each in the wording of the run's variant.
+    ///
+    /// # Errors
+    /// Files that cannot be read or written.
+    pub fn combine(&self, progress: &mut dyn Progress) -> Result<(), SynthError> {
+        let mut tasks = OrderedFile::create(self.file("tasks.jsonl"))?;
+        let ledger = OrderedFile::create(self.work("ledger-combine.jsonl"))?;
+        progress.begin("combine", 0);
+        for judged in jsonl::read::<Judged>(self.file("judged.jsonl"))? {
+            if let Some(task) = self.config.variant.task(&judged?, self.config.seed) {
+                tasks.append(&task)?;
+            }
+            progress.advance(1);
+        }
+        tasks.finish()?;
+        ledger.finish()?;
+        progress.end();
+        Ok(())
+    }
+
+    /// Puts the stages' ledgers together as `ledger.jsonl`, counts, and writes `summary.json`.
+    ///
+    /// # Errors
+    /// Files that cannot be read or written; [`SynthError::Unaccounted`].
+    pub fn finish(&self) -> Result<RunSummary, SynthError> {
+        let mut summary = RunSummary { rows_in: self.read_counts()?.rows_in, ..RunSummary::default() };
+        let mut ledger = OrderedFile::create(self.file("ledger.jsonl"))?;
+        for part in LEDGERS {
+            let path = self.work(part);
+            if !path.exists() {
+                continue;
+            }
+            for row in jsonl::read::<LedgerRow>(path)? {
+                let row = row?;
+                summary.count_lost(&row);
+                ledger.append(&row)?;
+            }
+        }
+        ledger.finish()?;
+        summary.triplets = count_rows::<TaskTriplet>(&self.file("triplets.jsonl"))?;
+        summary.rows_out = count_rows::<InstructionTask>(&self.file("tasks.jsonl"))?;
+        for judged in jsonl::read::<Judged>(self.file("judged.jsonl"))? {
+            summary.count_verdict(judged?.verdict);
+        }
+        summary.files = FILES.map(|name| self.file(&format!("{name}.jsonl"))).into();
+        summary.check()?;
+        let content = serde_json::to_vec_pretty(&summary).expect("a summary is JSON");
+        write_atomically(self.file("summary.json"), content)?;
+        Ok(summary)
+    }
+
+    pub(super) fn write_counts(&self, counts: &ProposeCounts) -> Result<(), CoreError> {
+        let content = serde_json::to_vec(counts).expect("a count is JSON");
+        write_atomically(self.work("propose-counts.json"), content)
+    }
+
+    fn read_counts(&self) -> Result<ProposeCounts, CoreError> {
+        let path = self.work("propose-counts.json");
+        let content = fs::read(&path).map_err(CoreError::io("read", &path))?;
+        serde_json::from_slice(&content).map_err(|source| CoreError::Json { path, row: 1, source })
+    }
+}
+
+fn count_rows<T: DeserializeOwned>(path: &Path) -> Result<u64, CoreError> {
+    jsonl::read::<T>(path)?.try_fold(0, |n, row| row.map(|_| n + 1))
+}

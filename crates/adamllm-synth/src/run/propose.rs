@@ -1,0 +1,152 @@
+use std::collections::HashSet;
+
+use adamllm_core::jsonl::Journal;
+use adamllm_core::{Completion, Generate, ImageCaption, ImageRef, Progress, Reason, RecordId, Stage};
+use serde::Serialize;
+
+use super::finish::ProposeCounts;
+use super::keys::proposal_key;
+use super::lost::Lost;
+use super::ordered_file::OrderedFile;
+use super::remembered::remembered;
+use super::{InputRow, SynthesisRun};
+use crate::{SynthError, Synthesizer, TaskTriplet, task_by_rule};
+
+/// A text that held no triplet, kept whole for people who debug a synthesizer.
+#[derive(Debug, Serialize)]
+struct Quarantined<'a> {
+    id: &'a RecordId,
+    pred: &'a str,
+}
+
+/// Where the first stage's rows go.
+struct Sinks {
+    out: OrderedFile,
+    quarantine: OrderedFile,
+    ledger: OrderedFile,
+}
+
+impl Sinks {
+    fn put<T: Serialize>(&mut self, outcome: Result<T, Lost>) -> Result<(), SynthError> {
+        match outcome {
+            Ok(row) => self.out.append(&row)?,
+            Err(Lost { row, text }) => {
+                if let Some(pred) = &text {
+                    self.quarantine.append(&Quarantined { id: &row.id, pred })?;
+                }
+                self.ledger.append(&row)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl SynthesisRun<'_> {
+    /// First stage: captions to `triplets.jsonl`. What does not parse lies in `quarantine.jsonl`.
+    ///
+    /// # Errors
+    /// Files that cannot be written.
+    pub fn propose<S: Generate>(
+        &self,
+        rows: impl IntoIterator<Item = impl Into<InputRow>>,
+        synthesizer: &Synthesizer<'_, S>,
+        progress: &mut dyn Progress,
+    ) -> Result<(), SynthError> {
+        let mut journal = self.journal::<Completion>("propose.jsonl")?;
+        self.first_stage("triplets.jsonl", rows, progress, |pairs| self.propose_batch(pairs, synthesizer, &mut journal))
+    }
+
+    /// First stage of [`Variant::RuleBased`](crate::Variant::RuleBased): captions to `tasks.jsonl`, without any model.
+    ///
+    /// # Errors
+    /// Files that cannot be written.
+    pub fn propose_by_rule(
+        &self,
+        rows: impl IntoIterator<Item = impl Into<InputRow>>,
+        progress: &mut dyn Progress,
+    ) -> Result<(), SynthError> {
+        OrderedFile::create(self.file("triplets.jsonl"))?.finish()?;
+        OrderedFile::create(self.file("judged.jsonl"))?.finish()?;
+        let task = |pair: ImageCaption| {
+            task_by_rule(&pair, self.config.seed).map_err(|error| Lost::of(&pair.id, Stage::Propose, error))
+        };
+        self.first_stage("tasks.jsonl", rows, progress, |pairs| Ok(pairs.into_iter().map(task).collect()))
+    }
+
+    /// Reads the rows in batches, lets `work` turn the sound pairs of each into outcomes, and writes all of them in order.
+    fn first_stage<T: Serialize>(
+        &self,
+        out: &str,
+        rows: impl IntoIterator<Item = impl Into<InputRow>>,
+        progress: &mut dyn Progress,
+        mut work: impl FnMut(Vec<ImageCaption>) -> Result<Vec<Result<T, Lost>>, SynthError>,
+    ) -> Result<(), SynthError> {
+        self.make_folders()?;
+        let mut sinks = Sinks {
+            out: OrderedFile::create(self.file(out))?,
+            quarantine: OrderedFile::create(self.file("quarantine.jsonl"))?,
+            ledger: OrderedFile::create(self.work("ledger-propose.jsonl"))?,
+        };
+        let rows = rows.into_iter();
+        progress.begin("propose", rows.size_hint().1.unwrap_or(0) as u64);
+        let mut rows = rows.map(Into::into).filter(|row: &InputRow| self.shard.holds(row.id()));
+        let (mut seen, mut counts) = (HashSet::new(), ProposeCounts::default());
+        loop {
+            let batch: Vec<_> = rows.by_ref().take(self.config.batch_size).collect();
+            if batch.is_empty() {
+                break;
+            }
+            let n_rows = batch.len() as u64;
+            counts.rows_in += n_rows;
+            let admitted: Vec<_> = batch.into_iter().map(|row| admit(row, &mut seen)).collect();
+            let pairs = admitted.iter().filter_map(|slot| slot.as_ref().ok()).cloned().collect();
+            let mut outcomes = work(pairs)?.into_iter();
+            for slot in admitted {
+                sinks.put(slot.and_then(|_| outcomes.next().expect("one outcome per pair")))?;
+            }
+            progress.advance(n_rows);
+        }
+        for file in [sinks.out, sinks.quarantine, sinks.ledger] {
+            file.finish()?;
+        }
+        self.write_counts(&counts)?;
+        progress.end();
+        Ok(())
+    }
+
+    fn propose_batch<S: Generate>(
+        &self,
+        pairs: Vec<ImageCaption>,
+        synthesizer: &Synthesizer<'_, S>,
+        journal: &mut Journal<Completion>,
+    ) -> Result<Vec<Result<TaskTriplet, Lost>>, SynthError> {
+        let keyed: Vec<_> = pairs.iter().map(|pair| proposal_key(pair, synthesizer, self.images)).collect();
+        let keys: Vec<_> = keyed.iter().filter_map(|key| key.as_ref().ok()).cloned().collect();
+        let whole: Vec<_> =
+            pairs.iter().zip(&keyed).filter(|(_, key)| key.is_ok()).map(|(pair, _)| pair.clone()).collect();
+        let mut written = remembered(journal, &keys, &whole, |missing| synthesizer.write(missing))?.into_iter();
+        let outcome = |(key, pair): (Result<RecordId, SynthError>, &ImageCaption)| {
+            let completion = key.and_then(|_| written.next().expect("one slot per key"));
+            let triplet = completion.and_then(|completion| synthesizer.read(pair, &completion));
+            triplet.map_err(|error| Lost::of(&pair.id, Stage::Propose, self.diagnosed(error, &pair.image)))
+        };
+        Ok(keyed.into_iter().zip(&pairs).map(outcome).collect())
+    }
+
+    /// Where the model failed because of the image, says so.
+    fn diagnosed(&self, error: SynthError, image: &ImageRef) -> SynthError {
+        if !error.is_models_fault() {
+            return error;
+        }
+        self.images.open(image).map_or_else(SynthError::from, |_| error)
+    }
+}
+
+/// A pair that was not seen before. Ids are compared by 64 bits of their hash.
+fn admit(row: InputRow, seen: &mut HashSet<u64>) -> Result<ImageCaption, Lost> {
+    match row {
+        InputRow::Pair(pair) if seen.insert(pair.id.to_u64()) => Ok(pair),
+        InputRow::Pair(pair) => Err(Lost::new(&pair.id, Stage::Read, Reason::DuplicateId, "the id came before")),
+        InputRow::Lost(row) => Err(Lost { row, text: None }),
+    }
+}
