@@ -20,5 +20,5 @@ mod smart_resize;
 pub use error::PreprocessError;
 pub use normalisation::Normalisation;
 pub use qwen2_vl::{PatchGrid, Patches, Qwen2VlImageConfig};
-pub use resize::{Resampling, resize, resize_bicubic};
+pub use resize::{PassOrder, Resampling, resize, resize_bicubic};
 pub use smart_resize::{MAX_ASPECT_RATIO, smart_resize};

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::json::{SharedFields, image_processor, invalid};
-use super::{Normalisation, PreprocessError, Resampling, resize, smart_resize};
+use super::{Normalisation, PassOrder, PreprocessError, Resampling, resize, smart_resize};
 
 /// What `preprocessor_config.json` or `processor_config.json` says about pictures.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +24,8 @@ pub struct Qwen2VlImageConfig {
     pub normalisation: Normalisation,
     /// Interpolation.
     pub resampling: Resampling,
+    /// Which axis is resized first; config files do not tell.
+    pub pass_order: PassOrder,
 }
 
 impl Default for Qwen2VlImageConfig {
@@ -37,6 +39,7 @@ impl Default for Qwen2VlImageConfig {
             max_pixels: 28 * 28 * 1280,
             normalisation: Normalisation::CLIP,
             resampling: Resampling::Bicubic,
+            pass_order: PassOrder::Pillow,
         }
     }
 }
@@ -94,6 +97,7 @@ impl Qwen2VlImageConfig {
             max_pixels: fields.max_pixels.or(fields.size.largest()).unwrap_or(default.max_pixels),
             normalisation: shared.normalisation(default.normalisation)?,
             resampling: shared.resampling(default.resampling)?,
+            pass_order: default.pass_order,
         };
         config.validate().map(|()| config)
     }
@@ -168,8 +172,8 @@ impl Qwen2VlImageConfig {
     pub fn patches(&self, picture: &RgbImage) -> Result<Patches, PreprocessError> {
         let (width, height) = picture.dimensions();
         let grid = self.grid_from_size(width, height)?;
-        let (width, height) = (grid.w * self.patch_size, grid.h * self.patch_size);
-        let resized = resize(picture, width, height, self.resampling)?;
+        let size = (grid.w * self.patch_size, grid.h * self.patch_size);
+        let resized = resize(picture, size, self.resampling, self.pass_order)?;
         Ok(Patches { pixels: self.cut(&resized, grid), grid })
     }
 
