@@ -54,6 +54,8 @@ pub enum Reason {
     Duplicate,
     /// Nearly the same content came before.
     NearDuplicate,
+    /// The row's other half is missing, such as a caption without questions.
+    Unmatched,
     /// The row also stands in a benchmark.
     Leak,
     /// The text contains the template's own special tokens.
