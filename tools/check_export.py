@@ -105,8 +105,9 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    trouble, result, found = [], {}, tensors_of(options.folder)
+    trouble, result, found = [], {}, {}
     try:
+        found = tensors_of(options.folder)
         trouble += check_index(options.folder, found)
         trouble += compare(options.folder, options.base) if options.base else []
         model, visual, complaints = load(options.folder)
