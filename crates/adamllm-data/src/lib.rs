@@ -1,8 +1,38 @@
-//! Image-caption pairs, conversations and pictures in.
+//! Image-caption pairs, conversations and pictures in: what a domain brings along, read row by row and picture by picture.
+//!
+//! | item | what it reads |
+//! |---|---|
+//! | [`image_captions`], [`conversations`] | JSON arrays and JSON Lines: ShareGPT (LLaMA-Factory), LLaVA, `captions.jsonl` |
+//! | [`FolderImages`] | pictures in a folder |
+//! | [`decode`], [`image_size`] | one picture's bytes: JPEG, PNG, WebP, GIF, BMP, TIFF |
+//!
+//! A row that is wrong costs itself only: it is an `Err` in its own place that names the file, the row, the field, what was
+//! expected and what was found. Pictures have the values that Pillow's `convert("RGB")` gives, because that is what
+//! the published models were trained on.
+//!
+//! ```
+//! use adamllm_core::{ImageRef, ImageStore};
+//! use adamllm_data::{FolderImages, image_captions};
+//!
+//! # let folder = tempfile::tempdir()?;
+//! # let path = folder.path().join("captions.jsonl");
+//! std::fs::write(&path, "{\"image\": \"a.png\", \"caption\": \"A red cell.\"}\n{\"image\": 3}\n")?;
+//! let pairs: Vec<_> = image_captions(&path)?.collect();
+//! assert_eq!(pairs[0].as_ref().map(|pair| pair.caption.as_str()).ok(), Some("A red cell."));
+//! let error = pairs[1].as_ref().expect_err("a number is no path").to_string();
+//! assert!(error.ends_with("row 2 field `images`: expected a path, got 3"), "{error}");
+//!
+//! let pictures = FolderImages::new(folder.path());
+//! assert!(pictures.open(&ImageRef::from("../elsewhere.png")).is_err());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
 mod decode;
 mod error;
 mod folder;
+mod read;
 
 pub use decode::{Alpha, DecodeOptions, PILLOW_PIXEL_LIMIT, PictureFormat, decode, image_size, image_size_of_file};
 pub use error::DecodeError;
 pub use folder::FolderImages;
+pub use read::{Records, conversations, image_captions};

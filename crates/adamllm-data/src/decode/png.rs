@@ -48,7 +48,13 @@ pub(super) fn pixels(bytes: &[u8]) -> Result<Raster, DecodeError> {
 fn clipped(samples: &[u8], color: ColorType) -> Vec<u8> {
     let step = if color == ColorType::GrayscaleAlpha { 2 } else { 1 };
     let clip = |(i, sample): (usize, &[u8])| match i % step {
-        0 => if sample[0] > 0 { 255 } else { sample[1] },
+        0 => {
+            if sample[0] > 0 {
+                255
+            } else {
+                sample[1]
+            }
+        }
         _ => sample[0],
     };
     samples.chunks_exact(2).enumerate().map(clip).collect()
