@@ -39,7 +39,7 @@ pub trait Benchmark {
 
     /// Scores one answer, both ways.
     fn score(&self, example: &Example, answer: &str) -> Outcome {
-        crate::score_answer(example, answer)
+        example.outcome(crate::score_answer(&example.expected, example.guess_seed, answer))
     }
 
     /// Sums outcomes up.

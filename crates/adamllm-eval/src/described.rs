@@ -10,7 +10,7 @@ use std::sync::Arc;
 use adamllm_core::{Decoding, ImageStore, RecordId};
 use serde_json::Value;
 
-pub use description::{AnswerKind, BenchmarkDescription, ColumnNames};
+pub use description::{AnswerKind, BenchmarkDescription, ColumnNames, HubPlace};
 
 use crate::metrics::NameSet;
 use crate::{AnswerType, Benchmark, EvalError, Example, Expected, JsonRows, OptionSet, Row, RowSource};
@@ -69,7 +69,7 @@ impl DescribedBenchmark {
     }
 
     fn refuse_other_tasks(&self) -> Result<(), EvalError> {
-        let Some((index, row)) = (0..self.rows.len()).find_map(|i| self.rows.row(i).ok().map(|row| (i, row))) else {
+        let Some((index, row)) = (0..self.rows.len()).find_map(|i| Some((i, self.rows.row(i).ok()?))) else {
             return Ok(());
         };
         let missing = self.description.needed_columns().into_iter().find(|column| !row.contains_key(column.as_str()));
@@ -84,13 +84,22 @@ impl DescribedBenchmark {
         }
     }
 
+    /// What is needed to score a row, without its prompt: the right answer, the guess's seed, the prediction's column.
+    pub(crate) fn scoring_row(&self, index: usize, answer: &str) -> Result<(Expected, u64, String), EvalError> {
+        let row = self.rows.row(index)?;
+        let reader = RowReader { row: &row, rows: &*self.rows, index };
+        let expected = self.expected(self.description.answer_type_of(&reader)?, &reader)?;
+        let answer = if row.get(answer) == Some(&Value::Null) { String::new() } else { reader.text(answer)? };
+        Ok((expected, guess_seed(&row, index), answer))
+    }
+
     fn expected(&self, answer_type: AnswerType, row: &RowReader<'_>) -> Result<Expected, EvalError> {
         let label = &self.description.columns.label;
         Ok(match answer_type {
             AnswerType::Open => Expected::Open(row.text(label)?),
             AnswerType::Closed => Expected::Closed(row.text(label)?),
             AnswerType::Short => Expected::Short(row.text(label)?),
-            AnswerType::Text => Expected::Text(row.text(label)?),
+            AnswerType::Text => Expected::Text(row.texts(label)?),
             AnswerType::Choice => {
                 let options = Arc::new(OptionSet::lettered(self.description.options_of(row)?));
                 let correct = correct_option(&options, row, label)?;
@@ -140,11 +149,14 @@ impl Benchmark for DescribedBenchmark {
         let answer_type = self.description.answer_type_of(&reader)?;
         let expected = self.expected(answer_type, &reader)?;
         let images = reader.images(&columns.image)?;
-        let prompt = template::render(self.description.template(answer_type), &reader, &expected)?;
+        let prompt = match columns.prompt.as_deref().filter(|column| row.contains_key(*column)) {
+            Some(column) => reader.text(column)?,
+            None => template::render(self.description.template(answer_type), &reader, &expected)?,
+        };
         let question = reader.text(&columns.question).unwrap_or_else(|_| prompt.clone());
         let given = [columns.id.as_str(), "id", "syn_id"].into_iter().find_map(|column| reader.id(column));
         let id = given.map_or_else(|| content_id(self.name(), &row), RecordId::given);
-        let guess_seed = row.get("syn_id").and_then(Value::as_u64).unwrap_or(index as u64);
+        let guess_seed = guess_seed(&row, index);
         let group = columns.group.as_ref().map(|column| reader.text(column)).transpose()?;
         Ok(Example { id, images, prompt, question, expected, guess_seed, group })
     }
@@ -160,6 +172,10 @@ impl Benchmark for DescribedBenchmark {
     fn answer_types(&self) -> Vec<AnswerType> {
         self.description.declared_types()
     }
+}
+
+fn guess_seed(row: &Row, index: usize) -> u64 {
+    row.get("syn_id").and_then(Value::as_u64).unwrap_or(index as u64)
 }
 
 fn content_id(benchmark: &str, row: &Row) -> RecordId {

@@ -120,8 +120,8 @@ pub enum Expected {
     Closed(String),
     /// [`AnswerType::Short`].
     Short(String),
-    /// [`AnswerType::Text`].
-    Text(String),
+    /// [`AnswerType::Text`]: the reference texts; the best one counts.
+    Text(Vec<String>),
     /// [`AnswerType::Choice`].
     Choice {
         /// The question's options.
@@ -164,7 +164,8 @@ impl Expected {
     /// The right answer in words, for people.
     pub fn describe(&self) -> String {
         match self {
-            Self::Open(label) | Self::Closed(label) | Self::Short(label) | Self::Text(label) => label.clone(),
+            Self::Open(label) | Self::Closed(label) | Self::Short(label) => label.clone(),
+            Self::Text(references) => references.join("\n"),
             Self::Choice { options, correct } => {
                 format!("{}: {}", options.keys()[*correct], options.texts().names()[*correct])
             }

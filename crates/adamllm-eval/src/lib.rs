@@ -8,8 +8,10 @@
 //! | [`metrics`] | the formulas, as plain functions |
 //! | [`Benchmark`], [`Example`] | questions with right answers |
 //! | [`DescribedBenchmark`] | a benchmark made of a TOML or JSON description and rows, without code |
+//! | [`tasks`] | the paper's twelve benchmarks, described |
 //! | [`predict()`] | a model answers; a run that was killed goes on |
 //! | [`score()`], [`Outcome`], [`Report`] | both scorings, row by row and summed up |
+//! | [`score_rows()`] | rows that hold the answers already: a file made elsewhere |
 //! | [`Resampling`], [`Estimate`], [`compare()`] | how sure a number is, and whether two runs differ |
 //! | [`report_table`], [`comparison_table`] | Markdown |
 //!
@@ -43,11 +45,13 @@ mod python_text;
 mod report;
 mod rows;
 mod score;
+mod score_rows;
 mod scoring;
 mod statistics;
+pub mod tasks;
 
 pub use benchmark::Benchmark;
-pub use described::{AnswerKind, BenchmarkDescription, ColumnNames, DescribedBenchmark};
+pub use described::{AnswerKind, BenchmarkDescription, ColumnNames, DescribedBenchmark, HubPlace};
 pub use error::EvalError;
 pub use example::{AnswerType, Example, Expected, LabelMetric, OptionSet};
 pub use markdown::{comparison_table, report_table};
@@ -57,7 +61,8 @@ pub use prediction::Prediction;
 pub use report::{GroupScore, REPORT_VERSION, Report, RunInfo};
 pub use rows::{JsonRows, Row, RowSource};
 pub use score::{Rejected, Scored, score, score_all};
-pub use scoring::score_answer;
+pub use score_rows::{ANSWER_COLUMN, RowScore, ScoreSummary, ScoredRows, score_rows};
+pub use scoring::{AnswerScore, score_answer};
 pub use statistics::{
     Comparison, Estimate, Interval, McNemar, PairedGroup, PairedScore, Resampling, compare, estimate,
 };

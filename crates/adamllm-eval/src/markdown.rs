@@ -117,7 +117,7 @@ mod tests {
     fn outcomes() -> Vec<Outcome> {
         let outcome = |i: usize| Outcome {
             id: adamllm_core::RecordId::given(i.to_string()),
-            answer_type: if i % 2 == 0 { AnswerType::Open } else { AnswerType::Closed },
+            answer_type: if i.is_multiple_of(2) { AnswerType::Open } else { AnswerType::Closed },
             cluster: i.to_string(),
             paper: Some(100.0),
             strict: 50.0,

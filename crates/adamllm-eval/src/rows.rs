@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use adamllm_core::CoreError;
@@ -23,7 +24,7 @@ pub trait RowSource: Send + Sync {
     ///
     /// # Errors
     /// A row that is not readable, or a file that is not.
-    fn row(&self, index: usize) -> Result<Row, EvalError>;
+    fn row(&self, index: usize) -> Result<Cow<'_, Row>, EvalError>;
 
     /// The row's place for error messages: file and row, counted from 1.
     fn place(&self, index: usize) -> String;
@@ -33,9 +34,11 @@ pub trait RowSource: Send + Sync {
 #[derive(Debug, Default)]
 pub struct JsonRows {
     path: PathBuf,
-    /// The row's number in the file, and its text's meaning.
-    rows: Vec<(u64, Result<Row, String>)>,
+    rows: Vec<Numbered>,
 }
+
+/// A row's number in the file, counted from 1, and the row or why it is none.
+type Numbered = (u64, Result<Row, String>);
 
 impl JsonRows {
     /// Reads the file. A line that is not a JSON object (or not UTF-8) costs itself only.
@@ -62,13 +65,16 @@ impl RowSource for JsonRows {
         self.rows.len()
     }
 
-    fn row(&self, index: usize) -> Result<Row, EvalError> {
-        self.rows[index].1.clone().map_err(|got| EvalError::Row {
-            place: self.place(index),
-            column: "(all)".into(),
-            expected: "a JSON object".into(),
-            got,
-        })
+    fn row(&self, index: usize) -> Result<Cow<'_, Row>, EvalError> {
+        match &self.rows[index].1 {
+            Ok(row) => Ok(Cow::Borrowed(row)),
+            Err(got) => Err(EvalError::Row {
+                place: self.place(index),
+                column: "(all)".into(),
+                expected: "a JSON object".into(),
+                got: got.clone(),
+            }),
+        }
     }
 
     fn place(&self, index: usize) -> String {
@@ -76,7 +82,7 @@ impl RowSource for JsonRows {
     }
 }
 
-fn array_rows(path: &Path, content: &[u8]) -> Result<Vec<(u64, Result<Row, String>)>, EvalError> {
+fn array_rows(path: &Path, content: &[u8]) -> Result<Vec<Numbered>, EvalError> {
     let values: Vec<Value> = serde_json::from_slice(content).map_err(|source| CoreError::Json {
         path: path.to_path_buf(),
         row: source.line() as u64,
@@ -89,7 +95,7 @@ fn array_rows(path: &Path, content: &[u8]) -> Result<Vec<(u64, Result<Row, Strin
     Ok(values.into_iter().enumerate().map(row).collect())
 }
 
-fn line_rows(content: &[u8]) -> Vec<(u64, Result<Row, String>)> {
+fn line_rows(content: &[u8]) -> Vec<Numbered> {
     let numbered = (1..).zip(content.split(|&b| b == b'\n'));
     let lines = numbered.filter(|(_, line)| !line.iter().all(u8::is_ascii_whitespace));
     lines.map(|(n, line)| (n, serde_json::from_slice(line).map_err(|error| error.to_string()))).collect()

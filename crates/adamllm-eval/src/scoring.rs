@@ -1,103 +1,118 @@
-//! One answer against one example: the metrics applied, both ways.
+//! One answer against one right answer: the metrics applied, both ways.
 
 use crate::metrics::{self, ChoiceParse, NameSet, YesNo};
 use crate::{Example, Expected, LabelMetric, OptionSet, Outcome};
 
-/// Scores an answer both ways. Pure: the same example and answer always give the same outcome.
-pub fn score_answer(example: &Example, answer: &str) -> Outcome {
-    let scores = match &example.expected {
+/// Both scores of one answer.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AnswerScore {
+    /// The reference's score, 0 to 100; `None` where it has none for such a row.
+    pub paper: Option<f64>,
+    /// What the score should mean, 0 to 100.
+    pub strict: f64,
+    /// The strict scoring could not read the answer (it counts as wrong).
+    pub unparsed: bool,
+    /// The paper scoring drew an option at random.
+    pub random: bool,
+    /// What the strict scoring understood; `None` where it is the answer itself, or unread.
+    pub strict_read: Option<String>,
+    /// What the paper scoring understood; `None` where it is the answer itself.
+    pub paper_read: Option<String>,
+}
+
+/// Scores an answer both ways. Pure: the same expectation, seed and answer always give the same scores. `guess_seed` is
+/// what the paper scoring's draw is seeded with ([`Example::guess_seed`]).
+pub fn score_answer(expected: &Expected, guess_seed: u64, answer: &str) -> AnswerScore {
+    match expected {
         Expected::Open(label) => open(answer, label),
         Expected::Closed(label) => closed(answer, label),
         Expected::Short(label) => short(answer, label),
-        Expected::Text(label) => text(answer, label),
-        Expected::Choice { options, correct } => choice(answer, options, *correct, example.guess_seed),
-        Expected::Category { options, correct } => category(answer, options, *correct, example.guess_seed),
+        Expected::Text(references) => text(answer, references),
+        Expected::Choice { options, correct } => choice(answer, options, *correct, guess_seed),
+        Expected::Category { options, correct } => category(answer, options, *correct, guess_seed),
         Expected::Labels { names, correct, metric } => labels(answer, names, correct, *metric),
-    };
-    Outcome {
-        id: example.id.clone(),
-        answer_type: example.expected.answer_type(),
-        cluster: example.cluster(),
-        paper: scores.paper,
-        strict: scores.strict,
-        unparsed: scores.unparsed,
-        random: scores.random,
-        expected: example.expected.describe(),
-        strict_read: scores.strict_read,
-        paper_read: scores.paper_read,
     }
 }
 
-#[derive(Default)]
-struct Scores {
-    paper: Option<f64>,
-    strict: f64,
-    unparsed: bool,
-    random: bool,
-    strict_read: Option<String>,
-    paper_read: Option<String>,
+impl Example {
+    /// The outcome that a score makes of this example.
+    pub fn outcome(&self, score: AnswerScore) -> Outcome {
+        Outcome {
+            id: self.id.clone(),
+            answer_type: self.expected.answer_type(),
+            cluster: self.cluster(),
+            paper: score.paper,
+            strict: score.strict,
+            unparsed: score.unparsed,
+            random: score.random,
+            expected: self.expected.describe(),
+            strict_read: score.strict_read,
+            paper_read: score.paper_read,
+        }
+    }
 }
 
 fn percent(hit: bool) -> f64 {
     if hit { 100.0 } else { 0.0 }
 }
 
-fn open(answer: &str, label: &str) -> Scores {
+fn open(answer: &str, label: &str) -> AnswerScore {
     let normalised = metrics::normalise_answer(answer);
     let paper = metrics::open_recall_normalised(&normalised, &metrics::normalise_answer(label));
-    Scores {
+    AnswerScore {
         paper: Some(paper),
         strict: metrics::open_recall_strict(answer, label),
         unparsed: !has_words(answer),
         paper_read: Some(normalised),
-        ..Scores::default()
+        ..AnswerScore::default()
     }
 }
 
-fn closed(answer: &str, label: &str) -> Scores {
+fn closed(answer: &str, label: &str) -> AnswerScore {
     let normalised = metrics::normalise_answer(answer);
     let paper = metrics::closed_normalised(&normalised, &metrics::normalise_answer(label));
     let strict = metrics::closed_strict(answer, label);
     let said = metrics::yes_no(answer).map(|said| if said == YesNo::Yes { "yes" } else { "no" });
-    Scores {
+    AnswerScore {
         paper: Some(paper),
         strict: percent(strict == Some(true)),
         unparsed: strict.is_none(),
         strict_read: said.map(str::to_owned),
         paper_read: Some(normalised),
-        ..Scores::default()
+        ..AnswerScore::default()
     }
 }
 
-/// The paper's scoring of its short answers (FloodNet) is not published; `paper` is our reading of "accuracy" in the
-/// manner of its closed questions: the normalised answer contains the normalised label.
-fn short(answer: &str, label: &str) -> Scores {
+/// How the paper scores short answers (FloodNet) is not published; `paper` is our reading of "accuracy" in the manner of
+/// its closed questions: the normalised answer contains the normalised label.
+fn short(answer: &str, label: &str) -> AnswerScore {
     let normalised = metrics::normalise_answer(answer);
     let words = metrics::answer_words(answer);
-    Scores {
+    AnswerScore {
         paper: Some(percent(normalised.contains(&metrics::normalise_answer(label)))),
         strict: percent(!words.is_empty() && words == metrics::answer_words(label)),
         unparsed: words.is_empty(),
         strict_read: Some(words.join(" ")),
         paper_read: Some(normalised),
-        ..Scores::default()
+        ..AnswerScore::default()
     }
 }
 
-fn text(answer: &str, label: &str) -> Scores {
-    let paper = metrics::rouge_l_package(answer, label).map_or(0.0, |rouge| rouge.f * 100.0);
-    Scores {
-        paper: Some(paper),
-        strict: metrics::rouge_l(answer, label).f * 100.0,
+fn text(answer: &str, references: &[String]) -> AnswerScore {
+    let package = |reference: &String| metrics::rouge_l_package(answer, reference).map_or(0.0, |rouge| rouge.f * 100.0);
+    let standard = |reference: &String| metrics::rouge_l(answer, reference).f * 100.0;
+    AnswerScore {
+        paper: references.iter().map(package).reduce(f64::max),
+        strict: references.iter().map(standard).fold(0.0, f64::max),
         unparsed: !has_words(answer),
-        ..Scores::default()
+        ..AnswerScore::default()
     }
 }
 
-fn choice(answer: &str, options: &OptionSet, correct: usize, seed: u64) -> Scores {
+fn choice(answer: &str, options: &OptionSet, correct: usize, seed: u64) -> AnswerScore {
     let paper = metrics::choice_paper(answer, options.keys(), options.texts(), seed);
     let strict = metrics::choice_strict(answer, options.keys(), options.texts());
-    Scores {
+    AnswerScore {
         paper: Some(percent(paper.index() == correct)),
         paper_read: Some(options.keys()[paper.index()].clone()),
         strict_read: strict.map(|index| options.keys()[index].clone()),
@@ -107,16 +122,15 @@ fn choice(answer: &str, options: &OptionSet, correct: usize, seed: u64) -> Score
 
 /// The reference compares the number of a name that was found by its text; a number that stands in the answer stays a text
 /// and is never equal to it.
-fn category(answer: &str, options: &OptionSet, correct: usize, seed: u64) -> Scores {
+fn category(answer: &str, options: &OptionSet, correct: usize, seed: u64) -> AnswerScore {
     let paper = metrics::choice_paper(answer, options.keys(), options.texts(), seed);
     let by_key = matches!(paper, ChoiceParse::ByKey(_));
     let names = options.texts();
-    let strict = names.is_exactly(answer).or_else(|| match names.whole_words(answer)[..] {
+    let strict = match names.whole_words(answer)[..] {
         [only] => Some(only),
         _ => None,
-    });
-    let strict = strict.map(|index| names.canonical(index));
-    Scores {
+    };
+    AnswerScore {
         paper: Some(percent(!by_key && paper.index() == correct)),
         paper_read: Some(if by_key { options.keys() } else { names.names() }[paper.index()].clone()),
         strict_read: strict.map(|index| names.names()[index].clone()),
@@ -124,32 +138,32 @@ fn category(answer: &str, options: &OptionSet, correct: usize, seed: u64) -> Sco
     }
 }
 
-fn one_of(paper: ChoiceParse, strict: Option<usize>, correct: usize) -> Scores {
-    Scores {
+fn one_of(paper: ChoiceParse, strict: Option<usize>, correct: usize) -> AnswerScore {
+    AnswerScore {
         strict: percent(strict == Some(correct)),
         unparsed: strict.is_none(),
         random: matches!(paper, ChoiceParse::Random(_)),
-        ..Scores::default()
+        ..AnswerScore::default()
     }
 }
 
-fn labels(answer: &str, names: &NameSet, correct: &[usize], metric: LabelMetric) -> Scores {
+fn labels(answer: &str, names: &NameSet, correct: &[usize], metric: LabelMetric) -> AnswerScore {
     let score = |found: &[usize], correct: &[usize]| match metric {
         LabelMetric::Recall => metrics::set_recall(found, correct),
-        LabelMetric::F1 => Some(metrics::set_f1(found, correct)),
+        LabelMetric::F1 => metrics::set_f1(found, correct),
     };
     let paper = names.cut_out(answer);
     let strict = names.whole_words(answer);
     let mut canonical: Vec<usize> = correct.iter().map(|&index| names.canonical(index)).collect();
     canonical.sort_unstable();
     canonical.dedup();
-    Scores {
+    AnswerScore {
         paper: score(&paper, correct),
         strict: score(&strict, &canonical).unwrap_or(0.0),
         unparsed: strict.is_empty(),
         paper_read: Some(join(names, &paper)),
         strict_read: Some(join(names, &strict)),
-        ..Scores::default()
+        ..AnswerScore::default()
     }
 }
 

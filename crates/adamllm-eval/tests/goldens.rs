@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use adamllm_eval::metrics::{self, NameSet, choice_paper};
+use adamllm_eval::{JsonRows, score_rows, tasks};
 use serde_json::Value;
 
 fn folder() -> Option<PathBuf> {
@@ -66,13 +67,14 @@ fn food101_names() {
 #[test]
 fn lists_of_names() {
     let lists = [
-        ("FoodSeg103", include_str!("../data/foodseg103_classes.txt")),
-        ("Nutrition5K", include_str!("../data/nutrition5k_ingredients.txt")),
+        // The reference's numbers begin with the background, which is not among the names.
+        ("FoodSeg103", include_str!("../data/foodseg103_classes.txt"), 1),
+        ("Nutrition5K", include_str!("../data/nutrition5k_ingredients.txt"), 0),
     ];
-    for (task, list) in lists {
+    for (task, list, first) in lists {
         let names = NameSet::new(list.lines());
         for row in rows(task) {
-            let found = names.cut_out(text(&row, "pred"));
+            let found: Vec<_> = names.cut_out(text(&row, "pred")).iter().map(|index| index + first).collect();
             assert_eq!(serde_json::json!(found), row["pred_classes_on_image"], "{row}");
         }
     }
@@ -84,5 +86,35 @@ fn rouge_of_recipes() {
         let rouge = metrics::rouge_l_package(text(&row, "pred"), text(&row, "label"));
         let score = rouge.map_or(0.0, |rouge| rouge.f * 100.0);
         assert_eq!(Some(score), row["rl"].as_f64(), "{row}");
+    }
+}
+
+/// The score that a golden row holds, whatever the task calls it.
+fn golden_score(row: &Value) -> f64 {
+    let score = ["acc", "f1", "recall", "rl"].iter().find_map(|key| row.get(*key));
+    let nested = || row["score"].as_object().and_then(|score| score.values().next());
+    score.or_else(nested).and_then(Value::as_f64).expect("every row has a score")
+}
+
+#[test]
+fn whole_files() {
+    for task in ["SLAKE", "VQA_RAD", "PathVQA", "PMC_VQA", "Recipe1M", "Nutrition5K", "Food101", "FoodSeg103"] {
+        let Some(folder) = folder() else { return };
+        let rows = rows(task);
+        let source = JsonRows::read(folder.join(format!("{task}.jsonl"))).expect("reads");
+        let scored = score_rows(tasks::named(task).expect("a task"), Box::new(source)).expect("the task's rows");
+        assert_eq!((scored.rows.len(), scored.rejected.len()), (rows.len(), 0));
+        for (score, row) in scored.rows.iter().zip(&rows) {
+            assert_eq!(score.paper, Some(golden_score(row)), "{task} {row}");
+            assert_eq!(score.random, row.get("random_selected").is_some_and(|random| random == true), "{task} {row}");
+        }
+        let summary = std::fs::read(folder.join(format!("{task}.summary.json"))).expect("reads");
+        let mut summary: serde_json::Map<_, _> = serde_json::from_slice(&summary).expect("parses");
+        assert_eq!(summary.remove("test_num").and_then(|n| n.as_u64()), Some(scored.summary.n as u64));
+        assert_eq!(summary.len(), scored.summary.paper.len());
+        for (name, expected) in summary {
+            let difference = scored.summary.paper[&name] - expected.as_f64().expect("a number");
+            assert!(difference.abs() < 1e-9, "{task} {name}: off by {difference}");
+        }
     }
 }

@@ -60,6 +60,15 @@ pub struct BenchmarkDescription {
     /// How `labels` are scored.
     #[serde(default = "default_label_metric")]
     pub label_metric: LabelMetric,
+    /// Answer types that reports always show, where rows have their own.
+    #[serde(default)]
+    pub answer_types: Vec<AnswerType>,
+    /// How many rows the published test set has.
+    #[serde(default)]
+    pub n_rows: Option<usize>,
+    /// Where the data set is published.
+    #[serde(default)]
+    pub hub: Option<HubPlace>,
     /// The longest answer.
     #[serde(default = "default_max_new_tokens")]
     pub max_new_tokens: usize,
@@ -79,6 +88,18 @@ pub enum AnswerKind {
     Always(AnswerType),
 }
 
+/// A data set on the Hugging Face Hub.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HubPlace {
+    /// The data set's id.
+    pub dataset: String,
+    /// The folder inside it.
+    pub folder: String,
+    /// The split.
+    pub split: String,
+}
+
 /// The names of the columns.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -89,6 +110,8 @@ pub struct ColumnNames {
     pub image: String,
     /// The question.
     pub question: String,
+    /// A column that holds the whole prompt. Where a row has it, no template is used.
+    pub prompt: Option<String>,
     /// The right answer: text, a list of names for `labels`, an option or its letter for `choice`.
     pub label: String,
     /// The answer type, where rows have their own.
@@ -107,6 +130,7 @@ impl Default for ColumnNames {
             id: "id".into(),
             image: "image".into(),
             question: "question".into(),
+            prompt: None,
             label: "label".into(),
             answer_type: "answer_type".into(),
             options: "options".into(),
@@ -195,7 +219,7 @@ impl BenchmarkDescription {
     pub(crate) fn declared_types(&self) -> Vec<AnswerType> {
         match self.answer {
             AnswerKind::Always(answer_type) => vec![answer_type],
-            AnswerKind::ByRow => Vec::new(),
+            AnswerKind::ByRow => self.answer_types.clone(),
         }
     }
 

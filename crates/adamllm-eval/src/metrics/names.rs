@@ -1,42 +1,49 @@
 use std::collections::{BTreeSet, HashMap};
+use std::sync::OnceLock;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
 
-/// Names to look for in answers: the options of a choice, the classes of a data set. Prepared once, asked often.
+/// Names to look for in answers: the options of a choice, the classes of a data set. Long lists are searched for all names
+/// at once; what a search needs is prepared when it is first asked for.
 #[derive(Clone, Debug)]
 pub struct NameSet {
     names: Vec<String>,
     lower: Vec<String>,
-    /// Indices, the longest name first; names of one length in their order.
-    longest_first: Vec<usize>,
-    /// Place of each name in `longest_first`.
-    rank: Vec<usize>,
-    contained: AhoCorasick,
-    /// Names as words joined by single spaces, with a space at both ends.
-    spaced: Vec<String>,
-    worded: AhoCorasick,
-    by_words: HashMap<String, usize>,
+    longest_first: OnceLock<LongestFirst>,
+    contained: OnceLock<AhoCorasick>,
+    worded: OnceLock<Worded>,
 }
 
+/// The order in which the reference cuts names out.
+#[derive(Clone, Debug)]
+struct LongestFirst {
+    /// Indices, the longest name first; names of one length in their order.
+    order: Vec<usize>,
+    /// Place of each name in `order`.
+    place: Vec<usize>,
+}
+
+/// The names as whole words.
+#[derive(Clone, Debug)]
+struct Worded {
+    /// The words joined by single spaces, with a space at both ends.
+    spaced: Vec<String>,
+    /// The first index of each.
+    first: HashMap<String, usize>,
+    automaton: Option<AhoCorasick>,
+}
+
+/// Up to this many names are searched one after the other: an automaton costs more to build than it saves.
+const FEW: usize = 8;
+
 impl NameSet {
-    /// Prepares the search. The same name may stand twice (Nutrition5K's list has one four times): it is found under its
+    /// Takes names over. The same name may stand twice (Nutrition5K's list has one four times): it is found under its
     /// first index.
     pub fn new(names: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let names: Vec<String> = names.into_iter().map(Into::into).collect();
-        let lower: Vec<String> = names.iter().map(|name| name.to_lowercase()).collect();
-        let mut longest_first: Vec<usize> = (0..names.len()).collect();
-        longest_first.sort_by_key(|&i| std::cmp::Reverse(names[i].chars().count()));
-        let mut rank = vec![0; names.len()];
-        for (place, &index) in longest_first.iter().enumerate() {
-            rank[index] = place;
-        }
-        let spaced: Vec<String> = names.iter().map(|name| spaced_words(name)).collect();
-        let mut by_words = HashMap::new();
-        for (index, name) in spaced.iter().enumerate() {
-            by_words.entry(name.clone()).or_insert(index);
-        }
-        let (contained, worded) = (automaton(&lower), automaton(&spaced));
-        Self { names, lower, longest_first, rank, contained, spaced, worded, by_words }
+        let lower = names.iter().map(|name| name.to_lowercase()).collect();
+        let (longest_first, contained, worded) = Default::default();
+        Self { names, lower, longest_first, contained, worded }
     }
 
     /// The names, in their order.
@@ -44,65 +51,74 @@ impl NameSet {
         &self.names
     }
 
-    /// The index of a name as it stands, the last one where it stands more than once.
+    /// The index of a name as it stands, the last one where it stands more than once (as in the reference, which looks
+    /// names up in a Python `dict`); else the first name with the same letters and digits.
     pub fn position(&self, name: &str) -> Option<usize> {
-        self.names.iter().rposition(|n| n == name)
+        let exact = self.names.iter().rposition(|n| n == name);
+        exact.or_else(|| self.names.iter().position(|n| bare(n).eq(bare(name)) && bare(n).next().is_some()))
     }
 
     /// The first index of the same name, for lists that have one twice.
     pub fn canonical(&self, index: usize) -> usize {
-        self.by_words[&self.spaced[index]]
+        let worded = self.worded();
+        worded.first[&worded.spaced[index]]
     }
 
     /// The reference's reading of a list: lower-cased, the longest name first, every name that the text contains (inside
     /// other words too) counts and is cut out of the text. Sorted indices.
     pub fn cut_out(&self, text: &str) -> Vec<usize> {
+        let LongestFirst { order, place } = self.longest_first.get_or_init(|| LongestFirst::new(&self.names));
+        let contained = self.contained.get_or_init(|| automaton(&self.lower));
         let mut text = text.to_lowercase();
         let mut found = Vec::new();
         let mut next = 0;
-        while let Some(place) = self.first_contained(&text, next) {
-            let index = self.longest_first[place];
-            found.push(index);
-            text = text.replace(&self.lower[index], "");
-            next = place + 1;
+        loop {
+            let places = contained.find_overlapping_iter(&text).map(|hit| place[hit.pattern().as_usize()]);
+            let Some(first) = places.filter(|&place| place >= next).min() else { break };
+            found.push(order[first]);
+            text = text.replace(&self.lower[order[first]], "");
+            next = first + 1;
         }
         found.sort_unstable();
         found
     }
 
-    /// The first place in `longest_first`, from `next` on, whose name the text contains.
-    fn first_contained(&self, text: &str, next: usize) -> Option<usize> {
-        let places = self.contained.find_overlapping_iter(text).map(|hit| self.rank[hit.pattern().as_usize()]);
-        places.filter(|&place| place >= next).min()
-    }
-
     /// The name whose last occurrence in the lower-cased text starts last; the first of them in the list's order where
     /// two start at the same place.
     pub(crate) fn last_contained(&self, text: &str) -> Option<usize> {
-        let lower = text.to_lowercase();
-        let hits = self.contained.find_overlapping_iter(&lower);
-        hits.map(|hit| (hit.start(), std::cmp::Reverse(hit.pattern().as_usize()))).max().map(|(_, index)| index.0)
+        let text = text.to_lowercase();
+        let later = |start: usize, index: usize| (start, std::cmp::Reverse(index));
+        let last = if self.names.len() <= FEW {
+            let occurrence = |(index, name): (usize, &String)| Some(later(text.rfind(name.as_str())?, index));
+            self.lower.iter().enumerate().filter_map(occurrence).max()
+        } else {
+            let contained = self.contained.get_or_init(|| automaton(&self.lower));
+            contained.find_overlapping_iter(&text).map(|hit| later(hit.start(), hit.pattern().as_usize())).max()
+        };
+        last.map(|(_, index)| index.0)
     }
 
     /// The name that the text is, but for case and marks.
     pub(crate) fn is_exactly(&self, text: &str) -> Option<usize> {
-        self.by_words.get(&spaced_words(text)).copied().filter(|&i| self.spaced[i].len() > 1)
+        let text = spaced_words(text);
+        if text.len() > 1 { self.worded().first.get(&text).copied() } else { None }
     }
 
     /// The names that stand in the text as whole words, read from left to right, the longest first where several start at
     /// the same word, none inside another. Each once, in the order of the text.
     pub fn whole_words(&self, text: &str) -> Vec<usize> {
+        let worded = self.worded();
         let text = spaced_words(text);
-        let mut hits: Vec<_> = self.worded.find_overlapping_iter(&text).collect();
-        hits.sort_by_key(|hit| (hit.start(), std::cmp::Reverse(hit.end())));
+        let mut hits = worded.occurrences(&text);
+        hits.sort_unstable_by_key(|&(start, end, index)| (start, std::cmp::Reverse(end), index));
         let mut found = Vec::new();
         let mut seen = BTreeSet::new();
-        let mut end = 0;
-        for hit in hits {
+        let mut covered = 0;
+        for (start, end, index) in hits {
             // Neighbours share the space between them.
-            if hit.len() > 1 && hit.start() + 1 >= end.max(1) {
-                end = hit.end();
-                let index = self.by_words[&self.spaced[hit.pattern().as_usize()]];
+            if start + 1 >= covered {
+                covered = end;
+                let index = worded.first[&worded.spaced[index]];
                 if seen.insert(index) {
                     found.push(index);
                 }
@@ -110,22 +126,81 @@ impl NameSet {
         }
         found
     }
+
+    fn worded(&self) -> &Worded {
+        self.worded.get_or_init(|| Worded::new(&self.names))
+    }
+}
+
+impl LongestFirst {
+    fn new(names: &[String]) -> Self {
+        let mut order: Vec<usize> = (0..names.len()).collect();
+        order.sort_by_key(|&i| std::cmp::Reverse(names[i].chars().count()));
+        let mut place = vec![0; names.len()];
+        for (at, &index) in order.iter().enumerate() {
+            place[index] = at;
+        }
+        Self { order, place }
+    }
+}
+
+impl Worded {
+    fn new(names: &[String]) -> Self {
+        let spaced: Vec<String> = names.iter().map(|name| spaced_words(name)).collect();
+        let mut first = HashMap::with_capacity(spaced.len());
+        for (index, name) in spaced.iter().enumerate() {
+            first.entry(name.clone()).or_insert(index);
+        }
+        let automaton = (names.len() > FEW).then(|| automaton(&spaced));
+        Self { spaced, first, automaton }
+    }
+
+    /// Start, end and index of every name in a text that went through [`spaced_words`]. Names without a word are nowhere.
+    fn occurrences(&self, text: &str) -> Vec<(usize, usize, usize)> {
+        match &self.automaton {
+            Some(automaton) => {
+                let hits = automaton.find_overlapping_iter(text).filter(|hit| hit.len() > 1);
+                hits.map(|hit| (hit.start(), hit.end(), hit.pattern().as_usize())).collect()
+            }
+            None => {
+                let named = self.spaced.iter().enumerate().filter(|(_, name)| name.len() > 1);
+                named.flat_map(|(i, name)| overlapping(text, name).map(move |at| (at, at + name.len(), i))).collect()
+            }
+        }
+    }
+}
+
+/// Where `part`, which begins with an ASCII character, occurs in `text`; occurrences may share characters.
+fn overlapping<'a>(text: &'a str, part: &'a str) -> impl Iterator<Item = usize> {
+    let mut from = 0;
+    std::iter::from_fn(move || {
+        let at = from + text[from..].find(part)?;
+        from = at + 1;
+        Some(at)
+    })
 }
 
 fn automaton(patterns: &[String]) -> AhoCorasick {
     AhoCorasick::builder()
-        .kind(Some(AhoCorasickKind::ContiguousNFA))
+        .kind(Some(AhoCorasickKind::DFA))
         .build(patterns)
         .expect("name lists are far below the automaton's limit of 2^31 states")
+}
+
+/// Lower-cased letters and digits alone.
+fn bare(name: &str) -> impl Iterator<Item = char> {
+    name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase)
 }
 
 /// Lower-cased runs of letters and digits, each with one space before it, and one space at the end.
 fn spaced_words(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push(' ');
-    for c in text.chars().flat_map(char::to_lowercase) {
-        if c.is_alphanumeric() {
-            out.push(c);
+    for c in text.chars() {
+        if c.is_ascii_alphanumeric() {
+            out.push(c.to_ascii_lowercase());
+        } else if c.is_alphanumeric() {
+            out.extend(c.to_lowercase());
         } else if !out.ends_with(' ') {
             out.push(' ');
         }
@@ -142,14 +217,11 @@ pub fn set_recall(found: &[usize], labels: &[usize]) -> Option<f64> {
     (!labels.is_empty()).then(|| hits as f64 / labels.len() as f64 * 100.0)
 }
 
-/// F1 of two sets in percent: the harmonic mean of precision and recall, 0 where nothing is shared.
-pub fn set_f1(found: &[usize], labels: &[usize]) -> f64 {
-    let hits = labels.iter().filter(|label| found.contains(label)).count() as f64;
-    if hits == 0.0 {
-        return 0.0;
-    }
-    let (precision, recall) = (hits / found.len() as f64, hits / labels.len() as f64);
-    2.0 * precision * recall / (precision + recall) * 100.0
+/// F1 of two sets in percent: twice what they share, divided by their sizes' sum. `None` where both are empty.
+pub fn set_f1(found: &[usize], labels: &[usize]) -> Option<f64> {
+    let hits = labels.iter().filter(|label| found.contains(label)).count();
+    let sizes = found.len() + labels.len();
+    (sizes > 0).then(|| (2 * hits) as f64 / sizes as f64 * 100.0)
 }
 
 #[cfg(test)]
@@ -167,18 +239,23 @@ mod tests {
 
     #[test]
     fn whole_words_do_not_overlap() {
-        let names = NameSet::new(["ice cream", "cream", "ice", "tea"]);
-        assert_eq!(names.whole_words("Ice-cream; cream, teaspoons and ice tea"), [0, 1, 2, 3]);
-        assert_eq!(names.whole_words("cream cream"), [1]);
-        assert_eq!(names.is_exactly("Ice cream!"), Some(0));
-        assert_eq!(names.is_exactly(""), None);
+        let few = ["ice cream", "cream", "ice", "tea"];
+        for names in [NameSet::new(few), NameSet::new(few.into_iter().chain(["1", "2", "3", "4", "5", "?"]))] {
+            assert_eq!(names.whole_words("Ice-cream; cream, teaspoons and ice tea"), [0, 1, 2, 3]);
+            assert_eq!(names.whole_words("cream cream"), [1]);
+            assert_eq!(names.is_exactly("Ice cream!"), Some(0));
+            assert_eq!(names.is_exactly(""), None);
+            assert_eq!(names.last_contained("icecream"), Some(1));
+            assert_eq!(names.position("ice-cream"), Some(0));
+            assert_eq!(names.position("?!"), None);
+        }
     }
 
     #[test]
     fn set_scores() {
         assert_eq!(set_recall(&[1, 2], &[2, 3]), Some(50.0));
         assert_eq!(set_recall(&[1], &[]), None);
-        assert_eq!(set_f1(&[1, 2, 3], &[3]), 50.0);
-        assert_eq!(set_f1(&[], &[]), 0.0);
+        assert_eq!(set_f1(&[1, 2, 3], &[3]), Some(50.0));
+        assert_eq!(set_f1(&[], &[]), None);
     }
 }

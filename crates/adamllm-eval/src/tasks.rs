@@ -1,0 +1,101 @@
+//! The twelve benchmarks of the paper (arXiv 2411.19930, tables 13 and 14), described like any user's own. Columns are those
+//! of the data sets that its authors published: `image`, `input` (the whole prompt), `label`, `answer_type`, `A` to `D`.
+//! Where rows have a `question` and no `input`, the paper's prompt templates are used.
+//!
+//! How the paper scores remote sensing is not published beyond "accuracy" and "Rouge-L": there, `paper` follows the code of
+//! the other domains (names as in Food101, short answers as its closed questions).
+
+use std::sync::LazyLock;
+
+use crate::{BenchmarkDescription, DescribedBenchmark, EvalError, RowSource};
+
+/// The paper's domains.
+pub const DOMAINS: [&str; 3] = ["biomed", "food", "remote-sensing"];
+
+const FOOD101: &str = include_str!("../data/food101_classes.txt");
+const FOODSEG103: &str = include_str!("../data/foodseg103_classes.txt");
+const NUTRITION5K: &str = include_str!("../data/nutrition5k_ingredients.txt");
+const CLRS: &str = include_str!("../data/clrs_classes.txt");
+const UCM: &str = include_str!("../data/ucm_classes.txt");
+
+/// Description and shared names.
+const SOURCES: [(&str, Option<&str>); 12] = [
+    (include_str!("../data/tasks/slake.toml"), None),
+    (include_str!("../data/tasks/vqa_rad.toml"), None),
+    (include_str!("../data/tasks/pathvqa.toml"), None),
+    (include_str!("../data/tasks/pmc_vqa.toml"), None),
+    (include_str!("../data/tasks/recipe1m.toml"), None),
+    (include_str!("../data/tasks/nutrition5k.toml"), Some(NUTRITION5K)),
+    (include_str!("../data/tasks/food101.toml"), Some(FOOD101)),
+    (include_str!("../data/tasks/foodseg103.toml"), Some(FOODSEG103)),
+    (include_str!("../data/tasks/clrs.toml"), Some(CLRS)),
+    (include_str!("../data/tasks/ucm.toml"), Some(UCM)),
+    (include_str!("../data/tasks/floodnet.toml"), None),
+    (include_str!("../data/tasks/nwpu_captions.toml"), None),
+];
+
+static TASKS: LazyLock<Vec<BenchmarkDescription>> = LazyLock::new(|| {
+    let read = |(toml, names): &(&str, Option<&str>)| {
+        let mut task = BenchmarkDescription::from_toml(toml).expect("the built-in descriptions are tested");
+        task.names = names.map(|names| names.lines().map(str::to_owned).collect());
+        task
+    };
+    SOURCES.iter().map(read).collect()
+});
+
+/// All twelve, in the order of the paper's tables.
+pub fn all() -> &'static [BenchmarkDescription] {
+    &TASKS
+}
+
+/// The tasks of one of the [`DOMAINS`].
+///
+/// # Errors
+/// [`EvalError::Unknown`].
+pub fn of_domain(domain: &str) -> Result<Vec<&'static BenchmarkDescription>, EvalError> {
+    let tasks: Vec<_> = all().iter().filter(|task| task.domain.as_deref() == Some(domain)).collect();
+    if tasks.is_empty() {
+        return Err(EvalError::Unknown { what: "domain", got: domain.into(), expected: DOMAINS.join(", ") });
+    }
+    Ok(tasks)
+}
+
+/// One task by its name, whatever its case and marks (`PMC-VQA`, `pmc_vqa`).
+///
+/// # Errors
+/// [`EvalError::Unknown`].
+pub fn named(name: &str) -> Result<&'static BenchmarkDescription, EvalError> {
+    let bare = |name: &str| name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase();
+    let wanted = bare(name);
+    let names = || all().iter().map(|task| task.name.as_str()).collect::<Vec<_>>().join(", ");
+    all().iter().find(|task| bare(&task.name) == wanted).ok_or_else(|| EvalError::Unknown {
+        what: "task",
+        got: name.into(),
+        expected: names(),
+    })
+}
+
+/// A task over rows.
+///
+/// # Errors
+/// [`EvalError::Unknown`], [`EvalError::OtherTask`].
+pub fn open(name: &str, rows: Box<dyn RowSource>) -> Result<DescribedBenchmark, EvalError> {
+    DescribedBenchmark::new(named(name)?.clone(), rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn twelve_tasks_in_three_domains() {
+        let n_names = |name| named(name).expect("a task").names.as_ref().map_or(0, Vec::len);
+        assert_eq!(DOMAINS.map(|domain| of_domain(domain).expect("a domain").len()), [4, 4, 4]);
+        assert_eq!(["Food101", "foodseg103", "Nutrition5K", "CLRS", "UCM"].map(n_names), [101, 102, 555, 25, 21]);
+        assert_eq!(named("PMC-VQA").expect("a task").name, "PMC_VQA");
+        assert!(matches!(named("VQA"), Err(EvalError::Unknown { what: "task", .. })));
+        // Table 13
+        let rows: usize = all().iter().filter_map(|task| task.n_rows).sum();
+        assert_eq!(rows, 1061 + 451 + 6719 + 2000 + 1000 + 507 + 25250 + 2135);
+    }
+}
