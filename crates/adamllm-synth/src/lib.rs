@@ -15,6 +15,9 @@
 //! | [`ConsistencyFilter`] | asks a language model whether the two answers come to the same |
 //! | [`combine`] | makes one task of a consistent triplet |
 //! | [`SynthesisRun`] | all of it, over JSONL files, resumable and sharded |
+//! | [`Variant`] | the method, its baselines and its ablations |
+//! | [`hygiene`] | duplicates, near duplicates, and rows of a benchmark among the tasks |
+//! | [`seed`] | public seed data to the conversations that a synthesizer is tuned on |
 //!
 //! ```
 //! use adamllm_core::testing::ScriptedModel;
@@ -46,10 +49,12 @@
 mod combine;
 mod consistency;
 mod error;
+pub mod hygiene;
 mod model_slots;
 mod prompt_template;
 mod rules;
 mod run;
+pub mod seed;
 mod synthesizer;
 mod templates;
 mod triplet;

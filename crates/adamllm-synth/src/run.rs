@@ -25,6 +25,7 @@ mod remembered;
 mod row;
 mod summary;
 
+pub(crate) use ordered_file::OrderedFile;
 pub use row::InputRow;
 pub use summary::RunSummary;
 

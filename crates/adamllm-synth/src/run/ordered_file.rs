@@ -6,24 +6,24 @@ use adamllm_core::jsonl::Appender;
 use serde::Serialize;
 
 /// A final file while it is written: rows go beside its place, [`OrderedFile::finish`] moves it there.
-pub(super) struct OrderedFile {
+pub(crate) struct OrderedFile {
     appender: Appender,
     beside: PathBuf,
     path: PathBuf,
 }
 
 impl OrderedFile {
-    pub(super) fn create(path: PathBuf) -> Result<Self, CoreError> {
+    pub(crate) fn create(path: PathBuf) -> Result<Self, CoreError> {
         let beside = path.with_added_extension("partial");
         fs::write(&beside, "").map_err(CoreError::io("create", &beside))?;
         Ok(Self { appender: Appender::open(&beside)?, beside, path })
     }
 
-    pub(super) fn append(&mut self, row: &impl Serialize) -> Result<(), CoreError> {
+    pub(crate) fn append(&mut self, row: &impl Serialize) -> Result<(), CoreError> {
         self.appender.append([row])
     }
 
-    pub(super) fn finish(self) -> Result<PathBuf, CoreError> {
+    pub(crate) fn finish(self) -> Result<PathBuf, CoreError> {
         self.appender.sync()?;
         fs::rename(&self.beside, &self.path).map_err(CoreError::io("rename", &self.beside))?;
         Ok(self.path)

@@ -1,0 +1,136 @@
+use std::collections::HashMap;
+
+use adamllm_core::RecordId;
+
+use super::min_hash::{MinHash, Signature};
+use super::normalise;
+
+/// How a row repeats an earlier one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum DuplicateKind {
+    /// The same words.
+    Exact,
+    /// Nearly the same words.
+    Near {
+        /// Estimated Jaccard similarity of their three-word shingles, 0 to 1.
+        similarity: f64,
+    },
+}
+
+/// An earlier row that a row repeats.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Duplicate {
+    /// The earlier row.
+    pub of: RecordId,
+    /// How.
+    pub kind: DuplicateKind,
+}
+
+/// Texts seen so far. A text is looked for among those of its own scope only (an image, say), or among all where every
+/// caller gives the same scope.
+///
+/// Near duplicates are found by 32 bands of 4 minima: two texts of similarity 0.8 meet with a probability of 1 - 5e-8, of
+/// 0.5 with 0.87, and are then compared by all 128 minima. Memory: about 0.8 KB for a text that no earlier one resembles,
+/// 50 bytes without near duplicates.
+#[derive(Debug)]
+pub struct DuplicateIndex {
+    hasher: MinHash,
+    threshold: Option<f64>,
+    exact: HashMap<u128, RecordId>,
+    bands: HashMap<u64, Vec<u32>>,
+    kept: Vec<(Signature, RecordId)>,
+}
+
+const BAND: usize = 4;
+
+impl DuplicateIndex {
+    /// An empty index. `threshold` is the similarity from which on two texts are near duplicates; `None` looks for exact
+    /// ones only.
+    pub fn new(threshold: Option<f64>) -> Self {
+        let (exact, bands) = (HashMap::new(), HashMap::new());
+        Self { hasher: MinHash::default(), threshold, exact, bands, kept: Vec::new() }
+    }
+
+    /// The earlier row that this one repeats; where there is none, the row is remembered.
+    pub fn insert(&mut self, scope: &str, text: &str, id: &RecordId) -> Option<Duplicate> {
+        let normal = normalise(text);
+        let key = content_key(scope, &normal);
+        if let Some(of) = self.exact.get(&key) {
+            return Some(Duplicate { of: of.clone(), kind: DuplicateKind::Exact });
+        }
+        if let Some(threshold) = self.threshold {
+            let signature = self.hasher.signature(&normal);
+            let bands = band_keys(scope, &signature);
+            if let Some(near) = self.nearest(&signature, &bands, threshold) {
+                return Some(near);
+            }
+            let at = self.kept.len() as u32;
+            self.kept.push((signature, id.clone()));
+            for band in bands {
+                self.bands.entry(band).or_default().push(at);
+            }
+        }
+        self.exact.insert(key, id.clone());
+        None
+    }
+
+    fn nearest(&self, signature: &Signature, bands: &[u64], threshold: f64) -> Option<Duplicate> {
+        let mut candidates: Vec<_> = bands.iter().filter_map(|band| self.bands.get(band)).flatten().copied().collect();
+        candidates.sort_unstable();
+        candidates.dedup();
+        let similar = candidates.into_iter().filter_map(|at| {
+            let (other, id) = &self.kept[at as usize];
+            let similarity = signature.similarity(other);
+            (similarity >= threshold).then_some((similarity, id))
+        });
+        let (similarity, of) = similar.max_by(|(a, _), (b, _)| a.total_cmp(b))?;
+        Some(Duplicate { of: of.clone(), kind: DuplicateKind::Near { similarity } })
+    }
+}
+
+fn content_key(scope: &str, normal: &str) -> u128 {
+    let id = RecordId::of("normal-text", [scope, normal]);
+    u128::from_str_radix(id.as_str(), 16).expect("a made id is 32 hexadecimal digits")
+}
+
+fn band_keys(scope: &str, signature: &Signature) -> Vec<u64> {
+    let scope = RecordId::given(scope).to_u64();
+    let key = |(band, minima): (usize, &[u32])| {
+        minima.iter().fold(scope ^ band as u64, |key: u64, minimum| {
+            (key ^ u64::from(*minimum)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
+        })
+    };
+    signature.0.chunks(BAND).enumerate().map(key).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: &str = "The slide shows a large round cell with two dark nuclei and a pale border next to a group of five \
+                        small oval cells without any visible nucleus";
+
+    fn id(name: &str) -> RecordId {
+        RecordId::given(name)
+    }
+
+    #[test]
+    fn finds_exact_and_near_duplicates() {
+        let mut index = DuplicateIndex::new(Some(0.7));
+        assert_eq!(index.insert("", LONG, &id("a")), None);
+        let exact = index.insert("", &LONG.to_uppercase().replace(' ', ",  "), &id("b")).expect("a duplicate");
+        assert_eq!(exact, Duplicate { of: id("a"), kind: DuplicateKind::Exact });
+        let near = index.insert("", &LONG.replace("visible nucleus", "visible core"), &id("c")).expect("a duplicate");
+        assert!(matches!(near.kind, DuplicateKind::Near { similarity } if similarity > 0.8) && near.of == id("a"));
+        assert_eq!(index.insert("", "A plate with three fried eggs and some bread beside it", &id("d")), None);
+        assert_eq!(index.insert("another image", LONG, &id("e")), None, "scopes do not meet");
+    }
+
+    #[test]
+    fn without_a_threshold_only_exact_ones_count() {
+        let mut index = DuplicateIndex::new(None);
+        assert_eq!(index.insert("", LONG, &id("a")), None);
+        assert_eq!(index.insert("", &LONG.replace("visible", "seen"), &id("b")), None);
+        assert!(index.insert("", LONG, &id("c")).is_some());
+    }
+}

@@ -1,0 +1,217 @@
+use std::collections::{BTreeMap, HashMap};
+
+use adamllm_core::{CoreError, ImageRef, ImageStore, InstructionTask, LedgerRow, Reason, Stage};
+use serde::{Deserialize, Serialize};
+
+use super::{Duplicate, DuplicateIndex, DuplicateKind, LeakIndex, PictureHash, PictureIndex, picture_hash};
+use crate::SynthError;
+
+/// What is dropped from the tasks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HygieneConfig {
+    /// The similarity of instruction and response from which on a task counts as nearly the same, 0 to 1; `None` drops
+    /// exact duplicates only.
+    pub near_threshold: Option<f64>,
+    /// Whether two tasks must also be about the same picture (by perceptual hash) to be duplicates. Without it, one
+    /// question with one answer can stand in the data once.
+    pub same_picture_only: bool,
+    /// Pictures whose hashes differ in at most so many of 64 bits are the same.
+    pub max_picture_distance: u32,
+}
+
+impl Default for HygieneConfig {
+    fn default() -> Self {
+        Self { near_threshold: Some(0.8), same_picture_only: true, max_picture_distance: 6 }
+    }
+}
+
+impl HygieneConfig {
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// [`SynthError::Config`].
+    pub fn validate(&self) -> Result<(), SynthError> {
+        match self.near_threshold {
+            Some(threshold) if !(threshold > 0.0 && threshold <= 1.0) => {
+                let (field, got) = ("near_threshold", threshold.to_string());
+                Err(SynthError::Config { field, expected: "above 0, at most 1", got })
+            }
+            _ if self.max_picture_distance > 15 => {
+                let (field, got) = ("max_picture_distance", self.max_picture_distance.to_string());
+                Err(SynthError::Config { field, expected: "0 to 15", got })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What was found among the tasks: counts, and pairs to look at.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct HygieneReport {
+    /// Tasks looked at.
+    pub rows_in: u64,
+    /// Tasks kept.
+    pub rows_out: u64,
+    /// Tasks dropped, by reason (`duplicate`, `near_duplicate`, `leak`, or what is wrong with the picture).
+    pub dropped: BTreeMap<String, u64>,
+    /// Different pictures that look the same, as (later, earlier, different bits).
+    pub same_pictures: Vec<(ImageRef, ImageRef, u32)>,
+    /// Tasks that ask a benchmark's question about another picture: kept, for people to look at.
+    pub benchmark_questions: u64,
+}
+
+/// Passes tasks on, one by one, that repeat no earlier one and leak no benchmark.
+pub struct TaskHygiene<'a> {
+    config: HygieneConfig,
+    images: &'a dyn ImageStore,
+    leaks: Option<&'a LeakIndex>,
+    texts: DuplicateIndex,
+    pictures: PictureIndex<ImageRef>,
+    known: HashMap<ImageRef, Known>,
+    report: HygieneReport,
+}
+
+/// What is known of a picture: its hash, and the first picture that looks the same.
+#[derive(Clone)]
+struct Known {
+    hash: Option<PictureHash>,
+    first: ImageRef,
+}
+
+impl std::fmt::Debug for TaskHygiene<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TaskHygiene")
+            .field("config", &self.config)
+            .field("report", &self.report)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a> TaskHygiene<'a> {
+    /// A worker that has seen nothing yet. With `leaks`, tasks about a benchmark's picture are dropped too.
+    ///
+    /// # Errors
+    /// [`SynthError::Config`].
+    pub fn new(
+        config: HygieneConfig,
+        images: &'a dyn ImageStore,
+        leaks: Option<&'a LeakIndex>,
+    ) -> Result<Self, SynthError> {
+        config.validate()?;
+        let texts = DuplicateIndex::new(config.near_threshold);
+        let pictures = PictureIndex::new(config.max_picture_distance);
+        Ok(Self { config, images, leaks, texts, pictures, known: HashMap::new(), report: HygieneReport::default() })
+    }
+
+    /// The task, or the ledger row that says why it is dropped.
+    ///
+    /// # Errors
+    /// The ledger row.
+    pub fn check(&mut self, task: InstructionTask) -> Result<InstructionTask, LedgerRow> {
+        self.report.rows_in += 1;
+        match self.refusal(&task) {
+            None => {
+                self.report.rows_out += 1;
+                Ok(task)
+            }
+            Some((reason, detail)) => {
+                let code = serde_json::to_value(reason).unwrap_or_default();
+                *self.report.dropped.entry(code.as_str().unwrap_or_default().into()).or_default() += 1;
+                Err(LedgerRow { id: task.pair, stage: Stage::Combine, reason, detail })
+            }
+        }
+    }
+
+    /// What was found so far.
+    pub fn report(&self) -> &HygieneReport {
+        &self.report
+    }
+
+    fn refusal(&mut self, task: &InstructionTask) -> Option<(Reason, String)> {
+        let picture = match self.know(&task.image) {
+            Ok(known) => known,
+            Err(error) => return Some((Reason::from(&error), error.to_string())),
+        };
+        if let Some(leak) = self.leaks.and_then(|leaks| leaks.find_hash(&task.instruction, picture.hash)) {
+            if let Some((row, distance)) = leak.picture {
+                return Some((Reason::Leak, format!("the picture of benchmark row {row} ({distance} bits differ)")));
+            }
+            self.report.benchmark_questions += 1;
+        }
+        let scope = if self.config.same_picture_only { picture.first.as_str() } else { "" };
+        let text = format!("{}\n{}", task.instruction, task.response);
+        let found = self.texts.insert(scope, &text, &task.pair)?;
+        let Duplicate { of, kind } = found;
+        Some(match kind {
+            DuplicateKind::Exact => (Reason::Duplicate, format!("the words of {of}")),
+            DuplicateKind::Near { similarity } => (Reason::NearDuplicate, format!("{similarity:.2} like {of}")),
+        })
+    }
+
+    fn know(&mut self, image: &ImageRef) -> Result<Known, CoreError> {
+        if let Some(known) = self.known.get(image) {
+            return Ok(known.clone());
+        }
+        let hash = picture_hash(&self.images.open(image)?);
+        let same = hash.and_then(|hash| self.pictures.find(hash)).map(|(first, distance)| (first.clone(), distance));
+        let first = match same {
+            Some((first, distance)) => {
+                self.report.same_pictures.push((image.clone(), first.clone(), distance));
+                first
+            }
+            None => {
+                hash.into_iter().for_each(|hash| self.pictures.insert(hash, image.clone()));
+                image.clone()
+            }
+        };
+        let known = Known { hash, first };
+        self.known.insert(image.clone(), known.clone());
+        Ok(known)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use adamllm_core::{MemoryImages, RecordId, RgbImage};
+
+    use super::*;
+
+    fn gradient(flip: bool) -> RgbImage {
+        let value = |x: u32, y: u32| if flip { (x * y / 8) as u8 } else { (255 - x * 3) as u8 ^ (y / 16) as u8 };
+        let raw = (0..64 * 64).flat_map(|i| [value(i % 64, i / 64); 3]).collect();
+        RgbImage::from_raw(64, 64, raw).expect("three bytes a pixel")
+    }
+
+    fn task(image: &str, instruction: &str, response: &str) -> InstructionTask {
+        let pair = RecordId::of("test", [image, instruction, response]);
+        InstructionTask::new(pair, image.into(), instruction, response)
+    }
+
+    #[test]
+    fn drops_repeated_and_leaked_tasks() {
+        let mut images = MemoryImages::new();
+        for (name, flip) in [("a.png", false), ("copy.png", false), ("b.png", true)] {
+            images.insert(name, gradient(flip));
+        }
+        let mut leaks = LeakIndex::new(3);
+        leaks.insert(&RecordId::given("bench-1"), "What is it?", None);
+        let mut hygiene = TaskHygiene::new(HygieneConfig::default(), &images, Some(&leaks)).expect("valid");
+        let mut reason = |image, instruction, response| {
+            hygiene.check(task(image, instruction, response)).map_err(|row| row.reason).err()
+        };
+        assert_eq!(reason("a.png", "How many cells are there?", "Two"), None);
+        assert_eq!(reason("copy.png", "How many cells are there", "two."), Some(Reason::Duplicate));
+        assert_eq!(reason("b.png", "How many cells are there?", "Two"), None, "another picture");
+        assert_eq!(reason("a.png", "What is it?", "A cell"), None, "a benchmark's question alone");
+        assert_eq!(reason("gone.png", "How many?", "Two"), Some(Reason::ImageMissing));
+        let report = hygiene.report();
+        assert_eq!((report.rows_in, report.rows_out, report.benchmark_questions), (5, 3, 1));
+        assert_eq!(report.same_pictures, [("copy.png".into(), "a.png".into(), 0)]);
+
+        leaks.insert(&RecordId::given("bench-2"), "Else?", Some(&gradient(true)));
+        let mut hygiene = TaskHygiene::new(HygieneConfig::default(), &images, Some(&leaks)).expect("valid");
+        assert_eq!(hygiene.check(task("b.png", "Q", "A")).map_err(|row| row.reason).err(), Some(Reason::Leak));
+        assert!(hygiene.check(task("a.png", "Q", "A")).is_ok());
+    }
+}
