@@ -138,6 +138,18 @@ impl Conversation {
     }
 }
 
+/// Which tokens of a conversation count for the loss.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Supervision {
+    /// Each reply and the token that ends it.
+    #[default]
+    Replies,
+    /// Everything after the first exchange, the user's turns and headers included, and a final end-of-text token: how
+    /// the synthesizer learns to write questions too (paper, section 3.1).
+    AfterFirstExchange,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

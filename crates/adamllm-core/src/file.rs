@@ -17,6 +17,18 @@ pub fn write_atomically(path: impl AsRef<Path>, content: impl AsRef<[u8]>) -> Re
     fs::rename(&beside, path).map_err(CoreError::io("rename", &beside))
 }
 
+/// The BLAKE3 hash of a file's content, as hexadecimal digits, read in pieces.
+///
+/// # Errors
+/// [`CoreError::Io`].
+pub fn file_hash(path: impl AsRef<Path>) -> Result<String, CoreError> {
+    let path = path.as_ref();
+    let mut hasher = blake3::Hasher::new();
+    let file = File::open(path).map_err(CoreError::io("open", path))?;
+    hasher.update_reader(file).map_err(CoreError::io("read", path))?;
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
 /// The temporary neighbour of `path`: same folder, so that the rename stays on one file system.
 fn beside(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();

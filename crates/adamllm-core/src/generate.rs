@@ -150,6 +150,9 @@ pub enum Finish {
 pub struct Completion {
     /// The answer's text.
     pub text: String,
+    /// The answer's token ids, the token that ended it included (empty where a server does not tell).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tokens: Vec<u32>,
     /// Why it ended.
     pub finish: Finish,
     /// Tokens in the prompt, image rows included (0 where a server does not tell).

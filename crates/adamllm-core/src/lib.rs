@@ -42,9 +42,9 @@ mod shard;
 pub mod testing;
 mod turns;
 
-pub use conversation::{Conversation, IMAGE_MARKER, Message, Role};
+pub use conversation::{Conversation, IMAGE_MARKER, Message, Role, Supervision};
 pub use error::CoreError;
-pub use file::write_atomically;
+pub use file::{file_hash, write_atomically};
 pub use generate::{Completion, Decoding, Finish, Generate, Prompt, Sampling, ScoreRequest};
 pub use id::RecordId;
 pub use image_store::{ImageRef, ImageStore, MemoryImages};

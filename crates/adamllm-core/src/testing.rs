@@ -48,7 +48,7 @@ impl Generate for ScriptedModel {
     fn generate(&self, prompts: &[Prompt], _options: &Decoding) -> Vec<Result<Completion, ScriptedError>> {
         let complete = |text: String| {
             let n_new_tokens = text.split_whitespace().count();
-            Completion { text, finish: Finish::Stop, n_prompt_tokens: 0, n_new_tokens }
+            Completion { text, tokens: Vec::new(), finish: Finish::Stop, n_prompt_tokens: 0, n_new_tokens }
         };
         prompts.iter().map(|prompt| (self.answer)(prompt).map(complete)).collect()
     }

@@ -1,1 +1,49 @@
-//! Vision-language models joined from tower, connector and decoder, read from and written to Hugging Face folders.
+//! Vision-language models: joined from a tower and a decoder, read from and written to ordinary Hugging Face folders.
+//!
+//! This is the only crate in which text and pictures become tensors:
+//!
+//! ```text
+//! ModelFolder --load--> VisionLanguageModel ---+
+//!            \--read--> Processor -------------+--> LocalModel: Generate
+//! Conversation --Processor::encode--> Encoded --VlmBatch::collate--> VlmBatch --loss_sum--> the trainer
+//! ```
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use adamllm_core::{Decoding, Generate, MemoryImages, Prompt};
+//! use adamllm_model::{LocalModel, ModelFolder};
+//! use burn::tensor::{DType, Device};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let device = Device::default();
+//! let folder = ModelFolder::open("Qwen2-VL-2B-Instruct")?;
+//! let model = LocalModel::load(&folder, DType::F32, &device, Arc::new(MemoryImages::new()))?;
+//! let answers = model.generate(&[Prompt::Text("Once".into())], &Decoding::greedy(16));
+//! println!("{}", answers[0].as_ref().map_err(|e| e.to_string())?.text);
+//! # Ok(())
+//! # }
+//! ```
+
+mod batch;
+mod encoded;
+mod error;
+mod folder;
+mod hf;
+mod local;
+mod model;
+mod processor;
+pub mod qwen2_vl;
+mod template;
+mod text;
+
+pub use batch::{Padding, VlmBatch};
+pub use encoded::{Encoded, EncodedImage, TileLayout};
+pub use error::ModelError;
+pub use folder::ModelFolder;
+pub use hf::config::{Family, ModelConfig};
+pub use hf::keys::KeyLayout;
+pub use local::{BatchLimits, LocalModel};
+pub use model::{ModelInput, VisionLanguageModel};
+pub use processor::{Processor, Rendered};
+pub use template::{ChatTemplate, Segment, TemplateTokens};
+pub use text::TextCodec;

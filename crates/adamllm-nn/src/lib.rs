@@ -1,1 +1,36 @@
-//! Tensor-level contracts, and the layers that vision towers and decoders share.
+//! Tensor-level contracts, and the layers that vision towers and decoders share: one linear layer, one attention, one
+//! rotary embedding, one gated MLP, two norms. A model family is an arrangement of these, and lives elsewhere.
+//!
+//! Conventions:
+//! - The device arrives as an argument; no backend is chosen here.
+//! - [`Linear`] keeps its weight as `[d_output, d_input]`, the layout of Hugging Face files, so weights are read and
+//!   written without a transpose.
+//! - Norms, rotary angles and softmax accumulate in f32 whatever the weights' dtype.
+//! - Counts, masks and positions are plain host values ([`AttentionMask`], [`RotaryTable`]) made before the forward pass.
+//!
+//! ```
+//! use adamllm_nn::{LinearConfig, Parameters};
+//! use burn::tensor::{Device, Tensor};
+//!
+//! let device = Device::flex();
+//! let linear = LinearConfig::new(4, 3).with_bias(true).init(&device);
+//! let y = linear.forward(Tensor::<2>::zeros([2, 4], &device));
+//! assert_eq!(y.dims(), [2, 3]);
+//! assert_eq!(Parameters::of(&linear).names(), ["weight", "bias"]);
+//! ```
+
+mod attention;
+mod linear;
+mod mlp;
+mod norm;
+mod objective;
+mod parameters;
+mod rotary;
+
+pub use attention::{AttentionMask, attend};
+pub use linear::{Linear, LinearConfig};
+pub use mlp::{Activation, GatedMlp, GatedMlpConfig, Mlp, MlpConfig};
+pub use norm::{LayerNorm, LayerNormConfig, RmsNorm, RmsNormConfig};
+pub use objective::{Batch, Objective};
+pub use parameters::{LoadError, ParameterInfo, ParameterSource, Parameters, Snapshot, load, snapshots};
+pub use rotary::{RotaryTable, apply_rotary};

@@ -1,1 +1,45 @@
-//! Captions and tasks mixed in a single stage; the fitting loop; checkpoints.
+//! Single-stage post-training (paper, section 3.3): captions and synthetic tasks mixed into one conversation per image,
+//! and the loop that fits a model to them.
+//!
+//! ```text
+//! ImageCaption + InstructionTask --SingleStage::compose--> Conversation --(model)--> batch --Trainer::fit--> Checkpoint
+//! ```
+//!
+//! The trainer knows nothing of pictures or text: it drives anything that is an [`Objective`](adamllm_nn::Objective).
+//! Losses are summed over targets and divided once by the targets of the whole accumulation window; the gradient norm is
+//! clipped over all parameters together; batch order is a pure function of `(seed, epoch)`; a resumed run equals an
+//! undisturbed one bit for bit.
+//!
+//! ```
+//! use adamllm_core::{ImageCaption, InstructionTask};
+//! use adamllm_train::SingleStage;
+//!
+//! let pair = ImageCaption::new("dish.png", "Two tomatoes on a white plate.");
+//! let task = InstructionTask::new(pair.id.clone(), pair.image.clone(), "How many tomatoes?", "Two.");
+//! let conversations = SingleStage::default().compose(&[pair], &[task])?;
+//! assert_eq!(conversations.len(), 1);
+//! assert_eq!(conversations[0].messages.len(), 4); // the captioning exchange and the task, in random order
+//! assert!(conversations[0].messages[0].content.starts_with("<image>\n"));
+//! # Ok::<(), adamllm_train::TrainError>(())
+//! ```
+
+mod checkpoint;
+mod config;
+mod error;
+mod metrics;
+mod optimizer;
+mod order;
+mod schedule;
+mod single_stage;
+mod source;
+mod trainer;
+
+pub use checkpoint::Checkpoint;
+pub use config::{DecayRule, NonFinite, ParameterGroup, TrainConfig};
+pub use error::TrainError;
+pub use metrics::StepMetrics;
+pub use order::BatchOrder;
+pub use schedule::{Schedule, ScheduleKind};
+pub use single_stage::{CaptionPlace, Mixture, SingleStage};
+pub use source::{BatchSource, RowBatches};
+pub use trainer::{FitOutcome, FitReport, Run, Trainer};

@@ -1,0 +1,29 @@
+//! Image processing: a picture to the patches that the tower reads.
+#![allow(missing_docs)]
+
+use adamllm::vision::preprocess::Qwen2VlImageConfig;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use image::{Rgb, RgbImage};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn picture(width: u32, height: u32) -> RgbImage {
+    RgbImage::from_fn(width, height, |x, y| Rgb([(x * 7 + y * 3) as u8, (x ^ y) as u8, (x + y * 5) as u8]))
+}
+
+fn qwen2_vl(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("qwen2_vl patches");
+    group.throughput(Throughput::Elements(1));
+    let config = Qwen2VlImageConfig::default();
+    for (width, height) in [(410, 273), (1024, 768)] {
+        let picture = picture(width, height);
+        group.bench_function(format!("{width}x{height}"), |b| {
+            b.iter(|| config.patches(&picture).expect("an ordinary shape"));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, qwen2_vl);
+criterion_main!(benches);

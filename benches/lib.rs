@@ -1,0 +1,1 @@
+//! Benchmarks of adamllm; see the files beside this one.

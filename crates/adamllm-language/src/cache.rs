@@ -1,0 +1,61 @@
+use burn::tensor::Tensor;
+
+/// Keys and values of the tokens read so far, for one batch.
+///
+/// Buffers are allocated once at full capacity and written in place; nothing is copied when a token is added.
+#[derive(Debug)]
+pub struct KvCache {
+    layers: Vec<Option<LayerCache>>,
+    capacity: usize,
+    length: usize,
+}
+
+#[derive(Debug)]
+struct LayerCache {
+    keys: Tensor<4>,
+    values: Tensor<4>,
+}
+
+impl KvCache {
+    /// An empty cache for `n_layers` layers and at most `capacity` tokens per row.
+    pub fn new(n_layers: usize, capacity: usize) -> Self {
+        Self { layers: (0..n_layers).map(|_| None).collect(), capacity, length: 0 }
+    }
+
+    /// Tokens per row read so far, padding included.
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether nothing was read yet.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Notes that `n` more tokens went through all layers.
+    pub(crate) fn advance(&mut self, n: usize) {
+        self.length += n;
+    }
+
+    /// Adds the new keys and values of one layer and returns all of them so far.
+    ///
+    /// # Shapes
+    /// - `keys`, `values`: `[batch, n_kv_heads, n_new, d_head]`
+    /// - output: `[batch, n_kv_heads, len + n_new, d_head]`
+    pub(crate) fn extend(&mut self, layer: usize, keys: Tensor<4>, values: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
+        let [batch, n_kv_heads, n_new, d_head] = keys.dims();
+        let end = self.length + n_new;
+        assert!(end <= self.capacity, "the cache holds {} tokens per row, got {end}", self.capacity);
+        let stored = self.layers[layer].take().unwrap_or_else(|| {
+            let shape = [batch, n_kv_heads, self.capacity, d_head];
+            let options = (&keys.device(), keys.dtype());
+            LayerCache { keys: Tensor::zeros(shape, options), values: Tensor::zeros(shape, options) }
+        });
+        let place = [0..batch, 0..n_kv_heads, self.length..end, 0..d_head];
+        let keys = stored.keys.slice_assign(place.clone(), keys);
+        let values = stored.values.slice_assign(place, values);
+        let so_far = (keys.clone().narrow(2, 0, end), values.clone().narrow(2, 0, end));
+        self.layers[layer] = Some(LayerCache { keys, values });
+        so_far
+    }
+}

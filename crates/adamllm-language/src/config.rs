@@ -1,0 +1,110 @@
+use burn::config::Config;
+use serde::{Deserialize, Serialize};
+
+/// The sizes of a [`Decoder`](crate::Decoder). Llama 3 and Qwen2 differ in numbers and in `qkv_bias` only.
+#[derive(Config, Debug, PartialEq)]
+pub struct DecoderConfig {
+    /// Width of the residual stream.
+    pub d_model: usize,
+    /// Blocks.
+    pub n_layers: usize,
+    /// Query heads.
+    pub n_heads: usize,
+    /// Key and value heads; divides `n_heads`.
+    pub n_kv_heads: usize,
+    /// Width of one head.
+    pub d_head: usize,
+    /// Width inside the MLP.
+    pub d_hidden: usize,
+    /// Rows of the embedding.
+    pub vocab_size: usize,
+    /// Added to the mean square in the norms.
+    #[config(default = 1e-6)]
+    pub rms_epsilon: f64,
+    /// Whether query, key and value projections have biases (Qwen2).
+    #[config(default = false)]
+    pub qkv_bias: bool,
+    /// Whether the embedding also serves as the head.
+    #[config(default = false)]
+    pub tied_head: bool,
+    /// Rotary positions.
+    pub rope: RopeConfig,
+}
+
+/// How rotary angles come from positions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RopeConfig {
+    /// The base of the frequencies.
+    pub theta: f64,
+    /// How frequencies are stretched for long contexts.
+    pub scaling: RopeScaling,
+    /// Channels for time, height and width (Qwen2-VL's M-RoPE); they sum to half a head. `None` for plain positions.
+    pub mrope_section: Option<[usize; 3]>,
+}
+
+/// How frequencies are stretched for long contexts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum RopeScaling {
+    /// Not at all.
+    None,
+    /// Llama 3.1's piecewise rule (`rope_type: "llama3"`).
+    Llama3 {
+        /// Divides the low frequencies.
+        factor: f64,
+        /// Below `original / low_freq_factor` wavelengths nothing changes... in cycles per original context.
+        low_freq_factor: f64,
+        /// Above this many cycles per original context a frequency is kept.
+        high_freq_factor: f64,
+        /// The context that the model was trained with first.
+        original_max_positions: usize,
+    },
+}
+
+impl RopeConfig {
+    /// Plain rotary positions.
+    pub fn plain(theta: f64) -> Self {
+        Self { theta, scaling: RopeScaling::None, mrope_section: None }
+    }
+
+    /// One frequency for each pair of channels, in f32 as transformers computes them.
+    pub fn frequencies(&self, d_head: usize) -> Vec<f32> {
+        let plain = (0..d_head / 2).map(|i| 1.0 / self.theta.powf(2.0 * i as f64 / d_head as f64));
+        plain.map(|frequency| self.scaling.scale(frequency) as f32).collect()
+    }
+}
+
+impl RopeScaling {
+    /// transformers' `_compute_llama3_parameters`, for one frequency.
+    fn scale(&self, frequency: f64) -> f64 {
+        let Self::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_positions } = *self else {
+            return frequency;
+        };
+        let cycles = original_max_positions as f64 * frequency / (2.0 * std::f64::consts::PI);
+        if cycles > high_freq_factor {
+            frequency
+        } else if cycles < low_freq_factor {
+            frequency / factor
+        } else {
+            let smooth = (cycles - low_freq_factor) / (high_freq_factor - low_freq_factor);
+            (1.0 - smooth) * frequency / factor + smooth * frequency
+        }
+    }
+}
+
+impl DecoderConfig {
+    /// A few thousand parameters, for tests.
+    pub fn tiny() -> Self {
+        Self::new(16, 2, 4, 2, 4, 24, 32, RopeConfig::plain(10_000.0))
+    }
+
+    /// meta-llama/Meta-Llama-3-8B.
+    pub fn llama3_8b() -> Self {
+        Self::new(4096, 32, 32, 8, 128, 14_336, 128_256, RopeConfig::plain(500_000.0)).with_rms_epsilon(1e-5)
+    }
+
+    /// The language side of Qwen/Qwen2-VL-2B-Instruct.
+    pub fn qwen2_vl_2b() -> Self {
+        let rope = RopeConfig { mrope_section: Some([16, 24, 24]), ..RopeConfig::plain(1_000_000.0) };
+        Self::new(1536, 28, 12, 2, 128, 8960, 151_936, rope).with_qkv_bias(true).with_tied_head(true)
+    }
+}

@@ -1,0 +1,194 @@
+//! The decoder of Llama 3 (arXiv 2407.21783) and Qwen2 (arXiv 2407.10671).
+
+use adamllm_nn::{
+    AttentionMask, GatedMlp, GatedMlpConfig, Linear, LinearConfig, RmsNorm, RmsNormConfig, RotaryTable, apply_rotary,
+    attend,
+};
+use burn::module::{Initializer, Module, Param};
+use burn::tensor::{Device, Int, Tensor};
+
+use crate::{DecoderConfig, KvCache, Positions};
+
+/// Embedding, blocks, final norm, head.
+#[derive(Module, Debug)]
+pub struct Decoder {
+    /// `[vocab_size, d_model]`.
+    pub embedding: Param<Tensor<2>>,
+    /// The blocks.
+    pub layers: Vec<DecoderLayer>,
+    /// After the last block.
+    pub norm: RmsNorm,
+    /// `[vocab_size, d_model]`; `None` where the embedding serves as the head.
+    pub head: Option<Linear>,
+    /// The sizes.
+    #[module(skip)]
+    pub config: DecoderConfig,
+}
+
+/// One block: attention and MLP, each behind a norm and added to the residual stream.
+#[derive(Module, Debug)]
+pub struct DecoderLayer {
+    /// Before the attention.
+    pub attention_norm: RmsNorm,
+    /// Grouped-query attention.
+    pub attention: SelfAttention,
+    /// Before the MLP.
+    pub mlp_norm: RmsNorm,
+    /// SwiGLU.
+    pub mlp: GatedMlp,
+}
+
+/// Grouped-query attention with rotary positions.
+#[derive(Module, Debug)]
+pub struct SelfAttention {
+    /// `[n_heads * d_head, d_model]`.
+    pub query: Linear,
+    /// `[n_kv_heads * d_head, d_model]`.
+    pub key: Linear,
+    /// `[n_kv_heads * d_head, d_model]`.
+    pub value: Linear,
+    /// `[d_model, n_heads * d_head]`.
+    pub output: Linear,
+    /// Width of one head.
+    pub d_head: usize,
+}
+
+/// What one forward pass of the decoder reads.
+#[derive(Debug)]
+pub struct DecoderInput<'a> {
+    /// Embeddings, `[batch, seq, d_model]`.
+    pub rows: Tensor<3>,
+    /// One position for each of `batch * seq` rows.
+    pub positions: &'a Positions,
+    /// Which keys each query sees: `seq` queries, `cache.len() + seq` keys. `None` hides nothing.
+    pub mask: Option<AttentionMask>,
+}
+
+impl DecoderConfig {
+    /// A decoder with normally distributed weights, made when first used.
+    pub fn init(&self, device: &Device) -> Decoder {
+        let normal = Initializer::Normal { mean: 0.0, std: 0.02 };
+        let head = || LinearConfig::new(self.d_model, self.vocab_size).init(device);
+        Decoder {
+            embedding: normal.init([self.vocab_size, self.d_model], device),
+            layers: (0..self.n_layers).map(|_| self.init_layer(device)).collect(),
+            norm: self.init_norm(device),
+            head: (!self.tied_head).then(head),
+            config: self.clone(),
+        }
+    }
+
+    fn init_layer(&self, device: &Device) -> DecoderLayer {
+        DecoderLayer {
+            attention_norm: self.init_norm(device),
+            attention: self.init_attention(device),
+            mlp_norm: self.init_norm(device),
+            mlp: GatedMlpConfig::new(self.d_model, self.d_hidden).init(device),
+        }
+    }
+
+    fn init_attention(&self, device: &Device) -> SelfAttention {
+        let linear = |d_in, d_out, bias| LinearConfig::new(d_in, d_out).with_bias(bias).init(device);
+        let (d_query, d_key) = (self.n_heads * self.d_head, self.n_kv_heads * self.d_head);
+        SelfAttention {
+            query: linear(self.d_model, d_query, self.qkv_bias),
+            key: linear(self.d_model, d_key, self.qkv_bias),
+            value: linear(self.d_model, d_key, self.qkv_bias),
+            output: linear(d_query, self.d_model, false),
+            d_head: self.d_head,
+        }
+    }
+
+    fn init_norm(&self, device: &Device) -> RmsNorm {
+        RmsNormConfig::new(self.d_model).with_epsilon(self.rms_epsilon).init(device)
+    }
+}
+
+impl Decoder {
+    /// Token ids to embeddings.
+    ///
+    /// # Shapes
+    /// - input: `[batch, seq]`
+    /// - output: `[batch, seq, d_model]`
+    pub fn embed(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
+        burn::tensor::module::embedding(self.embedding.val(), tokens)
+    }
+
+    /// Embeddings to hidden states behind the final norm.
+    ///
+    /// # Shapes
+    /// - `input.rows` and output: `[batch, seq, d_model]`
+    pub fn forward(&self, input: DecoderInput, mut cache: Option<&mut KvCache>) -> Tensor<3> {
+        let DecoderInput { rows, positions, mask } = input;
+        let [_, seq, _] = rows.dims();
+        let rotary = positions.rotary(&self.config.rope, self.config.d_head, &rows.device());
+        let mut hidden = rows;
+        for (i, layer) in self.layers.iter().enumerate() {
+            let cache = cache.as_deref_mut().map(|cache| (i, cache));
+            hidden = layer.forward(hidden, &rotary, mask.as_ref(), cache);
+        }
+        if let Some(cache) = cache {
+            cache.advance(seq);
+        }
+        self.norm.forward(hidden)
+    }
+
+    /// Hidden states to logits. Rank 2, so that only the rows that are needed are paid for.
+    ///
+    /// # Shapes
+    /// - input: `[n, d_model]`
+    /// - output: `[n, vocab_size]`
+    pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
+        match &self.head {
+            Some(head) => head.forward(hidden),
+            None => burn::tensor::module::linear(hidden, self.embedding.val().transpose(), None),
+        }
+    }
+
+    /// A cache for this decoder's layers.
+    pub fn cache(&self, capacity: usize) -> KvCache {
+        KvCache::new(self.layers.len(), capacity)
+    }
+}
+
+impl DecoderLayer {
+    fn forward(
+        &self,
+        x: Tensor<3>,
+        rotary: &RotaryTable,
+        mask: Option<&AttentionMask>,
+        cache: Option<(usize, &mut KvCache)>,
+    ) -> Tensor<3> {
+        let mixed = self.attention.forward(self.attention_norm.forward(x.clone()), rotary, mask, cache);
+        let x = x + mixed;
+        let changed = self.mlp.forward(self.mlp_norm.forward(x.clone()));
+        x + changed
+    }
+}
+
+impl SelfAttention {
+    fn forward(
+        &self,
+        x: Tensor<3>,
+        rotary: &RotaryTable,
+        mask: Option<&AttentionMask>,
+        cache: Option<(usize, &mut KvCache)>,
+    ) -> Tensor<3> {
+        let query = apply_rotary(self.heads(&self.query, x.clone()), rotary);
+        let key = apply_rotary(self.heads(&self.key, x.clone()), rotary);
+        let value = self.heads(&self.value, x);
+        let (key, value) = match cache {
+            Some((layer, cache)) => cache.extend(layer, key, value),
+            None => (key, value),
+        };
+        self.output.forward(attend(query, key, value, mask))
+    }
+
+    /// `[batch, seq, d_model]` to `[batch, n, seq, d_head]`.
+    fn heads(&self, projection: &Linear, x: Tensor<3>) -> Tensor<4> {
+        let [batch, seq, _] = x.dims();
+        let y = projection.forward(x);
+        let n = y.dims()[2] / self.d_head;
+        y.reshape([batch, seq, n, self.d_head]).swap_dims(1, 2)
+    }
+}

@@ -1,0 +1,152 @@
+use std::path::{Path, PathBuf};
+
+use adamllm_core::CoreError;
+
+/// What can go wrong with a model folder, a row or a prompt.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// A file could not be read or written, or a row's image or text is at fault.
+    #[error(transparent)]
+    Core(#[from] CoreError),
+    /// A JSON file of the folder does not parse.
+    #[error("{path}: invalid JSON: {source}", path = path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What the parser says.
+        source: serde_json::Error,
+    },
+    /// The folder lacks a file that it must have.
+    #[error("{folder}: found none of {expected:?}", folder = folder.display())]
+    FileMissing {
+        /// The model folder.
+        folder: PathBuf,
+        /// Any of these would do.
+        expected: &'static [&'static str],
+    },
+    /// `config.json` names a family that is not supported.
+    #[error("{path}: model_type {found:?} is not supported; supported are {known:?}", path = path.display())]
+    UnknownFamily {
+        /// The configuration file.
+        path: PathBuf,
+        /// Its `model_type`.
+        found: String,
+        /// What is supported.
+        known: &'static [&'static str],
+    },
+    /// A field of a configuration file cannot be used.
+    #[error("{path} field `{field}`: expected {expected}, got {got}", path = path.display())]
+    ConfigField {
+        /// The configuration file.
+        path: PathBuf,
+        /// The field.
+        field: String,
+        /// What is allowed.
+        expected: String,
+        /// What was found.
+        got: String,
+    },
+    /// A safetensors file is truncated, or its header and content do not agree.
+    #[error("{path}: not a whole safetensors file: {detail}", path = path.display())]
+    Safetensors {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        detail: String,
+    },
+    /// The weights do not fit the configuration. Everything at fault is listed.
+    #[error("{folder}: weights do not fit `config.json`{}{}", list("missing or unusable", missing), list("unexpected", unexpected), folder = folder.display())]
+    Weights {
+        /// The model folder.
+        folder: PathBuf,
+        /// Keys that the model needs: the key and what is wrong.
+        missing: Vec<(String, String)>,
+        /// Keys that the model does not know.
+        unexpected: Vec<String>,
+    },
+    /// The tokenizer could not be read or used.
+    #[error("{path}: tokenizer: {detail}", path = path.display())]
+    Tokenizer {
+        /// `tokenizer.json`.
+        path: PathBuf,
+        /// What the tokenizers library says.
+        detail: String,
+    },
+    /// A token that the model needs is not in the tokenizer.
+    #[error("{path}: the tokenizer has no token {token:?}", path = path.display())]
+    TokenMissing {
+        /// `tokenizer.json`.
+        path: PathBuf,
+        /// The token.
+        token: String,
+    },
+    /// The chat template failed, or its output cannot be divided into turns.
+    #[error("chat template: {detail}")]
+    Template {
+        /// What the template engine says.
+        detail: String,
+    },
+    /// A message contains a special token's text, which would forge a turn.
+    #[error("row {record}: message {message} contains the special token {token:?}")]
+    ForgedToken {
+        /// The row's id.
+        record: String,
+        /// The message, counted from 1.
+        message: usize,
+        /// The token's text.
+        token: String,
+    },
+    /// A picture's shape cannot be processed.
+    #[error("image {image}: {detail}")]
+    Image {
+        /// The image.
+        image: String,
+        /// What is wrong.
+        detail: String,
+    },
+    /// The model reads no images.
+    #[error("row {record}: {images} images for the text-only family {family}")]
+    NoVision {
+        /// The row's id.
+        record: String,
+        /// How many images it has.
+        images: usize,
+        /// The family.
+        family: &'static str,
+    },
+    /// Prompt and answer do not fit the context. Nothing is cut silently.
+    #[error("row {record}: {prompt} prompt tokens and {new} new ones exceed the context of {limit}")]
+    ContextOverflow {
+        /// The row's id.
+        record: String,
+        /// Tokens in the prompt, image rows included.
+        prompt: usize,
+        /// Tokens asked for.
+        new: usize,
+        /// Tokens allowed.
+        limit: usize,
+    },
+}
+
+fn list<T: std::fmt::Debug>(title: &str, items: &[T]) -> String {
+    match items {
+        [] => String::new(),
+        items => {
+            let lines: Vec<String> = items.iter().map(|item| format!("\n    {item:?}")).collect();
+            format!("\n  {title} ({}):{}", items.len(), lines.concat())
+        }
+    }
+}
+
+impl ModelError {
+    pub(crate) fn config(
+        path: &Path,
+        field: impl Into<String>,
+        expected: impl Into<String>,
+        got: impl ToString,
+    ) -> Self {
+        let (field, expected) = (field.into(), expected.into());
+        Self::ConfigField { path: path.into(), field, expected, got: got.to_string() }
+    }
+}

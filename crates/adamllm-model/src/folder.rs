@@ -1,0 +1,121 @@
+//! A model folder as Hugging Face tools lay it out: `config.json`, weights, tokenizer, processor and template files.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use adamllm_core::CoreError;
+use adamllm_nn::LoadError;
+use burn::tensor::{DType, Device};
+
+use crate::hf::config::ModelConfig;
+use crate::hf::keys::KeyLayout;
+use crate::hf::weights::{FolderSource, WeightFiles};
+use crate::{ModelError, VisionLanguageModel};
+
+mod write;
+
+/// A model folder on disk.
+#[derive(Clone, Debug)]
+pub struct ModelFolder {
+    path: PathBuf,
+    config: ModelConfig,
+}
+
+impl ModelFolder {
+    /// Opens a folder and reads its `config.json`.
+    ///
+    /// # Errors
+    /// As [`ModelConfig::read`].
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self, ModelError> {
+        let path = path.into();
+        let file = path.join("config.json");
+        if !file.exists() {
+            return Err(ModelError::FileMissing { folder: path, expected: &["config.json"] });
+        }
+        let config = ModelConfig::read(&file)?;
+        Ok(Self { path, config })
+    }
+
+    /// Where the folder is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What `config.json` says.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// Reads the weights onto a device, converted to `dtype`; one tensor is in flight at a time.
+    ///
+    /// # Errors
+    /// [`ModelError::FileMissing`], [`ModelError::Safetensors`], and [`ModelError::Weights`] with every missing,
+    /// misshapen, unreadable and unexpected key.
+    pub fn load(&self, dtype: DType, device: &Device) -> Result<VisionLanguageModel, ModelError> {
+        let files = WeightFiles::open(&self.path)?;
+        let layout = KeyLayout::detect(files.keys());
+        let family = self.config.family;
+        let mut source = FolderSource { files: &files, family, layout, dtype, used: HashSet::new() };
+        let model = adamllm_nn::load(VisionLanguageModel::init(&self.config, device), &mut source);
+        let unexpected = source.unexpected(self.config.decoder.tied_head);
+        match model {
+            Ok(model) if unexpected.is_empty() => {
+                tracing::info!(folder = %self.path.display(), family = family.as_str(), ?dtype, "model loaded");
+                Ok(model)
+            }
+            Ok(_) => Err(self.weights_error(Vec::new(), unexpected)),
+            Err(LoadError { faults }) => {
+                let missing = faults.into_iter().map(|(name, fault)| (layout.key(family, &name), fault)).collect();
+                Err(self.weights_error(missing, unexpected))
+            }
+        }
+    }
+
+    fn weights_error(&self, missing: Vec<(String, String)>, unexpected: Vec<String>) -> ModelError {
+        ModelError::Weights { folder: self.path.clone(), missing, unexpected }
+    }
+
+    /// A hash of the weights and of every file that changes answers: the model's identity in cache keys and reports.
+    ///
+    /// # Errors
+    /// [`CoreError::Io`].
+    pub fn fingerprint(&self) -> Result<String, ModelError> {
+        let mut hashes = BTreeMap::new();
+        for path in self.files()? {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let relevant = [".safetensors", ".json", ".jinja", ".txt"].iter().any(|end| name.ends_with(end));
+            if relevant {
+                hashes.insert(name, adamllm_core::file_hash(&path)?);
+            }
+        }
+        let parts: Vec<&str> = hashes.iter().flat_map(|(name, hash)| [name.as_str(), hash.as_str()]).collect();
+        Ok(adamllm_core::RecordId::of("model-folder", parts).to_string())
+    }
+
+    /// The folder's files, without its subfolders, sorted.
+    fn files(&self) -> Result<Vec<PathBuf>, ModelError> {
+        let entries = std::fs::read_dir(&self.path).map_err(CoreError::io("list", &self.path))?;
+        let mut files = Vec::new();
+        for entry in entries {
+            let path = entry.map_err(CoreError::io("list", &self.path))?.path();
+            if path.is_file() {
+                files.push(path);
+            }
+        }
+        files.sort();
+        Ok(files)
+    }
+
+    /// Names, shapes and dtypes of the weights, by key.
+    ///
+    /// # Errors
+    /// As [`ModelFolder::load`], without reading any tensor.
+    pub fn tensors(&self) -> Result<BTreeMap<String, (Vec<usize>, String)>, ModelError> {
+        let files = WeightFiles::open(&self.path)?;
+        let headers = files.shards.iter().flat_map(|shard| shard.tensors.iter());
+        Ok(headers.map(|(k, h)| (k.clone(), (h.shape.clone(), format!("{:?}", h.dtype)))).collect())
+    }
+}
+
+/// Parameters by the key that the folder's layout gives them.
+type ByKey = HashMap<String, adamllm_nn::Snapshot>;

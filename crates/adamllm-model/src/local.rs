@@ -1,0 +1,292 @@
+use std::sync::Arc;
+
+use adamllm_core::random::named_stream;
+use adamllm_core::{Completion, Decoding, Finish, Generate, ImageStore, Prompt, Sampling, ScoreRequest, TurnMarkers};
+use adamllm_language::{Answer, DecodeRequest, EndReason, RowRequest, Sampler, SamplingRule, decode};
+use burn::tensor::{DType, Device, TensorData, activation};
+
+use crate::{Encoded, ModelError, ModelFolder, Padding, Processor, VisionLanguageModel, VlmBatch};
+
+/// A model in this process, with its processor and its source of pictures.
+pub struct LocalModel {
+    model: VisionLanguageModel,
+    processor: Processor,
+    images: Arc<dyn ImageStore>,
+    identity: String,
+    limits: BatchLimits,
+}
+
+/// How much goes through the model at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// Prompts in a batch.
+    pub rows: usize,
+    /// Tokens in a batch, padding and room for the answers included.
+    pub tokens: usize,
+}
+
+impl Default for BatchLimits {
+    fn default() -> Self {
+        Self { rows: 16, tokens: 32_768 }
+    }
+}
+
+impl std::fmt::Debug for LocalModel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LocalModel").field("identity", &self.identity).finish_non_exhaustive()
+    }
+}
+
+impl LocalModel {
+    /// Reads a model folder.
+    ///
+    /// # Errors
+    /// As [`ModelFolder::load`] and [`Processor::read`].
+    pub fn load(
+        folder: &ModelFolder,
+        dtype: DType,
+        device: &Device,
+        images: Arc<dyn ImageStore>,
+    ) -> Result<Self, ModelError> {
+        let processor = Processor::read(folder)?;
+        let identity = format!("{}:{}:{dtype:?}", folder.config().family.as_str(), folder.fingerprint()?);
+        let model = folder.load(dtype, device)?;
+        Ok(Self { model, processor, images, identity, limits: BatchLimits::default() })
+    }
+
+    /// Joins parts that are already in memory. `identity` must change whenever the weights do.
+    pub fn new(
+        model: VisionLanguageModel,
+        processor: Processor,
+        images: Arc<dyn ImageStore>,
+        identity: String,
+    ) -> Self {
+        Self { model, processor, images, identity, limits: BatchLimits::default() }
+    }
+
+    /// Other limits for a batch.
+    pub fn with_limits(mut self, limits: BatchLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// The weights.
+    pub fn model(&self) -> &VisionLanguageModel {
+        &self.model
+    }
+
+    /// The processor.
+    pub fn processor(&self) -> &Processor {
+        &self.processor
+    }
+
+    /// Where pictures come from.
+    pub fn images(&self) -> &dyn ImageStore {
+        &*self.images
+    }
+
+    /// [`Generate::generate`] that hands every new piece of text over as it is written: `on_text(prompt, text so far)`.
+    pub fn generate_with(
+        &self,
+        prompts: &[Prompt],
+        options: &Decoding,
+        mut on_text: impl FnMut(usize, &str),
+    ) -> Vec<Result<Completion, ModelError>> {
+        let mut slots: Vec<Option<Result<Completion, ModelError>>> = prompts.iter().map(|_| None).collect();
+        let mut ready = Vec::new();
+        for (i, prompt) in prompts.iter().enumerate() {
+            match self.prepare(prompt, options) {
+                Ok(encoded) => ready.push((i, encoded)),
+                Err(error) => slots[i] = Some(Err(error)),
+            }
+        }
+        for batch in schedule(ready, self.limits, options.max_new_tokens) {
+            for (i, completion) in self.run(&batch, prompts, options, &mut on_text) {
+                slots[i] = Some(completion);
+            }
+        }
+        slots.into_iter().map(|slot| slot.expect("every prompt is either refused or scheduled")).collect()
+    }
+
+    fn prepare(&self, prompt: &Prompt, options: &Decoding) -> Result<Encoded, ModelError> {
+        let encoded = self.processor.encode_prompt(prompt, &*self.images)?;
+        self.check_context(&encoded, options.max_new_tokens, options.max_context)?;
+        Ok(encoded)
+    }
+
+    fn check_context(&self, encoded: &Encoded, new: usize, limit: Option<usize>) -> Result<(), ModelError> {
+        let model_limit = self.processor.config().max_context;
+        let limit = limit.map_or(model_limit, |limit| limit.min(model_limit));
+        let prompt = encoded.tokens.len();
+        // An answer may be shorter than its limit, so only a prompt that leaves no room at all is refused.
+        if prompt + new.min(1) > limit {
+            return Err(ModelError::ContextOverflow { record: encoded.id.to_string(), prompt, new, limit });
+        }
+        Ok(())
+    }
+
+    fn run(
+        &self,
+        batch: &[(usize, Encoded)],
+        prompts: &[Prompt],
+        options: &Decoding,
+        on_text: &mut impl FnMut(usize, &str),
+    ) -> Vec<(usize, Result<Completion, ModelError>)> {
+        let rows: Vec<&Encoded> = batch.iter().map(|(_, encoded)| encoded).collect();
+        let collated = VlmBatch::collate(&rows, Padding::Left, &self.processor);
+        let limit = self.processor.config().max_context.min(options.max_context.unwrap_or(usize::MAX));
+        let requests = batch.iter().enumerate().map(|(row, (i, encoded))| RowRequest {
+            padding: collated.padding()[row],
+            next_position: collated.next_positions()[row],
+            prompt: &encoded.tokens,
+            max_new_tokens: options.max_new_tokens.min(limit.saturating_sub(encoded.tokens.len())),
+            min_new_tokens: options.min_new_tokens,
+            sampler: sampler(options, &prompts[*i]),
+        });
+        let through = self.processor.text().end_tokens_through_turns();
+        let end_tokens = if options.through_turns { &through } else { self.processor.text().end_tokens() };
+        let request = DecodeRequest {
+            rows: collated.with_input(|input| self.model.embed(input)),
+            positions: collated.positions().clone(),
+            requests: requests.collect(),
+            end_tokens,
+        };
+        let stop = |row: usize, tokens: &[u32]| {
+            let text = self.processor.text().decode(tokens, options.keep_special_tokens).unwrap_or_default();
+            on_text(batch[row].0, &text);
+            options.stop.iter().any(|stop| text.contains(stop.as_str()))
+        };
+        let answers = decode(&self.model.language, request, stop);
+        let complete = |((i, encoded), answer): (&(usize, Encoded), Answer)| {
+            (*i, self.complete(encoded, &answer, options, end_tokens))
+        };
+        batch.iter().zip(answers).map(complete).collect()
+    }
+
+    fn complete(
+        &self,
+        encoded: &Encoded,
+        answer: &Answer,
+        options: &Decoding,
+        end_tokens: &[u32],
+    ) -> Result<Completion, ModelError> {
+        // The token that ended the answer is no part of its text, unless special tokens are asked for.
+        let ended = answer.tokens.last().is_some_and(|t| end_tokens.contains(t)) && !options.keep_special_tokens;
+        let tokens = &answer.tokens[..answer.tokens.len() - usize::from(ended)];
+        let mut text = self.processor.text().decode(tokens, options.keep_special_tokens)?;
+        if let Some(at) = options.stop.iter().filter_map(|stop| text.find(stop.as_str())).min() {
+            text.truncate(at);
+        }
+        Ok(Completion {
+            text,
+            tokens: answer.tokens.clone(),
+            finish: if answer.end == EndReason::Stop { Finish::Stop } else { Finish::Length },
+            n_prompt_tokens: encoded.tokens.len(),
+            n_new_tokens: answer.tokens.len(),
+        })
+    }
+
+    /// Log-probabilities of one request's continuations: one row if each is a single token, else a row for each.
+    fn score_one(&self, request: &ScoreRequest) -> Result<Vec<f64>, ModelError> {
+        let encoded = self.processor.encode_prompt(&request.prompt, &*self.images)?;
+        let text = self.processor.text();
+        let continuations: Vec<Vec<u32>> =
+            request.continuations.iter().map(|c| text.encode(c, false)).collect::<Result<_, _>>()?;
+        let longest = continuations.iter().map(Vec::len).max().unwrap_or(0);
+        self.check_context(&encoded, longest, None)?;
+        if continuations.iter().all(|c| c.len() == 1) {
+            return Ok(self.next_token_log_probabilities(&encoded, &continuations));
+        }
+        continuations.iter().map(|c| Ok(self.continuation_log_probability(&encoded, c))).collect()
+    }
+
+    fn next_token_log_probabilities(&self, encoded: &Encoded, tokens: &[Vec<u32>]) -> Vec<f64> {
+        let logits = self.last_logits(encoded);
+        let log_probabilities: Vec<f32> = activation::log_softmax(
+            burn::tensor::Tensor::<1>::from_data(
+                TensorData::new(logits.clone(), [logits.len()]),
+                &self.model.device().without_autodiff(),
+            ),
+            0,
+        )
+        .into_data()
+        .try_to_vec()
+        .expect("f32");
+        tokens.iter().map(|t| f64::from(log_probabilities[t[0] as usize])).collect()
+    }
+
+    /// The logits of the token behind a prompt, in f32.
+    pub fn last_logits(&self, encoded: &Encoded) -> Vec<f32> {
+        let batch = VlmBatch::collate(&[encoded], Padding::Left, &self.processor);
+        let hidden = batch.with_input(|input| self.model.hidden(input, batch.padding(), None));
+        let [_, seq, _] = hidden.dims();
+        let logits = self.model.language.logits(hidden.narrow(1, seq - 1, 1).flatten(0, 1));
+        logits.into_data().convert::<f32>().try_into_vec().expect("converted")
+    }
+
+    fn continuation_log_probability(&self, prompt: &Encoded, continuation: &[u32]) -> f64 {
+        let mut row = prompt.clone();
+        row.targets = vec![false; row.tokens.len()];
+        row.tokens.extend_from_slice(continuation);
+        row.targets.extend(std::iter::repeat_n(true, continuation.len()));
+        if continuation.is_empty() {
+            return 0.0;
+        }
+        let batch = VlmBatch::collate(&[&row], Padding::Right, &self.processor);
+        f64::from(self.model.target_log_probabilities(&batch).sum().into_scalar::<f32>())
+    }
+}
+
+impl Generate for LocalModel {
+    type Error = ModelError;
+
+    fn generate(&self, prompts: &[Prompt], options: &Decoding) -> Vec<Result<Completion, ModelError>> {
+        self.generate_with(prompts, options, |_, _| ())
+    }
+
+    fn score(&self, requests: &[ScoreRequest]) -> Vec<Result<Vec<f64>, ModelError>> {
+        requests.iter().map(|request| self.score_one(request)).collect()
+    }
+
+    fn identity(&self) -> String {
+        self.identity.clone()
+    }
+
+    fn turn_markers(&self) -> Option<TurnMarkers> {
+        self.processor.text().turn_markers().cloned()
+    }
+}
+
+/// Prompts of similar length together, within the limits.
+fn schedule(
+    mut ready: Vec<(usize, Encoded)>,
+    limits: BatchLimits,
+    max_new_tokens: usize,
+) -> Vec<Vec<(usize, Encoded)>> {
+    ready.sort_by_key(|(i, encoded)| (encoded.tokens.len(), *i));
+    let mut batches: Vec<Vec<(usize, Encoded)>> = Vec::new();
+    for (i, encoded) in ready {
+        let width = encoded.tokens.len() + max_new_tokens;
+        let fits = |batch: &Vec<_>| batch.len() < limits.rows && (batch.len() + 1) * width <= limits.tokens;
+        match batches.last_mut().filter(|batch| fits(batch)) {
+            Some(batch) => batch.push((i, encoded)),
+            None => batches.push(vec![(i, encoded)]),
+        }
+    }
+    batches
+}
+
+/// A sampler whose stream depends on the seed and the prompt, never on the batch.
+fn sampler(options: &Decoding, prompt: &Prompt) -> Sampler {
+    let (rule, seed) = match options.sampling {
+        Sampling::Greedy => (SamplingRule::Greedy, 0),
+        Sampling::Random { temperature, top_k, top_p, seed } => {
+            (SamplingRule::Random { temperature, top_k, top_p }, seed)
+        }
+    };
+    let name = match prompt {
+        Prompt::Chat { conversation, open } => format!("{}:{}", open.as_str(), conversation.content_id()),
+        Prompt::Text(text) => adamllm_core::RecordId::of("text-prompt", [text.as_str()]).to_string(),
+    };
+    Sampler::new(rule, named_stream(seed, "sampling", &name), options.repetition_penalty)
+}

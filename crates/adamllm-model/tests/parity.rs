@@ -1,0 +1,349 @@
+//! Equality with Hugging Face transformers, by the fixtures that `tools/fixtures` made. The formats are described in
+//! `tools/fixtures/README.md`.
+
+use std::path::PathBuf;
+
+use adamllm_core::{Conversation, Decoding, Generate, ImageStore, Message, Prompt, Role, Supervision};
+use adamllm_data::FolderImages;
+use adamllm_model::{BatchLimits, LocalModel, ModelFolder, Padding, Processor, VisionLanguageModel, VlmBatch};
+use adamllm_nn::{Objective, snapshots};
+use burn::optim::GradientsParams;
+use burn::tensor::{DType, Device};
+use safetensors::SafeTensors;
+use serde_json::Value;
+
+fn fixtures() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures"))
+}
+
+/// One folder of a family, and what transformers answered for it.
+struct Fixture {
+    folder: ModelFolder,
+    cases: Value,
+    tensors: Vec<u8>,
+}
+
+impl Fixture {
+    fn open(family: &str, folder: &str, cases: &str, tensors: &str) -> Self {
+        let path = fixtures().join(family);
+        let read = |name: &str| std::fs::read(path.join(name)).expect("a committed fixture");
+        Self {
+            folder: ModelFolder::open(path.join(folder)).expect("opens"),
+            cases: serde_json::from_slice(&read(cases)).expect("valid JSON"),
+            tensors: read(tensors),
+        }
+    }
+
+    fn tensor(&self, name: &str) -> (Vec<usize>, Vec<f32>) {
+        read_tensor(&self.tensors, name)
+    }
+
+    fn has(&self, name: &str) -> bool {
+        SafeTensors::deserialize(&self.tensors).expect("whole").tensor(name).is_ok()
+    }
+
+    fn list(&self, name: &str) -> &[Value] {
+        self.cases[name].as_array().map_or(&[], Vec::as_slice)
+    }
+
+    fn local(&self) -> LocalModel {
+        LocalModel::load(&self.folder, DType::F32, &Device::flex(), std::sync::Arc::new(images())).expect("loads")
+    }
+}
+
+fn read_tensor(bytes: &[u8], name: &str) -> (Vec<usize>, Vec<f32>) {
+    let tensors = SafeTensors::deserialize(bytes).expect("whole");
+    let view = tensors.tensor(name).unwrap_or_else(|_| panic!("no tensor {name}"));
+    let values = view.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().expect("four bytes")));
+    (view.shape().to_vec(), values.collect())
+}
+
+/// The pictures under their names, exactly as the reference decoded them.
+struct Decoded(FolderImages);
+
+impl ImageStore for Decoded {
+    fn open(&self, image: &adamllm_core::ImageRef) -> Result<adamllm_core::RgbImage, adamllm_core::CoreError> {
+        self.0.open(&file_of(image.as_str()).into())
+    }
+}
+
+fn file_of(name: &str) -> String {
+    let list = std::fs::read_to_string(fixtures().join("images/images.json")).expect("a committed fixture");
+    let list: Value = serde_json::from_str(&list).expect("valid JSON");
+    let entry = list.as_array().expect("a list").iter().find(|entry| entry["name"] == name);
+    let entry = entry.unwrap_or_else(|| panic!("no picture {name}"));
+    entry["decoded"].as_str().or(entry["file"].as_str()).expect("a file").to_owned()
+}
+
+fn images() -> Decoded {
+    Decoded(FolderImages::new(fixtures().join("images")))
+}
+
+fn messages(case: &Value) -> Vec<Message> {
+    serde_json::from_value(case["messages"].clone()).expect("messages")
+}
+
+fn conversation(case: &Value) -> Conversation {
+    let images = strings(&case["images"]).into_iter().map(Into::into).collect();
+    Conversation::new(messages(case), images)
+}
+
+fn prompt(case: &Value) -> Prompt {
+    Prompt::Chat { conversation: conversation(case), open: Role::Assistant }
+}
+
+fn strings(value: &Value) -> Vec<String> {
+    value.as_array().map_or(vec![], |list| list.iter().map(|v| v.as_str().expect("text").to_owned()).collect())
+}
+
+fn numbers(value: &Value) -> Vec<i64> {
+    value.as_array().expect("a list").iter().map(|v| v.as_i64().expect("a whole number")).collect()
+}
+
+fn name(case: &Value) -> &str {
+    case["name"].as_str().expect("a name")
+}
+
+/// The largest difference, relative to the largest expected value.
+fn difference(got: &[f32], expected: &[f32]) -> f32 {
+    assert_eq!(got.len(), expected.len());
+    let scale = expected.iter().fold(0f32, |max, v| max.max(v.abs()));
+    let worst = got.iter().zip(expected).fold(0f32, |max, (a, b)| max.max((a - b).abs()));
+    worst / scale.max(f32::MIN_POSITIVE)
+}
+
+/// `[n, vocab]` logits of every position of a prompt.
+fn all_logits(local: &LocalModel, prompt: &Prompt) -> Vec<Vec<f32>> {
+    let encoded = local.processor().encode_prompt(prompt, local.images()).expect("encodes");
+    let batch = VlmBatch::collate(&[&encoded], Padding::Left, local.processor());
+    let hidden = batch.with_input(|input| local.model().hidden(input, batch.padding(), None));
+    let logits = local.model().language.logits(hidden.flatten(0, 1));
+    let [_, vocab] = logits.dims();
+    let values: Vec<f32> = logits.into_data().try_to_vec().expect("f32");
+    values.chunks(vocab).map(<[f32]>::to_vec).collect()
+}
+
+fn check_prompts(fixture: &Fixture) {
+    let local = fixture.local();
+    assert!(!fixture.list("prompts").is_empty());
+    for case in fixture.list("prompts") {
+        let name = name(case);
+        let prompt = prompt(case);
+        let rendered = local.processor().render(&prompt).expect("renders").text;
+        assert_eq!(rendered, case["rendered"].as_str().expect("text"), "{name}");
+        let encoded = local.processor().encode_prompt(&prompt, local.images()).expect("encodes");
+        let ids: Vec<i64> = encoded.tokens.iter().map(|&t| i64::from(t)).collect();
+        assert_eq!(ids, numbers(&case["input_ids"]), "{name}");
+
+        let logits = all_logits(&local, &prompt);
+        let (_, last) = fixture.tensor(&format!("prompt.{name}.logits_last"));
+        let worst = difference(logits.last().expect("rows"), &last);
+        assert!(worst < 1e-4, "{name}: last logits differ by {worst}");
+        let (shape, probe) = fixture.tensor(&format!("prompt.{name}.logits_probe"));
+        let step = logits[0].len().div_ceil(shape[1]);
+        let got: Vec<f32> = logits.iter().flat_map(|row| row.iter().step_by(step).copied()).collect();
+        let worst = difference(&got, &probe);
+        assert!(worst < 1e-4, "{name}: logits of all positions differ by {worst}");
+        if fixture.has(&format!("prompt.{name}.logits")) {
+            let (_, whole) = fixture.tensor(&format!("prompt.{name}.logits"));
+            assert!(difference(&logits.concat(), &whole) < 1e-4, "{name}");
+        }
+    }
+}
+
+fn greedy_ids(local: &LocalModel, prompts: &[Prompt], n: usize) -> Vec<String> {
+    let options = Decoding {
+        max_new_tokens: n,
+        keep_special_tokens: true,
+        stop: vec![],
+        // The fixtures go on behind end tokens.
+        min_new_tokens: 0,
+        ..Decoding::default()
+    };
+    local.generate(prompts, &options).into_iter().map(|c| c.expect("answers").text).collect()
+}
+
+/// Greedy answers as text; the recorded ids are cut behind the first end token, as generation is.
+fn expected_greedy(local: &LocalModel, ids: &Value, n: usize) -> String {
+    let mut ids: Vec<u32> = numbers(ids).into_iter().take(n).map(|id| id as u32).collect();
+    if let Some(end) = ids.iter().position(|id| local.processor().text().end_tokens().contains(id)) {
+        ids.truncate(end + 1);
+    }
+    local.processor().text().decode(&ids, true).expect("decodes")
+}
+
+/// Greedy answers equal transformers', alone and in batches of any size and mixture.
+fn check_generation(fixture: &Fixture) {
+    let cases = fixture.list("prompts");
+    let prompts: Vec<Prompt> = cases.iter().map(prompt).collect();
+    for rows in [1, 2, 8] {
+        let local = fixture.local().with_limits(BatchLimits { rows, ..BatchLimits::default() });
+        let answers = greedy_ids(&local, &prompts, 16);
+        for (case, answer) in cases.iter().zip(answers) {
+            assert_eq!(answer, expected_greedy(&local, &case["greedy_ids"], 16), "{} in batches of {rows}", name(case));
+        }
+    }
+}
+
+/// Loss within 1e-5, every gradient within 1e-3.
+fn check_gradients(fixture: &Fixture, gradients_of: Option<(&str, &[u8])>) {
+    let device = Device::flex().autodiff();
+    let model = fixture.folder.load(DType::F32, &device).expect("loads");
+    let processor = Processor::read(&fixture.folder).expect("reads");
+    assert!(!fixture.list("conversations").is_empty());
+    for case in fixture.list("conversations") {
+        let name = name(case);
+        let encoded = processor.encode(&conversation(case), Supervision::Replies, &images()).expect("encodes");
+        let labels: Vec<i64> = encoded
+            .tokens
+            .iter()
+            .zip(&encoded.targets)
+            .map(|(&t, &target)| if target { i64::from(t) } else { -100 })
+            .collect();
+        assert_eq!(labels, numbers(&case["labels"]), "{name}");
+        let batch = VlmBatch::collate(&[&encoded], Padding::Right, &processor);
+        let loss = model.loss_sum(&batch);
+        let got = f64::from(loss.clone().into_scalar::<f32>());
+        let expected = case["loss_sum"].as_f64().expect("a number");
+        assert!((got - expected).abs() < 1e-5 * expected, "{name}: loss {got}, expected {expected}");
+
+        let gradients = GradientsParams::from_grads(loss.backward(), &model);
+        let gradients = named_gradients(&model, &gradients);
+        let mut checked = 0;
+        for (ours, values) in &gradients {
+            let theirs = transformers_name(fixture, ours);
+            let summary = &case["gradients"][&theirs];
+            let norm = summary["norm"].as_f64().unwrap_or_else(|| panic!("{name}: no gradient {theirs}"));
+            let (got_norm, got_projection) = summarise(values);
+            let projection = summary["projection"].as_f64().expect("a number");
+            assert!((got_norm - norm).abs() <= 1e-3 * norm + 1e-7, "{name} {theirs}: norm {got_norm}, expected {norm}");
+            assert!((got_projection - projection).abs() <= 1e-3 * norm + 1e-7, "{name} {theirs}: projection");
+            if let Some((_, whole)) = gradients_of.filter(|(of, _)| *of == name) {
+                let (_, expected) = read_tensor(whole, &theirs);
+                let worst = difference(values, &expected);
+                assert!(worst < 1e-3, "{name} {theirs}: differs by {worst}");
+            }
+            checked += 1;
+        }
+        let expected = case["gradients"].as_object().expect("an object").values();
+        let nonzero = expected.filter(|g| g["norm"].as_f64() != Some(0.0)).count();
+        assert!(checked >= nonzero, "{name}: {checked} gradients, expected {nonzero}");
+    }
+}
+
+fn named_gradients(model: &VisionLanguageModel, gradients: &GradientsParams) -> Vec<(String, Vec<f32>)> {
+    struct Visitor<'a>(Vec<String>, &'a GradientsParams, Vec<(String, Vec<f32>)>);
+    impl burn::module::ModuleVisitor for Visitor<'_> {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.0.push(name.into());
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.0.pop();
+        }
+        fn visit_float<const D: usize>(&mut self, param: &burn::module::Param<burn::tensor::Tensor<D>>) {
+            if let Some(gradient) = self.1.get::<D>(param.id) {
+                self.2.push((self.0.join("."), gradient.into_data().try_to_vec().expect("f32")));
+            }
+        }
+    }
+    let mut visitor = Visitor(Vec::new(), gradients, Vec::new());
+    burn::module::Module::visit(model, &mut visitor);
+    visitor.2
+}
+
+/// Fixtures name tensors as the family's `model/` folder does.
+fn transformers_name(fixture: &Fixture, ours: &str) -> String {
+    adamllm_model::KeyLayout::Transformers5.key(fixture.folder.config().family, ours)
+}
+
+fn summarise(values: &[f32]) -> (f64, f64) {
+    let weight = |i: usize| f64::from((i as u32).wrapping_mul(2_654_435_761)) / 2_147_483_648.0 - 1.0;
+    let norm = values.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+    let projection = values.iter().enumerate().map(|(i, &v)| f64::from(v) * weight(i)).sum();
+    (norm, projection)
+}
+
+fn qwen2_vl(folder: &str) -> Fixture {
+    Fixture::open("qwen2_vl", folder, "cases.json", "expected.safetensors")
+}
+
+#[test]
+fn qwen2_vl_prompts_in_both_layouts() {
+    check_prompts(&qwen2_vl("model"));
+    check_prompts(&qwen2_vl("hub2024"));
+}
+
+#[test]
+fn qwen2_vl_generation() {
+    check_generation(&qwen2_vl("model"));
+}
+
+#[test]
+fn qwen2_vl_gradients() {
+    let whole = std::fs::read(fixtures().join("qwen2_vl/gradients.safetensors")).expect("a committed fixture");
+    check_gradients(&qwen2_vl("model"), Some(("one_image", &whole)));
+}
+
+#[test]
+fn qwen2_vl_with_a_tied_head() {
+    let fixture = Fixture::open("qwen2_vl", "tied", "tied_cases.json", "tied_expected.safetensors");
+    check_prompts(&fixture);
+    check_generation(&fixture);
+    check_gradients(&fixture, None);
+}
+
+/// Pixel values of every picture: within one level of 255, and the grid from the size alone.
+#[test]
+fn qwen2_vl_pixels() {
+    let fixture = qwen2_vl("model");
+    let local = fixture.local();
+    let config = local.processor().image_config().expect("reads images");
+    let tensors = SafeTensors::deserialize(&fixture.tensors).expect("whole");
+    let mut worst = 0.0f32;
+    for case in fixture.list("images") {
+        let name = name(case);
+        let encoded = local.processor().encode_image(&name.into(), local.images()).expect("encodes");
+        let size = |key: &str| case[key].as_u64().expect("a number") as u32;
+        let layout = local.processor().layout(&name.into(), (size("width"), size("height"))).expect("fits");
+        assert_eq!(encoded.layout, layout, "{name}");
+        assert_eq!(layout.patches.map(|n| n as i64).to_vec(), numbers(&case["grid_thw"]), "{name}");
+        assert_eq!(layout.n_rows() as u64, case["n_image_rows"].as_u64().expect("a number"), "{name}");
+
+        let levels = tensors.tensor(&format!("image.{name}.levels")).expect("recorded").data();
+        let area = (config.patch_size * config.patch_size) as usize;
+        let per_patch = 3 * config.temporal_patch_size as usize * area;
+        for (patch, pixels) in encoded.pixels.chunks(per_patch).enumerate() {
+            for (i, pixel) in pixels.iter().enumerate() {
+                let (channel, at) = (i / (per_patch / 3), i % area);
+                let expected = f32::from(levels[(patch * 3 + channel) * area + at]);
+                let got = (pixel * config.normalisation.std[channel] + config.normalisation.mean[channel]) * 255.0;
+                worst = worst.max((got - expected).abs());
+            }
+        }
+    }
+    assert!(worst < 1.01, "largest difference {worst} levels of 255");
+}
+
+/// Keys, dtypes and side files of a saved folder are the base's, and its tensors come back equal.
+#[test]
+fn saving_keeps_the_folder() {
+    for name in ["model", "hub2024", "tied"] {
+        let base = ModelFolder::open(fixtures().join("qwen2_vl").join(name)).expect("opens");
+        let model = base.load(DType::F32, &Device::flex()).expect("loads");
+        let out = tempfile::tempdir().expect("a temporary folder");
+        base.save(&model, out.path()).expect("saves");
+        let saved = ModelFolder::open(out.path()).expect("opens");
+        assert_eq!(saved.tensors().expect("headers"), base.tensors().expect("headers"), "{name}");
+        let again = saved.load(DType::F32, &Device::flex()).expect("loads");
+        for (a, b) in snapshots(&model).iter().zip(snapshots(&again)) {
+            assert_eq!(a.read(), b.read(), "{name} {}", a.info.name);
+        }
+        for entry in std::fs::read_dir(base.path()).expect("lists") {
+            let path = entry.expect("an entry").path();
+            if path.extension().is_none_or(|e| e != "safetensors") {
+                let copy = std::fs::read(out.path().join(path.file_name().expect("a name"))).expect("copied");
+                assert_eq!(copy, std::fs::read(&path).expect("readable"), "{}", path.display());
+            }
+        }
+    }
+}

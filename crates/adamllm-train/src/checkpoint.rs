@@ -1,0 +1,265 @@
+use std::borrow::Cow;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use adamllm_core::CoreError;
+use adamllm_nn::{ParameterInfo, ParameterSource, Snapshot, snapshots};
+use burn::module::Module;
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use safetensors::{Dtype, SafeTensors, View};
+use serde::{Deserialize, Serialize};
+
+use crate::optimizer::NamedAdamW;
+use crate::{TrainConfig, TrainError};
+
+const WEIGHTS: &str = "weights.safetensors";
+const OPTIMIZER: &str = "optimizer.safetensors";
+const STATE: &str = "state.json";
+
+/// A run's state on disk: `step-000500/` with weights, optimizer moments and the position in the run.
+///
+/// Written beside its place and renamed, so a folder of that name is always whole.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Checkpoint {
+    step: usize,
+    path: PathBuf,
+}
+
+/// What is not a tensor. Rows and learning rates are pure functions of the step and the configuration.
+#[derive(Serialize, Deserialize)]
+struct State {
+    step: usize,
+    n_rows: usize,
+    config: TrainConfig,
+    /// Updates that each parameter has seen.
+    updates: std::collections::BTreeMap<String, usize>,
+}
+
+impl Checkpoint {
+    /// The whole checkpoints of a run's folder, oldest first.
+    ///
+    /// # Errors
+    /// [`TrainError::Core`] where the folder cannot be listed.
+    pub fn list(run: &Path) -> Result<Vec<Self>, TrainError> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(run).map_err(CoreError::io("list", run))? {
+            let path = entry.map_err(CoreError::io("list", run))?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if let Some(Ok(step)) = name.strip_prefix("step-").map(str::parse) {
+                found.push(Self { step, path });
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    /// Optimizer steps done.
+    pub fn step(&self) -> usize {
+        self.step
+    }
+
+    /// The checkpoint's folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn write<M: Module>(
+        run: &Path,
+        step: usize,
+        n_rows: usize,
+        model: &M,
+        optimizer: &NamedAdamW,
+        config: &TrainConfig,
+    ) -> Result<Self, TrainError> {
+        let path = run.join(format!("step-{step:06}"));
+        let partial = run.join(format!("step-{step:06}.partial"));
+        remove_if_there(&partial)?;
+        fs::create_dir_all(&partial).map_err(CoreError::io("create", &partial))?;
+
+        let weights = snapshots(model).into_iter().map(|s| (s.info.name.clone(), Stored::Weight(s)));
+        write_tensors(weights, &partial.join(WEIGHTS))?;
+        let moments = optimizer.states.iter().flat_map(|(name, state)| {
+            let momentum = &state.momentum;
+            [("moment_1", &momentum.moment_1), ("moment_2", &momentum.moment_2)]
+                .map(|(kind, tensor)| (format!("{kind}.{name}"), Stored::Moment(tensor.clone())))
+        });
+        write_tensors(moments, &partial.join(OPTIMIZER))?;
+        let updates = optimizer.states.iter().map(|(name, s)| (name.clone(), s.momentum.time)).collect();
+        let state = State { step, n_rows, config: config.clone(), updates };
+        let json = serde_json::to_vec_pretty(&state).expect("plain values");
+        adamllm_core::write_atomically(partial.join(STATE), json)?;
+
+        remove_if_there(&path)?;
+        fs::rename(&partial, &path).map_err(CoreError::io("rename", &partial))?;
+        sync_folder(run)?;
+        tracing::info!(step, path = %path.display(), "checkpoint written");
+        Ok(Self { step, path })
+    }
+
+    /// Removes all but the newest `keep` checkpoints.
+    pub(crate) fn prune(run: &Path, keep: usize) -> Result<(), TrainError> {
+        let all = Self::list(run)?;
+        for old in &all[..all.len().saturating_sub(keep)] {
+            remove_if_there(&old.path)?;
+        }
+        Ok(())
+    }
+
+    /// Loads the weights alone into a model of the same shape.
+    ///
+    /// # Errors
+    /// [`TrainError::Checkpoint`] lists what does not fit.
+    pub fn load_weights<M: Module>(&self, model: M) -> Result<M, TrainError> {
+        let bytes = self.read(WEIGHTS)?;
+        let tensors = self.tensors(&bytes)?;
+        adamllm_nn::load(model, &mut Weights(&tensors)).map_err(|e| self.fault(e))
+    }
+
+    /// Loads everything. The configuration must be the one that the checkpoint was written with.
+    pub(crate) fn restore<M: Module>(
+        &self,
+        model: M,
+        n_rows: usize,
+        config: &TrainConfig,
+        device: &Device,
+    ) -> Result<(M, NamedAdamW), TrainError> {
+        let state: State = serde_json::from_slice(&self.read(STATE)?).map_err(|e| self.fault(e))?;
+        self.check_run(&state, n_rows, config)?;
+        let model = self.load_weights(model)?;
+        let bytes = self.read(OPTIMIZER)?;
+        let tensors = self.tensors(&bytes)?;
+        let mut optimizer = NamedAdamW::new();
+        for (name, time) in state.updates {
+            let moment = |kind: &str| {
+                let view = tensors.tensor(&format!("{kind}.{name}")).map_err(|e| self.fault(e))?;
+                let data = tensor_data(&view).map_err(|e| self.fault(e))?;
+                let dtype = data.dtype();
+                Ok::<_, TrainError>(Tensor::<1>::from_data(data, (device, dtype)))
+            };
+            let moments = [moment("moment_1")?, moment("moment_2")?];
+            optimizer.restore(name, time, moments);
+        }
+        Ok((model, optimizer))
+    }
+
+    fn check_run(&self, state: &State, n_rows: usize, config: &TrainConfig) -> Result<(), TrainError> {
+        // How often to save and log does not change the weights.
+        let essence = |c: &TrainConfig| {
+            let TrainConfig { save_every: _, keep_last: _, log_every: _, .. } = c;
+            TrainConfig { save_every: None, keep_last: 1, log_every: 1, ..c.clone() }
+        };
+        if essence(&state.config) != essence(config) {
+            return Err(self.fault("written with another configuration"));
+        }
+        if state.n_rows != n_rows {
+            return Err(self.fault(format!("expected {} training rows, got {n_rows}", state.n_rows)));
+        }
+        Ok(())
+    }
+
+    fn read(&self, name: &str) -> Result<Vec<u8>, TrainError> {
+        let path = self.path.join(name);
+        Ok(fs::read(&path).map_err(CoreError::io("read", &path))?)
+    }
+
+    fn tensors<'a>(&self, bytes: &'a [u8]) -> Result<SafeTensors<'a>, TrainError> {
+        SafeTensors::deserialize(bytes).map_err(|e| self.fault(e))
+    }
+
+    fn fault(&self, detail: impl ToString) -> TrainError {
+        TrainError::Checkpoint { path: self.path.clone(), detail: detail.to_string() }
+    }
+}
+
+fn remove_if_there(path: &Path) -> Result<(), TrainError> {
+    if path.exists() {
+        fs::remove_dir_all(path).map_err(CoreError::io("remove", path))?;
+    }
+    Ok(())
+}
+
+/// Makes a rename last through a power cut, where the system can.
+fn sync_folder(path: &Path) -> Result<(), TrainError> {
+    if cfg!(unix) {
+        File::open(path).and_then(|folder| folder.sync_all()).map_err(CoreError::io("sync", path))?;
+    }
+    Ok(())
+}
+
+enum Stored {
+    Weight(Snapshot),
+    Moment(Tensor<1>),
+}
+
+struct StoredView {
+    stored: Stored,
+    shape: Vec<usize>,
+    dtype: DType,
+}
+
+impl View for StoredView {
+    fn dtype(&self) -> Dtype {
+        match self.dtype {
+            DType::F16 => Dtype::F16,
+            DType::BF16 => Dtype::BF16,
+            _ => Dtype::F32,
+        }
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let data = match &self.stored {
+            Stored::Weight(snapshot) => snapshot.read(),
+            Stored::Moment(tensor) => tensor.clone().into_data(),
+        };
+        Cow::Owned(data.as_bytes().to_vec())
+    }
+
+    fn data_len(&self) -> usize {
+        self.shape.iter().product::<usize>() * self.dtype().bitsize() / 8
+    }
+}
+
+fn write_tensors(tensors: impl Iterator<Item = (String, Stored)>, path: &Path) -> Result<(), TrainError> {
+    let views = tensors.map(|(name, stored)| {
+        let (shape, dtype) = match &stored {
+            Stored::Weight(s) => (s.info.shape.clone(), s.info.dtype.unwrap_or(DType::F32)),
+            Stored::Moment(t) => (t.shape().as_slice().to_vec(), t.dtype()),
+        };
+        (name, StoredView { stored, shape, dtype })
+    });
+    let failed = |e: safetensors::SafeTensorError| match e {
+        safetensors::SafeTensorError::IoError(source) => CoreError::io("write", path)(source).into(),
+        other => TrainError::Checkpoint { path: path.into(), detail: other.to_string() },
+    };
+    safetensors::serialize_to_file(views, None, path).map_err(failed)?;
+    let file = File::open(path).map_err(CoreError::io("open", path))?;
+    file.sync_all().map_err(CoreError::io("sync", path))?;
+    Ok(())
+}
+
+fn tensor_data(view: &safetensors::tensor::TensorView) -> Result<TensorData, String> {
+    let dtype = match view.dtype() {
+        Dtype::F32 => DType::F32,
+        Dtype::F16 => DType::F16,
+        Dtype::BF16 => DType::BF16,
+        other => return Err(format!("expected F32, F16 or BF16, got {other:?}")),
+    };
+    Ok(TensorData::from_bytes_vec(view.data().to_vec(), view.shape().to_vec(), dtype))
+}
+
+struct Weights<'a>(&'a SafeTensors<'a>);
+
+impl ParameterSource for Weights<'_> {
+    type Error = String;
+
+    fn take(&mut self, parameter: &ParameterInfo) -> Result<Option<TensorData>, String> {
+        match self.0.tensor(&parameter.name) {
+            Ok(view) => tensor_data(&view).map(Some),
+            Err(_) => Ok(None),
+        }
+    }
+}

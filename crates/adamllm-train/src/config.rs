@@ -1,0 +1,150 @@
+use serde::{Deserialize, Serialize};
+
+use crate::{Schedule, TrainError};
+
+/// The settings of a training run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Seeds the order of the rows.
+    pub seed: u64,
+    /// Passes over the rows; may be a fraction.
+    pub epochs: f64,
+    /// Ends earlier, after this many optimizer steps.
+    pub max_steps: Option<usize>,
+    /// Rows in an optimizer step: the paper's "batch size".
+    pub batch_size: usize,
+    /// Rows in one forward pass; `batch_size` is reached by accumulation.
+    pub micro_batch_size: usize,
+    /// The peak learning rate.
+    pub learning_rate: f64,
+    /// Its course.
+    pub schedule: Schedule,
+    /// AdamW's decay, where [`TrainConfig::decay_rule`] applies it.
+    pub weight_decay: f64,
+    /// Which parameters decay.
+    pub decay_rule: DecayRule,
+    /// AdamW's moments.
+    pub betas: [f64; 2],
+    /// AdamW's epsilon.
+    pub epsilon: f64,
+    /// The gradient's norm over all parameters is scaled down to this; `None` leaves it.
+    pub max_gradient_norm: Option<f64>,
+    /// Parameters with settings of their own; the last group that matches counts.
+    pub groups: Vec<ParameterGroup>,
+    /// What happens when the loss or the gradient is not finite.
+    pub non_finite: NonFinite,
+    /// A checkpoint after every so many steps; `None` for none before the end.
+    pub save_every: Option<usize>,
+    /// Checkpoints kept; older ones are removed.
+    pub keep_last: usize,
+    /// A row of `metrics.jsonl` after every so many steps.
+    pub log_every: usize,
+}
+
+/// Parameters, by the beginning of their names, with settings of their own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ParameterGroup {
+    /// The names' beginning, such as `vision.`.
+    pub prefix: String,
+    /// A peak learning rate of their own.
+    #[serde(default)]
+    pub learning_rate: Option<f64>,
+    /// A decay of their own.
+    #[serde(default)]
+    pub weight_decay: Option<f64>,
+    /// Not trained at all.
+    #[serde(default)]
+    pub frozen: bool,
+}
+
+/// Which parameters decay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DecayRule {
+    /// Matrices only: no biases, no norms (transformers since 2025).
+    Modern,
+    /// transformers 4.45, the paper's time: also the weights of Qwen2's RMS norms, which its list of norms lacked. Biases
+    /// and layer norms do not decay.
+    Hf445,
+}
+
+/// What happens when the loss or the gradient is not finite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NonFinite {
+    /// The run ends with an error that names the rows.
+    Stop,
+    /// The step is left out and noted; the run goes on.
+    SkipStep,
+}
+
+impl Default for TrainConfig {
+    /// The paper's settings for Qwen2-VL-2B (table 10), on one device.
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            epochs: 1.0,
+            max_steps: None,
+            batch_size: 128,
+            micro_batch_size: 4,
+            learning_rate: 1e-5,
+            schedule: Schedule::default(),
+            weight_decay: 0.1,
+            decay_rule: DecayRule::Modern,
+            betas: [0.9, 0.999],
+            epsilon: 1e-8,
+            max_gradient_norm: Some(1.0),
+            groups: Vec::new(),
+            non_finite: NonFinite::Stop,
+            save_every: Some(500),
+            keep_last: 1,
+            log_every: 1,
+        }
+    }
+}
+
+impl TrainConfig {
+    /// Checks what the loop relies on.
+    ///
+    /// # Errors
+    /// [`TrainError::Config`] names the first setting at fault.
+    pub fn validate(&self) -> Result<(), TrainError> {
+        let positive = |field, value: f64| check(field, value > 0.0 && value.is_finite(), "a positive number", value);
+        let at_least_one = |field, value: usize| check(field, value > 0, "at least 1", value);
+        positive("epochs", self.epochs)?;
+        positive("learning_rate", self.learning_rate)?;
+        positive("epsilon", self.epsilon)?;
+        positive("max_gradient_norm", self.max_gradient_norm.unwrap_or(1.0))?;
+        at_least_one("batch_size", self.batch_size)?;
+        at_least_one("micro_batch_size", self.micro_batch_size)?;
+        at_least_one("save_every", self.save_every.unwrap_or(1))?;
+        at_least_one("keep_last", self.keep_last)?;
+        at_least_one("log_every", self.log_every)?;
+        check("weight_decay", self.weight_decay >= 0.0, "0 or more", self.weight_decay)?;
+        check("schedule.warmup", (0.0..=1.0).contains(&self.schedule.warmup), "0 to 1", self.schedule.warmup)?;
+        let [b1, b2] = self.betas;
+        let in_range = |b: f64| (0.0..1.0).contains(&b);
+        check("betas", in_range(b1) && in_range(b2), "two numbers from 0 to below 1", format!("{:?}", self.betas))
+    }
+
+    /// The group that a parameter belongs to.
+    pub(crate) fn group(&self, name: &str) -> Option<&ParameterGroup> {
+        self.groups.iter().rev().find(|group| name.starts_with(&group.prefix))
+    }
+
+    /// Optimizer steps over `n_rows` rows: as transformers counts them, a trailing partial window included.
+    pub fn n_steps(&self, n_rows: usize) -> usize {
+        let per_epoch = n_rows.div_ceil(self.batch_size);
+        let steps = (self.epochs * per_epoch as f64).ceil() as usize;
+        self.max_steps.map_or(steps, |max| steps.min(max))
+    }
+}
+
+fn check(field: &'static str, holds: bool, expected: &str, got: impl ToString) -> Result<(), TrainError> {
+    if holds {
+        return Ok(());
+    }
+    Err(TrainError::Config { field, expected: expected.into(), got: got.to_string() })
+}

@@ -1,0 +1,72 @@
+use std::path::PathBuf;
+
+use adamllm_core::CoreError;
+
+/// What can go wrong with a training run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// A file or record is at fault.
+    #[error(transparent)]
+    Core(#[from] CoreError),
+    /// A setting cannot be used.
+    #[error("training setting `{field}`: expected {expected}, got {got}")]
+    Config {
+        /// The setting.
+        field: &'static str,
+        /// What is allowed.
+        expected: String,
+        /// What was found.
+        got: String,
+    },
+    /// A task belongs to none of the pairs.
+    #[error("task {task} names the pair {pair}, which is not among the pairs")]
+    UnknownPair {
+        /// The task's id.
+        task: String,
+        /// The pair's id.
+        pair: String,
+    },
+    /// A batch could not be made.
+    #[error("batch of rows {rows:?}: {detail}")]
+    Batch {
+        /// The rows' numbers.
+        rows: Vec<usize>,
+        /// What went wrong.
+        detail: String,
+    },
+    /// No token of an accumulation window counts for the loss.
+    #[error("step {step}: none of the rows {rows:?} has a target token")]
+    NoTargets {
+        /// The step, from 1.
+        step: usize,
+        /// The rows' numbers.
+        rows: Vec<usize>,
+    },
+    /// The loss or the gradient is NaN or infinite.
+    #[error("step {step}: loss {loss}, gradient norm {gradient_norm}, in rows {rows:?}")]
+    NonFinite {
+        /// The step, from 1.
+        step: usize,
+        /// The window's loss.
+        loss: f64,
+        /// The global gradient norm.
+        gradient_norm: f64,
+        /// The rows of the window.
+        rows: Vec<usize>,
+    },
+    /// The output folder holds a run, and neither resuming nor overwriting was asked for.
+    #[error("{folder} already holds a run: resume it, overwrite it, or choose another folder", folder = folder.display())]
+    RunExists {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// A checkpoint does not belong to this model or configuration.
+    #[error("checkpoint {path}: {detail}", path = path.display())]
+    Checkpoint {
+        /// The checkpoint's folder.
+        path: PathBuf,
+        /// What does not fit.
+        detail: String,
+    },
+}

@@ -1,0 +1,56 @@
+use std::path::{Path, PathBuf};
+
+use adamllm_core::jsonl::{self, Appender};
+use serde::{Deserialize, Serialize};
+
+use crate::TrainError;
+
+/// One optimizer step, as `metrics.jsonl` has it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepMetrics {
+    /// The step, from 1.
+    pub step: usize,
+    /// The epoch that the step's rows belong to, from 0.
+    pub epoch: usize,
+    /// The window's loss per target token, in nats, before the step.
+    pub loss: f64,
+    /// The peak group's learning rate.
+    pub lr: f64,
+    /// The global gradient norm, before clipping.
+    pub grad_norm: f64,
+    /// Tokens that the decoder read, padding left out.
+    pub tokens: usize,
+    /// Tokens that counted for the loss.
+    pub targets: usize,
+    /// Images that the tower read.
+    pub images: usize,
+    /// Seconds.
+    pub step_s: f64,
+    /// Whether the step was left out because something was not finite.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skipped: bool,
+}
+
+/// `metrics.jsonl`, appended.
+pub(crate) struct MetricsFile {
+    appender: Appender,
+}
+
+impl MetricsFile {
+    /// Opens the file. Rows behind `step` belong to work that was lost with a killed run; they are removed.
+    pub(crate) fn open(folder: &Path, step: usize) -> Result<Self, TrainError> {
+        let path: PathBuf = folder.join("metrics.jsonl");
+        if path.exists() {
+            // Opening for appending cuts a torn last line.
+            drop(Appender::open(&path)?);
+            let mut rows: Vec<StepMetrics> = jsonl::read_all(&path)?;
+            rows.retain(|row| row.step <= step);
+            jsonl::write(&path, &rows)?;
+        }
+        Ok(Self { appender: Appender::open(&path)? })
+    }
+
+    pub(crate) fn push(&mut self, metrics: &StepMetrics) -> Result<(), TrainError> {
+        Ok(self.appender.append([metrics])?)
+    }
+}

@@ -1,0 +1,283 @@
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Instant;
+
+use adamllm_core::{CoreError, Progress};
+use adamllm_nn::{Batch, Objective};
+use burn::module::Module;
+use burn::optim::{GradientsAccumulator, GradientsParams};
+use burn::tensor::Device;
+
+use crate::metrics::MetricsFile;
+use crate::optimizer::{NamedAdamW, freeze, global_norm};
+use crate::{BatchOrder, BatchSource, Checkpoint, NonFinite, StepMetrics, TrainConfig, TrainError};
+
+/// Fits a model to batches.
+#[derive(Clone, Debug)]
+pub struct Trainer {
+    config: TrainConfig,
+}
+
+/// Where a run writes, and what steers it from outside.
+#[derive(Default)]
+pub struct Run<'a> {
+    /// Checkpoints and `metrics.jsonl` go here; `None` writes nothing.
+    pub folder: Option<PathBuf>,
+    /// Goes on from the newest checkpoint, where there is one.
+    pub resume: bool,
+    /// Set from outside (a signal handler): the run writes a checkpoint behind the current step and ends.
+    pub stop: Option<&'a AtomicBool>,
+    /// Hears every step.
+    pub on_step: Option<&'a mut dyn FnMut(&StepMetrics)>,
+}
+
+impl std::fmt::Debug for Run<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Run").field("folder", &self.folder).field("resume", &self.resume).finish_non_exhaustive()
+    }
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FitOutcome {
+    /// All steps are done.
+    Finished,
+    /// Stopped from outside; resume to go on.
+    Stopped,
+}
+
+/// What a run did.
+#[derive(Clone, Debug)]
+pub struct FitReport {
+    /// How it ended.
+    pub outcome: FitOutcome,
+    /// Steps done, those before a resume included.
+    pub steps: usize,
+    /// Each step of this process.
+    pub metrics: Vec<StepMetrics>,
+}
+
+impl Trainer {
+    /// A trainer.
+    ///
+    /// # Errors
+    /// [`TrainError::Config`] names the first setting at fault.
+    pub fn new(config: TrainConfig) -> Result<Self, TrainError> {
+        config.validate()?;
+        Ok(Self { config })
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &TrainConfig {
+        &self.config
+    }
+
+    /// Trains `model`, which must live on a device with autodiff, and gives it back as it is behind the last step.
+    ///
+    /// # Errors
+    /// [`TrainError`]; what was saved before stays whole.
+    pub fn fit<M, S>(
+        &self,
+        model: M,
+        source: &S,
+        run: Run,
+        progress: &mut dyn Progress,
+    ) -> Result<(M, FitReport), TrainError>
+    where
+        M: Objective + 'static,
+        S: BatchSource<Batch = M::Batch>,
+    {
+        let n_rows = source.n_rows();
+        let total = self.config.n_steps(n_rows);
+        let device = model.devices().first().cloned().unwrap_or_default();
+        let model = freeze(model, &self.config);
+        let (model, optimizer, start) = self.begin(model, &run, n_rows, &device)?;
+        let order = BatchOrder { seed: self.config.seed, n_rows, batch_size: self.config.batch_size };
+        let metrics_file = run.folder.as_deref().map(|folder| MetricsFile::open(folder, start)).transpose()?;
+
+        progress.begin("fit", total as u64);
+        progress.advance(start as u64);
+        let fitted = std::thread::scope(|scope| {
+            let (sender, receiver) = sync_channel(2);
+            let steps = start..total;
+            scope.spawn(move || feed(source, order, steps, self.config.micro_batch_size, &sender));
+            let fitting = Fitting { config: &self.config, model, optimizer, order, total, n_rows, metrics_file };
+            fitting.run(start, &receiver, run, progress)
+        });
+        progress.end();
+        fitted
+    }
+
+    /// The state that a run begins with: fresh, or the newest checkpoint's.
+    fn begin<M: Module>(
+        &self,
+        model: M,
+        run: &Run,
+        n_rows: usize,
+        device: &Device,
+    ) -> Result<(M, NamedAdamW, usize), TrainError> {
+        let Some(folder) = &run.folder else { return Ok((model, NamedAdamW::new(), 0)) };
+        std::fs::create_dir_all(folder).map_err(CoreError::io("create", folder))?;
+        let newest = Checkpoint::list(folder)?.pop();
+        let started = newest.is_some() || folder.join("metrics.jsonl").exists();
+        if started && !run.resume {
+            return Err(TrainError::RunExists { folder: folder.clone() });
+        }
+        match newest {
+            None => Ok((model, NamedAdamW::new(), 0)),
+            Some(checkpoint) => {
+                let inner = device.clone().without_autodiff();
+                let (model, optimizer) = checkpoint.restore(model, n_rows, &self.config, &inner)?;
+                tracing::info!(step = checkpoint.step(), "resumed");
+                Ok((model, optimizer, checkpoint.step()))
+            }
+        }
+    }
+}
+
+/// The micro-batches of one optimizer step.
+struct Window<B> {
+    rows: Vec<usize>,
+    batches: Vec<B>,
+}
+
+/// Makes windows ahead of the training steps, and ends when nobody listens any more.
+fn feed<S: BatchSource>(
+    source: &S,
+    order: BatchOrder,
+    steps: std::ops::Range<usize>,
+    micro_batch_size: usize,
+    sender: &SyncSender<Result<Window<S::Batch>, TrainError>>,
+) {
+    let mut shuffled = None;
+    for step in steps {
+        let rows = order.rows(step, &mut shuffled).to_vec();
+        let batches = rows.chunks(micro_batch_size).map(|chunk| source.batch(chunk)).collect();
+        let window = Result::map(batches, |batches| Window { rows, batches });
+        let failed = window.is_err();
+        if sender.send(window).is_err() || failed {
+            return;
+        }
+    }
+}
+
+struct Fitting<'a, M> {
+    config: &'a TrainConfig,
+    model: M,
+    optimizer: NamedAdamW,
+    order: BatchOrder,
+    total: usize,
+    n_rows: usize,
+    metrics_file: Option<MetricsFile>,
+}
+
+impl<M: Objective + 'static> Fitting<'_, M> {
+    fn run(
+        mut self,
+        start: usize,
+        windows: &Receiver<Result<Window<M::Batch>, TrainError>>,
+        mut run: Run,
+        progress: &mut dyn Progress,
+    ) -> Result<(M, FitReport), TrainError> {
+        let mut report = FitReport { outcome: FitOutcome::Finished, steps: start, metrics: Vec::new() };
+        for (step, window) in (start..self.total).zip(windows) {
+            let metrics = self.step(step, window?)?;
+            report.steps = step + 1;
+            if report.steps.is_multiple_of(self.config.log_every) || report.steps == self.total {
+                if let Some(file) = &mut self.metrics_file {
+                    file.push(&metrics)?;
+                }
+            }
+            if let Some(on_step) = &mut run.on_step {
+                on_step(&metrics);
+            }
+            progress.note(&format!("loss {:.4}, {:.0} tok/s", metrics.loss, metrics.tokens as f64 / metrics.step_s));
+            progress.advance(1);
+            report.metrics.push(metrics);
+
+            let stopped = run.stop.is_some_and(|stop| stop.load(Ordering::Relaxed));
+            let last = report.steps == self.total;
+            let due = self.config.save_every.is_some_and(|every| report.steps.is_multiple_of(every));
+            if let Some(folder) = run.folder.as_deref().filter(|_| due || last || stopped) {
+                self.save(folder, report.steps)?;
+            }
+            if stopped && !last {
+                report.outcome = FitOutcome::Stopped;
+                break;
+            }
+        }
+        Ok((self.model, report))
+    }
+
+    fn save(&self, folder: &Path, step: usize) -> Result<(), TrainError> {
+        Checkpoint::write(folder, step, self.n_rows, &self.model, &self.optimizer, self.config)?;
+        Checkpoint::prune(folder, self.config.keep_last)
+    }
+
+    fn step(&mut self, step: usize, window: Window<M::Batch>) -> Result<StepMetrics, TrainError> {
+        let begun = Instant::now();
+        let n_targets: usize = window.batches.iter().map(Batch::n_targets).sum();
+        if n_targets == 0 {
+            return Err(TrainError::NoTargets { step: step + 1, rows: window.rows });
+        }
+        let factor = self.config.schedule.factor(step, self.total);
+        let mut metrics = StepMetrics {
+            step: step + 1,
+            epoch: self.order.epoch(step),
+            loss: 0.0,
+            lr: self.config.learning_rate * factor,
+            grad_norm: 0.0,
+            tokens: window.batches.iter().map(Batch::n_tokens).sum(),
+            targets: n_targets,
+            images: window.batches.iter().map(Batch::n_images).sum(),
+            step_s: 0.0,
+            skipped: false,
+        };
+        let gradients = self.gradients(&window.batches, n_targets, &mut metrics.loss);
+        metrics.grad_norm = global_norm(&self.model, &gradients);
+        if metrics.loss.is_finite() && metrics.grad_norm.is_finite() {
+            let scale = match self.config.max_gradient_norm {
+                // torch's clip_grad_norm_ adds 1e-6 and never scales up.
+                Some(max) => (max / (metrics.grad_norm + 1e-6)).min(1.0),
+                None => 1.0,
+            };
+            let model = self.model.clone();
+            self.model = self.optimizer.step(model, gradients, self.config, factor, scale);
+        } else {
+            self.not_finite(&mut metrics, window.rows)?;
+        }
+        metrics.step_s = begun.elapsed().as_secs_f64();
+        tracing::debug!(step = metrics.step, loss = metrics.loss, lr = metrics.lr, "step");
+        Ok(metrics)
+    }
+
+    /// Gradients of the window's loss per target: each micro-batch's sum is divided by the targets of the whole window.
+    fn gradients(&self, batches: &[M::Batch], n_targets: usize, loss: &mut f64) -> GradientsParams {
+        let mut accumulator = GradientsAccumulator::new();
+        for batch in batches.iter().filter(|batch| batch.n_targets() > 0) {
+            let share = self.model.loss_sum(batch) / n_targets as f64;
+            *loss += f64::from(share.clone().into_scalar::<f32>());
+            let gradients = GradientsParams::from_grads(share.backward(), &self.model);
+            if batches.len() == 1 {
+                return gradients;
+            }
+            accumulator.accumulate(&self.model, gradients);
+        }
+        accumulator.grads()
+    }
+
+    fn not_finite(&self, metrics: &mut StepMetrics, rows: Vec<usize>) -> Result<(), TrainError> {
+        let StepMetrics { step, loss, grad_norm: gradient_norm, .. } = *metrics;
+        match self.config.non_finite {
+            NonFinite::Stop => Err(TrainError::NonFinite { step, loss, gradient_norm, rows }),
+            NonFinite::SkipStep => {
+                tracing::warn!(step, loss, gradient_norm, ?rows, "step skipped: not finite");
+                metrics.skipped = true;
+                // JSON has no NaN.
+                (metrics.loss, metrics.grad_norm) = (0.0, 0.0);
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! The fitting loop on a regression problem: resume to the bit, the same gradient for every split, and the policies.
+
+use std::cell::Cell;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use adamllm_nn::{Batch, Linear, LinearConfig, Objective, snapshots};
+use adamllm_train::{
+    Checkpoint, FitOutcome, NonFinite, ParameterGroup, RowBatches, Run, StepMetrics, TrainConfig, TrainError, Trainer,
+};
+use burn::module::Module;
+use burn::tensor::{Device, Tensor, TensorData};
+
+#[derive(Module, Debug)]
+struct Regression {
+    first: Linear,
+    second: Linear,
+}
+
+#[derive(Clone, Debug)]
+struct Points {
+    x: Vec<f32>,
+    y: Vec<f32>,
+}
+
+impl Batch for Points {
+    fn n_targets(&self) -> usize {
+        self.y.len()
+    }
+    fn n_tokens(&self) -> usize {
+        self.y.len()
+    }
+}
+
+impl Objective for Regression {
+    type Batch = Points;
+
+    fn loss_sum(&self, batch: &Points) -> Tensor<1> {
+        let device = self.first.weight.val().device();
+        let n = batch.y.len();
+        let column = |values: &[f32]| Tensor::<2>::from_data(TensorData::new(values.to_vec(), [n, 1]), &device);
+        let hidden = self.first.forward(column(&batch.x)).tanh();
+        (self.second.forward(hidden) - column(&batch.y)).square().sum()
+    }
+}
+
+/// Random weights would differ from run to run; these are written down.
+fn model() -> Regression {
+    let device = Device::flex().autodiff();
+    let model = Regression {
+        first: LinearConfig::new(1, 8).with_bias(true).init(&device),
+        second: LinearConfig::new(8, 1).with_bias(true).init(&device),
+    };
+    struct Fill(usize);
+    impl burn::module::ModuleMapper for Fill {
+        fn map_float<const D: usize>(
+            &mut self,
+            param: burn::module::Param<Tensor<D>>,
+        ) -> burn::module::Param<Tensor<D>> {
+            param.map(|tensor| {
+                let n = tensor.shape().num_elements();
+                let values: Vec<f32> = (0..n).map(|i| ((self.0 + i) as f32 * 1.7).sin()).collect();
+                self.0 += n;
+                let data = TensorData::new(values, tensor.shape());
+                Tensor::from_data(data, &tensor.device()).require_grad()
+            })
+        }
+    }
+    model.map(&mut Fill(0))
+}
+
+fn point(row: usize) -> (f32, f32) {
+    let x = (row as f32 * 0.37).sin();
+    (x, x * x - 0.5 * x)
+}
+
+fn batch(rows: &[usize]) -> Result<Points, String> {
+    let (x, y) = rows.iter().map(|&row| point(row)).unzip();
+    Ok(Points { x, y })
+}
+
+fn config() -> TrainConfig {
+    TrainConfig {
+        epochs: 3.0,
+        batch_size: 6,
+        micro_batch_size: 3,
+        learning_rate: 0.02,
+        save_every: Some(4),
+        keep_last: 2,
+        ..TrainConfig::default()
+    }
+}
+
+const ROWS: usize = 20;
+
+fn fit(config: TrainConfig, run: Run) -> Result<(Regression, Vec<StepMetrics>), TrainError> {
+    let source = RowBatches::new(ROWS, batch);
+    let (model, report) = Trainer::new(config)?.fit(model(), &source, run, &mut ())?;
+    Ok((model, report.metrics))
+}
+
+fn weights(model: &Regression) -> Vec<Vec<u8>> {
+    snapshots(model).iter().map(|s| s.read().as_bytes().to_vec()).collect()
+}
+
+fn in_folder(folder: &Path, resume: bool) -> Run<'static> {
+    Run { folder: Some(folder.to_path_buf()), resume, ..Run::default() }
+}
+
+#[test]
+fn it_learns() {
+    let config = TrainConfig { epochs: 60.0, ..config() };
+    let (_, metrics) = fit(config, Run::default()).expect("fits");
+    let (first, last) = (metrics[0].loss, metrics[metrics.len() - 1].loss);
+    assert!(last < 0.1 * first, "{first} -> {last}");
+}
+
+#[test]
+fn stopping_and_resuming_changes_no_bit() {
+    let (whole, _) = fit(config(), Run::default()).expect("fits");
+    for stop_behind in [1, 4, 7, 11] {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let stop = AtomicBool::new(false);
+        let steps = Cell::new(0);
+        let mut on_step = |_: &StepMetrics| {
+            steps.set(steps.get() + 1);
+            stop.store(steps.get() == stop_behind, Ordering::Relaxed);
+        };
+        let run = Run { stop: Some(&stop), on_step: Some(&mut on_step), ..in_folder(folder.path(), false) };
+        let source = RowBatches::new(ROWS, batch);
+        let trainer = Trainer::new(config()).expect("valid");
+        let (_, report) = trainer.fit(model(), &source, run, &mut ()).expect("fits");
+        assert_eq!((report.outcome, report.steps), (FitOutcome::Stopped, stop_behind));
+
+        let (resumed, rest) = fit(config(), in_folder(folder.path(), true)).expect("resumes");
+        assert_eq!(rest[0].step, stop_behind + 1);
+        assert_eq!(weights(&resumed), weights(&whole), "stopped behind step {stop_behind}");
+        let logged: Vec<StepMetrics> =
+            adamllm_core::jsonl::read_all(folder.path().join("metrics.jsonl")).expect("reads");
+        let steps: Vec<usize> = logged.iter().map(|m| m.step).collect();
+        assert_eq!(steps, (1..=12).collect::<Vec<_>>());
+    }
+}
+
+/// A run that was killed while it wrote a checkpoint leaves a partial folder; the one before counts.
+#[test]
+fn a_half_written_checkpoint_is_passed_over() {
+    let (whole, _) = fit(config(), Run::default()).expect("fits");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    fit(config(), in_folder(folder.path(), false)).expect("fits");
+    let newest = Checkpoint::list(folder.path()).expect("lists").pop().expect("one at the end");
+    let partial = newest.path().with_extension("partial");
+    std::fs::rename(newest.path(), &partial).expect("renames");
+    std::fs::remove_file(partial.join("state.json")).expect("removes");
+
+    let (resumed, rest) = fit(config(), in_folder(folder.path(), true)).expect("resumes");
+    assert_eq!(rest[0].step, 9);
+    assert_eq!(weights(&resumed), weights(&whole));
+}
+
+#[test]
+fn every_split_of_a_window_has_the_same_gradient() {
+    let one = |micro_batch_size| {
+        let config = TrainConfig { micro_batch_size, epochs: 1.0, ..config() };
+        fit(config, Run::default()).expect("fits").1.iter().map(|m| (m.loss, m.grad_norm)).collect::<Vec<_>>()
+    };
+    let whole = one(6);
+    for micro_batch_size in [1, 2, 4, 5] {
+        for ((loss, norm), (l, n)) in whole.iter().zip(one(micro_batch_size)) {
+            assert!((loss - l).abs() < 1e-5 * loss && (norm - n).abs() < 1e-5 * norm, "split by {micro_batch_size}");
+        }
+    }
+}
+
+#[test]
+fn frozen_groups_stay() {
+    let group = ParameterGroup { prefix: "first.".into(), learning_rate: None, weight_decay: None, frozen: true };
+    let config = TrainConfig { groups: vec![group], ..config() };
+    let (trained, _) = fit(config, Run::default()).expect("fits");
+    let (before, after) = (weights(&model()), weights(&trained));
+    assert_eq!(before[..2], after[..2]);
+    assert_ne!(before[2..], after[2..]);
+}
+
+#[test]
+fn a_loss_that_is_not_finite_names_its_rows() {
+    let broken = |rows: &[usize]| {
+        let mut points = batch(rows)?;
+        if rows.contains(&5) {
+            points.y[0] = f32::NAN;
+        }
+        Ok::<_, String>(points)
+    };
+    let source = RowBatches::new(ROWS, broken);
+    let fit = |non_finite| {
+        let trainer = Trainer::new(TrainConfig { non_finite, epochs: 1.0, ..config() }).expect("valid");
+        trainer.fit(model(), &source, Run::default(), &mut ())
+    };
+    match fit(NonFinite::Stop) {
+        Err(TrainError::NonFinite { rows, .. }) => assert!(rows.contains(&5)),
+        other => panic!("expected the rows, got {other:?}"),
+    }
+    let (model, report) = fit(NonFinite::SkipStep).expect("goes on");
+    assert_eq!(report.metrics.iter().filter(|m| m.skipped).count(), 1);
+    let finite = |s: &adamllm_nn::Snapshot| s.read().iter::<f32>().all(f32::is_finite);
+    assert!(snapshots(&model).iter().all(finite));
+}
+
+#[test]
+fn a_used_folder_and_another_configuration_are_refused() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    fit(config(), in_folder(folder.path(), false)).expect("fits");
+    let again = fit(config(), in_folder(folder.path(), false));
+    assert!(matches!(again, Err(TrainError::RunExists { .. })));
+    let other = TrainConfig { learning_rate: 0.5, ..config() };
+    let error = fit(other, in_folder(folder.path(), true)).expect_err("another configuration").to_string();
+    assert!(error.contains("another configuration"), "{error}");
+}
+
+#[test]
+fn checkpoints_are_pruned_to_the_newest() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    fit(config(), in_folder(folder.path(), false)).expect("fits");
+    let steps: Vec<usize> = Checkpoint::list(folder.path()).expect("lists").iter().map(Checkpoint::step).collect();
+    assert_eq!(steps, [8, 12]);
+}
+
+#[test]
+fn settings_are_checked() {
+    let error = Trainer::new(TrainConfig { batch_size: 0, ..config() }).expect_err("no rows").to_string();
+    assert!(error.contains("batch_size"), "{error}");
+}

@@ -1,0 +1,100 @@
+//! Twenty AdamW steps on a tiny Qwen2-VL, beside torch's: the fixture of `tools/fixtures`.
+#![cfg(all(feature = "train", feature = "model", feature = "data", feature = "flex"))]
+
+use std::path::PathBuf;
+
+use adamllm::core::Supervision;
+use adamllm::model::{KeyLayout, Padding, VlmBatch};
+use adamllm::nn::snapshots;
+use adamllm::prelude::*;
+use adamllm::train::{RowBatches, Run, Schedule, ScheduleKind};
+use serde_json::Value;
+
+fn fixtures() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../adamllm-model/tests/fixtures"))
+}
+
+fn json(path: &str) -> Value {
+    let text = std::fs::read_to_string(fixtures().join(path)).expect("a committed fixture");
+    serde_json::from_str(&text).expect("valid JSON")
+}
+
+/// The pictures as the reference decoded them.
+struct Decoded(FolderImages, Value);
+
+impl ImageStore for Decoded {
+    fn open(&self, image: &ImageRef) -> Result<adamllm::core::RgbImage, adamllm::core::CoreError> {
+        let entry = self.1.as_array().and_then(|list| list.iter().find(|e| e["name"] == image.as_str()));
+        let entry = entry.expect("a picture of the fixtures");
+        let file = entry["decoded"].as_str().or(entry["file"].as_str()).expect("a file");
+        self.0.open(&file.into())
+    }
+}
+
+fn conversation(case: &Value) -> Conversation {
+    let messages = serde_json::from_value(case["messages"].clone()).expect("messages");
+    let images = case["images"].as_array().expect("a list").iter();
+    Conversation::new(messages, images.map(|i| i.as_str().expect("a name").into()).collect())
+}
+
+#[test]
+fn twenty_steps_equal_torch() {
+    let folder = ModelFolder::open(fixtures().join("qwen2_vl/model")).expect("opens");
+    let processor = Processor::read(&folder).expect("reads");
+    let images = Decoded(FolderImages::new(fixtures().join("images")), json("images/images.json"));
+    let cases = json("qwen2_vl/cases.json");
+    let trace = json("qwen2_vl/training.json");
+    let named = |name: &str| {
+        let list = cases["conversations"].as_array().expect("a list");
+        conversation(list.iter().find(|c| c["name"] == name).expect("a recorded conversation"))
+    };
+    let steps = trace["steps"].as_array().expect("a list");
+    let encoded: Vec<Vec<_>> = steps
+        .iter()
+        .map(|step| {
+            let batch = step["batch"].as_array().expect("a list").iter();
+            let names = batch.map(|name| name.as_str().expect("a name"));
+            names.map(|n| processor.encode(&named(n), Supervision::Replies, &images).expect("encodes")).collect()
+        })
+        .collect();
+
+    // A window of one "row": the row's number is looked up in the recorded order.
+    let order = std::sync::atomic::AtomicUsize::new(0);
+    let source = RowBatches::new(steps.len(), |_: &[usize]| {
+        let step = order.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let rows: Vec<_> = encoded[step].iter().collect();
+        Ok::<_, String>(VlmBatch::collate(&rows, Padding::Right, &processor))
+    });
+    let optimizer = &trace["optimizer"];
+    let number = |key: &str| optimizer[key].as_f64().unwrap_or_else(|| panic!("no {key} in {optimizer}"));
+    let config = TrainConfig {
+        epochs: 1.0,
+        batch_size: 1,
+        micro_batch_size: 1,
+        learning_rate: number("peak"),
+        schedule: Schedule { kind: ScheduleKind::Cosine, warmup: 0.2 },
+        weight_decay: number("weight_decay"),
+        ..TrainConfig::default()
+    };
+    let model = folder.load(DType::F32, &Device::flex().autodiff()).expect("loads");
+    let trainer = Trainer::new(config).expect("valid");
+    let (model, report) = trainer.fit(model, &source, Run::default(), &mut ()).expect("fits");
+
+    for (got, expected) in report.metrics.iter().zip(steps) {
+        let of = |key: &str| expected[key].as_f64().expect("a number");
+        assert_eq!(got.targets as f64, of("n_targets"));
+        assert!((got.lr - of("learning_rate")).abs() < 1e-9, "step {}: rate {}", got.step, got.lr);
+        assert!((got.loss - of("loss")).abs() < 1e-4, "step {}: loss {}, expected {}", got.step, got.loss, of("loss"));
+        let norm = of("gradient_norm");
+        assert!((got.grad_norm - norm).abs() < 1e-3 * norm, "step {}: norm {} {norm}", got.step, got.grad_norm);
+    }
+    let mut checked = 0;
+    for snapshot in snapshots(&model) {
+        let key = KeyLayout::Transformers5.key(folder.config().family, &snapshot.info.name);
+        let norm = trace["final"][&key]["norm"].as_f64().unwrap_or_else(|| panic!("no final {key}"));
+        let got: f64 = snapshot.read().iter::<f32>().map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+        assert!((got - norm).abs() < 1e-3 * norm, "{key}: norm {got}, expected {norm}");
+        checked += 1;
+    }
+    assert_eq!(checked, trace["final"].as_object().expect("an object").len());
+}

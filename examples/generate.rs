@@ -1,0 +1,153 @@
+//! Asks a model one question about pictures, or about none. We will: open a model folder, encode the prompt, decode, and
+//! print what went in and what came out.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+use adamllm::core::{IMAGE_MARKER, Sampling};
+use adamllm::model::Encoded;
+use adamllm::prelude::*;
+use adamllm_examples::cli::{self, Dtype, JobResult};
+use clap::Parser;
+use serde_json::json;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Asks a model one question about pictures, or about none.
+#[derive(Parser, Debug)]
+struct Arguments {
+    /// A model folder
+    #[arg(long)]
+    model: String,
+    /// Pictures, in the order in which the model sees them, before the prompt
+    #[arg(long, num_args = 1..)]
+    image: Vec<PathBuf>,
+    /// The question
+    #[arg(long)]
+    prompt: String,
+    /// At most this many tokens are written
+    #[arg(long, default_value_t = 64)]
+    max_new_tokens: usize,
+    /// The end token is forbidden until this many tokens are written
+    #[arg(long, default_value_t = 0)]
+    min_new_tokens: usize,
+    /// Draws at random instead of greedily
+    #[arg(long)]
+    temperature: Option<f64>,
+    /// Keeps the k most probable tokens
+    #[arg(long)]
+    top_k: Option<usize>,
+    /// Keeps the smallest set of tokens that holds this much probability
+    #[arg(long)]
+    top_p: Option<f64>,
+    /// Seeds the random draws
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// flex (the CPU), or another backend that is compiled in
+    #[arg(long, default_value = "flex")]
+    device: String,
+    /// The dtype of the weights on the device
+    #[arg(long, value_enum, default_value = "f32")]
+    dtype: Dtype,
+    /// Adds the logits of the token behind the prompt to the JSON
+    #[arg(long)]
+    logits: bool,
+    /// Prints one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    cli::main(run)
+}
+
+fn run(arguments: Arguments) -> JobResult {
+    let begun = Instant::now();
+    let folder = cli::model_folder(&arguments.model)?;
+    let device = cli::device(&arguments.device)?;
+    let images = Arc::new(cli::Files);
+    let model = LocalModel::load(&folder, arguments.dtype.into(), &device, images)?;
+    let load_s = begun.elapsed().as_secs_f64();
+
+    let prompt = prompt(&arguments)?;
+    let options = decoding(&arguments)?;
+    let encoded = model.processor().encode_prompt(&prompt, model.images())?;
+    // The prompt alone, for its time and its logits; the answer's time is the rest of the generation.
+    let begun = Instant::now();
+    let logits = model.last_logits(&encoded);
+    let prefill_s = begun.elapsed().as_secs_f64();
+    let begun = Instant::now();
+    let completion = model.generate(std::slice::from_ref(&prompt), &options).remove(0)?;
+    let decode_s = (begun.elapsed().as_secs_f64() - prefill_s).max(0.0);
+
+    if !arguments.json {
+        println!("{}", completion.text);
+        return Ok(());
+    }
+    let output_ids = &completion.tokens;
+    let pixels = PixelStatistics::of(&encoded);
+    let mut answer = json!({
+        "family": folder.config().family,
+        "prompt_text": model.processor().render(&prompt)?.text,
+        "input_ids": encoded.tokens,
+        "n_image_rows": encoded.images.iter().map(|image| image.layout.n_rows()).collect::<Vec<_>>(),
+        "pixel_shape": pixels.shape,
+        "pixel_mean": pixels.mean,
+        "pixel_std": pixels.std,
+        "output_ids": output_ids,
+        "text": completion.text,
+        "timing": {
+            "load_s": load_s,
+            "prefill_s": prefill_s,
+            "prefill_tokens": completion.n_prompt_tokens,
+            "decode_s": decode_s,
+            "decode_tokens": completion.n_new_tokens,
+        },
+    });
+    if arguments.logits {
+        answer["logits_last"] = json!(logits);
+    }
+    println!("{answer}");
+    Ok(())
+}
+
+fn prompt(arguments: &Arguments) -> Result<Prompt, std::io::Error> {
+    let absolute = |path: &PathBuf| std::path::absolute(path).map(|p| p.to_string_lossy().into_owned().into());
+    let images: Vec<ImageRef> = arguments.image.iter().map(absolute).collect::<Result<_, _>>()?;
+    let markers = IMAGE_MARKER.repeat(images.len());
+    Ok(Prompt::chat(vec![Message::user(format!("{markers}{}", arguments.prompt))], images))
+}
+
+fn decoding(arguments: &Arguments) -> Result<Decoding, String> {
+    let sampling = match arguments.temperature {
+        None => Sampling::Greedy,
+        Some(temperature) if temperature > 0.0 => {
+            let (top_k, top_p, seed) = (arguments.top_k, arguments.top_p, arguments.seed);
+            Sampling::Random { temperature, top_k, top_p, seed }
+        }
+        Some(temperature) => return Err(format!("--temperature: expected a positive number, got {temperature}")),
+    };
+    let (max_new_tokens, min_new_tokens) = (arguments.max_new_tokens, arguments.min_new_tokens);
+    Ok(Decoding { max_new_tokens, min_new_tokens, sampling, ..Decoding::default() })
+}
+
+/// What the tower reads, in numbers that can be compared with another implementation's.
+struct PixelStatistics {
+    shape: [usize; 2],
+    mean: f64,
+    std: f64,
+}
+
+impl PixelStatistics {
+    fn of(encoded: &Encoded) -> Self {
+        let values = || encoded.images.iter().flat_map(|image| image.pixels.iter().map(|&v| f64::from(v)));
+        let n_patches: usize = encoded.images.iter().map(|image| image.layout.n_patches()).sum();
+        let n = values().count();
+        let mean = values().sum::<f64>() / n.max(1) as f64;
+        let variance = values().map(|v| (v - mean).powi(2)).sum::<f64>() / n.saturating_sub(1).max(1) as f64;
+        Self { shape: [n_patches, n / n_patches.max(1)], mean, std: variance.sqrt() }
+    }
+}

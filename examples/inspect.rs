@@ -1,0 +1,120 @@
+//! Shows how a training row is rendered: every token, whether it counts for the loss, and where the images are. We will:
+//! read a file of conversations, encode one row, and print it token by token.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use adamllm::core::Supervision;
+use adamllm::model::{Encoded, Processor};
+use adamllm::prelude::*;
+use adamllm_examples::cli::{self, JobResult};
+use clap::Parser;
+use serde_json::{Value, json};
+
+/// Shows how a training row is rendered.
+#[derive(Parser, Debug)]
+struct Arguments {
+    /// A model folder; its weights are not read
+    #[arg(long)]
+    model: String,
+    /// ShareGPT conversations: a JSON array or JSON Lines
+    #[arg(long)]
+    conversations: PathBuf,
+    /// Where the images are; the conversations' folder otherwise
+    #[arg(long)]
+    images: Option<PathBuf>,
+    /// The row, counted from 0; all rows otherwise
+    #[arg(long)]
+    row: Option<usize>,
+    /// Which tokens count: replies, or everything behind the first exchange (the synthesizer's way)
+    #[arg(long, value_enum, default_value = "replies")]
+    supervision: Mask,
+    /// Prints one JSON object (a list of them without --row)
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Mask {
+    Replies,
+    AfterFirstExchange,
+}
+
+fn main() -> ExitCode {
+    cli::main(run)
+}
+
+fn run(arguments: Arguments) -> JobResult {
+    let folder = cli::model_folder(&arguments.model)?;
+    let processor = Processor::read(&folder)?;
+    let beside = arguments.conversations.parent().unwrap_or_else(|| ".".as_ref()).to_owned();
+    let images = FolderImages::new(arguments.images.clone().unwrap_or(beside));
+    let supervision = match arguments.supervision {
+        Mask::Replies => Supervision::Replies,
+        Mask::AfterFirstExchange => Supervision::AfterFirstExchange,
+    };
+    let mut shown = Vec::new();
+    for (row, conversation) in adamllm::data::conversations(&arguments.conversations)?.enumerate() {
+        if arguments.row.is_some_and(|wanted| wanted != row) {
+            continue;
+        }
+        let encoded = processor.encode(&conversation?, supervision, &images)?;
+        if arguments.json {
+            shown.push(to_json(row, &encoded, &processor)?);
+        } else {
+            print_row(row, &encoded, &processor)?;
+            shown.push(Value::Null);
+        }
+    }
+    match (arguments.row, arguments.json) {
+        (Some(row), _) if shown.is_empty() => return Err(format!("there is no row {row}").into()),
+        (Some(_), true) => println!("{}", shown.remove(0)),
+        (None, true) => println!("{}", Value::Array(shown)),
+        _ => {}
+    }
+    Ok(())
+}
+
+fn to_json(row: usize, encoded: &Encoded, processor: &Processor) -> Result<Value, Box<dyn std::error::Error>> {
+    let codec = processor.text();
+    let token = |(i, &id): (usize, &u32)| {
+        json!({ "id": id, "text": codec.decode(&[id], true).unwrap_or_default(), "target": encoded.targets[i] })
+    };
+    let image = |(image, &start): (&adamllm::model::EncodedImage, &usize)| {
+        let n_rows = image.layout.n_rows();
+        json!({
+            "image": image.image, "start": start, "n_rows": n_rows, "patches": image.layout.patches,
+        })
+    };
+    Ok(json!({
+        "row": row,
+        "id": encoded.id,
+        "text": codec.decode(&encoded.tokens, true)?,
+        "n_tokens": encoded.tokens.len(),
+        "n_targets": encoded.n_targets(),
+        "tokens": encoded.tokens.iter().enumerate().map(token).collect::<Vec<_>>(),
+        "images": encoded.images.iter().zip(&encoded.image_starts).map(image).collect::<Vec<_>>(),
+        // Nothing is ever cut here: a row that is too long is refused where it is trained on.
+        "truncation": { "policy": "none", "dropped_tokens": 0 },
+    }))
+}
+
+/// Trained text between `»` and `«`, images as their number of rows.
+fn print_row(row: usize, encoded: &Encoded, processor: &Processor) -> JobResult {
+    println!("row {row} ({}): {} tokens, {} trained", encoded.id, encoded.tokens.len(), encoded.n_targets());
+    let mut at = 0;
+    while at < encoded.tokens.len() {
+        if let Some(i) = encoded.image_starts.iter().position(|&start| start == at) {
+            let layout = encoded.images[i].layout;
+            println!("  [{}: {} rows of {:?} patches]", encoded.images[i].image, layout.n_rows(), layout.patches);
+            at += layout.n_rows();
+            continue;
+        }
+        let same = |&i: &usize| encoded.targets[i] == encoded.targets[at] && !encoded.image_starts.contains(&i);
+        let end = (at..encoded.tokens.len()).take_while(same).count() + at;
+        let text = processor.text().decode(&encoded.tokens[at..end], true)?;
+        println!("  {}", if encoded.targets[at] { format!("»{text}«") } else { text });
+        at = end;
+    }
+    Ok(())
+}

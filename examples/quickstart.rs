@@ -1,0 +1,395 @@
+//! The main job: image-caption pairs in, a better domain model out. We will:
+//!
+//! 1. let a synthesizer propose a task for each pair, let a judge keep the consistent ones, and combine them,
+//! 2. mix captions and tasks into one conversation per image,
+//! 3. post-train the base model on them in a single stage,
+//! 4. ask base and post-trained model the same held-out questions, and print both scores side by side.
+//!
+//! Everything is written below `--out`, stage by stage; with `--resume` a run that was killed goes on where it was.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use adamllm::core::{LedgerRow, Reason, Stage, Supervision, jsonl};
+use adamllm::eval::{Comparison, DescribedBenchmark, PredictOptions, Resampling, Scored, compare};
+use adamllm::eval::{comparison_table, predict, report_table, score_all};
+use adamllm::model::{Encoded, Padding, VisionLanguageModel, VlmBatch};
+use adamllm::prelude::*;
+use adamllm::synth::{FilterConfig, RunSummary, SynthesisRun};
+use adamllm::train::{FitOutcome, FitReport, RowBatches, Run, Schedule};
+use adamllm_examples::cli::{self, Bar, JobResult};
+use clap::Parser;
+use serde_json::json;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Image-caption pairs in, a better domain model out.
+#[derive(Parser, Debug)]
+struct Arguments {
+    /// The mini domain to run on, where no captions of your own are given
+    #[arg(long, value_parser = ["slides", "plates"], default_value = "slides")]
+    domain: String,
+    /// Your own pairs: ShareGPT JSON or JSON Lines
+    #[arg(long, requires = "images")]
+    captions: Option<PathBuf>,
+    /// The folder that the pairs' images are in
+    #[arg(long, requires = "captions")]
+    images: Option<PathBuf>,
+    /// A benchmark's description (TOML) to examine with; the mini domain's where no captions are given
+    #[arg(long)]
+    benchmark: Option<PathBuf>,
+    /// The base model's folder; the mini one otherwise
+    #[arg(long)]
+    model: Option<String>,
+    /// The synthesizer's folder; the mini one otherwise
+    #[arg(long)]
+    synthesizer: Option<String>,
+    /// The judge's folder; the mini one otherwise
+    #[arg(long)]
+    judge: Option<String>,
+    /// The judge's few-shot prompt with {Q}, {informative_A} and {precise_A}; the mini judge has its own
+    #[arg(long)]
+    judge_prompt: Option<PathBuf>,
+    /// Passes over the data
+    #[arg(long, default_value_t = 24.0)]
+    epochs: f64,
+    /// Rows in an optimizer step
+    #[arg(long, default_value_t = 16)]
+    batch_size: usize,
+    /// The peak learning rate
+    #[arg(long, default_value_t = 1e-3)]
+    learning_rate: f64,
+    /// Seeds every random choice
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Everything is written here
+    #[arg(long, default_value = "runs/quickstart")]
+    out: PathBuf,
+    /// Goes on with the run in --out instead of starting anew
+    #[arg(long)]
+    resume: bool,
+    /// Replaces the run in --out
+    #[arg(long, conflicts_with = "resume")]
+    overwrite: bool,
+    /// flex (the CPU), or another backend that is compiled in
+    #[arg(long, default_value = "flex")]
+    device: String,
+    /// Prints one JSON object instead of the story
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    cli::main(run)
+}
+
+fn run(arguments: Arguments) -> JobResult {
+    let begun = Instant::now();
+    let job = Job::new(arguments)?;
+    let summary = job.synthesize()?;
+    let rows = job.compose()?;
+    let fitted = job.post_train(&rows)?;
+    let examined = job.examine()?;
+    job.tell(&summary, &rows, &fitted, examined.as_ref(), begun)
+}
+
+/// Where everything is, decided once.
+struct Job {
+    arguments: Arguments,
+    images: Arc<FolderImages>,
+    captions: PathBuf,
+    benchmark: Option<PathBuf>,
+    base: ModelFolder,
+    synthesizer: ModelFolder,
+    judge: ModelFolder,
+    filter: FilterConfig,
+    device: Device,
+}
+
+/// The training rows, and those that could not be encoded.
+struct Rows {
+    encoded: Vec<Encoded>,
+    lost: Vec<LedgerRow>,
+}
+
+/// Both models' scores.
+struct Examined {
+    base: Scored,
+    tuned: Scored,
+    comparison: Comparison,
+}
+
+impl Job {
+    fn new(arguments: Arguments) -> Result<Self, Box<dyn std::error::Error>> {
+        let mini = cli::mini_folder();
+        let domain = mini.join(&arguments.domain);
+        let mini_model = |name: &str| mini.join("models").join(name).to_string_lossy().into_owned();
+        let open = |given: &Option<String>, name: &str| cli::model_folder(given.as_ref().unwrap_or(&mini_model(name)));
+        let own = arguments.captions.is_some();
+        let benchmark = arguments.benchmark.clone().or_else(|| (!own).then(|| domain.join("benchmark.toml")));
+        let prompt = match (&arguments.judge_prompt, &arguments.judge) {
+            (Some(file), _) => Some(file.clone()),
+            (None, None) => Some(mini.join("judge_prompt.txt")),
+            (None, Some(_)) => None,
+        };
+        let filter = match prompt {
+            Some(file) => FilterConfig {
+                prompt: std::fs::read_to_string(&file).map_err(|e| format!("{}: {e}", file.display()))?,
+                ..FilterConfig::scored(0.5)
+            },
+            None => FilterConfig::scored(0.5),
+        };
+        prepare(&arguments)?;
+        Ok(Self {
+            images: Arc::new(FolderImages::new(arguments.images.clone().unwrap_or(domain.clone()))),
+            captions: arguments.captions.clone().unwrap_or(domain.join("captions.json")),
+            benchmark,
+            base: open(&arguments.model, "base")?,
+            synthesizer: open(&arguments.synthesizer, "synthesizer")?,
+            judge: open(&arguments.judge, "judge")?,
+            filter,
+            device: cli::device(&arguments.device)?,
+            arguments,
+        })
+    }
+
+    fn out(&self, name: &str) -> PathBuf {
+        self.arguments.out.join(name)
+    }
+
+    fn say(&self, text: &str) {
+        if !self.arguments.json {
+            println!("{text}");
+        }
+    }
+
+    fn load(&self, folder: &ModelFolder) -> Result<LocalModel, Box<dyn std::error::Error>> {
+        Ok(LocalModel::load(folder, DType::F32, &self.device, self.images.clone())?)
+    }
+
+    /// Part 1 of the paper: pairs to tasks.
+    fn synthesize(&self) -> Result<RunSummary, Box<dyn std::error::Error>> {
+        self.say(&format!("1. synthesis: {} -> {}", self.captions.display(), self.out("synthesis").display()));
+        let pairs = cli::pairs(&self.captions)?;
+        let synthesizer = self.load(&self.synthesizer)?;
+        let judge = self.load(&self.judge)?;
+        let run = SynthesisRun::new(self.out("synthesis"), &*self.images).resuming(self.arguments.resume);
+        let filter = ConsistencyFilter::with_config(&judge, self.filter.clone())?;
+        let summary = run.run(pairs, &Synthesizer::new(&synthesizer), &filter, &mut Bar::default())?;
+        self.say(&format!(
+            "   {} pairs in, {} triplets: {} consistent, {} inconsistent, {} open, {} unclear; {} tasks out, {} rows in the ledger",
+            summary.rows_in,
+            summary.triplets,
+            summary.consistent,
+            summary.inconsistent,
+            summary.open,
+            summary.unclear,
+            summary.rows_out,
+            summary.ledger_rows
+        ));
+        Ok(summary)
+    }
+
+    /// Part 2, first half: one conversation per image, and its tokens.
+    fn compose(&self) -> Result<Rows, Box<dyn std::error::Error>> {
+        let pairs: Vec<ImageCaption> =
+            cli::pairs(&self.captions)?.into_iter().flatten().filter(|pair| pair.validate().is_ok()).collect();
+        let tasks: Vec<InstructionTask> = jsonl::read_all(self.out("synthesis").join("tasks.jsonl"))?;
+        let stage = SingleStage { seed: self.arguments.seed, ..SingleStage::default() };
+        let conversations = stage.compose(&pairs, &tasks)?;
+        jsonl::write(self.out("conversations.jsonl"), &conversations)?;
+
+        let processor = Processor::read(&self.base)?;
+        let mut rows = Rows { encoded: Vec::new(), lost: Vec::new() };
+        for conversation in &conversations {
+            match processor.encode(conversation, Supervision::Replies, &*self.images) {
+                Ok(encoded) => rows.encoded.push(encoded),
+                Err(error) => rows.lost.push(LedgerRow {
+                    id: conversation.id.clone(),
+                    stage: Stage::Encode,
+                    reason: Reason::ImageBroken,
+                    detail: error.to_string(),
+                }),
+            }
+        }
+        jsonl::write(self.out("encode-ledger.jsonl"), &rows.lost)?;
+        let (n, lost) = (rows.encoded.len(), rows.lost.len());
+        self.say(&format!("2. composed {} conversations; {n} encoded, {lost} in the ledger", conversations.len()));
+        if rows.encoded.is_empty() {
+            return Err("no row is left to train on; see encode-ledger.jsonl".into());
+        }
+        Ok(rows)
+    }
+
+    /// Part 2, second half: the single stage.
+    fn post_train(&self, rows: &Rows) -> Result<FitReport, Box<dyn std::error::Error>> {
+        let config = TrainConfig {
+            seed: self.arguments.seed,
+            epochs: self.arguments.epochs,
+            batch_size: self.arguments.batch_size,
+            micro_batch_size: self.arguments.batch_size,
+            learning_rate: self.arguments.learning_rate,
+            schedule: Schedule { warmup: 0.05, ..Schedule::default() },
+            save_every: Some(100),
+            ..TrainConfig::default()
+        };
+        let steps = config.n_steps(rows.encoded.len());
+        self.say(&format!("3. post-training: {steps} steps of {} conversations", config.batch_size));
+        let processor = Processor::read(&self.base)?;
+        let batches = RowBatches::new(rows.encoded.len(), |wanted: &[usize]| {
+            let chosen: Vec<&Encoded> = wanted.iter().map(|&row| &rows.encoded[row]).collect();
+            Ok::<_, String>(VlmBatch::collate(&chosen, Padding::Right, &processor))
+        });
+        let model: VisionLanguageModel = self.base.load(DType::F32, &self.device.clone().autodiff())?;
+        let stop = interrupted()?;
+        let run = Run {
+            folder: Some(self.out("training")),
+            resume: self.arguments.resume,
+            stop: Some(stop),
+            ..Run::default()
+        };
+        let (model, report) = Trainer::new(config)?.fit(model, &batches, run, &mut Bar::default())?;
+        if report.outcome == FitOutcome::Stopped {
+            return Err(format!("stopped behind step {}; --resume goes on", report.steps).into());
+        }
+        self.base.save(&model, &self.out("model"))?;
+        if let [first, .., last] = &report.metrics[..] {
+            self.say(&format!("   loss {:.3} -> {:.3} in {} steps", first.loss, last.loss, report.steps));
+        }
+        Ok(report)
+    }
+
+    /// Part 3: the same questions for both models.
+    fn examine(&self) -> Result<Option<Examined>, Box<dyn std::error::Error>> {
+        let Some(path) = &self.benchmark else { return Ok(None) };
+        self.say(&format!("4. examination: {}", path.display()));
+        let base = self.examine_one(&self.base, path, "base")?;
+        let tuned = self.examine_one(&ModelFolder::open(self.out("model"))?, path, "post-trained")?;
+        let comparison = compare(&base.outcomes, &tuned.outcomes, &Resampling::default());
+        Ok(Some(Examined { base, tuned, comparison }))
+    }
+
+    fn examine_one(
+        &self,
+        folder: &ModelFolder,
+        description: &Path,
+        name: &str,
+    ) -> Result<Scored, Box<dyn std::error::Error>> {
+        let benchmark = DescribedBenchmark::open(description)?;
+        let images = Arc::new(FolderImages::new(benchmark.description().images_path()));
+        let benchmark = benchmark.with_images(images.clone());
+        let model = LocalModel::load(folder, DType::F32, &self.device, images)?;
+        let place = self.out("evaluation").join(name);
+        std::fs::create_dir_all(&place)?;
+        let options = PredictOptions {
+            batch_size: 32,
+            journal: Some(place.join("journal.jsonl")),
+            predictions: Some(place.join("predictions.jsonl")),
+            ..PredictOptions::default()
+        };
+        let mut ledger = adamllm::core::Ledger::create(place.join("ledger.jsonl"))?;
+        let predictions = predict(&model, &benchmark, &options, &mut ledger, &mut Bar::default())?;
+        let scored = score_all(&benchmark, &predictions)?;
+        let report = serde_json::to_vec_pretty(&scored.report)?;
+        adamllm::core::write_atomically(place.join("report.json"), report)?;
+        Ok(scored)
+    }
+
+    fn tell(
+        &self,
+        summary: &RunSummary,
+        rows: &Rows,
+        fitted: &FitReport,
+        examined: Option<&Examined>,
+        begun: Instant,
+    ) -> JobResult {
+        let samples = self.samples(3)?;
+        let losses: Vec<f64> = fitted.metrics.iter().map(|m| m.loss).collect();
+        let result = json!({
+            "synthesis": summary,
+            "encoded": rows.encoded.len(),
+            "encode_ledger_rows": rows.lost.len(),
+            "steps": fitted.steps,
+            "loss_first": losses.first(),
+            "loss_last": losses.last(),
+            "base": examined.map(|e| &e.base.report),
+            "post_trained": examined.map(|e| &e.tuned.report),
+            "comparison": examined.map(|e| &e.comparison),
+            "samples": samples,
+            "model": self.out("model"),
+            "seconds": begun.elapsed().as_secs_f64(),
+        });
+        adamllm::core::write_atomically(self.out("quickstart.json"), format!("{result:#}\n"))?;
+        if self.arguments.json {
+            println!("{result}");
+            return Ok(());
+        }
+        if let Some(Examined { base, tuned, comparison }) = examined {
+            println!("\n{}", report_table(&[("base", &base.report), ("post-trained", &tuned.report)]));
+            println!("{}", comparison_table("base", "post-trained", comparison));
+        }
+        println!("what the post-trained model says:");
+        for sample in &samples {
+            println!("   {}", sample["image"].as_str().unwrap_or_default());
+            println!("      before: {}", sample["before"].as_str().unwrap_or_default());
+            println!("      after:  {}", sample["after"].as_str().unwrap_or_default());
+        }
+        println!("\nwritten below {}:", self.arguments.out.display());
+        for (name, what) in [
+            ("synthesis/", "triplets, verdicts, tasks and the ledger of every row that dropped out"),
+            ("conversations.jsonl", "the training rows"),
+            ("training/", "metrics.jsonl and the last checkpoint"),
+            ("model/", "the post-trained model, a Hugging Face folder like the base"),
+            ("evaluation/", "predictions and reports of both models"),
+            ("quickstart.json", "all the numbers above"),
+        ] {
+            println!("   {name:22}{what}");
+        }
+        println!("{:.0} s in all", begun.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    /// What both models say about the first pictures.
+    fn samples(&self, n: usize) -> Result<Vec<serde_json::Value>, Box<dyn std::error::Error>> {
+        let pairs: Vec<ImageCaption> = cli::pairs(&self.captions)?.into_iter().flatten().take(n).collect();
+        let prompts: Vec<Prompt> = pairs.iter().map(|pair| Prompt::ask(&pair.image, "Describe the image.")).collect();
+        let say = |folder: &ModelFolder| -> Result<Vec<String>, Box<dyn std::error::Error>> {
+            let answers = self.load(folder)?.generate(&prompts, &Decoding::greedy(48));
+            Ok(answers.into_iter().map(|a| a.map_or_else(|e| format!("(error: {e})"), |a| a.text)).collect())
+        };
+        let (before, after) = (say(&self.base)?, say(&ModelFolder::open(self.out("model"))?)?);
+        let sample = |((pair, before), after): ((&ImageCaption, String), String)| {
+            json!({ "image": pair.image, "caption": pair.caption, "before": before, "after": after })
+        };
+        Ok(pairs.iter().zip(before).zip(after).map(sample).collect())
+    }
+}
+
+/// The output folder: new or empty, or a run of this job that was asked to go on or to be replaced.
+fn prepare(arguments: &Arguments) -> JobResult {
+    let out = &arguments.out;
+    let marker = out.join("quickstart.json");
+    if out.exists() && out.read_dir()?.next().is_some() && !arguments.resume {
+        if !arguments.overwrite || !marker.exists() {
+            let hint = if marker.exists() { "--resume, --overwrite or another --out" } else { "another --out" };
+            return Err(format!("{} is not empty: choose {hint}", out.display()).into());
+        }
+        std::fs::remove_dir_all(out)?;
+    }
+    std::fs::create_dir_all(out)?;
+    if !marker.exists() {
+        std::fs::write(marker, "{}\n")?;
+    }
+    Ok(())
+}
+
+/// Set by Ctrl-C and by a terminating signal: training writes a checkpoint and ends.
+fn interrupted() -> Result<&'static AtomicBool, ctrlc::Error> {
+    static STOP: AtomicBool = AtomicBool::new(false);
+    ctrlc::set_handler(|| STOP.store(true, Ordering::Relaxed))?;
+    Ok(&STOP)
+}
