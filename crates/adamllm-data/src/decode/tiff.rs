@@ -1,10 +1,10 @@
 //! The first page of a TIFF.
 
-use std::io::{BufRead, Cursor, Read, Seek};
+use std::io::{BufRead, Cursor, Seek};
 
 use image::metadata::Orientation;
 use tiff::decoder::{Decoder, DecodingResult, Limits};
-use tiff::tags::Tag;
+use tiff::tags::{ByteOrder, Tag};
 use tiff::{ColorType, TiffError};
 
 use super::raster::Raster;
@@ -23,6 +23,9 @@ pub(super) fn header(reader: impl BufRead + Seek) -> Result<Header, DecodeError>
 
 /// Grey of 16 bits is clipped at 255, other 16-bit types keep the high byte, as in Pillow.
 pub(super) fn pixels(bytes: &[u8]) -> Result<Raster, DecodeError> {
+    if let Some((greys, palette)) = palette_as_greys(bytes)? {
+        return Ok(coloured(pixels(&greys)?, &palette));
+    }
     let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(sorted)?.with_limits(Limits::unlimited());
     let (width, height) = decoder.dimensions().map_err(sorted)?;
     let color = decoder.colortype().map_err(sorted)?;
@@ -35,12 +38,9 @@ pub(super) fn pixels(bytes: &[u8]) -> Result<Raster, DecodeError> {
             let grey: Vec<_> = unpacked(&p, bits, width).into_iter().map(|v| v * scale).collect();
             Raster::grey(width, height, &grey)
         }
-        (ColorType::Palette(bits @ (1 | 2 | 4 | 8)), DecodingResult::U8(p)) => {
-            let colours = palette(&mut decoder, bits)?;
-            let indices = unpacked(&p, bits, width);
-            Raster::opaque(width, height, indices.into_iter().flat_map(|i| colours[usize::from(i)]).collect())
+        (ColorType::GrayA(8) | ColorType::Multiband { bit_depth: 8, num_samples: 2 }, DecodingResult::U8(p)) => {
+            Raster::grey_alpha(width, height, &p)
         }
-        (ColorType::GrayA(8), DecodingResult::U8(p)) => Raster::grey_alpha(width, height, &p),
         (ColorType::RGB(8), DecodingResult::U8(p)) => Raster::opaque(width, height, p),
         (ColorType::RGB(16), DecodingResult::U16(p)) => Raster::opaque(width, height, high_bytes(&p)),
         (ColorType::RGBA(8), DecodingResult::U8(p)) => Raster::rgba(width, height, &p),
@@ -73,15 +73,45 @@ fn unpacked(packed: &[u8], bits: u8, width: u32) -> Vec<u8> {
     packed.chunks_exact(n_columns.div_ceil(per_byte)).flat_map(row).collect()
 }
 
-/// The colour map: all reds, all greens, all blues, of 16 bits each.
-fn palette<R: Read + Seek>(decoder: &mut Decoder<R>, bits: u8) -> Result<Vec<[u8; 3]>, DecodeError> {
-    let map = decoder.get_tag_u16_vec(Tag::ColorMap).map_err(sorted)?;
-    let n = 1_usize << bits;
-    if map.len() < 3 * n {
+/// The decoder reads no palettes. For a file with one: the same file with its indices announced as greys, and the
+/// palette, spread as the greys of that many bits are spread.
+fn palette_as_greys(bytes: &[u8]) -> Result<Option<(Vec<u8>, [[u8; 3]; 256])>, DecodeError> {
+    const PALETTE: u16 = 3;
+    const BLACK_IS_ZERO: u16 = 1;
+    let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(sorted)?;
+    let Some(map) = decoder.find_tag(Tag::ColorMap).map_err(sorted)? else { return Ok(None) };
+    let photometric = decoder.get_tag_unsigned::<u16>(Tag::PhotometricInterpretation).map_err(sorted)?;
+    let depth = decoder.find_tag_unsigned::<u8>(Tag::BitsPerSample).map_err(sorted)?.unwrap_or(1);
+    if photometric != PALETTE || ![1, 2, 4, 8].contains(&depth) {
+        return Ok(None);
+    }
+    let (map, n) = (map.into_u16_vec().map_err(sorted)?, 1_usize << depth);
+    if map.len() != 3 * n {
         return Err(DecodeError::broken(FORMAT, format!("colour map: expected {} values, got {}", 3 * n, map.len())));
     }
-    let n = map.len() / 3;
-    Ok((0..n).map(|i| [map[i], map[n + i], map[2 * n + i]].map(|value| (value >> 8) as u8)).collect())
+    let step = 255 / (n - 1);
+    // All reds come first, then all greens, then all blues.
+    let colour = |grey: usize| [0, 1, 2].map(|channel| (map[channel * n + grey / step] >> 8) as u8);
+    let order = decoder.byte_order();
+    let [id, old, new] = [Tag::PhotometricInterpretation.to_u16(), PALETTE, BLACK_IS_ZERO].map(|value| match order {
+        ByteOrder::LittleEndian => value.to_le_bytes(),
+        ByteOrder::BigEndian => value.to_be_bytes(),
+    });
+    let entries = decoder.ifd_pointer().map_or(0, |pointer| pointer.0 as usize) + 2;
+    let mut greys = bytes.to_vec();
+    let entry = greys.get_mut(entries..).into_iter().flat_map(|ifd| ifd.chunks_exact_mut(12)).find(|e| e[..2] == id);
+    match entry {
+        Some(entry) if entry[8..10] == old => entry[8..10].copy_from_slice(&new),
+        _ => return Err(DecodeError::Unsupported { format: FORMAT, detail: "a palette in a BigTIFF".into() }),
+    }
+    Ok(Some((greys, std::array::from_fn(colour))))
+}
+
+fn coloured(mut greys: Raster, palette: &[[u8; 3]; 256]) -> Raster {
+    for pixel in greys.rgb.as_chunks_mut::<3>().0 {
+        *pixel = palette[usize::from(pixel[0])];
+    }
+    greys
 }
 
 fn sorted(error: TiffError) -> DecodeError {

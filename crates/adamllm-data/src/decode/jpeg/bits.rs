@@ -1,0 +1,145 @@
+use super::truncated;
+use crate::DecodeError;
+
+/// The bits of a scan, without the zero bytes that are stuffed behind `FF`.
+///
+/// At a marker, and at the file's end, zero bits follow; [`Bits::overrun`] tells when one of those was used.
+pub(super) struct Bits<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    /// The next bits, left-aligned.
+    buffer: u64,
+    /// How many bits of the buffer are accounted for.
+    n_ready: u32,
+    /// How many of these stand behind the end of the data.
+    n_invented: u32,
+}
+
+impl<'a> Bits<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0, buffer: 0, n_ready: 0, n_invented: 0 }
+    }
+
+    /// Makes at least 32 bits ready.
+    #[inline(always)]
+    pub(super) fn refill(&mut self) {
+        if self.n_ready >= 32 {
+            return;
+        }
+        if let Some(next) = self.bytes.get(self.at..).and_then(|rest| rest.first_chunk::<8>()) {
+            let word = u64::from_be_bytes(*next);
+            let has_ff = word & !word.wrapping_add(0x0101_0101_0101_0101) & 0x8080_8080_8080_8080 != 0;
+            if !has_ff && self.n_invented == 0 {
+                self.buffer |= word >> self.n_ready;
+                self.at += (63 - self.n_ready as usize) >> 3;
+                self.n_ready |= 56;
+                return;
+            }
+        }
+        self.refill_by_bytes();
+    }
+
+    #[cold]
+    fn refill_by_bytes(&mut self) {
+        // What the fast path left of a byte that is not accounted for would stand twice.
+        self.buffer &= !(u64::MAX.checked_shr(self.n_ready).unwrap_or(0));
+        while self.n_ready <= 56 {
+            let byte = match self.next_byte() {
+                Some(byte) if self.n_invented == 0 => byte,
+                _ => {
+                    self.n_invented += 8;
+                    0
+                }
+            };
+            self.buffer |= u64::from(byte) << (56 - self.n_ready);
+            self.n_ready += 8;
+        }
+    }
+
+    fn next_byte(&mut self) -> Option<u8> {
+        let &byte = self.bytes.get(self.at)?;
+        if byte != 0xFF {
+            self.at += 1;
+            return Some(byte);
+        }
+        let after = self.at + self.bytes[self.at..].iter().position(|&byte| byte != 0xFF)?;
+        if self.bytes[after] != 0 {
+            return None;
+        }
+        self.at = after + 1;
+        Some(0xFF)
+    }
+
+    /// The next `n` bits (1 to 32), which must be ready.
+    #[inline(always)]
+    pub(super) fn peek(&self, n: u32) -> u32 {
+        (self.buffer >> (64 - n)) as u32
+    }
+
+    /// Passes over `n` bits, which must be ready.
+    #[inline(always)]
+    pub(super) fn skip(&mut self, n: u32) {
+        self.buffer <<= n;
+        self.n_ready -= n;
+    }
+
+    /// Takes `n` bits (0 to 16).
+    #[inline(always)]
+    pub(super) fn take(&mut self, n: u32) -> u32 {
+        if n == 0 {
+            return 0;
+        }
+        self.refill();
+        let bits = self.peek(n);
+        self.skip(n);
+        bits
+    }
+
+    /// Whether bits were used that the scan does not have.
+    #[inline(always)]
+    pub(super) fn overrun(&self) -> bool {
+        self.n_invented > self.n_ready
+    }
+
+    /// An error where the file itself was too short (a marker in the wrong place is tolerated, as in libjpeg).
+    pub(super) fn check_end(&self) -> Result<(), DecodeError> {
+        if self.overrun() && self.bytes[self.at..].iter().all(|&byte| byte == 0xFF) {
+            return Err(truncated("inside the pixels"));
+        }
+        Ok(())
+    }
+
+    /// Goes behind the next restart marker; stays before any other marker.
+    pub(super) fn restart(&mut self) {
+        (self.buffer, self.n_ready, self.n_invented) = (0, 0, 0);
+        let Some(marker) = next_marker(self.bytes, self.at) else {
+            self.at = self.bytes.len();
+            return;
+        };
+        let is_restart = (0xD0..=0xD7).contains(&self.bytes[marker]);
+        self.at = if is_restart { marker + 1 } else { marker - 1 };
+    }
+
+    /// Where the first marker behind the scan begins, its `FF` included.
+    pub(super) fn end_of_scan(mut self) -> usize {
+        loop {
+            let Some(marker) = next_marker(self.bytes, self.at) else { return self.bytes.len() };
+            if !(0xD0..=0xD7).contains(&self.bytes[marker]) {
+                return marker - 1;
+            }
+            self.at = marker + 1;
+        }
+    }
+}
+
+/// Where the code of the next marker stands.
+fn next_marker(bytes: &[u8], from: usize) -> Option<usize> {
+    let mut at = from;
+    loop {
+        at += bytes.get(at..)?.iter().position(|&byte| byte == 0xFF)?;
+        at += bytes[at..].iter().position(|&byte| byte != 0xFF)?;
+        if bytes[at] != 0 {
+            return Some(at);
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Baseline and extended sequential scans (T.81, annex F): every block complete, transformed row by row.
+
+use super::bits::Bits;
+use super::broken;
+use super::frame::Frame;
+use super::huffman::{HuffmanTable, extended};
+use super::idct::transform_row;
+use super::picture::Plane;
+use super::scan::Scan;
+use super::segments::{Tables, ZIGZAG};
+use crate::DecodeError;
+
+struct State<'a> {
+    /// The last DC value of each part.
+    dc: Vec<i32>,
+    /// One row of coded units: the blocks of each part.
+    rows: Vec<Vec<[i16; 64]>>,
+    planes: &'a mut [Plane],
+}
+
+/// Decodes one scan into the planes of its components.
+pub(super) fn decode(
+    scan: &Scan,
+    frame: &Frame,
+    tables: &Tables,
+    bits: &mut Bits<'_>,
+    planes: &mut [Plane],
+) -> Result<(), DecodeError> {
+    let codes = scan.parts.iter().map(|part| Some((tables.dc[part.dc].as_ref()?, tables.ac[part.ac].as_ref()?)));
+    let codes: Vec<_> = codes.collect::<Option<_>>().ok_or_else(|| broken("scan without its Huffman tables"))?;
+    let quantisation = scan.parts.iter().map(|part| tables.quantisation[frame.components[part.component].table]);
+    let quantisation: Vec<_> =
+        quantisation.collect::<Option<_>>().ok_or_else(|| broken("scan without its quantisation table"))?;
+    // Rows of blocks in a row of coded units; one where the scan has a single component.
+    let rows_in_unit: Vec<_> = match scan.parts[..] {
+        [_] => vec![1],
+        _ => scan.parts.iter().map(|part| frame.components[part.component].v).collect(),
+    };
+    let columns: Vec<_> = scan.parts.iter().map(|part| frame.components[part.component].n_block_columns).collect();
+    let rows = rows_in_unit.iter().zip(&columns).map(|(rows, columns)| vec![[0; 64]; rows * columns]).collect();
+    let mut state = State { dc: vec![0; scan.parts.len()], rows, planes };
+    scan.walk(
+        frame,
+        tables,
+        bits,
+        &mut state,
+        |state, bits, place| {
+            let (dc, ac) = codes[place.part];
+            let at = place.row % rows_in_unit[place.part] * columns[place.part] + place.column;
+            decode_block(bits, dc, ac, &mut state.dc[place.part], &mut state.rows[place.part][at]);
+        },
+        |state| state.dc.fill(0),
+        |state, unit_row| {
+            for (i, part) in scan.parts.iter().enumerate() {
+                for (y, blocks) in state.rows[i].chunks_exact_mut(columns[i]).enumerate() {
+                    let row = unit_row * rows_in_unit[i] + y;
+                    state.planes[part.component].transform(row, blocks, &quantisation[i], transform_row);
+                    blocks.fill([0; 64]);
+                }
+            }
+        },
+    )
+}
+
+#[inline(always)]
+fn decode_block(bits: &mut Bits<'_>, dc: &HuffmanTable, ac: &HuffmanTable, last: &mut i32, block: &mut [i16; 64]) {
+    bits.refill();
+    let size = u32::from(dc.symbol(bits)).min(15);
+    *last = last.wrapping_add(extended(bits.take(size), size));
+    block[0] = *last as i16;
+    let mut k = 1;
+    while k < 64 {
+        bits.refill();
+        let whole = ac.whole(bits);
+        if whole.n_bits > 0 {
+            bits.skip(whole.n_bits.into());
+            k += usize::from(whole.run);
+            block[natural(k)] = whole.value;
+            k += 1;
+            continue;
+        }
+        let symbol = ac.symbol(bits);
+        let (run, size) = (usize::from(symbol >> 4), u32::from(symbol & 15));
+        if size == 0 {
+            if run != 15 {
+                break;
+            }
+            k += 16;
+            continue;
+        }
+        k += run;
+        block[natural(k)] = extended(bits.take(size), size) as i16;
+        k += 1;
+    }
+}
+
+/// A run that leads out of the block ends in its last place, as in libjpeg.
+#[inline(always)]
+fn natural(k: usize) -> usize {
+    usize::from(ZIGZAG[k.min(63)])
+}
