@@ -62,3 +62,23 @@ impl SharedFields {
         self.resample.map_or(Ok(default), Resampling::from_pillow_code)
     }
 }
+
+/// A side length: a plain number, `{shortest_edge}` or `{height, width}`.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(super) enum Edges {
+    Side(u32),
+    Square { height: u32, width: u32 },
+    Shortest { shortest_edge: u32 },
+}
+
+impl Edges {
+    pub(super) fn side(&self, field: &'static str) -> Result<u32, PreprocessError> {
+        match *self {
+            Self::Side(side) | Self::Shortest { shortest_edge: side } if side > 0 => Ok(side),
+            Self::Square { height, width } if height == width && height > 0 => Ok(height),
+            Self::Square { height, width } => Err(invalid(field, "a square", format!("{width}x{height}"))),
+            _ => Err(invalid(field, "at least 1", 0)),
+        }
+    }
+}

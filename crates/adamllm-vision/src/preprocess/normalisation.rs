@@ -21,8 +21,7 @@ impl Normalisation {
     };
 
     /// ImageNet's customary constants.
-    pub const IMAGENET: Self =
-        Self { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225], rescale: 1.0 / 255.0 };
+    pub const IMAGENET: Self = Self { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225], rescale: 1.0 / 255.0 };
 
     /// Mean and deviation of one half: values from -1 to 1 (ViT, SigLIP, Mllama's default).
     pub const HALF: Self = Self { mean: [0.5; 3], std: [0.5; 3], rescale: 1.0 / 255.0 };

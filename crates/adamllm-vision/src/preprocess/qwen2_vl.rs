@@ -85,8 +85,8 @@ impl Qwen2VlImageConfig {
     /// [`PreprocessError::Config`].
     pub fn from_json(text: &str) -> Result<Self, PreprocessError> {
         let processor = image_processor(text)?;
-        let fields = Fields::deserialize(&processor)
-            .map_err(|error| invalid("(file)", "a Qwen2-VL image processor", error))?;
+        let fields =
+            Fields::deserialize(&processor).map_err(|error| invalid("(file)", "a Qwen2-VL image processor", error))?;
         let shared = SharedFields::of(&processor)?;
         let default = Self::default();
         let config = Self {

@@ -1,0 +1,52 @@
+use image::RgbImage;
+
+/// A picture as equal square tiles, ready for a vision tower.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tiles {
+    /// `[n_tiles, channel, y, x]`, row-major; channels are red, green, blue.
+    pub pixels: Vec<f32>,
+    /// How many tiles.
+    pub n_tiles: usize,
+    /// Side of a tile in pixels.
+    pub side: u32,
+}
+
+impl Tiles {
+    pub(super) fn new(side: u32) -> Self {
+        Self { pixels: Vec::new(), n_tiles: 0, side }
+    }
+
+    /// Appends the square whose upper left corner is `(x, y)`.
+    pub(super) fn push(&mut self, picture: &RgbImage, (x, y): (u32, u32), table: &[[f32; 256]; 3]) {
+        let (side, stride) = (self.side as usize, picture.width() as usize * 3);
+        let bytes = &picture.as_raw()[y as usize * stride + x as usize * 3..];
+        for (channel, floats) in table.iter().enumerate() {
+            for row in 0..side {
+                let row = &bytes[row * stride..][..side * 3];
+                self.pixels.extend(row.chunks_exact(3).map(|pixel| floats[usize::from(pixel[channel])]));
+            }
+        }
+        self.n_tiles += 1;
+    }
+
+    /// Appends all tiles of a picture whose sides are multiples of the tile's, row by row.
+    pub(super) fn push_grid(&mut self, picture: &RgbImage, table: &[[f32; 256]; 3]) {
+        for y in (0..picture.height()).step_by(self.side as usize) {
+            for x in (0..picture.width()).step_by(self.side as usize) {
+                self.push(picture, (x, y), table);
+            }
+        }
+    }
+}
+
+/// The picture on a black canvas, its upper left corner at `(x, y)`.
+pub(super) fn on_canvas(picture: &RgbImage, (width, height): (u32, u32), (x, y): (u32, u32)) -> RgbImage {
+    let mut canvas = RgbImage::new(width, height);
+    let (stride, length) = (width as usize * 3, picture.width() as usize * 3);
+    let corner = y as usize * stride + x as usize * 3;
+    for (i, row) in picture.as_raw().chunks_exact(length).enumerate() {
+        let start = corner + i * stride;
+        canvas.as_flat_samples_mut().samples[start..start + length].copy_from_slice(row);
+    }
+    canvas
+}
