@@ -16,6 +16,9 @@
 //! | [`combine`] | makes one task of a consistent triplet |
 //! | [`SynthesisRun`] | all of it, over JSONL files, resumable and sharded |
 //! | [`Variant`] | the method, its baselines and its ablations |
+//! | [`Sweep`], [`AuditSample`], [`AuditReport`] | how far the judge agrees with people, and which threshold to take |
+//! | [`write_report`] | one self-contained page to look through a run |
+//! | [`write_llama_factory`] | the finished conversations for LLaMA-Factory |
 //! | [`hygiene`] | duplicates, near duplicates, and rows of a benchmark among the tasks |
 //! | [`seed`] | public seed data to the conversations that a synthesizer is tuned on |
 //!
@@ -46,30 +49,42 @@
 //! # Ok::<(), adamllm_synth::SynthError>(())
 //! ```
 
+mod audit;
 mod combine;
 mod consistency;
 mod error;
 pub mod hygiene;
+mod llama_factory;
 mod model_slots;
 mod prompt_template;
+mod proportion;
+mod report;
 mod rules;
 mod run;
 pub mod seed;
+mod sweep;
 mod synthesizer;
+mod task_type;
 mod templates;
 mod triplet;
 mod turns;
 mod variant;
 
+pub use audit::{AUDIT_FILE, AUDIT_KEY_FILE, AuditReport, AuditSample};
 pub use combine::{CONCLUDING_WORDS, combine, response};
 pub use consistency::{
     ANSWERS, CONSISTENCY_PROMPT, ConsistencyFilter, FilterConfig, JudgeMode, Opinion, decide, read_answer, weigh,
 };
 pub use error::SynthError;
+pub use llama_factory::{DATASET_NAME, write_llama_factory};
 pub use prompt_template::PromptTemplate;
+pub use proportion::Proportion;
+pub use report::{ReportConfig, write_report};
 pub use rules::task_by_rule;
 pub use run::{InputRow, RunConfig, RunSummary, SynthesisRun};
+pub use sweep::{Sweep, SweepPoint};
 pub use synthesizer::{CAPTION_REQUEST, Synthesizer, SynthesizerConfig};
+pub use task_type::TaskType;
 pub use templates::{CHAIN_TEMPLATES, QUESTION_TEMPLATES};
 pub use triplet::{Judged, TaskTriplet, Verdict};
 pub use turns::{FoundTriplet, INFORMATIVE_HINT, PRECISE_HINT, Turn, find_special_token, find_triplet, parse_turns};

@@ -12,6 +12,7 @@ use adamllm_core::{CoreError, Generate, ImageStore, Progress, Shard};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::hygiene::{HygieneConfig, LeakIndex, TaskHygiene};
 use crate::{ConsistencyFilter, SynthError, Synthesizer, Variant};
 
 mod finish;
@@ -30,7 +31,7 @@ pub use row::InputRow;
 pub use summary::RunSummary;
 
 /// How a run goes about its work.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RunConfig {
     /// Rows that are given to a model, and synced to disk, at once: what a killed run loses at most.
@@ -39,11 +40,14 @@ pub struct RunConfig {
     pub seed: u64,
     /// What the tasks are made of.
     pub variant: Variant,
+    /// Which tasks are dropped as repeated or leaked; `None` keeps all. It looks at the whole run at once, so a shard leaves
+    /// it to [`SynthesisRun::merge`].
+    pub hygiene: Option<HygieneConfig>,
 }
 
 impl Default for RunConfig {
     fn default() -> Self {
-        Self { batch_size: 64, seed: 0, variant: Variant::Full }
+        Self { batch_size: 64, seed: 0, variant: Variant::Full, hygiene: None }
     }
 }
 
@@ -53,9 +57,10 @@ impl RunConfig {
     /// # Errors
     /// [`SynthError::Config`].
     pub fn validate(&self) -> Result<(), SynthError> {
-        match self.batch_size {
-            0 => Err(SynthError::Config { field: "batch_size", expected: "at least 1", got: "0".into() }),
-            _ => Ok(()),
+        match (self.batch_size, &self.hygiene) {
+            (0, _) => Err(SynthError::Config { field: "batch_size", expected: "at least 1", got: "0".into() }),
+            (_, Some(hygiene)) => hygiene.validate(),
+            (_, None) => Ok(()),
         }
     }
 }
@@ -65,6 +70,7 @@ pub struct SynthesisRun<'a> {
     config: RunConfig,
     folder: PathBuf,
     images: &'a dyn ImageStore,
+    leaks: Option<&'a LeakIndex>,
     shard: Shard,
     resume: bool,
 }
@@ -83,7 +89,7 @@ impl<'a> SynthesisRun<'a> {
     /// bytes are part of the cache key.
     pub fn new(folder: impl Into<PathBuf>, images: &'a dyn ImageStore) -> Self {
         let config = RunConfig::default();
-        Self { config, folder: folder.into(), images, shard: Shard::WHOLE, resume: false }
+        Self { config, folder: folder.into(), images, leaks: None, shard: Shard::WHOLE, resume: false }
     }
 
     /// With settings of its own.
@@ -94,6 +100,12 @@ impl<'a> SynthesisRun<'a> {
         config.validate()?;
         self.config = config;
         Ok(self)
+    }
+
+    /// With benchmarks whose pictures must not be trained on; looked up where [`RunConfig::hygiene`] is on.
+    pub fn with_leaks(mut self, leaks: &'a LeakIndex) -> Self {
+        self.leaks = Some(leaks);
+        self
     }
 
     /// Only the rows of one shard; the others are neither read in nor counted.
@@ -165,6 +177,16 @@ impl<'a> SynthesisRun<'a> {
             return Ok(());
         }
         Err(SynthError::Config { field: "variant", expected, got: variant.as_str().into() })
+    }
+
+    /// The worker that drops repeated and leaked tasks, where the run has one.
+    fn hygiene(&self) -> Result<Option<TaskHygiene<'a>>, SynthError> {
+        match &self.config.hygiene {
+            Some(config) if self.shard == Shard::WHOLE => {
+                TaskHygiene::new(config.clone(), self.images, self.leaks).map(Some)
+            }
+            _ => Ok(None),
+        }
     }
 
     fn make_folders(&self) -> Result<(), CoreError> {

@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, HashMap};
 
-use adamllm_core::{CoreError, ImageRef, ImageStore, InstructionTask, LedgerRow, Reason, Stage};
+use adamllm_core::{CoreError, ImageRef, ImageStore, InstructionTask, LedgerRow, Reason, RecordId, Stage};
 use serde::{Deserialize, Serialize};
 
 use super::{Duplicate, DuplicateIndex, DuplicateKind, LeakIndex, PictureHash, PictureIndex, picture_hash};
@@ -109,18 +109,29 @@ impl<'a> TaskHygiene<'a> {
     /// # Errors
     /// The ledger row.
     pub fn check(&mut self, task: InstructionTask) -> Result<InstructionTask, LedgerRow> {
+        self.check_text(&task.pair, &task.image, &task.instruction, &task.response).map(|()| task)
+    }
+
+    /// [`TaskHygiene::check`] for a question and an answer before they are worded: so that templates, drawn at random, do not
+    /// hide that two tasks are the same.
+    ///
+    /// # Errors
+    /// The ledger row.
+    pub fn check_text(
+        &mut self,
+        pair: &RecordId,
+        image: &ImageRef,
+        question: &str,
+        answer: &str,
+    ) -> Result<(), LedgerRow> {
         self.report.rows_in += 1;
-        match self.refusal(&task) {
-            None => {
-                self.report.rows_out += 1;
-                Ok(task)
-            }
-            Some((reason, detail)) => {
-                let code = serde_json::to_value(reason).unwrap_or_default();
-                *self.report.dropped.entry(code.as_str().unwrap_or_default().into()).or_default() += 1;
-                Err(LedgerRow { id: task.pair, stage: Stage::Combine, reason, detail })
-            }
-        }
+        let Some((reason, detail)) = self.refusal(pair, image, question, answer) else {
+            self.report.rows_out += 1;
+            return Ok(());
+        };
+        let code = serde_json::to_value(reason).unwrap_or_default();
+        *self.report.dropped.entry(code.as_str().unwrap_or_default().into()).or_default() += 1;
+        Err(LedgerRow { id: pair.clone(), stage: Stage::Combine, reason, detail })
     }
 
     /// What was found so far.
@@ -128,21 +139,19 @@ impl<'a> TaskHygiene<'a> {
         &self.report
     }
 
-    fn refusal(&mut self, task: &InstructionTask) -> Option<(Reason, String)> {
-        let picture = match self.know(&task.image) {
+    fn refusal(&mut self, pair: &RecordId, image: &ImageRef, question: &str, answer: &str) -> Option<(Reason, String)> {
+        let picture = match self.know(image) {
             Ok(known) => known,
             Err(error) => return Some((Reason::from(&error), error.to_string())),
         };
-        if let Some(leak) = self.leaks.and_then(|leaks| leaks.find_hash(&task.instruction, picture.hash)) {
+        if let Some(leak) = self.leaks.and_then(|leaks| leaks.find_hash(question, picture.hash)) {
             if let Some((row, distance)) = leak.picture {
                 return Some((Reason::Leak, format!("the picture of benchmark row {row} ({distance} bits differ)")));
             }
             self.report.benchmark_questions += 1;
         }
         let scope = if self.config.same_picture_only { picture.first.as_str() } else { "" };
-        let text = format!("{}\n{}", task.instruction, task.response);
-        let found = self.texts.insert(scope, &text, &task.pair)?;
-        let Duplicate { of, kind } = found;
+        let Duplicate { of, kind } = self.texts.insert(scope, &format!("{question}\n{answer}"), pair)?;
         Some(match kind {
             DuplicateKind::Exact => (Reason::Duplicate, format!("the words of {of}")),
             DuplicateKind::Near { similarity } => (Reason::NearDuplicate, format!("{similarity:.2} like {of}")),
@@ -173,7 +182,7 @@ impl<'a> TaskHygiene<'a> {
 
 #[cfg(test)]
 mod tests {
-    use adamllm_core::{MemoryImages, RecordId, RgbImage};
+    use adamllm_core::{MemoryImages, RgbImage};
 
     use super::*;
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ordered_file::OrderedFile;
 use super::{RunSummary, SynthesisRun};
+use crate::hygiene::TaskHygiene;
 use crate::{Judged, SynthError, TaskTriplet};
 
 /// What the first stage counts and no file of rows tells.
@@ -29,18 +30,31 @@ impl SynthesisRun<'_> {
     /// Files that cannot be read or written.
     pub fn combine(&self, progress: &mut dyn Progress) -> Result<(), SynthError> {
         let mut tasks = OrderedFile::create(self.file("tasks.jsonl"))?;
-        let ledger = OrderedFile::create(self.work("ledger-combine.jsonl"))?;
+        let mut ledger = OrderedFile::create(self.work("ledger-combine.jsonl"))?;
+        let mut hygiene = self.hygiene()?;
         progress.begin("combine", 0);
         for judged in jsonl::read::<Judged>(self.file("judged.jsonl"))? {
-            if let Some(task) = self.config.variant.task(&judged?, self.config.seed) {
-                tasks.append(&task)?;
+            let judged = judged?;
+            if let Some(task) = self.config.variant.task(&judged, self.config.seed) {
+                match hygiene.as_mut().map_or(Ok(()), |hygiene| check(hygiene, &judged.triplet)) {
+                    Ok(()) => tasks.append(&task)?,
+                    Err(row) => ledger.append(&row)?,
+                }
             }
             progress.advance(1);
         }
         tasks.finish()?;
         ledger.finish()?;
+        self.write_hygiene(hygiene)?;
         progress.end();
         Ok(())
+    }
+
+    /// Writes `hygiene.json`, where the run looked for repeated tasks.
+    pub(super) fn write_hygiene(&self, hygiene: Option<TaskHygiene<'_>>) -> Result<(), CoreError> {
+        let Some(hygiene) = hygiene else { return Ok(()) };
+        let content = serde_json::to_vec_pretty(hygiene.report()).expect("counts and names are JSON");
+        write_atomically(self.file("hygiene.json"), content)
     }
 
     /// Puts the stages' ledgers together as `ledger.jsonl`, counts, and writes `summary.json`.
@@ -84,6 +98,11 @@ impl SynthesisRun<'_> {
         let content = fs::read(&path).map_err(CoreError::io("read", &path))?;
         serde_json::from_slice(&content).map_err(|source| CoreError::Json { path, row: 1, source })
     }
+}
+
+fn check(hygiene: &mut TaskHygiene<'_>, triplet: &TaskTriplet) -> Result<(), LedgerRow> {
+    let answer = format!("{}\n{}", triplet.informative, triplet.precise);
+    hygiene.check_text(&triplet.pair, &triplet.image, &triplet.instruction, &answer)
 }
 
 fn count_rows<T: DeserializeOwned>(path: &Path) -> Result<u64, CoreError> {

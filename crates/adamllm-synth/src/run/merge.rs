@@ -82,10 +82,39 @@ impl<T: FromPair> Merger<T> {
     }
 }
 
+/// All files of the shards, row by row beside each other.
+struct Mergers {
+    triplets: Merger<TaskTriplet>,
+    judged: Merger<Judged>,
+    tasks: Merger<InstructionTask>,
+    quarantine: Merger<QuarantinedRow>,
+    ledgers: Vec<Merger<LedgerRow>>,
+}
+
+impl Mergers {
+    fn take(&mut self, shard: usize, id: &RecordId, repeats: bool) -> Result<(), CoreError> {
+        if !repeats {
+            self.triplets.take(shard, id, false)?;
+            self.judged.take(shard, id, false)?;
+            self.tasks.take(shard, id, false)?;
+            self.quarantine.take(shard, id, false)?;
+        }
+        self.ledgers.iter_mut().try_for_each(|ledger| ledger.take(shard, id, repeats))
+    }
+
+    fn finish(self) -> Result<(), CoreError> {
+        let files = [self.triplets.out, self.judged.out, self.tasks.out, self.quarantine.out];
+        let ledgers = self.ledgers.into_iter().map(|ledger| ledger.out);
+        files.into_iter().chain(ledgers).try_for_each(|file| file.finish().map(drop))
+    }
+}
+
 impl SynthesisRun<'_> {
-    /// Puts the folders of all `i/n` shards together in this run's folder: the files are those of a run over the whole.
+    /// Puts the folders of all `i/n` shards together in this run's folder: the files are those of a run over the whole, and
+    /// repeated tasks are looked for here.
     ///
-    /// `rows` are the whole input again: they give the order. `shards[i]` is the folder of shard `i`.
+    /// `rows` are the whole input again: they give the order. `shards[i]` is the folder of shard `i`. This run's settings must
+    /// be those of the shards.
     ///
     /// # Errors
     /// Files that cannot be read or written; [`SynthError::Unaccounted`] where a shard is missing or is another run's.
@@ -95,48 +124,43 @@ impl SynthesisRun<'_> {
         shards: &[impl AsRef<Path>],
     ) -> Result<RunSummary, SynthError> {
         self.make_folders()?;
-        let parts = |name: &str| -> Vec<_> { shards.iter().map(|folder| folder.as_ref().join(name)).collect() };
-        let mut triplets = Merger::<TaskTriplet>::open(&parts("triplets.jsonl"), self.file("triplets.jsonl"))?;
-        let mut judged = Merger::<Judged>::open(&parts("judged.jsonl"), self.file("judged.jsonl"))?;
-        let mut tasks = Merger::<InstructionTask>::open(&parts("tasks.jsonl"), self.file("tasks.jsonl"))?;
-        let mut quarantine = Merger::<QuarantinedRow>::open(&parts("quarantine.jsonl"), self.file("quarantine.jsonl"))?;
-        let mut ledgers = Vec::new();
-        for name in LEDGERS {
-            let parts: Vec<_> = parts("work").iter().map(|work| work.join(name)).collect();
-            if parts.iter().all(|part| part.exists()) {
-                ledgers.push(Merger::<LedgerRow>::open(&parts, self.work(name))?);
-            }
-        }
+        let mut mergers = self.mergers(shards)?;
+        let parts = (0..).map_while(|i| Shard::new(i, shards.len() as u64));
+        let parts: Vec<_> = parts.collect();
         let (mut seen, mut counts) = (HashSet::new(), ProposeCounts::default());
         for row in rows {
             let row: InputRow = row.into();
-            let Some(shard) = (0..shards.len()).find(|&i| {
-                let shard = Shard::new(i as u64, shards.len() as u64).expect("i is in range");
-                shard.holds(row.id())
-            }) else {
-                continue;
-            };
+            let Some(shard) = parts.iter().position(|part| part.holds(row.id())) else { continue };
             counts.rows_in += 1;
-            let id = row.id();
             let repeats = match &row {
                 InputRow::Pair(pair) => !seen.insert(pair.id.to_u64()),
                 InputRow::Lost(lost) => lost.repeats_id(),
             };
-            if !repeats {
-                triplets.take(shard, id, false)?;
-                judged.take(shard, id, false)?;
-                tasks.take(shard, id, false)?;
-                quarantine.take(shard, id, false)?;
-            }
-            for ledger in &mut ledgers {
-                ledger.take(shard, id, repeats)?;
-            }
+            mergers.take(shard, row.id(), repeats)?;
         }
-        let files = [triplets.out, judged.out, tasks.out, quarantine.out];
-        for file in files.into_iter().chain(ledgers.into_iter().map(|ledger| ledger.out)) {
-            file.finish()?;
-        }
+        mergers.finish()?;
         self.write_counts(&counts)?;
+        if self.config.variant.asks_synthesizer() {
+            self.combine(&mut ())?;
+        }
         self.finish()
+    }
+
+    fn mergers(&self, shards: &[impl AsRef<Path>]) -> Result<Mergers, CoreError> {
+        let parts = |name: &str| -> Vec<_> { shards.iter().map(|folder| folder.as_ref().join(name)).collect() };
+        let mut ledgers = Vec::new();
+        for name in LEDGERS {
+            let parts: Vec<_> = parts("work").iter().map(|work| work.join(name)).collect();
+            if parts.iter().all(|part| part.exists()) {
+                ledgers.push(Merger::open(&parts, self.work(name))?);
+            }
+        }
+        Ok(Mergers {
+            triplets: Merger::open(&parts("triplets.jsonl"), self.file("triplets.jsonl"))?,
+            judged: Merger::open(&parts("judged.jsonl"), self.file("judged.jsonl"))?,
+            tasks: Merger::open(&parts("tasks.jsonl"), self.file("tasks.jsonl"))?,
+            quarantine: Merger::open(&parts("quarantine.jsonl"), self.file("quarantine.jsonl"))?,
+            ledgers,
+        })
     }
 }

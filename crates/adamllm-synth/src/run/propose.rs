@@ -10,6 +10,7 @@ use super::lost::Lost;
 use super::ordered_file::OrderedFile;
 use super::remembered::remembered;
 use super::{InputRow, SynthesisRun};
+use crate::hygiene::TaskHygiene;
 use crate::{SynthError, Synthesizer, TaskTriplet, task_by_rule};
 
 /// A text that held no triplet, kept whole for people who debug a synthesizer.
@@ -65,12 +66,20 @@ impl SynthesisRun<'_> {
         rows: impl IntoIterator<Item = impl Into<InputRow>>,
         progress: &mut dyn Progress,
     ) -> Result<(), SynthError> {
-        OrderedFile::create(self.file("triplets.jsonl"))?.finish()?;
-        OrderedFile::create(self.file("judged.jsonl"))?.finish()?;
-        let task = |pair: ImageCaption| {
-            task_by_rule(&pair, self.config.seed).map_err(|error| Lost::of(&pair.id, Stage::Propose, error))
+        self.make_folders()?;
+        for name in ["triplets.jsonl", "judged.jsonl"] {
+            OrderedFile::create(self.file(name))?.finish()?;
+        }
+        let mut hygiene = self.hygiene()?;
+        let mut task = |pair: ImageCaption| {
+            let task = task_by_rule(&pair, self.config.seed);
+            let task = task.map_err(|error| Lost::of(&pair.id, Stage::Propose, error))?;
+            let check = |hygiene: &mut TaskHygiene<'_>| hygiene.check(task.clone()).map(drop);
+            let checked = hygiene.as_mut().map_or(Ok(()), check);
+            checked.map(|()| task).map_err(|row| Lost { row, text: None })
         };
-        self.first_stage("tasks.jsonl", rows, progress, |pairs| Ok(pairs.into_iter().map(task).collect()))
+        self.first_stage("tasks.jsonl", rows, progress, |pairs| Ok(pairs.into_iter().map(&mut task).collect()))?;
+        self.write_hygiene(hygiene).map_err(SynthError::from)
     }
 
     /// Reads the rows in batches, lets `work` turn the sound pairs of each into outcomes, and writes all of them in order.

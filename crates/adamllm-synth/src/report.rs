@@ -1,0 +1,197 @@
+//! `report.html`: one self-contained file in which people look through a run.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use adamllm_core::random::stream;
+use adamllm_core::{
+    CoreError, ImageCaption, ImageStore, InstructionTask, LedgerRow, RecordId, jsonl, write_atomically,
+};
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::{Judged, RunSummary, Sweep, SynthError, TaskType, Verdict};
+
+mod chart;
+mod page;
+mod thumbnail;
+
+/// What the report shows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReportConfig {
+    /// The heading.
+    pub title: String,
+    /// Rows that are shown with their picture; the charts count all rows.
+    pub max_rows: usize,
+    /// The longer side of the pictures in pixels.
+    pub picture_side: u32,
+    /// Seeds the choice of the rows shown.
+    pub seed: u64,
+}
+
+impl Default for ReportConfig {
+    fn default() -> Self {
+        Self { title: "Synthesis run".into(), max_rows: 240, picture_side: 320, seed: 0 }
+    }
+}
+
+/// One row as the page shows it.
+#[derive(Clone, Debug, Default, Serialize)]
+struct Card {
+    id: String,
+    image: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    picture: Option<String>,
+    caption: String,
+    /// The verdict, or the reason for which there is none.
+    outcome: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    question: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    informative: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    precise: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instruction: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    p: Option<[f64; 3]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<&'static str>,
+}
+
+/// What the charts count over all rows.
+#[derive(Debug, Default)]
+struct Counts {
+    kinds: BTreeMap<TaskType, u64>,
+    kept_kinds: BTreeMap<TaskType, u64>,
+    p_yes: Vec<f32>,
+    lengths: [chart::Lengths; 4],
+}
+
+/// Writes `report.html` into a run's folder: a sample of rows with picture, caption, triplet, verdict and probabilities, filters
+/// over them, and charts over the whole run.
+///
+/// `captions` are the run's input again. With a `sweep`, the yield curve also shows the precision that people found.
+///
+/// # Errors
+/// Files of the run that cannot be read; a report that cannot be written.
+pub fn write_report(
+    folder: &Path,
+    captions: impl IntoIterator<Item = ImageCaption>,
+    images: &dyn ImageStore,
+    sweep: Option<&Sweep>,
+    config: &ReportConfig,
+) -> Result<PathBuf, SynthError> {
+    let summary = read_summary(&folder.join("summary.json"))?;
+    let (mut counts, mut cards) = (Counts::default(), sample(folder, config)?);
+    for judged in jsonl::read::<Judged>(folder.join("judged.jsonl"))? {
+        let judged = judged?;
+        counts.add(&judged);
+        if let Some(card) = cards.get_mut(&judged.triplet.pair) {
+            card.add_judged(judged);
+        }
+    }
+    for task in jsonl::read::<InstructionTask>(folder.join("tasks.jsonl"))? {
+        let task = task?;
+        if let Some(card) = cards.get_mut(&task.pair) {
+            card.image = task.image.to_string();
+            (card.instruction, card.response) = (Some(task.instruction), Some(task.response));
+        }
+    }
+    let mut shown = Vec::new();
+    for pair in captions {
+        counts.lengths[0].add(&pair.caption);
+        if let Some(mut card) = cards.remove(&pair.id) {
+            card.picture = thumbnail::data_url(images, &pair.image, config.picture_side);
+            (card.image, card.caption) = (pair.image.to_string(), shortened(&pair.caption));
+            shown.push(card);
+        }
+    }
+    let mut left: Vec<_> = cards.into_values().collect();
+    left.sort_by(|a, b| a.id.cmp(&b.id));
+    shown.extend(left);
+    let path = folder.join("report.html");
+    write_atomically(&path, page::render(&summary, &counts, &shown, sweep, config))?;
+    Ok(path)
+}
+
+/// The rows to show: of each outcome (a verdict, or a reason in the ledger) those that draw the lowest numbers.
+fn sample(folder: &Path, config: &ReportConfig) -> Result<HashMap<RecordId, Card>, SynthError> {
+    let mut drawn: BTreeMap<String, BTreeMap<(u64, RecordId), String>> = BTreeMap::new();
+    let mut offer = |id: &RecordId, outcome: String, detail: String| {
+        let draw = stream(config.seed, "report", id).next_u64();
+        let lowest = drawn.entry(outcome).or_default();
+        lowest.insert((draw, id.clone()), detail);
+        if lowest.len() > config.max_rows {
+            lowest.pop_last();
+        }
+    };
+    for row in jsonl::read::<LedgerRow>(folder.join("ledger.jsonl"))? {
+        let row = row?;
+        let reason = serde_json::to_value(row.reason).unwrap_or_default();
+        offer(&row.id, reason.as_str().unwrap_or_default().replace('_', " "), row.detail);
+    }
+    for task in jsonl::read::<InstructionTask>(folder.join("tasks.jsonl"))? {
+        offer(&task?.pair, "kept".into(), String::new());
+    }
+    let mut cards = HashMap::new();
+    // Outcomes with few rows come first and leave room for the others.
+    let mut drawn: Vec<_> = drawn.into_iter().collect();
+    drawn.sort_by_key(|(_, rows)| rows.len());
+    let n_outcomes = drawn.len();
+    for (i, (outcome, rows)) in drawn.into_iter().enumerate() {
+        let room = (config.max_rows - cards.len().min(config.max_rows)) / (n_outcomes - i);
+        for ((_, id), detail) in rows.into_iter().take(room.max(1)) {
+            let detail = (!detail.is_empty()).then(|| shortened(&detail));
+            let card = Card { id: id.to_string(), outcome: outcome.clone(), detail, ..Card::default() };
+            cards.insert(id, card);
+        }
+    }
+    Ok(cards)
+}
+
+impl Card {
+    fn add_judged(&mut self, judged: Judged) {
+        self.kind = Some(TaskType::of(&judged.triplet.instruction).as_str());
+        self.image = judged.triplet.image.to_string();
+        self.p = judged.p_yes.zip(judged.p_no).zip(judged.p_open).map(|((yes, no), open)| [yes, no, open]);
+        let triplet = judged.triplet;
+        self.question = Some(triplet.instruction);
+        self.informative = Some(triplet.informative);
+        self.precise = Some(triplet.precise);
+    }
+}
+
+impl Counts {
+    fn add(&mut self, judged: &Judged) {
+        let triplet = &judged.triplet;
+        let kind = TaskType::of(&triplet.instruction);
+        *self.kinds.entry(kind).or_default() += 1;
+        if matches!(judged.verdict, Verdict::Consistent | Verdict::Unjudged) {
+            *self.kept_kinds.entry(kind).or_default() += 1;
+        }
+        self.p_yes.extend(judged.p_yes.map(|p| p as f32));
+        for (lengths, (_, text)) in self.lengths[1..].iter_mut().zip(triplet.texts()) {
+            lengths.add(text);
+        }
+    }
+}
+
+fn read_summary(path: &Path) -> Result<RunSummary, CoreError> {
+    let content = fs::read(path).map_err(CoreError::io("read", path))?;
+    serde_json::from_slice(&content).map_err(|source| CoreError::Json { path: path.into(), row: 1, source })
+}
+
+/// At most 1,200 characters: a caption may have a hundred thousand.
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(1200) {
+        Some((end, _)) => format!("{} \u{2026}", &text[..end]),
+        None => text.to_owned(),
+    }
+}
