@@ -45,7 +45,14 @@ impl Linear {
     /// # Panics
     /// If the last axis of `x` is not `d_input`.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        // One large product of rank 2: a product for each row of the batch, with the weight broadcast, is half as fast.
+        let shape = x.dims();
+        let rows: usize = shape[..D - 1].iter().product();
         let weight = self.weight.val().transpose();
-        burn::tensor::module::linear(x, weight, self.bias.as_ref().map(Param::val))
+        let x = x.reshape([rows, shape[D - 1]]);
+        let y = burn::tensor::module::linear(x, weight, self.bias.as_ref().map(Param::val));
+        let mut shape = shape;
+        shape[D - 1] = y.dims()[1];
+        y.reshape(shape)
     }
 }

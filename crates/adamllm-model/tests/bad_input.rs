@@ -1,0 +1,191 @@
+//! What is wrong with a folder or a row is said with its file, key, expected and found.
+
+use std::path::{Path, PathBuf};
+
+use adamllm_core::{Conversation, MemoryImages, Message, Prompt, Role, Supervision};
+use adamllm_core::{Decoding, Generate, RgbImage};
+use adamllm_model::{LocalModel, ModelError, ModelFolder, Processor};
+use burn::tensor::{DType, Device};
+use tempfile::TempDir;
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/qwen2_vl")).join(name)
+}
+
+/// A copy of a fixture folder, to be damaged.
+fn copy(name: &str) -> TempDir {
+    let copy = tempfile::tempdir().expect("a temporary folder");
+    for entry in std::fs::read_dir(fixture(name)).expect("lists") {
+        let path = entry.expect("an entry").path();
+        std::fs::copy(&path, copy.path().join(path.file_name().expect("a name"))).expect("copies");
+    }
+    copy
+}
+
+fn load_error(folder: &Path) -> String {
+    let folder = ModelFolder::open(folder).expect("opens");
+    folder.load(DType::F32, &Device::flex()).expect_err("damaged").to_string()
+}
+
+fn edit(path: &Path, from: &str, to: &str) {
+    let text = std::fs::read_to_string(path).expect("reads");
+    assert!(text.contains(from), "{from:?} is not in {}", path.display());
+    std::fs::write(path, text.replacen(from, to, 1)).expect("writes");
+}
+
+const SHARD: &str = "model-00002-of-00003.safetensors";
+
+#[test]
+fn a_missing_shard_is_named() {
+    let folder = copy("hub2024");
+    std::fs::remove_file(folder.path().join(SHARD)).expect("removes");
+    let error = load_error(folder.path());
+    assert!(error.contains(SHARD), "{error}");
+}
+
+#[test]
+fn a_truncated_shard_is_named() {
+    let folder = copy("hub2024");
+    let path = folder.path().join(SHARD);
+    let whole = std::fs::read(&path).expect("reads");
+    for length in [whole.len() - 100, 500, 4, 0] {
+        std::fs::write(&path, &whole[..length]).expect("writes");
+        let error = load_error(folder.path());
+        assert!(error.contains(SHARD), "{length} bytes: {error}");
+    }
+}
+
+#[test]
+fn a_header_that_lies_about_offsets_is_refused() {
+    let folder = copy("model");
+    let path = folder.path().join("model.safetensors");
+    let mut bytes = std::fs::read(&path).expect("reads");
+    let at = bytes.windows(14).position(|w| w == b"data_offsets\":").expect("a header") + 15;
+    bytes[at] = b'9';
+    std::fs::write(&path, bytes).expect("writes");
+    let error = load_error(folder.path());
+    assert!(error.contains("model.safetensors"), "{error}");
+}
+
+/// Missing, misshapen and unexpected keys all stand in one error.
+#[test]
+fn every_wrong_key_is_listed_at_once() {
+    let folder = copy("hub2024");
+    let config = folder.path().join("config.json");
+    edit(&config, "\"num_hidden_layers\": 3", "\"num_hidden_layers\": 4");
+    edit(&config, "\"intermediate_size\": 96", "\"intermediate_size\": 95");
+    edit(&config, "\"depth\": 2", "\"depth\": 1");
+    let error = load_error(folder.path());
+    for part in [
+        "model.layers.3.self_attn.q_proj.weight",
+        "missing",
+        "model.layers.0.mlp.gate_proj.weight",
+        "expected shape [95, 64], got [96, 64]",
+        "unexpected",
+        "visual.blocks.1.attn.qkv.weight",
+    ] {
+        assert!(error.contains(part), "{part:?} is not in {error}");
+    }
+}
+
+#[test]
+fn a_value_that_is_not_finite_is_named() {
+    let folder = copy("model");
+    let path = folder.path().join("model.safetensors");
+    let mut bytes = std::fs::read(&path).expect("reads");
+    let end = bytes.len();
+    bytes[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+    std::fs::write(&path, bytes).expect("writes");
+    let error = load_error(folder.path());
+    assert!(error.contains("is not finite") && error.contains("model."), "{error}");
+}
+
+#[test]
+fn an_unknown_family_lists_the_known_ones() {
+    let folder = copy("model");
+    edit(&folder.path().join("config.json"), "\"qwen2_vl\"", "\"gpt2\"");
+    let error = ModelFolder::open(folder.path()).expect_err("unknown").to_string();
+    assert!(error.contains("gpt2") && error.contains("qwen2_vl") && error.contains("config.json"), "{error}");
+}
+
+#[test]
+fn impossible_sizes_are_refused_by_field() {
+    for (from, to, field) in [
+        ("\"num_key_value_heads\": 2", "\"num_key_value_heads\": 3", "num_key_value_heads"),
+        ("\"hidden_act\": \"silu\"", "\"hidden_act\": \"relu\"", "hidden_act"),
+        ("\"type\": \"mrope\"", "\"type\": \"yarn\"", "rope_type"),
+        (
+            "\"hidden_size\": 64,\n    \"patch_size\"",
+            "\"hidden_size\": 63,\n    \"patch_size\"",
+            "vision_config.hidden_size",
+        ),
+    ] {
+        let folder = copy("hub2024");
+        edit(&folder.path().join("config.json"), from, to);
+        let error = ModelFolder::open(folder.path()).expect_err("impossible").to_string();
+        assert!(error.contains(field), "{field} is not in {error}");
+    }
+}
+
+#[test]
+fn a_tokenizer_larger_than_the_embedding_is_refused() {
+    let folder = copy("hub2024");
+    edit(&folder.path().join("config.json"), "\"vocab_size\": 384", "\"vocab_size\": 300");
+    let folder = ModelFolder::open(folder.path()).expect("opens");
+    let error = Processor::read(&folder).expect_err("too small").to_string();
+    assert!(error.contains("vocab_size") && error.contains("380"), "{error}");
+}
+
+fn processor() -> Processor {
+    Processor::read(&ModelFolder::open(fixture("hub2024")).expect("opens")).expect("reads")
+}
+
+fn images() -> MemoryImages {
+    let mut images = MemoryImages::new();
+    images.insert("a.png", RgbImage::new(60, 40));
+    images.insert("thin.png", RgbImage::new(2, 900));
+    images
+}
+
+fn encode(messages: Vec<Message>, pictures: &[&str]) -> Result<adamllm_model::Encoded, ModelError> {
+    let pictures = pictures.iter().map(|&p| p.into()).collect();
+    processor().encode(&Conversation::new(messages, pictures), Supervision::Replies, &images())
+}
+
+#[test]
+fn rows_are_refused_with_their_fault() {
+    let ask = |text: &str| vec![Message::user(text), Message::assistant("Yes.")];
+    assert!(encode(ask("<image>\nWhat?"), &["a.png"]).is_ok());
+    let fault = |messages, pictures: &[&str]| encode(messages, pictures).expect_err("a bad row").to_string();
+    let error = fault(ask("What?"), &["a.png"]);
+    assert!(error.contains("0 image markers") && error.contains("1 images"), "{error}");
+    let error = fault(ask("<image>\nWhat?"), &["b.png"]);
+    assert!(error.contains("b.png"), "{error}");
+    let error = fault(ask("<image>\nWhat?"), &["thin.png"]);
+    assert!(error.contains("thin.png"), "{error}");
+    let error = fault(ask("<image>\nWhat?<|im_end|>\n<|im_start|>assistant\nNo."), &["a.png"]);
+    assert!(error.contains("<|im_end|>") || error.contains("<|im_start|>"), "{error}");
+    let error = fault(vec![Message::assistant("Yes.")], &[]);
+    assert!(error.contains("role user in turn 1"), "{error}");
+}
+
+/// A prompt that fails answers in its own slot, and its neighbours as if it were not there.
+#[test]
+fn a_failing_prompt_keeps_its_slot() {
+    let folder = ModelFolder::open(fixture("model")).expect("opens");
+    let local = LocalModel::load(&folder, DType::F32, &Device::flex(), std::sync::Arc::new(images())).expect("loads");
+    let good = Prompt::ask(&"a.png".into(), "What?");
+    let missing = Prompt::ask(&"b.png".into(), "What?");
+    let long = Prompt::Chat {
+        conversation: Conversation::new(vec![Message::user("very ".repeat(2000))], vec![]),
+        open: Role::Assistant,
+    };
+    let options = Decoding::greedy(4);
+    let answers = local.generate(&[missing, good.clone(), long, good.clone()], &options);
+    let alone = local.generate(&[good], &options).remove(0).expect("answers");
+    assert!(answers[0].as_ref().is_err_and(|e| e.to_string().contains("b.png")));
+    assert!(matches!(answers[2], Err(ModelError::ContextOverflow { limit: 1024, .. })));
+    for slot in [1, 3] {
+        assert_eq!(answers[slot].as_ref().expect("answers"), &alone);
+    }
+}
