@@ -3,7 +3,9 @@
 
 use std::path::PathBuf;
 
-use adamllm_core::{Conversation, Decoding, Generate, ImageStore, Message, Prompt, Role, Supervision};
+use adamllm_core::{
+    Conversation, Decoding, Generate, ImageStore, Message, Prompt, Role, ScoreRequest, Supervision,
+};
 use adamllm_data::FolderImages;
 use adamllm_model::{BatchLimits, LocalModel, ModelFolder, Padding, Processor, VisionLanguageModel, VlmBatch};
 use adamllm_nn::{Objective, snapshots};
@@ -345,5 +347,43 @@ fn saving_keeps_the_folder() {
                 assert_eq!(copy, std::fs::read(&path).expect("readable"), "{}", path.display());
             }
         }
+    }
+}
+
+/// Plain texts of a base model: ids, logits, greedy tokens, and the log-probabilities of given continuations.
+fn check_raw(fixture: &Fixture) {
+    let local = fixture.local();
+    assert!(!fixture.list("raw").is_empty());
+    for (i, case) in fixture.list("raw").iter().enumerate() {
+        let text = case["text"].as_str().expect("text");
+        let prompt = Prompt::Text(text.to_owned());
+        let encoded = local.processor().encode_prompt(&prompt, local.images()).expect("encodes");
+        let ids: Vec<i64> = encoded.tokens.iter().map(|&t| i64::from(t)).collect();
+        assert_eq!(ids, numbers(&case["input_ids"]), "{text}");
+        let (_, expected) = fixture.tensor(&format!("raw.{i}.logits"));
+        let worst = difference(&all_logits(&local, &prompt).concat(), &expected);
+        assert!(worst < 1e-4, "{text}: logits differ by {worst}");
+        let answer = &greedy_ids(&local, std::slice::from_ref(&prompt), 16)[0];
+        assert_eq!(*answer, expected_greedy(&local, &case["greedy_ids"], 16), "{text}");
+
+        let scores = case["scores"].as_array().expect("a list");
+        let continuations = scores.iter().map(|s| s["continuation"].as_str().expect("text").to_owned()).collect();
+        let request = ScoreRequest { prompt, continuations };
+        let got = local.score(&[request]).remove(0).expect("scores");
+        for (got, score) in got.iter().zip(scores) {
+            let expected = score["log_probability"].as_f64().expect("a number");
+            assert!((got - expected).abs() < 1e-4 * expected.abs(), "{text}: {got}, expected {expected}");
+        }
+    }
+}
+
+#[test]
+fn text_families() {
+    for family in ["llama", "qwen2"] {
+        let fixture = Fixture::open(family, "model", "cases.json", "expected.safetensors");
+        check_prompts(&fixture);
+        check_generation(&fixture);
+        check_raw(&fixture);
+        check_gradients(&fixture, None);
     }
 }
