@@ -43,7 +43,7 @@ impl Positions {
             Self::Plain { batch, at } => (*batch, at.len()),
             Self::MRope { batch, at } => (*batch, at.len()),
         };
-        [batch, if batch == 0 { 0 } else { n / batch }]
+        [batch, n.checked_div(batch).unwrap_or(0)]
     }
 
     /// The rotary table of these positions.

@@ -188,10 +188,9 @@ where
         for (step, window) in (start..self.total).zip(windows) {
             let metrics = self.step(step, window?)?;
             report.steps = step + 1;
-            if report.steps.is_multiple_of(self.config.log_every) || report.steps == self.total {
-                if let Some(file) = &mut self.metrics_file {
-                    file.push(&metrics)?;
-                }
+            let logged = report.steps.is_multiple_of(self.config.log_every) || report.steps == self.total;
+            if let Some(file) = self.metrics_file.as_mut().filter(|_| logged) {
+                file.push(&metrics)?;
             }
             if let Some(on_step) = &mut run.on_step {
                 on_step(&metrics);
