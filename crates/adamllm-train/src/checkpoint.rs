@@ -143,7 +143,7 @@ impl Checkpoint {
     }
 
     fn check_run(&self, state: &State, n_rows: usize, config: &TrainConfig) -> Result<(), TrainError> {
-        // How often to save and log, and what runs at once, does not change the weights.
+        // How often to save and log does not change the weights.
         let essence = |c: &TrainConfig| TrainConfig {
             micro_batches_at_once: 1,
             save_every: None,

@@ -16,9 +16,6 @@ pub struct TrainConfig {
     pub batch_size: usize,
     /// Rows in one forward pass; `batch_size` is reached by accumulation.
     pub micro_batch_size: usize,
-    /// Micro-batches whose forward and backward passes run at once, each in a thread of its own. 1 on a GPU; on a CPU,
-    /// where most operations use one core, the number of cores.
-    pub micro_batches_at_once: usize,
     /// The peak learning rate.
     pub learning_rate: f64,
     /// Its course.
@@ -92,7 +89,6 @@ impl Default for TrainConfig {
             max_steps: None,
             batch_size: 128,
             micro_batch_size: 4,
-            micro_batches_at_once: 1,
             learning_rate: 1e-5,
             schedule: Schedule::default(),
             weight_decay: 0.1,
@@ -123,7 +119,6 @@ impl TrainConfig {
         positive("max_gradient_norm", self.max_gradient_norm.unwrap_or(1.0))?;
         at_least_one("batch_size", self.batch_size)?;
         at_least_one("micro_batch_size", self.micro_batch_size)?;
-        at_least_one("micro_batches_at_once", self.micro_batches_at_once)?;
         at_least_one("save_every", self.save_every.unwrap_or(1))?;
         at_least_one("keep_last", self.keep_last)?;
         at_least_one("log_every", self.log_every)?;

@@ -86,7 +86,6 @@ impl Trainer {
     ) -> Result<(M, FitReport), TrainError>
     where
         M: Objective + 'static,
-        M::Batch: Sync,
         S: BatchSource<Batch = M::Batch>,
     {
         let n_rows = source.n_rows();
@@ -173,10 +172,7 @@ struct Fitting<'a, M> {
     metrics_file: Option<MetricsFile>,
 }
 
-impl<M: Objective + 'static> Fitting<'_, M>
-where
-    M::Batch: Sync,
-{
+impl<M: Objective + 'static> Fitting<'_, M> {
     fn run(
         mut self,
         start: usize,
@@ -256,44 +252,19 @@ where
     }
 
     /// Gradients of the window's loss per target: each micro-batch's sum is divided by the targets of the whole window.
-    /// Micro-batches may run at once; their gradients are added in the window's order, so that no bit depends on timing.
+    /// One after the other: burn's graphs of two threads that share parameters consume each other's steps.
     fn gradients(&self, batches: &[M::Batch], n_targets: usize, loss: &mut f64) -> GradientsParams {
-        let batches: Vec<&M::Batch> = batches.iter().filter(|batch| batch.n_targets() > 0).collect();
         let mut accumulator = GradientsAccumulator::new();
-        for group in batches.chunks(self.config.micro_batches_at_once) {
-            for (share, gradients) in self.group_gradients(group, n_targets) {
-                *loss += share;
-                if batches.len() == 1 {
-                    return gradients;
-                }
-                accumulator.accumulate(&self.model, gradients);
+        for batch in batches.iter().filter(|batch| batch.n_targets() > 0) {
+            let share = self.model.loss_sum(batch) / n_targets as f64;
+            *loss += f64::from(share.clone().into_scalar::<f32>());
+            let gradients = GradientsParams::from_grads(share.backward(), &self.model);
+            if batches.len() == 1 {
+                return gradients;
             }
+            accumulator.accumulate(&self.model, gradients);
         }
         accumulator.grads()
-    }
-
-    fn group_gradients(&self, group: &[&M::Batch], n_targets: usize) -> Vec<(f64, GradientsParams)> {
-        let one = |model: &M, batch: &M::Batch| {
-            let share = model.loss_sum(batch) / n_targets as f64;
-            let loss = f64::from(share.clone().into_scalar::<f32>());
-            (loss, GradientsParams::from_grads(share.backward(), model))
-        };
-        let [first, rest @ ..] = group else { return Vec::new() };
-        std::thread::scope(|scope| {
-            let others: Vec<_> = rest
-                .iter()
-                .map(|&batch| {
-                    let model = self.model.clone();
-                    scope.spawn(move || one(&model, batch))
-                })
-                .collect();
-            let mut all = vec![one(&self.model, first)];
-            let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
-                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            };
-            all.extend(others.into_iter().map(join));
-            all
-        })
     }
 
     fn not_finite(&self, metrics: &mut StepMetrics, rows: Vec<usize>) -> Result<(), TrainError> {

@@ -173,16 +173,6 @@ fn every_split_of_a_window_has_the_same_gradient() {
 }
 
 #[test]
-fn micro_batches_at_once_change_no_bit() {
-    let one = |micro_batches_at_once| {
-        let config = TrainConfig { micro_batches_at_once, micro_batch_size: 2, epochs: 1.0, ..config() };
-        weights(&fit(config, Run::default()).expect("fits").0)
-    };
-    assert_eq!(one(1), one(2));
-    assert_eq!(one(1), one(8));
-}
-
-#[test]
 fn frozen_groups_stay() {
     let group = ParameterGroup { prefix: "first.".into(), learning_rate: None, weight_decay: None, frozen: true };
     let config = TrainConfig { groups: vec![group], ..config() };
