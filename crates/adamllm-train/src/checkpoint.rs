@@ -144,13 +144,7 @@ impl Checkpoint {
 
     fn check_run(&self, state: &State, n_rows: usize, config: &TrainConfig) -> Result<(), TrainError> {
         // How often to save and log does not change the weights.
-        let essence = |c: &TrainConfig| TrainConfig {
-            micro_batches_at_once: 1,
-            save_every: None,
-            keep_last: 1,
-            log_every: 1,
-            ..c.clone()
-        };
+        let essence = |c: &TrainConfig| TrainConfig { save_every: None, keep_last: 1, log_every: 1, ..c.clone() };
         if essence(&state.config) != essence(config) {
             return Err(self.fault("written with another configuration"));
         }
