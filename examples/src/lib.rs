@@ -1,4 +1,4 @@
-//! What the examples share: the mini world ([`mini`]).
+//! What the examples share: the command line ([`cli`]) and the mini world ([`mini`]).
 //!
 //! ```
 //! use adamllm_examples::mini::{CaptionPlan, Domain, Form, Scene, Task};
@@ -13,4 +13,10 @@
 //! assert_eq!(scene.picture().dimensions(), (112, 112));
 //! ```
 
+pub mod cli;
 pub mod mini;
+
+/// The root README's example, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -26,7 +26,7 @@ pub use model_files::{ChatModelSize, JudgeSize, write_chat_model_files, write_ju
 pub use scene::Scene;
 pub use task::{Form, Task};
 pub use training::{
-    CAPTION_REQUEST, EXPLAIN, INFORMATIVE_HINT, JudgeRow, PRECISE_HINT, Supervised, TrainingRow, base_training,
+    CAPTION_REQUEST, CAPTIONS_FIRST, INFORMATIVE_HINT, JudgeRow, PRECISE_HINT, Supervised, TrainingRow, base_training,
     blank_picture, judge_prompt, judge_training, synthesizer_training,
 };
 pub use vocabulary::{chat_tokenizer, judge_tokenizer};

@@ -38,7 +38,7 @@ impl Default for ChatModelSize {
     fn default() -> Self {
         Self {
             d_model: 128,
-            d_mlp: 384,
+            d_mlp: 256,
             n_layers: 4,
             n_heads: 4,
             n_kv_heads: 2,
@@ -66,7 +66,7 @@ pub struct JudgeSize {
 
 impl Default for JudgeSize {
     fn default() -> Self {
-        Self { d_model: 128, d_mlp: 384, n_layers: 4, n_heads: 4, n_kv_heads: 2 }
+        Self { d_model: 128, d_mlp: 256, n_layers: 4, n_heads: 4, n_kv_heads: 2 }
     }
 }
 
@@ -256,8 +256,8 @@ mod tests {
 
     #[test]
     fn tokenizers_are_reproducible_and_lose_nothing() {
-        let tokenizer = chat_tokenizer(1, &["Kindly look closely."]).expect("trains");
-        let again = chat_tokenizer(1, &["Kindly look closely."]).expect("trains");
+        let tokenizer = chat_tokenizer(1).expect("trains");
+        let again = chat_tokenizer(1).expect("trains");
         assert_eq!(tokenizer.to_string(false).ok(), again.to_string(false).ok());
         let text = "On this slide the stain is eosin.\nÄpfel, 漢字 & \"quotes\" 123";
         let ids = tokenizer.encode(text, false).expect("encodes");
@@ -280,7 +280,7 @@ mod tests {
     #[test]
     fn folders_hold_real_configurations() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let tokenizer = chat_tokenizer(1, &[]).expect("trains");
+        let tokenizer = chat_tokenizer(1).expect("trains");
         write_chat_model_files(folder.path(), &tokenizer, &ChatModelSize::default()).expect("written");
         let config = std::fs::read(folder.path().join("config.json")).expect("there");
         let config: Value = serde_json::from_slice(&config).expect("valid");

@@ -2,6 +2,7 @@
 
 use adamllm_core::random::{ChaCha8Rng, named_stream};
 use adamllm_core::{Conversation, IMAGE_MARKER, ImageRef, Message, RgbImage};
+use adamllm_synth::QUESTION_TEMPLATES;
 use rand::RngExt;
 use rand::seq::SliceRandom;
 
@@ -16,8 +17,6 @@ pub const CAPTION_REQUEST: &str = "Describe the image.";
 pub const PRECISE_HINT: &str = "Answer with a precise response.";
 /// Asks the synthesizer's tuning data for the long answer.
 pub const INFORMATIVE_HINT: &str = "Answer with an informative response.";
-/// Behind a question, asks the base model for the answer with its reason.
-pub const EXPLAIN: &str = "Explain your answer.";
 
 /// Which turns count for the loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,10 +48,14 @@ pub struct JudgeRow {
 }
 
 /// What the base model learns: pictures of the general domain, and texts about all domains. It reads the words of the
-/// target domains but never sees what they stand for.
+/// target domains but never sees what they stand for. The first [`CAPTIONS_FIRST`] rows are mostly captions: they say the
+/// most about a picture in the fewest tokens.
 pub fn base_training(seed: u64) -> impl Iterator<Item = TrainingRow> {
-    rows(seed, "mini base row", |scene_of, random| {
-        if random.random_bool(0.75) {
+    rows(seed, "mini base row", |n, scene_of, random| {
+        let captions = if n < CAPTIONS_FIRST { 0.75 } else { 0.35 };
+        if random.random_bool(captions) {
+            captioned(&scene_of(Domain::General), random)
+        } else if random.random_bool(0.65) {
             looking(&scene_of(Domain::General), random)
         } else {
             reading(&scene_of(any_domain(random)), random)
@@ -60,10 +63,13 @@ pub fn base_training(seed: u64) -> impl Iterator<Item = TrainingRow> {
     })
 }
 
+/// How many rows of the base model's training are mostly captions.
+pub const CAPTIONS_FIRST: u64 = 8000;
+
 /// What the base model becomes a synthesizer with: seed triplets of the general domain (one picture in ten is blank),
 /// and texts about all domains with a blank picture, so that it learns to rely on the caption.
 pub fn synthesizer_training(seed: u64) -> impl Iterator<Item = TrainingRow> {
-    rows(seed, "mini synthesizer row", |scene_of, random| {
+    rows(seed, "mini synthesizer row", |_, scene_of, random| {
         if random.random_bool(0.5) {
             let blank = random.random_bool(0.1);
             Seed::draw(&scene_of(Domain::General), random).into_row(blank, random)
@@ -100,11 +106,11 @@ const STREAM_SCENES: u64 = 1 << 32;
 fn rows(
     seed: u64,
     purpose: &'static str,
-    make: impl Fn(&dyn Fn(Domain) -> Scene, &mut ChaCha8Rng) -> TrainingRow,
+    make: impl Fn(u64, &dyn Fn(Domain) -> Scene, &mut ChaCha8Rng) -> TrainingRow,
 ) -> impl Iterator<Item = TrainingRow> {
     (0_u64..).map(move |n| {
         let mut random = named_stream(seed, purpose, &n.to_string());
-        make(&|domain| Scene::new(seed, domain, STREAM_SCENES + n), &mut random)
+        make(n, &|domain| Scene::new(seed, domain, STREAM_SCENES + n), &mut random)
     })
 }
 
@@ -112,11 +118,15 @@ fn any_domain(random: &mut ChaCha8Rng) -> Domain {
     Domain::ALL[random.random_range(0..3)]
 }
 
-/// Two questions and a caption request about a picture, in random order.
+/// A picture and its caption.
+fn captioned(scene: &Scene, random: &mut ChaCha8Rng) -> TrainingRow {
+    let caption = CaptionPlan::draw(random).write(scene);
+    row(vec![(format!("{IMAGE_MARKER}\n{CAPTION_REQUEST}"), caption)], Some((scene.image_ref(), scene.picture())))
+}
+
+/// Two questions about a picture.
 fn looking(scene: &Scene, random: &mut ChaCha8Rng) -> TrainingRow {
-    let mut exchanges = vec![(CAPTION_REQUEST.to_owned(), CaptionPlan::draw(random).write(scene))];
-    exchanges.extend((0..2).map(|_| exchange(scene, random)));
-    exchanges.shuffle(random);
+    let mut exchanges: Vec<_> = (0..2).map(|_| exchange(scene, random)).collect();
     exchanges[0].0 = format!("{IMAGE_MARKER}\n{}", exchanges[0].0);
     row(exchanges, Some((scene.image_ref(), scene.picture())))
 }
@@ -128,12 +138,17 @@ fn reading(scene: &Scene, random: &mut ChaCha8Rng) -> TrainingRow {
     row(exchanges, None)
 }
 
+/// A question and its answer. A plain question gets a short answer or an explained one; a question in one of the wordings
+/// that invite reasoning gets an explained one.
 fn exchange(scene: &Scene, random: &mut ChaCha8Rng) -> (String, String) {
     let task = Task::draw(scene, Form::ALL[random.random_range(0..3)], random);
-    if random.random_bool(0.5) {
-        (task.instruction(), task.precise())
-    } else {
-        (format!("{}\n{EXPLAIN}", task.instruction()), task.informative(scene, random))
+    match random.random_range(0..4) {
+        0 => (task.instruction(), task.precise()),
+        1 => (task.instruction(), task.informative(scene, random)),
+        _ => {
+            let wording = QUESTION_TEMPLATES[random.random_range(0..QUESTION_TEMPLATES.len())];
+            (wording.replace("{Q}", &task.instruction()), task.informative(scene, random))
+        }
     }
 }
 

@@ -33,24 +33,18 @@ const QWEN2_PATTERN: &str =
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// The most tokens that BPE may make, special tokens not counted.
-const MOST_TOKENS: usize = 1000;
+const MOST_TOKENS: usize = 1100;
 
 /// How many rows of each stream the tokenizers read.
 const TRAINING_ROWS: usize = 3000;
 
 /// The tokenizer of the base model and of the synthesizer: Qwen2's, with a vocabulary of about a thousand tokens.
 ///
-/// `more` is text that the models will meet besides the mini world's own, such as the templates of questions; each
-/// counts as often as the world's commonest sentences.
-///
 /// # Errors
 /// [`MiniError::Tokenizer`].
-pub fn chat_tokenizer(seed: u64, more: &[&str]) -> Result<Tokenizer, MiniError> {
+pub fn chat_tokenizer(seed: u64) -> Result<Tokenizer, MiniError> {
     let rows = base_training(seed).take(TRAINING_ROWS).chain(synthesizer_training(seed).take(TRAINING_ROWS));
     let mut texts: Vec<String> = rows.flat_map(texts_of).collect();
-    for _ in 0..20 {
-        texts.extend(more.iter().map(|text| (*text).to_owned()));
-    }
     texts.extend(
         ["system\nYou look and answer.", "user\n", "assistant\n"].map(String::from).into_iter().cycle().take(3000),
     );

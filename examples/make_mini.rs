@@ -1,0 +1,181 @@
+//! Makes `datasets/mini` from scratch: draws the mini world, writes its files, and trains the three tiny models on it.
+//! We will: write pictures, captions, seeds and benchmarks; build the tokenizers; train the base model on the general
+//! domain, tune the synthesizer from it, and train the judge. Everything is a function of the seed.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::time::Instant;
+
+use adamllm::core::{MemoryImages, Supervision};
+use adamllm::model::{Encoded, Padding, VisionLanguageModel, VlmBatch};
+use adamllm::prelude::*;
+use adamllm::train::{RowBatches, Run, Schedule, StepMetrics};
+use adamllm_examples::cli::{self, Bar, JobResult};
+use adamllm_examples::mini::{
+    ChatModelSize, DatasetSize, JudgeSize, Supervised, TrainingRow, base_training, chat_tokenizer, judge_tokenizer,
+    judge_training, synthesizer_training, write_chat_model_files, write_dataset, write_judge_files,
+};
+use clap::Parser;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Makes the mini data set and its tiny models from scratch.
+#[derive(Parser, Debug)]
+struct Arguments {
+    /// The folder to write
+    #[arg(long)]
+    out: PathBuf,
+    /// Seeds the drawings, the texts, the weights and the training
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Multiplies the number of training steps: less than 1 for a quick look, whose models know little
+    #[arg(long, default_value_t = 1.0)]
+    effort: f64,
+    /// Makes only these parts: data, base, synthesizer, judge
+    #[arg(long, num_args = 1.., value_parser = ["data", "base", "synthesizer", "judge"])]
+    only: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    cli::main(run)
+}
+
+fn run(arguments: Arguments) -> JobResult {
+    let Arguments { out, seed, effort, only, .. } = &arguments;
+    let wanted = |part: &str| only.is_empty() || only.iter().any(|name| name == part);
+    let begun = Instant::now();
+    let done = |part: &str| eprintln!("{part}: done {:.0} s after the start", begun.elapsed().as_secs_f64());
+    if wanted("data") && out.join("general").exists() {
+        return Err(format!("{} holds a data set already; choose another --out", out.display()).into());
+    }
+    if wanted("data") {
+        write_dataset(out, *seed, &DatasetSize::default())?;
+        done("data");
+    }
+    let [base, synthesizer, judge] = ["base", "synthesizer", "judge"].map(|name| out.join("models").join(name));
+    if wanted("base") {
+        let skeleton = out.join("models/skeleton");
+        write_chat_model_files(&skeleton, &chat_tokenizer(*seed)?, &ChatModelSize::default())?;
+        let recipe = Recipe { steps: 1200, batch_size: 16, learning_rate: 2e-3, effort: *effort };
+        train_chat(&skeleton, None, &base, base_training(*seed), &recipe, *seed)?;
+        std::fs::remove_dir_all(&skeleton)?;
+        done("base");
+    }
+    if wanted("synthesizer") {
+        let recipe = Recipe { steps: 600, batch_size: 16, learning_rate: 1e-3, effort: *effort };
+        train_chat(&base, Some(&base), &synthesizer, synthesizer_training(*seed), &recipe, *seed)?;
+        done("synthesizer");
+    }
+    if wanted("judge") {
+        let skeleton = out.join("models/skeleton");
+        write_judge_files(&skeleton, &judge_tokenizer(*seed)?, &JudgeSize::default())?;
+        let recipe = Recipe { steps: 600, batch_size: 16, learning_rate: 2e-3, effort: *effort };
+        train_judge(&skeleton, &judge, &recipe, *seed)?;
+        std::fs::remove_dir_all(&skeleton)?;
+        done("judge");
+    }
+    Ok(())
+}
+
+struct Recipe {
+    steps: usize,
+    batch_size: usize,
+    learning_rate: f64,
+    effort: f64,
+}
+
+impl Recipe {
+    fn n_steps(&self) -> usize {
+        ((self.steps as f64 * self.effort).round() as usize).max(1)
+    }
+
+    fn config(&self, seed: u64) -> TrainConfig {
+        TrainConfig {
+            seed,
+            batch_size: self.batch_size,
+            micro_batch_size: self.batch_size,
+            learning_rate: self.learning_rate,
+            schedule: Schedule { warmup: 0.05, ..Schedule::default() },
+            weight_decay: 0.01,
+            betas: [0.9, 0.98],
+            save_every: None,
+            ..TrainConfig::default()
+        }
+    }
+
+    /// Trains on rows in the order in which they are drawn.
+    fn fit(
+        &self,
+        model: VisionLanguageModel,
+        processor: &Processor,
+        rows: impl Iterator<Item = Result<Encoded, Box<dyn std::error::Error>>> + Send,
+        seed: u64,
+    ) -> Result<VisionLanguageModel, Box<dyn std::error::Error>> {
+        let rows = Mutex::new(rows);
+        let source = RowBatches::new(self.n_steps() * self.batch_size, |wanted: &[usize]| {
+            let mut rows = rows.lock().map_err(|e| e.to_string())?;
+            let drawn = rows.by_ref().take(wanted.len()).collect::<Result<Vec<_>, _>>();
+            let drawn = drawn.map_err(|e| e.to_string())?;
+            Ok::<_, String>(VlmBatch::collate(&drawn.iter().collect::<Vec<_>>(), Padding::Right, processor))
+        });
+        let mut on_step = |m: &StepMetrics| {
+            if m.step % 100 == 0 {
+                eprintln!("step {}: loss {:.4}, {:.0} ms", m.step, m.loss, m.step_s * 1e3);
+            }
+        };
+        let run = Run { on_step: Some(&mut on_step), ..Run::default() };
+        let trainer = Trainer::new(self.config(seed))?;
+        Ok(trainer.fit(model, &source, run, &mut Bar::default())?.0)
+    }
+}
+
+fn train_chat(
+    files: &Path,
+    weights: Option<&Path>,
+    to: &Path,
+    rows: impl Iterator<Item = TrainingRow> + Send,
+    recipe: &Recipe,
+    seed: u64,
+) -> JobResult {
+    let folder = ModelFolder::open(files)?;
+    let processor = Processor::read(&folder)?;
+    let device = Device::flex().autodiff();
+    let model = match weights {
+        Some(path) => ModelFolder::open(path)?.load(DType::F32, &device)?,
+        None => {
+            device.seed(seed);
+            VisionLanguageModel::init(folder.config(), &device)
+        }
+    };
+    let encode = |row: TrainingRow| -> Result<Encoded, Box<dyn std::error::Error>> {
+        let mut images = MemoryImages::new();
+        if let (Some(image), Some(picture)) = (row.conversation.images.first(), row.picture) {
+            images.insert(image.as_str(), picture);
+        }
+        let supervision = match row.supervised {
+            Supervised::Assistant => Supervision::Replies,
+            Supervised::AfterFirstExchange => Supervision::AfterFirstExchange,
+        };
+        Ok(processor.encode(&row.conversation, supervision, &images)?)
+    };
+    let model = recipe.fit(model, &processor, rows.map(encode), seed)?;
+    Ok(folder.save_new(&model, DType::BF16, to)?)
+}
+
+fn train_judge(files: &Path, to: &Path, recipe: &Recipe, seed: u64) -> JobResult {
+    let folder = ModelFolder::open(files)?;
+    let processor = Processor::read(&folder)?;
+    let device = Device::flex().autodiff();
+    device.seed(seed);
+    let model = VisionLanguageModel::init(folder.config(), &device);
+    let encode = |row: adamllm_examples::mini::JudgeRow| -> Result<Encoded, Box<dyn std::error::Error>> {
+        // The triplet itself counts too, not the verdict alone: to foretell the short answer from the long one is to
+        // compare them.
+        let (examples, triplet) = row.prompt.split_at(row.prompt.rfind("Question:").unwrap_or(0));
+        Ok(processor.encode_text(examples, &format!("{triplet}{}", row.continuation))?)
+    };
+    let model = recipe.fit(model, &processor, judge_training(seed).map(encode), seed)?;
+    Ok(folder.save_new(&model, DType::BF16, to)?)
+}

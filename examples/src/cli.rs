@@ -1,0 +1,173 @@
+//! What the runnable jobs share: exit codes, a progress bar, logs, and how models, devices and files are named on the
+//! command line. Nothing here that an embedder would miss.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use adamllm::core::{CoreError, ImageCaption, LedgerRow, Progress, Reason, RecordId, RgbImage, Stage};
+use adamllm::prelude::*;
+use clap::Parser;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// What a job answers: any error is one clear line on stderr, and exit code 1.
+pub type JobResult = Result<(), Box<dyn std::error::Error>>;
+
+/// Parses the arguments (wrong ones end with exit code 2), sets logging up, and runs the job.
+pub fn main<A: Parser>(job: impl FnOnce(A) -> JobResult) -> ExitCode {
+    let arguments = A::parse();
+    let filter = tracing_subscriber::EnvFilter::try_from_env("ADAMLLM_LOG").unwrap_or_else(|_| "warn".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match job(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A progress bar on stderr; where stderr is no terminal, a line for each stage.
+#[derive(Debug)]
+pub struct Bar {
+    bar: ProgressBar,
+    terminal: bool,
+    stage: String,
+    begun: std::time::Instant,
+}
+
+impl Default for Bar {
+    fn default() -> Self {
+        let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        Self { bar, terminal, stage: String::new(), begun: std::time::Instant::now() }
+    }
+}
+
+impl Progress for Bar {
+    fn begin(&mut self, stage: &str, total: u64) {
+        self.stage = stage.to_owned();
+        self.begun = std::time::Instant::now();
+        let style = ProgressStyle::with_template("{prefix:>20} {wide_bar} {pos}/{len} {eta} {msg}");
+        self.bar = ProgressBar::new(total).with_style(style.expect("a valid template")).with_prefix(stage.to_owned());
+        self.bar.enable_steady_tick(Duration::from_millis(200));
+    }
+
+    fn advance(&mut self, n: u64) {
+        self.bar.inc(n);
+    }
+
+    fn note(&mut self, text: &str) {
+        self.bar.set_message(text.to_owned());
+    }
+
+    fn end(&mut self) {
+        self.bar.finish_and_clear();
+        if !self.terminal {
+            let (n, seconds) = (self.bar.position(), self.begun.elapsed().as_secs_f64());
+            eprintln!("{}: {n} done in {seconds:.1} s {}", self.stage, self.bar.message());
+        }
+    }
+}
+
+/// A model folder on disk.
+///
+/// # Errors
+/// Says what was looked for where there is no such folder.
+pub fn model_folder(name: &str) -> Result<ModelFolder, Box<dyn std::error::Error>> {
+    let path = Path::new(name);
+    if path.is_dir() {
+        return Ok(ModelFolder::open(path)?);
+    }
+    Err(format!("no model folder {name}: give a folder with config.json, tokenizer.json and *.safetensors").into())
+}
+
+/// The device of the given name, among the backends that are compiled in.
+///
+/// # Errors
+/// Names the backends that are.
+pub fn device(name: &str) -> Result<Device, Box<dyn std::error::Error>> {
+    match name {
+        #[cfg(feature = "flex")]
+        "flex" | "cpu" => Ok(Device::flex()),
+        #[cfg(feature = "cuda")]
+        "cuda" => Ok(Device::cuda(0)),
+        #[cfg(feature = "rocm")]
+        "rocm" => Ok(Device::rocm(0)),
+        #[cfg(feature = "wgpu")]
+        "wgpu" => Ok(Device::wgpu(adamllm::burn::tensor::DeviceKind::DefaultDevice)),
+        #[cfg(feature = "vulkan")]
+        "vulkan" => Ok(Device::vulkan(adamllm::burn::tensor::DeviceKind::DefaultDevice)),
+        #[cfg(feature = "metal")]
+        "metal" => Ok(Device::metal(adamllm::burn::tensor::DeviceKind::DefaultDevice)),
+        other => Err(format!("device {other:?} is not compiled in; build with the feature of its name").into()),
+    }
+}
+
+/// Pictures anywhere on disk: what a person names on the command line, unlike what a data file names.
+#[derive(Clone, Copy, Debug)]
+pub struct Files;
+
+impl Files {
+    fn beside(image: &ImageRef) -> (FolderImages, ImageRef) {
+        let path = Path::new(image.as_str());
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        (FolderImages::new(folder), name.into())
+    }
+}
+
+impl ImageStore for Files {
+    fn open(&self, image: &ImageRef) -> Result<RgbImage, CoreError> {
+        let (folder, name) = Self::beside(image);
+        folder.open(&name)
+    }
+
+    fn bytes(&self, image: &ImageRef) -> Result<Option<Vec<u8>>, CoreError> {
+        let (folder, name) = Self::beside(image);
+        folder.bytes(&name)
+    }
+}
+
+/// The dtype of the given name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Dtype {
+    /// 32 bits.
+    F32,
+    /// bfloat16.
+    Bf16,
+    /// IEEE half precision.
+    F16,
+}
+
+impl From<Dtype> for DType {
+    fn from(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::F32 => Self::F32,
+            Dtype::Bf16 => Self::BF16,
+            Dtype::F16 => Self::F16,
+        }
+    }
+}
+
+/// `datasets/mini`: beside the sources, or below the current folder.
+pub fn mini_folder() -> PathBuf {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../datasets/mini");
+    if beside.is_dir() { beside } else { PathBuf::from("datasets/mini") }
+}
+
+/// Image-caption pairs of a file: ShareGPT JSON or JSON Lines. A row that is wrong costs itself only, and stands in the
+/// ledger later.
+///
+/// # Errors
+/// Where the file does not open.
+pub fn pairs(file: &Path) -> Result<Vec<Result<ImageCaption, LedgerRow>>, Box<dyn std::error::Error>> {
+    let rows = adamllm::data::image_captions(file)?;
+    let lost = |row: usize, error: adamllm::core::CoreError| LedgerRow {
+        id: RecordId::given(format!("{}:{}", file.display(), row + 1)),
+        stage: Stage::Read,
+        reason: Reason::from(&error),
+        detail: error.to_string(),
+    };
+    Ok(rows.enumerate().map(|(row, pair)| pair.map_err(|error| lost(row, error))).collect())
+}
