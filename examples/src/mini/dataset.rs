@@ -46,8 +46,6 @@ pub struct BenchmarkRow {
     /// What a multiple choice asks, options included; other rows ask their question.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt: Option<String>,
-    /// What the model reads: the question as training asks it, options included.
-    pub prompt: String,
     /// A word, `yes` or `no`, or a letter.
     pub label: String,
     /// `OPEN`, `CLOSED` or `CHOICE`.
@@ -68,7 +66,6 @@ pub fn write_dataset(folder: impl AsRef<Path>, seed: u64, size: &DatasetSize) ->
         let benchmark = benchmark_scenes(seed, domain, size.n_benchmark_images)?;
         let place = folder.join(domain.name());
         jsonl::write(place.join("benchmark.jsonl"), &benchmark_rows(seed, &benchmark))?;
-        write_atomically(place.join("benchmark.toml"), benchmark_description(domain))?;
         write_atomically(place.join("benchmark.toml"), description(domain, 3 * benchmark.len()))?;
         write_images(folder, &benchmark)?;
         let held_out: HashSet<_> = benchmark.iter().map(Scene::facts).collect();
@@ -120,16 +117,6 @@ fn write_images(folder: &Path, scenes: &[Scene]) -> Result<(), MiniError> {
 fn image_in_domain(scene: &Scene) -> String {
     let image = scene.image_ref();
     image.as_str().split_once('/').map(|(_, path)| path.to_owned()).unwrap_or_default()
-}
-
-/// How the benchmark's rows are asked and scored.
-fn benchmark_description(domain: Domain) -> String {
-    let name = domain.name();
-    format!(
-        "# Three questions about each held-out picture: open, closed, multiple choice.\n\
-         name = \"mini-{name}\"\nrows = \"benchmark.jsonl\"\nimages = \".\"\nanswer = \"by_row\"\nmax_new_tokens = 24\n\n\
-         [columns]\nprompt = \"prompt\"\n"
-    )
 }
 
 /// LLaMA-Factory's ShareGPT form, one pair a line.
@@ -232,7 +219,8 @@ fn benchmark_row(scene: &Scene, task: &Task) -> BenchmarkRow {
     let image = image_in_domain(scene);
     let id = format!("{}-{}-{}", scene.domain, scene.index(), answer_type.to_lowercase());
     let options = task.options.iter().map(|option| (*option).to_owned()).collect();
-    let (question, prompt, label) = (task.question.clone(), task.instruction(), task.label.clone());
+    let prompt = (!task.options.is_empty()).then(|| task.instruction());
+    let (question, label) = (task.question.clone(), task.label.clone());
     BenchmarkRow { id, image, question, prompt, label, answer_type: answer_type.into(), options }
 }
 
