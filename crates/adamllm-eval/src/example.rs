@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use adamllm_core::{IMAGE_MARKER, ImageRef, Message, Prompt, RecordId};
@@ -71,27 +72,28 @@ impl AnswerType {
 /// Options with their keys: `A` to `D` for a question of its own, `0` to `100` for Food101's names.
 #[derive(Clone, Debug)]
 pub struct OptionSet {
-    keys: Vec<String>,
+    keys: Vec<Cow<'static, str>>,
     texts: NameSet,
 }
 
 impl OptionSet {
-    /// Options with the keys `A`, `B`, ... (`AA` and so on never occur: past 26 the keys are numbers).
+    /// Options with the keys `A`, `B`, ... (past 26 of them, the keys are numbers).
     pub fn lettered(texts: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        const LETTERS: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
         let texts = NameSet::new(texts);
         let n = texts.names().len();
-        let key = |i: usize| if n <= 26 { char::from(b'A' + i as u8).to_string() } else { i.to_string() };
+        let key = |i: usize| if n <= 26 { Cow::Borrowed(&LETTERS[i..=i]) } else { Cow::Owned(i.to_string()) };
         Self { keys: (0..n).map(key).collect(), texts }
     }
 
     /// Options with the keys `0`, `1`, ...
     pub fn numbered(texts: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let texts = NameSet::new(texts);
-        Self { keys: (0..texts.names().len()).map(|i| i.to_string()).collect(), texts }
+        Self { keys: (0..texts.names().len()).map(|i| Cow::Owned(i.to_string())).collect(), texts }
     }
 
     /// The keys.
-    pub fn keys(&self) -> &[String] {
+    pub fn keys(&self) -> &[Cow<'static, str>] {
         &self.keys
     }
 

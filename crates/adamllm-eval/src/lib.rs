@@ -10,10 +10,14 @@
 //! | [`DescribedBenchmark`] | a benchmark made of a TOML or JSON description and rows, without code |
 //! | [`tasks`] | the paper's twelve benchmarks, described |
 //! | [`predict()`] | a model answers; a run that was killed goes on |
+//! | [`evaluate()`] | both, with everything on disk |
 //! | [`score()`], [`Outcome`], [`Report`] | both scorings, row by row and summed up |
 //! | [`score_rows()`] | rows that hold the answers already: a file made elsewhere |
 //! | [`Resampling`], [`Estimate`], [`compare()`] | how sure a number is, and whether two runs differ |
+//! | [`Corruption`] | pictures and words spoilt on purpose |
 //! | [`report_table`], [`comparison_table`] | Markdown |
+//! | [`html_report()`] | `report.html`: bars, numbers, and a browser of examples |
+//! | [`paper_tables()`], [`Grid`] | the paper's tables with a user's runs beside them: Markdown, CSV, HTML |
 //!
 //! ```
 //! use adamllm_eval::{BenchmarkDescription, DescribedBenchmark, JsonRows, Prediction, score};
@@ -33,12 +37,17 @@
 //! ```
 
 mod benchmark;
+mod corruption;
 mod described;
 mod error;
+mod evaluate;
 mod example;
+mod grid;
+mod html;
 mod markdown;
 pub mod metrics;
 mod outcome;
+mod paper_tables;
 mod predict;
 mod prediction;
 mod python_text;
@@ -49,13 +58,19 @@ mod score_rows;
 mod scoring;
 mod statistics;
 pub mod tasks;
+mod word_hash;
 
 pub use benchmark::Benchmark;
+pub use corruption::{CorruptedBenchmark, CorruptedImages, Corruption, shuffle_words};
 pub use described::{AnswerKind, BenchmarkDescription, ColumnNames, DescribedBenchmark, HubPlace};
 pub use error::EvalError;
+pub use evaluate::{evaluate, files, read_predictions, read_report, write_scores};
 pub use example::{AnswerType, Example, Expected, LabelMetric, OptionSet};
+pub use grid::Grid;
+pub use html::{Exhibit, ExhibitRun, HtmlOptions, html_report};
 pub use markdown::{comparison_table, report_table};
 pub use outcome::Outcome;
+pub use paper_tables::{PaperColumn, PaperRow, PaperTable, TableRun, paper_table, paper_tables};
 pub use predict::{PredictOptions, predict};
 pub use prediction::Prediction;
 pub use report::{GroupScore, REPORT_VERSION, Report, RunInfo};

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::grid::markdown_cell;
 use crate::{AnswerType, Comparison, Estimate, GroupScore, PairedGroup, PairedScore, Report};
 
 /// Reports of several runs as one Markdown table: a row per benchmark, answer type and run, both scorings with their
@@ -36,7 +37,7 @@ pub fn report_table(runs: &[(&str, &Report)]) -> String {
         for (run, report) in of_benchmark.iter().filter(|(_, r)| r.unanswered + r.rejected > 0) {
             let (unanswered, rejected) = (report.unanswered, report.rejected);
             let note = format!("{unanswered} unanswered, {rejected} rejected: in no score");
-            let _ = writeln!(out, "| {} | *{note}* | {} | | | | | |", cell(benchmark), cell(run));
+            let _ = writeln!(out, "| {} | *{note}* | {} | | | | | |", markdown_cell(benchmark), markdown_cell(run));
         }
     }
     out
@@ -49,8 +50,8 @@ fn push_group(out: &mut String, benchmark: &str, answers: &str, run: &str, group
     let _ = writeln!(
         out,
         "| {} | {answers} | {} | {n} | {paper} | {strict} | {unparsed} | {random} |",
-        cell(benchmark),
-        cell(run)
+        markdown_cell(benchmark),
+        markdown_cell(run)
     );
 }
 
@@ -67,8 +68,8 @@ pub fn comparison_table(first: &str, second: &str, comparison: &Comparison) -> S
     let mut out = format!(
         "| answers | scoring | n | {} | {} | difference (95 % interval) | p | McNemar p |  |\n\
          |---|---|--:|--:|--:|--:|--:|--:|---|\n",
-        cell(first),
-        cell(second)
+        markdown_cell(first),
+        markdown_cell(second)
     );
     let types = comparison.by_type.iter().map(|(t, group)| (t.as_str(), group));
     let overall = (comparison.by_type.len() != 1).then_some(("all", &comparison.overall));
@@ -102,11 +103,6 @@ fn push_pair(out: &mut String, answers: &str, scoring: &str, group: &PairedGroup
         p(score.p_value),
         p(score.mcnemar.map(|m| m.p_value)),
     );
-}
-
-/// Text that cannot break a table.
-fn cell(text: &str) -> String {
-    text.replace('|', "\\|").replace(['\n', '\r'], " ")
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The metrics, as plain functions: text in, a score from 0 to 100 out. Each states its source, and whether it is the
 //! reference's formula (`paper`) or what the score should mean (`strict`).
 
+mod bleu;
 mod choice;
 mod closed;
 mod names;
@@ -8,9 +9,10 @@ mod normalise;
 mod open;
 mod rouge;
 
+pub use bleu::corpus_bleu;
 pub use choice::{ChoiceParse, choice_paper, choice_strict};
-pub(crate) use closed::closed_normalised;
 pub use closed::{YesNo, closed_paper, closed_strict, yes_no};
+pub(crate) use closed::{closed_in_words, closed_normalised, yes_no_in_words};
 pub use names::{NameSet, set_f1, set_recall};
 pub use normalise::{answer_words, normalise_answer};
 pub(crate) use open::open_recall_normalised;

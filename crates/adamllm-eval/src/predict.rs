@@ -1,5 +1,6 @@
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
+use std::time::Instant;
 
 use adamllm_core::jsonl::{self, Journal};
 use adamllm_core::{Completion, CoreError, Decoding, Generate, ImageRef, ImageStore, Ledger, Progress, Prompt};
@@ -43,11 +44,53 @@ pub fn predict<G: Generate>(
     ledger: &mut Ledger,
     progress: &mut dyn Progress,
 ) -> Result<Vec<Prediction>, EvalError> {
+    let predicted = predict_all(model, benchmark, options, ledger, progress)?;
+    if let Some(path) = &options.predictions {
+        jsonl::write(path, &predicted.predictions)?;
+    }
+    Ok(predicted.predictions)
+}
+
+/// Predictions, and what there is to say about how they came about.
+pub(crate) struct Predicted {
+    pub(crate) predictions: Vec<Prediction>,
+    /// Inside the model; answers from the journal take no time.
+    pub(crate) generate_seconds: f64,
+    /// Tokens written in that time.
+    pub(crate) n_new_tokens: u64,
+    /// A hash over all readable examples.
+    pub(crate) dataset: RecordId,
+    /// A hash over the pictures of the examples of this shard, where they were at hand.
+    pub(crate) images: Option<RecordId>,
+    /// The first readable example's prompt.
+    pub(crate) first_prompt: Option<String>,
+}
+
+pub(crate) fn predict_all<G: Generate>(
+    model: &G,
+    benchmark: &dyn Benchmark,
+    options: &PredictOptions,
+    ledger: &mut Ledger,
+    progress: &mut dyn Progress,
+) -> Result<Predicted, EvalError> {
     let decoding = options.decoding.clone().unwrap_or_else(|| benchmark.decoding());
     let journal = options.journal.as_ref().map(Journal::open).transpose()?;
     let keys = KeyMaker::new(&model.identity(), &decoding, benchmark.images());
     let n = options.limit.unwrap_or(usize::MAX).min(benchmark.len());
-    let mut examinee = Examinee { model, decoding, journal, keys, ledger, done: Vec::new(), seen: HashSet::new() };
+    let mut examinee = Examinee {
+        model,
+        decoding,
+        journal,
+        keys,
+        ledger,
+        done: Vec::new(),
+        seen: HashSet::new(),
+        seconds: 0.0,
+        n_new_tokens: 0,
+        dataset: RecordId::of("dataset", [benchmark.name()]),
+        images: RecordId::of("images", [benchmark.name()]),
+        first_prompt: None,
+    };
     progress.begin(&format!("predict {}", benchmark.name()), n as u64);
     let indices: Vec<usize> = (0..n).collect();
     for batch in indices.chunks(options.batch_size.max(1)) {
@@ -57,11 +100,14 @@ pub fn predict<G: Generate>(
     progress.end();
     examinee.ledger.sync()?;
     examinee.done.sort_by_key(|(index, _)| *index);
-    let predictions: Vec<Prediction> = examinee.done.into_iter().map(|(_, prediction)| prediction).collect();
-    if let Some(path) = &options.predictions {
-        jsonl::write(path, &predictions)?;
-    }
-    Ok(predictions)
+    Ok(Predicted {
+        predictions: examinee.done.into_iter().map(|(_, prediction)| prediction).collect(),
+        generate_seconds: examinee.seconds,
+        n_new_tokens: examinee.n_new_tokens,
+        dataset: examinee.dataset,
+        images: benchmark.images().map(|_| examinee.images),
+        first_prompt: examinee.first_prompt,
+    })
 }
 
 struct Examinee<'a, G: Generate> {
@@ -72,6 +118,11 @@ struct Examinee<'a, G: Generate> {
     ledger: &'a mut Ledger,
     done: Vec<(usize, Prediction)>,
     seen: HashSet<RecordId>,
+    seconds: f64,
+    n_new_tokens: u64,
+    dataset: RecordId,
+    images: RecordId,
+    first_prompt: Option<String>,
 }
 
 /// An example that the model has yet to answer.
@@ -86,7 +137,11 @@ impl<G: Generate> Examinee<'_, G> {
     fn answer_batch(&mut self, benchmark: &dyn Benchmark, indices: &[usize], shard: &Shard) -> Result<(), EvalError> {
         let mut pending = Vec::new();
         for &index in indices {
-            match benchmark.example(index) {
+            let example = benchmark.example(index);
+            if let Ok(example) = &example {
+                self.note(example);
+            }
+            match example {
                 Ok(example) if !shard.holds(&example.id) => {}
                 Ok(example) => pending.extend(self.look_up(index, &example)?),
                 Err(error) if error.is_row() => {
@@ -99,6 +154,18 @@ impl<G: Generate> Examinee<'_, G> {
         self.ask(&pending)
     }
 
+    /// Adds the example to the data set's hash.
+    fn note(&mut self, example: &Example) {
+        let mut parts = vec![self.dataset.as_str(), example.id.as_str(), &example.prompt];
+        let expected = format!("{} {}", example.expected.answer_type().as_str(), example.expected.describe());
+        parts.push(&expected);
+        parts.extend(example.images.iter().map(ImageRef::as_str));
+        self.dataset = RecordId::of("example", parts);
+        if self.first_prompt.is_none() {
+            self.first_prompt = Some(example.prompt.clone());
+        }
+    }
+
     /// The example as work to do, unless its answer is known already or it cannot be asked.
     fn look_up(&mut self, index: usize, example: &Example) -> Result<Option<Pending>, EvalError> {
         if !self.seen.insert(example.id.clone()) {
@@ -107,7 +174,10 @@ impl<G: Generate> Examinee<'_, G> {
         }
         let prompt = example.to_prompt();
         let key = match self.keys.key(&prompt) {
-            Ok(key) => key,
+            Ok((key, pictures)) => {
+                self.images = RecordId::of("images", [self.images.as_str(), &pictures.concat()]);
+                key
+            }
             Err(error) => {
                 self.lose(&example.id, Reason::from(&error), error)?;
                 return Ok(None);
@@ -124,7 +194,9 @@ impl<G: Generate> Examinee<'_, G> {
             return Ok(());
         }
         let prompts: Vec<Prompt> = pending.iter().map(|p| p.prompt.clone()).collect();
+        let begun = Instant::now();
         let answers = self.model.generate(&prompts, &self.decoding);
+        self.seconds += begun.elapsed().as_secs_f64();
         let mut finished = Vec::new();
         for (work, answer) in pending.iter().zip(answers) {
             match answer {
@@ -132,6 +204,7 @@ impl<G: Generate> Examinee<'_, G> {
                 Err(error) => self.lose(&work.id, Reason::ModelError, error)?,
             }
         }
+        self.n_new_tokens += finished.iter().map(|(_, prediction)| prediction.n_new_tokens as u64).sum::<u64>();
         if let Some(journal) = &mut self.journal {
             journal.append(finished.iter().map(|(work, prediction)| (&work.key, prediction)))?;
         }
@@ -173,13 +246,15 @@ impl<'a> KeyMaker<'a> {
         Self { run: RecordId::of("run", [identity, &decoding]).to_string(), images, digests: HashMap::new() }
     }
 
-    fn key(&mut self, prompt: &Prompt) -> Result<RecordId, CoreError> {
+    /// The key, and the pictures' hashes.
+    fn key(&mut self, prompt: &Prompt) -> Result<(RecordId, Vec<String>), CoreError> {
         let text = serde_json::to_string(prompt).expect("prompts have string keys");
-        let mut parts = vec![self.run.clone(), text];
+        let mut pictures = Vec::new();
         for image in prompt.images() {
-            parts.push(self.digest(image)?.to_string());
+            pictures.push(self.digest(image)?.to_string());
         }
-        Ok(RecordId::of("prediction", parts.iter().map(String::as_str)))
+        let parts = [self.run.as_str(), &text].into_iter().chain(pictures.iter().map(String::as_str));
+        Ok((RecordId::of("prediction", parts), pictures))
     }
 
     /// A hash of the picture's file, of its pixels where there is no file, of its name where there is no store.

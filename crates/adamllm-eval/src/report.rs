@@ -58,8 +58,10 @@ pub struct GroupScore {
 pub struct RunInfo {
     /// The model's identity, as in the cache keys.
     pub model: String,
-    /// A hash over all rows (ids, prompts, labels) and, where they were at hand, image bytes.
+    /// A hash over all rows: ids, prompts, labels, picture names.
     pub dataset: Option<String>,
+    /// A hash over the pictures' files, where they were at hand.
+    pub images: Option<String>,
     /// The first example's prompt.
     pub prompt: Option<String>,
     /// How answers were decoded.

@@ -2,6 +2,7 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use adamllm_core::CoreError;
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use serde_json::{Map, Value};
 
 use crate::EvalError;
@@ -97,6 +98,6 @@ fn array_rows(path: &Path, content: &[u8]) -> Result<Vec<Numbered>, EvalError> {
 
 fn line_rows(content: &[u8]) -> Vec<Numbered> {
     let numbered = (1..).zip(content.split(|&b| b == b'\n'));
-    let lines = numbered.filter(|(_, line)| !line.iter().all(u8::is_ascii_whitespace));
-    lines.map(|(n, line)| (n, serde_json::from_slice(line).map_err(|error| error.to_string()))).collect()
+    let lines: Vec<_> = numbered.filter(|(_, line)| !line.iter().all(u8::is_ascii_whitespace)).collect();
+    lines.into_par_iter().map(|(n, line)| (n, serde_json::from_slice(line).map_err(|e| e.to_string()))).collect()
 }

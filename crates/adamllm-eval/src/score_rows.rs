@@ -1,8 +1,10 @@
 use std::collections::BTreeMap;
 
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use serde::{Deserialize, Serialize};
 
-use crate::{AnswerType, BenchmarkDescription, DescribedBenchmark, EvalError, LabelMetric, RowSource, score_answer};
+use crate::{AnswerType, Benchmark, BenchmarkDescription, DescribedBenchmark, EvalError, LabelMetric};
+use crate::{RowSource, score_answer};
 
 /// The column that holds an answer made elsewhere.
 pub const ANSWER_COLUMN: &str = "pred";
@@ -69,8 +71,10 @@ pub struct RowScore {
 pub fn score_rows(task: &BenchmarkDescription, rows: Box<dyn RowSource>) -> Result<ScoredRows, EvalError> {
     let benchmark = DescribedBenchmark::new(task.clone(), rows)?;
     let (mut scored, mut rejected) = (Vec::new(), Vec::new());
-    for row in 0..crate::Benchmark::len(&benchmark) {
-        match score_row(&benchmark, row) {
+    let n = benchmark.len();
+    let scores: Vec<_> = (0..n).into_par_iter().map(|row| score_row(&benchmark, row)).collect();
+    for score in scores {
+        match score {
             Ok(score) => scored.push(score),
             Err(error) if error.is_row() => rejected.push(error),
             Err(error) => return Err(error),

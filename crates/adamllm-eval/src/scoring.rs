@@ -71,8 +71,9 @@ fn open(answer: &str, label: &str) -> AnswerScore {
 fn closed(answer: &str, label: &str) -> AnswerScore {
     let normalised = metrics::normalise_answer(answer);
     let paper = metrics::closed_normalised(&normalised, &metrics::normalise_answer(label));
-    let strict = metrics::closed_strict(answer, label);
-    let said = metrics::yes_no(answer).map(|said| if said == YesNo::Yes { "yes" } else { "no" });
+    let words = metrics::answer_words(answer);
+    let strict = metrics::closed_in_words(&words, label);
+    let said = metrics::yes_no_in_words(&words).map(|said| if said == YesNo::Yes { "yes" } else { "no" });
     AnswerScore {
         paper: Some(paper),
         strict: percent(strict == Some(true)),
@@ -92,7 +93,7 @@ fn short(answer: &str, label: &str) -> AnswerScore {
         paper: Some(percent(normalised.contains(&metrics::normalise_answer(label)))),
         strict: percent(!words.is_empty() && words == metrics::answer_words(label)),
         unparsed: words.is_empty(),
-        strict_read: Some(words.join(" ")),
+        strict_read: Some(words),
         paper_read: Some(normalised),
         ..AnswerScore::default()
     }
@@ -114,8 +115,8 @@ fn choice(answer: &str, options: &OptionSet, correct: usize, seed: u64) -> Answe
     let strict = metrics::choice_strict(answer, options.keys(), options.texts());
     AnswerScore {
         paper: Some(percent(paper.index() == correct)),
-        paper_read: Some(options.keys()[paper.index()].clone()),
-        strict_read: strict.map(|index| options.keys()[index].clone()),
+        paper_read: Some(options.keys()[paper.index()].to_string()),
+        strict_read: strict.map(|index| options.keys()[index].to_string()),
         ..one_of(paper, strict, correct)
     }
 }
@@ -132,7 +133,11 @@ fn category(answer: &str, options: &OptionSet, correct: usize, seed: u64) -> Ans
     };
     AnswerScore {
         paper: Some(percent(!by_key && paper.index() == correct)),
-        paper_read: Some(if by_key { options.keys() } else { names.names() }[paper.index()].clone()),
+        paper_read: Some(if by_key {
+            options.keys()[paper.index()].to_string()
+        } else {
+            names.names()[paper.index()].clone()
+        }),
         strict_read: strict.map(|index| names.names()[index].clone()),
         ..one_of(paper, strict, names.canonical(correct))
     }

@@ -1,21 +1,23 @@
-//! The reference's own numbers, row by row. Skipped where the folder of golden files is absent; `own_goldens.rs` has the same
-//! form with rows of ours.
+//! Scores that others computed, row by row: rows of ours scored by Python (`fixtures/make_fixtures.py`), and the reference's own
+//! numbers where their folder is at hand.
 
 use std::path::{Path, PathBuf};
 
-use adamllm_eval::metrics::{self, NameSet, choice_paper};
-use adamllm_eval::{JsonRows, score_rows, tasks};
-use serde_json::Value;
+use adamllm_eval::metrics::{self, ChoiceParse, NameSet, choice_paper};
+use adamllm_eval::{JsonRows, ScoredRows, score_rows, tasks};
+use serde_json::{Map, Value, json};
 
-fn folder() -> Option<PathBuf> {
-    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/goldens/metrics"));
-    folder.exists().then(|| folder.to_path_buf())
+const TASKS: [&str; 8] = ["SLAKE", "VQA_RAD", "PathVQA", "PMC_VQA", "Recipe1M", "Nutrition5K", "Food101", "FoodSeg103"];
+
+fn files(task: &str) -> Vec<PathBuf> {
+    let folders = ["tests/fixtures", "../../../shared/goldens/metrics"];
+    let file = |folder| Path::new(env!("CARGO_MANIFEST_DIR")).join(folder).join(format!("{task}.jsonl"));
+    folders.map(file).into_iter().filter(|file| file.exists()).collect()
 }
 
 fn rows(task: &str) -> Vec<Value> {
-    folder().map_or(Vec::new(), |folder| {
-        adamllm_core::jsonl::read_all(folder.join(format!("{task}.jsonl"))).expect("golden rows parse")
-    })
+    let read = |file| adamllm_core::jsonl::read_all::<Value>(file).expect("golden rows parse");
+    files(task).into_iter().flat_map(read).collect()
 }
 
 fn text<'a>(row: &'a Value, column: &str) -> &'a str {
@@ -24,7 +26,9 @@ fn text<'a>(row: &'a Value, column: &str) -> &'a str {
 
 #[test]
 fn open_and_closed_questions() {
-    for row in ["SLAKE", "VQA_RAD", "PathVQA"].into_iter().flat_map(rows) {
+    let rows: Vec<Value> = ["SLAKE", "VQA_RAD", "PathVQA"].into_iter().flat_map(rows).collect();
+    assert!(rows.len() >= 60);
+    for row in rows {
         let (answer, label) = (text(&row, "pred"), text(&row, "label"));
         assert_eq!(metrics::normalise_answer(answer), text(&row, "normalized_pred"), "{row}");
         assert_eq!(metrics::normalise_answer(label), text(&row, "normalized_label"), "{row}");
@@ -46,7 +50,7 @@ fn multiple_choices() {
         let options = NameSet::new(keys.map(|key| text(&row, key)));
         let parse = choice_paper(text(&row, "pred"), &keys, &options, row["syn_id"].as_u64().expect("a number"));
         assert_eq!(keys[parse.index()], text(&row, "pred_option"), "{row}");
-        assert_eq!(Some(matches!(parse, metrics::ChoiceParse::Random(_))), row["random_selected"].as_bool(), "{row}");
+        assert_eq!(Some(matches!(parse, ChoiceParse::Random(_))), row["random_selected"].as_bool(), "{row}");
     }
 }
 
@@ -60,7 +64,7 @@ fn food101_names() {
         let option = &row["pred_option"];
         let expected = option.as_u64().or_else(|| option.as_str().and_then(|o| o.parse().ok())).expect("an option");
         assert_eq!(parse.index() as u64, expected, "{row}");
-        assert_eq!(matches!(parse, metrics::ChoiceParse::ByText(_)), option.is_u64(), "{row}");
+        assert_eq!(matches!(parse, ChoiceParse::ByText(_)), option.is_u64(), "{row}");
     }
 }
 
@@ -75,18 +79,51 @@ fn lists_of_names() {
         let names = NameSet::new(list.lines());
         for row in rows(task) {
             let found: Vec<_> = names.cut_out(text(&row, "pred")).iter().map(|index| index + first).collect();
-            assert_eq!(serde_json::json!(found), row["pred_classes_on_image"], "{row}");
+            assert_eq!(json!(found), row["pred_classes_on_image"], "{row}");
         }
     }
 }
 
 #[test]
-fn rouge_of_recipes() {
+fn rouge_of_texts() {
     for row in rows("Recipe1M") {
-        let rouge = metrics::rouge_l_package(text(&row, "pred"), text(&row, "label"));
-        let score = rouge.map_or(0.0, |rouge| rouge.f * 100.0);
-        assert_eq!(Some(score), row["rl"].as_f64(), "{row}");
+        let (answer, label) = (text(&row, "pred"), text(&row, "label"));
+        let percent = |rouge: Option<metrics::Rouge>| rouge.map_or(0.0, |rouge| rouge.f * 100.0);
+        assert_eq!(Some(percent(metrics::rouge_l_package(answer, label))), row["rl"].as_f64(), "{row}");
+        if let Some(package) = row.get("package") {
+            for (name, n) in [("rouge-1", 1), ("rouge-2", 2)] {
+                let score = percent(metrics::rouge_n_package(answer, label, n));
+                // The package scores all its variants in one go: one that fails takes the others with it.
+                let failed = metrics::rouge_l_package(answer, label).is_none();
+                assert_eq!(Some(if failed { 0.0 } else { score }), package[name].as_f64(), "{name} {row}");
+            }
+        }
+        if let Some(standard) = row.get("standard") {
+            let near = |name: &str, rouge: metrics::Rouge| {
+                let expected = standard[name].as_f64().expect("a number");
+                assert!((rouge.f * 100.0 - expected).abs() < 1e-9, "{name} {}: {row}", rouge.f);
+            };
+            near("rouge1", metrics::rouge_n(answer, label, 1));
+            near("rouge2", metrics::rouge_n(answer, label, 2));
+            near("rougeL", metrics::rouge_l(answer, label));
+        }
     }
+}
+
+#[test]
+fn bleu_of_texts() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/Recipe1M");
+    let rows: Vec<Value> = adamllm_core::jsonl::read_all(format!("{file}.jsonl")).expect("reads");
+    let labels: Vec<[String; 1]> = rows.iter().map(|row| [text(row, "label").to_owned()]).collect();
+    let pairs = rows.iter().zip(&labels).map(|(row, label)| (text(row, "pred"), &label[..]));
+    let bleu = metrics::corpus_bleu(pairs, 4).expect("there are answers");
+    let expected = summary(Path::new(&format!("{file}.jsonl")))["bleu"].as_f64().expect("a number");
+    assert!((bleu - expected).abs() < 1e-9, "{bleu} instead of {expected}");
+}
+
+fn summary(file: &Path) -> Map<String, Value> {
+    let bytes = std::fs::read(file.with_extension("summary.json")).expect("reads");
+    serde_json::from_slice(&bytes).expect("parses")
 }
 
 /// The score that a golden row holds, whatever the task calls it.
@@ -96,20 +133,23 @@ fn golden_score(row: &Value) -> f64 {
     score.or_else(nested).and_then(Value::as_f64).expect("every row has a score")
 }
 
+fn score_file(task: &str, file: &Path) -> ScoredRows {
+    let source = JsonRows::read(file).expect("reads");
+    score_rows(tasks::named(task).expect("a task"), Box::new(source)).expect("the task's rows")
+}
+
 #[test]
 fn whole_files() {
-    for task in ["SLAKE", "VQA_RAD", "PathVQA", "PMC_VQA", "Recipe1M", "Nutrition5K", "Food101", "FoodSeg103"] {
-        let Some(folder) = folder() else { return };
-        let rows = rows(task);
-        let source = JsonRows::read(folder.join(format!("{task}.jsonl"))).expect("reads");
-        let scored = score_rows(tasks::named(task).expect("a task"), Box::new(source)).expect("the task's rows");
+    for (task, file) in TASKS.iter().flat_map(|task| files(task).into_iter().map(move |file| (task, file))) {
+        let rows: Vec<Value> = adamllm_core::jsonl::read_all(&file).expect("reads");
+        let scored = score_file(task, &file);
         assert_eq!((scored.rows.len(), scored.rejected.len()), (rows.len(), 0));
         for (score, row) in scored.rows.iter().zip(&rows) {
             assert_eq!(score.paper, Some(golden_score(row)), "{task} {row}");
             assert_eq!(score.random, row.get("random_selected").is_some_and(|random| random == true), "{task} {row}");
         }
-        let summary = std::fs::read(folder.join(format!("{task}.summary.json"))).expect("reads");
-        let mut summary: serde_json::Map<_, _> = serde_json::from_slice(&summary).expect("parses");
+        let mut summary = summary(&file);
+        summary.remove("bleu");
         assert_eq!(summary.remove("test_num").and_then(|n| n.as_u64()), Some(scored.summary.n as u64));
         assert_eq!(summary.len(), scored.summary.paper.len());
         for (name, expected) in summary {
@@ -117,4 +157,22 @@ fn whole_files() {
             assert!(difference.abs() < 1e-9, "{task} {name}: off by {difference}");
         }
     }
+}
+
+/// The reference takes these for right answers or wrong ones; nobody can tell.
+#[test]
+fn unreadable_answers_are_wrong_and_counted() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/SLAKE.jsonl");
+    let rows: Vec<Value> = adamllm_core::jsonl::read_all(&file).expect("reads");
+    let scored = score_file("SLAKE", &file);
+    let mut checked = 0;
+    for (row, score) in rows.iter().zip(&scored.rows).filter(|(row, _)| row["answer_type"] == "CLOSED") {
+        let yes_or_no = ["yes", "no"].contains(&metrics::answer_words(text(row, "label")).as_str());
+        if ["yes/no", "knowledge of noise", "No. Yes.", "", "..."].contains(&text(row, "pred")) && yes_or_no {
+            assert!(score.unparsed && score.strict == 0.0, "{row}");
+            checked += 1;
+        }
+    }
+    assert!(checked >= 2);
+    assert_eq!(scored.summary.unparsed, scored.rows.iter().filter(|score| score.unparsed).count());
 }

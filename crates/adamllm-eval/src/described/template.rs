@@ -1,3 +1,5 @@
+use std::borrow::Cow;
+
 use super::columns::RowReader;
 use super::description::Template;
 use crate::{EvalError, Expected};
@@ -41,7 +43,7 @@ fn fill(template: &str, row: &RowReader<'_>, expected: &Expected) -> Result<Stri
 fn options_text(expected: &Expected) -> String {
     match expected {
         Expected::Choice { options, .. } => {
-            let line = |(key, text): (&String, &String)| format!("{key}: {text}");
+            let line = |(key, text): (&Cow<'_, str>, &String)| format!("{key}: {text}");
             options.keys().iter().zip(options.texts().names()).map(line).collect::<Vec<_>>().join("\n")
         }
         Expected::Category { options, .. } => options.texts().names().join(", "),

@@ -24,20 +24,22 @@ pub enum YesNo {
 }
 
 /// Reads an answer to a yes-or-no question: the first word where it is *yes* or *no*, else the one of the two that
-/// occurs as a whole word. `None` where neither does, or both do.
+/// occurs as a whole word. `None` where neither does, or both do, or where nothing but both is said (*yes or no*).
 pub fn yes_no(answer: &str) -> Option<YesNo> {
-    let words = answer_words(answer);
-    match words.first().map(String::as_str) {
-        Some("yes") => return Some(YesNo::Yes),
-        Some("no") => return Some(YesNo::No),
-        _ => {}
-    }
-    let has = |wanted: &str| words.iter().any(|word| word == wanted);
-    match (has("yes"), has("no")) {
-        (true, false) => Some(YesNo::Yes),
-        (false, true) => Some(YesNo::No),
+    yes_no_in_words(&answer_words(answer))
+}
+
+/// [`yes_no`] of an answer that went through [`answer_words`].
+pub(crate) fn yes_no_in_words(words: &str) -> Option<YesNo> {
+    let mut said = words.split(' ').enumerate().filter_map(|(place, word)| match word {
+        "yes" => Some((place, YesNo::Yes)),
+        "no" => Some((place, YesNo::No)),
         _ => None,
-    }
+    });
+    let (place, first) = said.next()?;
+    let agreed = said.all(|(_, other)| other == first);
+    let explained = words.split(' ').any(|word| !["yes", "no", "or", "and"].contains(&word));
+    (agreed || (place == 0 && explained)).then_some(first)
 }
 
 /// Closed-question accuracy by whole words; `None` where the answer cannot be read (wrong, and to be counted).
@@ -45,17 +47,16 @@ pub fn yes_no(answer: &str) -> Option<YesNo> {
 /// A yes-or-no label is compared with [`yes_no`]. Any other label (SLAKE has `left`, `CT`) must stand in the answer as
 /// whole words in their order; only an answer without words is then unreadable.
 pub fn closed_strict(answer: &str, label: &str) -> Option<bool> {
-    let label = answer_words(label);
-    let expected = match label.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["yes"] => YesNo::Yes,
-        ["no"] => YesNo::No,
-        _ => {
-            let words = answer_words(answer);
-            let found = !label.is_empty() && words.windows(label.len()).any(|part| part == label);
-            return (!words.is_empty()).then_some(found);
-        }
-    };
-    yes_no(answer).map(|said| said == expected)
+    closed_in_words(&answer_words(answer), label)
+}
+
+/// [`closed_strict`] of an answer that went through [`answer_words`].
+pub(crate) fn closed_in_words(words: &str, label: &str) -> Option<bool> {
+    match answer_words(label).as_str() {
+        "yes" => yes_no_in_words(words).map(|said| said == YesNo::Yes),
+        "no" => yes_no_in_words(words).map(|said| said == YesNo::No),
+        label => (!words.is_empty()).then(|| !label.is_empty() && format!(" {words} ").contains(&format!(" {label} "))),
+    }
 }
 
 #[cfg(test)]
@@ -69,6 +70,7 @@ mod tests {
         assert_eq!(closed_paper("yes or no", "no"), 100.0);
         assert_eq!(yes_no("It may be yes or no"), None);
         assert_eq!(yes_no("Yes, there is no doubt."), Some(YesNo::Yes));
+        assert_eq!(["yes/no", "No. Yes.", "Yes or no?", ""].map(yes_no), [None; 4]);
         assert_eq!(closed_strict("on the left side", "Left"), Some(true));
         assert_eq!(closed_paper("on the left side", "Left"), 0.0);
         assert_eq!(closed_strict("leftmost", "left"), Some(false));

@@ -8,7 +8,7 @@ use aho_corasick::{AhoCorasick, AhoCorasickKind};
 #[derive(Clone, Debug)]
 pub struct NameSet {
     names: Vec<String>,
-    lower: Vec<String>,
+    lower: OnceLock<Vec<String>>,
     longest_first: OnceLock<LongestFirst>,
     contained: OnceLock<AhoCorasick>,
     worded: OnceLock<Worded>,
@@ -40,9 +40,8 @@ impl NameSet {
     /// Takes names over. The same name may stand twice (Nutrition5K's list has one four times): it is found under its
     /// first index.
     pub fn new(names: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        let names: Vec<String> = names.into_iter().map(Into::into).collect();
-        let lower = names.iter().map(|name| name.to_lowercase()).collect();
-        let (longest_first, contained, worded) = Default::default();
+        let names = names.into_iter().map(Into::into).collect();
+        let (lower, longest_first, contained, worded) = Default::default();
         Self { names, lower, longest_first, contained, worded }
     }
 
@@ -68,7 +67,7 @@ impl NameSet {
     /// other words too) counts and is cut out of the text. Sorted indices.
     pub fn cut_out(&self, text: &str) -> Vec<usize> {
         let LongestFirst { order, place } = self.longest_first.get_or_init(|| LongestFirst::new(&self.names));
-        let contained = self.contained.get_or_init(|| automaton(&self.lower));
+        let (lower, contained) = (self.lower(), self.contained());
         let mut text = text.to_lowercase();
         let mut found = Vec::new();
         let mut next = 0;
@@ -76,7 +75,7 @@ impl NameSet {
             let places = contained.find_overlapping_iter(&text).map(|hit| place[hit.pattern().as_usize()]);
             let Some(first) = places.filter(|&place| place >= next).min() else { break };
             found.push(order[first]);
-            text = text.replace(&self.lower[order[first]], "");
+            text = text.replace(&lower[order[first]], "");
             next = first + 1;
         }
         found.sort_unstable();
@@ -90,18 +89,17 @@ impl NameSet {
         let later = |start: usize, index: usize| (start, std::cmp::Reverse(index));
         let last = if self.names.len() <= FEW {
             let occurrence = |(index, name): (usize, &String)| Some(later(text.rfind(name.as_str())?, index));
-            self.lower.iter().enumerate().filter_map(occurrence).max()
+            self.lower().iter().enumerate().filter_map(occurrence).max()
         } else {
-            let contained = self.contained.get_or_init(|| automaton(&self.lower));
-            contained.find_overlapping_iter(&text).map(|hit| later(hit.start(), hit.pattern().as_usize())).max()
+            self.contained().find_overlapping_iter(&text).map(|hit| later(hit.start(), hit.pattern().as_usize())).max()
         };
         last.map(|(_, index)| index.0)
     }
 
     /// The name that the text is, but for case and marks.
     pub(crate) fn is_exactly(&self, text: &str) -> Option<usize> {
-        let text = spaced_words(text);
-        if text.len() > 1 { self.worded().first.get(&text).copied() } else { None }
+        bare(text).next()?;
+        self.names.iter().position(|name| bare(name).eq(bare(text)))
     }
 
     /// The names that stand in the text as whole words, read from left to right, the longest first where several start at
@@ -125,6 +123,14 @@ impl NameSet {
             }
         }
         found
+    }
+
+    fn lower(&self) -> &[String] {
+        self.lower.get_or_init(|| self.names.iter().map(|name| name.to_lowercase()).collect())
+    }
+
+    fn contained(&self) -> &AhoCorasick {
+        self.contained.get_or_init(|| automaton(self.lower()))
     }
 
     fn worded(&self) -> &Worded {
@@ -248,6 +254,53 @@ mod tests {
             assert_eq!(names.last_contained("icecream"), Some(1));
             assert_eq!(names.position("ice-cream"), Some(0));
             assert_eq!(names.position("?!"), None);
+        }
+    }
+
+    fn spaced(names: &[String]) -> Vec<String> {
+        names.iter().map(|name| spaced_words(name)).collect()
+    }
+
+    /// The automata against the plain definitions, on texts where everything overlaps.
+    #[test]
+    fn searches_equal_their_definitions() {
+        use rand::Rng;
+        let mut random = adamllm_core::random::named_stream(1, "names", "");
+        let mut draw = |letters: &str, n: u64| -> String {
+            let n_letters = letters.len() as u64;
+            (0..random.next_u64() % (n + 1))
+                .map(|_| letters.as_bytes()[(random.next_u64() % n_letters) as usize] as char)
+                .collect()
+        };
+        for round in 0..2000 {
+            let n_names = 1 + round % 20;
+            let names: Vec<String> = (0..n_names).map(|_| format!("a{}", draw("aab ", 4).trim_end())).collect();
+            let text = draw("AAaaBb  -", 30);
+            let set = NameSet::new(names.clone());
+
+            let (mut rest, mut found) = (text.to_lowercase(), Vec::new());
+            let mut order: Vec<usize> = (0..names.len()).collect();
+            order.sort_by_key(|&i| std::cmp::Reverse(names[i].len()));
+            for i in order {
+                if rest.contains(&names[i]) {
+                    rest = rest.replace(&names[i], "");
+                    found.push(i);
+                }
+            }
+            found.sort_unstable();
+            assert_eq!(set.cut_out(&text), found, "{names:?} in {text:?}");
+
+            let starts = names.iter().enumerate().filter_map(|(i, name)| Some((text.to_lowercase().rfind(name)?, i)));
+            let last = starts.max_by_key(|&(start, i)| (start, std::cmp::Reverse(i))).map(|(_, i)| i);
+            assert_eq!(set.last_contained(&text), last, "{names:?} in {text:?}");
+
+            let one_by_one =
+                NameSet { worded: Worded { automaton: None, ..Worded::new(&names) }.into(), ..set.clone() };
+            let searched = NameSet {
+                worded: Worded { automaton: Some(automaton(&spaced(&names))), ..Worded::new(&names) }.into(),
+                ..set
+            };
+            assert_eq!(one_by_one.whole_words(&text), searched.whole_words(&text), "{names:?} in {text:?}");
         }
     }
 

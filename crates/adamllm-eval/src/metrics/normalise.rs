@@ -1,17 +1,26 @@
-use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use crate::python_text;
+use crate::word_hash::WordMap;
 
 /// The characters that the VQA normalisation removes or turns into a space.
 const PUNCTUATION: &[u8; 21] = b";/[]\"{}()=+\\_-><@`,?!";
-const ARTICLES: [&str; 3] = ["a", "an", "the"];
 /// The reference hands a flag to `sub` where the count belongs, and the flag's value is 32.
 const PERIODS_REPLACED: usize = 32;
 
-static CONTRACTIONS: LazyLock<HashMap<&str, &str>> = LazyLock::new(|| {
+static CONTRACTIONS: LazyLock<WordMap<&str, &str>> = LazyLock::new(|| {
     include_str!("../../data/vqa_contractions.txt").lines().filter_map(|l| l.split_once(' ')).collect()
 });
+
+static IS_PUNCTUATION: [bool; 128] = {
+    let mut table = [false; 128];
+    let mut i = 0;
+    while i < PUNCTUATION.len() {
+        table[PUNCTUATION[i] as usize] = true;
+        i += 1;
+    }
+    table
+};
 
 /// The VQA answer normalisation (Antol et al., 2015, the published evaluation code) with the two quirks that its copies
 /// carry on: at most 32 periods are removed, and a period that no digit follows counts as punctuation whatever stands
@@ -19,76 +28,104 @@ static CONTRACTIONS: LazyLock<HashMap<&str, &str>> = LazyLock::new(|| {
 ///
 /// In order: punctuation beside a space vanishes and other punctuation becomes a space (all of it vanishes where the text
 /// holds a comma between digits); periods; number words up to ten become digits; articles vanish; contractions get
-/// their apostrophe; the remaining commas vanish.
+/// their apostrophe.
 pub fn normalise_answer(text: &str) -> String {
-    let lower = text.to_lowercase();
-    let plain = remove_periods(&replace_punctuation(&lower), PERIODS_REPLACED);
+    join_words(&without_marks(text, PERIODS_REPLACED), |word| word)
+}
+
+/// [`normalise_answer`] of a text that went through it once. Only periods can be left to remove.
+pub(crate) fn normalise_again(normalised: &str) -> String {
+    if normalised.contains('.') { normalise_answer(normalised) } else { normalised.to_owned() }
+}
+
+/// An answer's words for the strict scorings, with single spaces between them: as [`normalise_answer`] without the limit of
+/// 32 periods, and with every other mark at a word's ends (quotes, colons, dashes) taken off too.
+pub fn answer_words(text: &str) -> String {
+    join_words(&without_marks(text, usize::MAX), |word| word.trim_matches(|c: char| !c.is_alphanumeric()))
+}
+
+fn join_words(plain: &str, trim: impl Fn(&str) -> &str) -> String {
     let mut out = String::with_capacity(plain.len());
-    for word in python_text::words(&plain).filter_map(canonical_word) {
+    for word in python_text::words(plain).map(trim).filter(|word| !word.is_empty()).filter_map(canonical_word) {
         if !out.is_empty() {
             out.push(' ');
         }
-        out.extend(word.chars().filter(|&c| c != ','));
+        out.push_str(word);
     }
     out
-}
-
-/// The words of an answer for the strict scorings: as [`normalise_answer`] without the limit of 32 periods, and with
-/// every other mark at a word's ends (quotes, colons, dashes) taken off too.
-pub fn answer_words(text: &str) -> Vec<String> {
-    let lower = text.to_lowercase();
-    let plain = remove_periods(&replace_punctuation(&lower), usize::MAX);
-    let bare = |word: &'_ str| word.trim_matches(|c: char| !c.is_alphanumeric()).to_owned();
-    let words = python_text::words(&plain).map(bare).filter(|word| !word.is_empty());
-    words.filter_map(|word| canonical_word(&word).map(str::to_owned)).collect()
 }
 
 /// Number words as digits, contractions with their apostrophe; `None` for an article.
 fn canonical_word(word: &str) -> Option<&str> {
-    let word = number_word(word);
-    (!ARTICLES.contains(&word)).then(|| CONTRACTIONS.get(word).copied().unwrap_or(word))
-}
-
-fn number_word(word: &str) -> &str {
     match word {
-        "none" | "zero" => "0",
-        "one" => "1",
-        "two" => "2",
-        "three" => "3",
-        "four" => "4",
-        "five" => "5",
-        "six" => "6",
-        "seven" => "7",
-        "eight" => "8",
-        "nine" => "9",
-        "ten" => "10",
-        other => other,
+        "a" | "an" | "the" => None,
+        "none" | "zero" => Some("0"),
+        "one" => Some("1"),
+        "two" => Some("2"),
+        "three" => Some("3"),
+        "four" => Some("4"),
+        "five" => Some("5"),
+        "six" => Some("6"),
+        "seven" => Some("7"),
+        "eight" => Some("8"),
+        "nine" => Some("9"),
+        "ten" => Some("10"),
+        other => Some(CONTRACTIONS.get(other).copied().unwrap_or(other)),
     }
 }
 
-/// Whether a mark vanishes or leaves a space is decided once for the whole text: it vanishes everywhere where it stands
-/// beside a space anywhere.
-fn replace_punctuation(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let all_vanish = has_comma_between_digits(text);
-    let mut vanishes = [all_vanish; 128];
-    for pair in bytes.windows(2) {
-        match (pair[0], pair[1]) {
-            (b' ', mark) | (mark, b' ') if mark.is_ascii() => vanishes[mark as usize] = true,
-            _ => {}
-        }
-    }
+/// The text in lower case, without punctuation, and without the first `n_periods` periods that no digit follows.
+fn without_marks(text: &str, n_periods: usize) -> String {
+    let text = if text.is_ascii() { text.to_ascii_lowercase() } else { text.to_lowercase() };
+    let vanishes = vanishing_marks(&text);
     let mut out = String::with_capacity(text.len());
+    let mut n_left = n_periods;
+    // A period waits for the character behind it, which may come after marks that vanish.
+    let mut period_waits = false;
     for c in text.chars() {
-        if c.is_ascii() && PUNCTUATION.contains(&(c as u8)) {
-            if !vanishes[c as usize] {
-                out.push(' ');
+        let c = match c {
+            mark if mark.is_ascii() && IS_PUNCTUATION[mark as usize] => {
+                if vanishes[mark as usize] {
+                    continue;
+                }
+                ' '
             }
+            other => other,
+        };
+        if std::mem::take(&mut period_waits) {
+            if n_left == 0 || python_text::is_decimal(c) {
+                out.push('.');
+            } else {
+                n_left -= 1;
+            }
+        }
+        if c == '.' {
+            period_waits = true;
         } else {
             out.push(c);
         }
     }
+    if period_waits && n_left == 0 {
+        out.push('.');
+    }
     out
+}
+
+/// Whether a mark vanishes or leaves a space is decided once for the whole text: it vanishes everywhere where it stands
+/// beside a space anywhere.
+fn vanishing_marks(text: &str) -> [bool; 128] {
+    let mut vanishes = [has_comma_between_digits(text); 128];
+    let mut before = 0;
+    for &byte in text.as_bytes() {
+        if before == b' ' && byte < 128 {
+            vanishes[byte as usize] = true;
+        }
+        if byte == b' ' && before < 128 {
+            vanishes[before as usize] = true;
+        }
+        before = byte;
+    }
+    vanishes
 }
 
 fn has_comma_between_digits(text: &str) -> bool {
@@ -99,20 +136,6 @@ fn has_comma_between_digits(text: &str) -> bool {
     })
 }
 
-fn remove_periods(text: &str, limit: usize) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut removed = 0;
-    let mut rest = text.chars().peekable();
-    while let Some(c) = rest.next() {
-        if c == '.' && removed < limit && !rest.peek().is_some_and(|&next| python_text::is_decimal(next)) {
-            removed += 1;
-        } else {
-            out.push(c);
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,9 +144,10 @@ mod tests {
     fn the_quirks_are_kept_in_one_and_gone_in_the_other() {
         let many = "a.".repeat(40);
         assert_eq!(normalise_answer(&many).matches('.').count(), 8);
-        assert_eq!(answer_words(&format!("{many} x")).concat().matches('.').count(), 0);
+        assert_eq!(normalise_again(&normalise_answer(&many)), "a".repeat(40));
+        assert_eq!(answer_words(&format!("{many} x")).matches('.').count(), 0);
         assert_eq!(normalise_answer("“liver”: two"), "“liver”: 2");
-        assert_eq!(answer_words("“liver”: two"), ["liver", "2"]);
+        assert_eq!(answer_words("“liver”: two – a dont"), "liver 2 don't");
     }
 
     #[test]
@@ -132,5 +156,14 @@ mod tests {
         assert_eq!(normalise_answer("x-ray - yes"), "xray yes");
         assert_eq!(normalise_answer("1,000 x-rays"), "1000 xrays");
         assert_eq!(normalise_answer("The dont. 3.5 cm."), "don't 3.5 cm");
+        assert_eq!(normalise_answer("a.-5 .- b..c .- .5"), "a.5 bc .5");
+    }
+
+    /// What [`normalise_again`] relies on.
+    #[test]
+    fn no_contraction_becomes_another() {
+        for value in CONTRACTIONS.values() {
+            assert!(canonical_word(value) == Some(*value) && !value.contains('.'), "{value}");
+        }
     }
 }

@@ -1,6 +1,5 @@
-use std::collections::HashMap;
-
-use super::{answer_words, normalise_answer};
+use super::answer_words;
+use super::normalise::{normalise_again, normalise_answer};
 use crate::python_text;
 
 /// Open-question recall as LLaVA-Med's evaluation computes it (Li et al., 2023): over normalised words, the sum of the
@@ -9,19 +8,16 @@ use crate::python_text;
 ///
 /// Repeating one right word therefore raises the score: see [`open_recall_strict`].
 pub fn open_recall_paper(answer: &str, label: &str) -> f64 {
-    let (answer, label) = (normalise_answer(answer), normalise_answer(label));
-    open_recall_normalised(&answer, &label)
+    open_recall_normalised(&normalise_answer(answer), &normalise_answer(label))
 }
 
 /// [`open_recall_paper`] of texts that went through [`normalise_answer`] once. The reference normalises twice, so this
 /// does it again.
 pub(crate) fn open_recall_normalised(answer: &str, label: &str) -> f64 {
-    let (answer, label) = (normalise_answer(answer), normalise_answer(label));
-    let mut counts = count(python_text::words(&answer));
-    let label_counts = count(python_text::words(&label));
-    let missing: usize = label_counts.iter().filter(|(word, _)| !counts.contains_key(*word)).map(|(_, n)| n).sum();
-    counts.retain(|word, _| label_counts.contains_key(word));
-    let shared: usize = counts.values().sum();
+    let (answer, label) = (normalise_again(answer), normalise_again(label));
+    let (answer, label) = (Vec::from_iter(python_text::words(&answer)), Vec::from_iter(python_text::words(&label)));
+    let shared = answer.iter().filter(|word| label.contains(word)).count();
+    let missing = label.iter().filter(|word| !answer.contains(word)).count();
     if shared == 0 { 0.0 } else { shared as f64 / (shared + missing) as f64 * 100.0 }
 }
 
@@ -30,32 +26,24 @@ pub(crate) fn open_recall_normalised(answer: &str, label: &str) -> f64 {
 /// A label that is nothing but articles is compared by its bare words, so that it can be answered at all; a label
 /// without any word scores 0.
 pub fn open_recall_strict(answer: &str, label: &str) -> f64 {
-    let (mut answer_list, mut label_list) = (answer_words(answer), answer_words(label));
-    if label_list.is_empty() {
-        label_list = python_text::words(&label.to_lowercase()).map(str::to_owned).collect();
-        answer_list = python_text::words(&answer.to_lowercase()).map(str::to_owned).collect();
+    let words = answer_words(label);
+    if words.is_empty() {
+        return clipped_recall(&answer.to_lowercase(), &label.to_lowercase());
     }
-    let mut left = count(answer_list.iter().map(String::as_str));
-    let found = label_list.iter().filter(|word| take_one(&mut left, word)).count();
-    if label_list.is_empty() { 0.0 } else { found as f64 / label_list.len() as f64 * 100.0 }
+    clipped_recall(&answer_words(answer), &words)
 }
 
-fn count<'a>(words: impl Iterator<Item = &'a str>) -> HashMap<&'a str, usize> {
-    let mut counts = HashMap::new();
-    for word in words {
-        *counts.entry(word).or_default() += 1;
-    }
-    counts
-}
-
-fn take_one(left: &mut HashMap<&str, usize>, word: &str) -> bool {
-    match left.get_mut(word) {
-        Some(n) if *n > 0 => {
-            *n -= 1;
-            true
+fn clipped_recall(answer: &str, label: &str) -> f64 {
+    let mut left = Vec::from_iter(python_text::words(answer));
+    let (mut n, mut found) = (0, 0);
+    for word in python_text::words(label) {
+        n += 1;
+        if let Some(at) = left.iter().position(|other| *other == word) {
+            left.swap_remove(at);
+            found += 1;
         }
-        _ => false,
     }
+    if n == 0 { 0.0 } else { f64::from(found) / f64::from(n) * 100.0 }
 }
 
 #[cfg(test)]

@@ -1,0 +1,216 @@
+//! A run from questions to report on disk: killed and resumed, spoilt, shown as a page.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use adamllm_core::testing::ScriptedModel;
+use adamllm_core::{MemoryImages, Prompt, RgbImage};
+use adamllm_eval::{
+    Benchmark, BenchmarkDescription, CorruptedBenchmark, Corruption, DescribedBenchmark, Exhibit, ExhibitRun,
+    HtmlOptions, JsonRows, PredictOptions, Prediction, Resampling, Scored, compare, evaluate, files, html_report,
+    read_predictions, read_report, score_all,
+};
+use serde_json::json;
+
+fn slides() -> DescribedBenchmark {
+    let mut images = MemoryImages::new();
+    for i in 0..10u8 {
+        images.insert(format!("{i}.png"), RgbImage::from_fn(32, 24, |x, y| image::Rgb([i * 20, x as u8, y as u8])));
+    }
+    let rows = (0..40).map(|i| {
+        let label = if i % 2 == 0 { "yes" } else { "no" };
+        let row = json!({"id": format!("q{i}"), "image": format!("{}.png", i / 4), "label": label,
+                         "question": format!("Is cell number {i} </script><b> round?")});
+        row.as_object().cloned().expect("an object")
+    });
+    let description = BenchmarkDescription::from_toml("name = \"slides\"\nanswer = \"closed\"").expect("valid");
+    let rows = JsonRows::from_rows("slides.jsonl", rows);
+    DescribedBenchmark::new(description, Box::new(rows)).expect("fits").with_images(Arc::new(images))
+}
+
+fn question(prompt: &Prompt) -> &str {
+    match prompt {
+        Prompt::Chat { conversation, .. } => &conversation.messages[0].content,
+        Prompt::Text(text) => text,
+    }
+}
+
+/// Says yes, except to every third question.
+fn model(pause: Duration) -> ScriptedModel {
+    ScriptedModel::new(move |prompt| {
+        std::thread::sleep(pause);
+        let number: u32 = question(prompt).split(' ').find_map(|word| word.parse().ok()).unwrap_or(0);
+        Ok(if number.is_multiple_of(3) { "It is normal.".into() } else { "Yes, it is".into() })
+    })
+}
+
+fn run(folder: &Path, pause: Duration) -> Scored {
+    let options = PredictOptions { batch_size: 2, ..PredictOptions::default() };
+    evaluate(&model(pause), &slides(), folder, &options, &mut ()).expect("runs")
+}
+
+const CHILD: &str = "ADAMLLM_EVAL_TEST_FOLDER";
+
+/// The child of the next test: it works slowly in the folder that it is given, until it is killed.
+#[test]
+fn slow_run() {
+    if let Ok(folder) = std::env::var(CHILD) {
+        run(Path::new(&folder), Duration::from_millis(40));
+    }
+}
+
+#[test]
+fn a_killed_run_goes_on_where_it_was() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let whole = tempfile::tempdir().expect("a temporary folder");
+    let mut child = Command::new(std::env::current_exe().expect("this test"))
+        .args(["slow_run", "--exact"])
+        .env(CHILD, folder.path())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("starts");
+    let journal = folder.path().join(files::JOURNAL);
+    let lines = || std::fs::read(&journal).map_or(0, |bytes| bytes.iter().filter(|&&byte| byte == b'\n').count());
+    let begun = Instant::now();
+    while lines() < 6 && begun.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().expect("SIGKILL");
+    child.wait().expect("ends");
+    let done = lines();
+    assert!((6..40).contains(&done), "{done} answers before the kill");
+    assert!(!folder.path().join(files::REPORT).exists());
+
+    let begun = std::fs::read(&journal).expect("reads");
+    let (resumed, fresh) = (run(folder.path(), Duration::ZERO), run(whole.path(), Duration::ZERO));
+    assert!(std::fs::read(&journal).expect("reads").starts_with(&begun), "no answer was asked for again");
+    assert_eq!(resumed.outcomes, fresh.outcomes);
+    for file in [files::PREDICTIONS, files::OUTCOMES] {
+        let of = |folder: &Path| std::fs::read(folder.join(file)).expect("reads");
+        assert_eq!(of(folder.path()), of(whole.path()), "{file}");
+    }
+    let report = read_report(folder.path().join(files::REPORT)).expect("reads");
+    assert_eq!(report, resumed.report);
+    let info = report.run.expect("what was run");
+    assert_eq!((info.model.as_str(), info.dataset.is_some(), info.images.is_some()), ("scripted", true, true));
+}
+
+#[test]
+fn a_picture_that_changes_changes_the_data_set() {
+    let folders = [0, 1].map(|_| tempfile::tempdir().expect("a temporary folder"));
+    let intact = slides();
+    let blank = CorruptedBenchmark::new(&intact, Corruption::Blank, 1);
+    let hashes = [&intact as &dyn Benchmark, &blank].map(|benchmark| {
+        let folder = folders[usize::from(benchmark.name() != "slides")].path();
+        let scored = evaluate(&model(Duration::ZERO), benchmark, folder, &PredictOptions::default(), &mut ());
+        scored.expect("runs").report.run.and_then(|run| run.images).expect("pictures at hand")
+    });
+    assert_ne!(hashes[0], hashes[1]);
+}
+
+#[test]
+fn spoilt_benchmarks_compare_with_intact_ones() {
+    let intact = slides();
+    let before = intact.example(5).expect("a row");
+    for corruption in [Corruption::Blank, Corruption::Blur { sigma: 2.0 }, Corruption::Noise { deviation: 30.0 }] {
+        let spoilt = CorruptedBenchmark::new(&intact, corruption, 3);
+        let picture = |benchmark: &dyn Benchmark| benchmark.images().expect("a store").open(&before.images[0]);
+        let (a, b) = (picture(&intact).expect("opens"), picture(&spoilt).expect("opens"));
+        assert_eq!(a.dimensions(), b.dimensions());
+        assert_ne!(a, b, "{corruption:?}");
+        assert_eq!(picture(&spoilt).expect("opens"), b, "the same each time");
+    }
+    let wrong = CorruptedBenchmark::new(&intact, Corruption::WrongImage, 3);
+    let after = wrong.example(5).expect("a row");
+    assert_ne!(after.images, before.images);
+    assert_eq!((after.id.clone(), after.cluster()), (before.id.clone(), before.cluster()));
+    let shuffled = CorruptedBenchmark::new(&intact, Corruption::ShuffledWords, 3).example(5).expect("a row");
+    assert_ne!(shuffled.prompt, before.prompt);
+
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let scored = evaluate(&model(Duration::ZERO), &wrong, folder.path(), &PredictOptions::default(), &mut ());
+    let scored = scored.expect("runs");
+    assert_eq!(scored.report.benchmark, "slides (wrong-image)");
+    let whole = run(tempfile::tempdir().expect("a temporary folder").path(), Duration::ZERO);
+    let comparison = compare(&whole.outcomes, &scored.outcomes, &Resampling::default());
+    assert_eq!((comparison.overall.n, comparison.only_first), (40, 0));
+    assert!(comparison.regressions().is_empty(), "a model that looks at no picture loses nothing");
+}
+
+#[test]
+fn odd_lines_of_a_predictions_file_cost_themselves() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("predictions.jsonl");
+    let lines: [&[u8]; 5] = [
+        b"{\"id\": \"q0\", \"pred\": \"yes\"}",
+        b"{\"id\": \"q1\"}",
+        b"{\"id\": \"q\xff\", \"answer\": \"a\"}",
+        b"[1",
+        b"",
+    ];
+    std::fs::write(&path, lines.join(&b'\n')).expect("writes");
+    let (predictions, rejected) = read_predictions(&path).expect("reads");
+    assert_eq!((predictions.len(), rejected.len()), (1, 3));
+    assert!(rejected[1].detail.contains("row 3"), "{}", rejected[1].detail);
+    let scored = score_all(&slides(), &predictions).expect("scores");
+    assert_eq!((scored.report.overall.n, scored.report.unanswered), (1, 39));
+}
+
+fn exhibit_run<'a>(name: &'a str, scored: &'a Scored, predictions: &'a [Prediction]) -> ExhibitRun<'a> {
+    ExhibitRun { name, report: &scored.report, outcomes: &scored.outcomes, predictions }
+}
+
+/// The page of two runs, the second of which answers one question more rightly.
+fn page() -> String {
+    let benchmark = slides();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let scored = run(folder.path(), Duration::ZERO);
+    let (predictions, _) = read_predictions(folder.path().join(files::PREDICTIONS)).expect("reads");
+    let mut better = predictions.clone();
+    let missed = scored.outcomes.iter().position(|outcome| outcome.unparsed).expect("one is unreadable");
+    better[missed].answer = scored.outcomes[missed].expected.clone();
+    let rescored = score_all(&benchmark, &better).expect("scores");
+    let runs = vec![exhibit_run("base <b>", &scored, &predictions), exhibit_run("tuned", &rescored, &better)];
+    html_report("A & B", &[Exhibit { benchmark: &benchmark, runs }], &HtmlOptions::default()).expect("a page")
+}
+
+#[test]
+fn a_page_holds_everything_and_nothing_breaks_out() {
+    let page = page();
+    assert_eq!(page.matches("</script>").count(), 2, "its own two");
+    assert!(page.contains("<title>A &amp; B</title>") && page.contains("base &lt;b&gt;"));
+    assert!(!page.contains("http://") && !page.contains("https://"), "nothing from elsewhere");
+    let data = page.split("id=\"data\">").nth(1).and_then(|rest| rest.split("</script>").next()).expect("data");
+    let data: serde_json::Value = serde_json::from_str(data).expect("parses");
+    let examples = data["benchmarks"][0]["examples"].as_array().expect("a list");
+    assert_eq!((examples.len(), &data["benchmarks"][0]["n_answered"]), (40, &json!(40)));
+    for picture in examples.iter().flat_map(|example| example["pictures"].as_array().expect("a list")) {
+        let url = data["pictures"][picture.as_str().expect("a key")].as_str().expect("a picture");
+        assert!(url.starts_with("data:image/jpeg;base64,"));
+    }
+}
+
+/// Runs the page's script where a Chromium is at hand.
+#[test]
+fn the_browser_filters_examples() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("report.html");
+    std::fs::write(&file, page()).expect("writes");
+    let cards = |view: &str| -> Option<usize> {
+        let output = Command::new("chromium")
+            .args(["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=2000", "--dump-dom"])
+            .arg(format!("--user-data-dir={}", folder.path().join("profile").display()))
+            .arg(format!("file://{}#{view}", file.display()))
+            .stderr(Stdio::null())
+            .output()
+            .ok()?;
+        Some(String::from_utf8_lossy(&output.stdout).matches("<article").count())
+    };
+    let Some(all) = cards("") else { return };
+    assert_eq!(all, 24, "the first page of forty");
+    assert_eq!(cards("runs=1"), Some(1));
+    assert_eq!(cards("unparsed=1"), Some(14));
+    assert_eq!(cards("scorings=1&text=number+21+"), Some(1));
+}
