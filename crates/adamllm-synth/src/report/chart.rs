@@ -26,7 +26,7 @@ impl Lengths {
         self.words as f64 / self.n.max(1) as f64
     }
 
-    /// Labels and counts from the first bin to the last that holds something.
+    /// Labels and counts from the first bin that holds something to the last.
     pub(super) fn bars(&self) -> Vec<(String, u64)> {
         let label = |bin: usize| match bin {
             0 => "0".to_owned(),
@@ -35,7 +35,8 @@ impl Lengths {
             _ => format!("{}\u{2013}{}", 1 << (bin - 1), (1 << bin) - 1),
         };
         let last = self.bins.iter().rposition(|n| *n > 0).unwrap_or(0);
-        (0..=last).map(|bin| (label(bin), self.bins[bin])).collect()
+        let first = self.bins.iter().position(|n| *n > 0).unwrap_or(0);
+        (first..=last).map(|bin| (label(bin), self.bins[bin])).collect()
     }
 }
 
