@@ -73,9 +73,12 @@ fn unpacked(packed: &[u8], bits: u8, width: u32) -> Vec<u8> {
     packed.chunks_exact(n_columns.div_ceil(per_byte)).flat_map(row).collect()
 }
 
+/// The colour of every index.
+type Palette = [[u8; 3]; 256];
+
 /// The decoder reads no palettes. For a file with one: the same file with its indices announced as greys, and the
 /// palette, spread as the greys of that many bits are spread.
-fn palette_as_greys(bytes: &[u8]) -> Result<Option<(Vec<u8>, [[u8; 3]; 256])>, DecodeError> {
+fn palette_as_greys(bytes: &[u8]) -> Result<Option<(Vec<u8>, Palette)>, DecodeError> {
     const PALETTE: u16 = 3;
     const BLACK_IS_ZERO: u16 = 1;
     let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(sorted)?;

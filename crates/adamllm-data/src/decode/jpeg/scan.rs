@@ -67,6 +67,7 @@ impl Scan {
 
     /// Calls `block` for every block in the order of the file, with restarts on the way, and `row` behind every row of
     /// coded units. A coded unit behind a lost end is left out.
+    #[expect(clippy::too_many_arguments, reason = "three call-backs over one state, called in two places")]
     pub(super) fn walk<S>(
         &self,
         frame: &Frame,
