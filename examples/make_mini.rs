@@ -58,20 +58,20 @@ fn run(arguments: Arguments) -> JobResult {
     if wanted("base") {
         let skeleton = out.join("models/skeleton");
         write_chat_model_files(&skeleton, &chat_tokenizer(*seed)?, &ChatModelSize::default())?;
-        let recipe = Recipe { steps: 1200, batch_size: 16, learning_rate: 2e-3, effort: *effort };
+        let recipe = Recipe { rounds: &[1200], learning_rate: 2e-3, effort: *effort };
         train_chat(&skeleton, None, &base, base_training(*seed), &recipe, *seed)?;
         std::fs::remove_dir_all(&skeleton)?;
         done("base");
     }
     if wanted("synthesizer") {
-        let recipe = Recipe { steps: 600, batch_size: 16, learning_rate: 1e-3, effort: *effort };
+        let recipe = Recipe { rounds: &[600, 900], learning_rate: 1e-3, effort: *effort };
         train_chat(&base, Some(&base), &synthesizer, synthesizer_training(*seed), &recipe, *seed)?;
         done("synthesizer");
     }
     if wanted("judge") {
         let skeleton = out.join("models/skeleton");
         write_judge_files(&skeleton, &judge_tokenizer(*seed)?, &JudgeSize::default())?;
-        let recipe = Recipe { steps: 600, batch_size: 16, learning_rate: 2e-3, effort: *effort };
+        let recipe = Recipe { rounds: &[600, 900], learning_rate: 2e-3, effort: *effort };
         train_judge(&skeleton, &judge, &recipe, *seed)?;
         std::fs::remove_dir_all(&skeleton)?;
         done("judge");
@@ -79,23 +79,27 @@ fn run(arguments: Arguments) -> JobResult {
     Ok(())
 }
 
+/// Conversations in an optimizer step.
+const BATCH_SIZE: usize = 16;
+
 struct Recipe {
-    steps: usize,
-    batch_size: usize,
+    /// Steps of each round. A round has a schedule of its own: the rate rises again, which helps a small model out of
+    /// the habits of the round before.
+    rounds: &'static [usize],
     learning_rate: f64,
     effort: f64,
 }
 
 impl Recipe {
-    fn n_steps(&self) -> usize {
-        ((self.steps as f64 * self.effort).round() as usize).max(1)
+    fn n_steps(&self, round: usize) -> usize {
+        ((round as f64 * self.effort).round() as usize).max(1)
     }
 
     fn config(&self, seed: u64) -> TrainConfig {
         TrainConfig {
             seed,
-            batch_size: self.batch_size,
-            micro_batch_size: self.batch_size,
+            batch_size: BATCH_SIZE,
+            micro_batch_size: BATCH_SIZE,
             learning_rate: self.learning_rate,
             schedule: Schedule { warmup: 0.05, ..Schedule::default() },
             weight_decay: 0.01,
@@ -114,20 +118,25 @@ impl Recipe {
         seed: u64,
     ) -> Result<VisionLanguageModel, Box<dyn std::error::Error>> {
         let rows = Mutex::new(rows);
-        let source = RowBatches::new(self.n_steps() * self.batch_size, |wanted: &[usize]| {
+        let draw = |wanted: &[usize]| {
             let mut rows = rows.lock().map_err(|e| e.to_string())?;
             let drawn = rows.by_ref().take(wanted.len()).collect::<Result<Vec<_>, _>>();
             let drawn = drawn.map_err(|e| e.to_string())?;
             Ok::<_, String>(VlmBatch::collate(&drawn.iter().collect::<Vec<_>>(), Padding::Right, processor))
-        });
+        };
         let mut on_step = |m: &StepMetrics| {
             if m.step % 100 == 0 {
                 eprintln!("step {}: loss {:.4}, {:.0} ms", m.step, m.loss, m.step_s * 1e3);
             }
         };
-        let run = Run { on_step: Some(&mut on_step), ..Run::default() };
         let trainer = Trainer::new(self.config(seed))?;
-        Ok(trainer.fit(model, &source, run, &mut Bar::default())?.0)
+        let mut model = model;
+        for &round in self.rounds {
+            let source = RowBatches::new(self.n_steps(round) * BATCH_SIZE, &draw);
+            let run = Run { on_step: Some(&mut on_step), ..Run::default() };
+            model = trainer.fit(model, &source, run, &mut Bar::default())?.0;
+        }
+        Ok(model)
     }
 }
 
