@@ -12,7 +12,7 @@
 //! | [`predict()`] | a model answers; a run that was killed goes on |
 //! | [`evaluate()`] | both, with everything on disk |
 //! | [`score()`], [`Outcome`], [`Report`] | both scorings, row by row and summed up |
-//! | [`score_rows()`] | rows that hold the answers already: a file made elsewhere |
+//! | [`score_file`], [`score_rows()`] | rows that hold the answers already: a file made elsewhere |
 //! | [`Resampling`], [`Estimate`], [`compare()`] | how sure a number is, and whether two runs differ |
 //! | [`Corruption`] | pictures and words spoilt on purpose |
 //! | [`report_table`], [`comparison_table`] | Markdown |
@@ -76,7 +76,7 @@ pub use prediction::Prediction;
 pub use report::{GroupScore, REPORT_VERSION, Report, RunInfo};
 pub use rows::{JsonRows, Row, RowSource};
 pub use score::{Rejected, Scored, score, score_all};
-pub use score_rows::{ANSWER_COLUMN, RowScore, ScoreSummary, ScoredRows, score_rows};
+pub use score_rows::{ANSWER_COLUMN, RowScore, ScoreSummary, ScoredRows, score_file, score_rows};
 pub use scoring::{AnswerScore, score_answer};
 pub use statistics::{
     Comparison, Estimate, Interval, McNemar, PairedGroup, PairedScore, Resampling, compare, estimate,

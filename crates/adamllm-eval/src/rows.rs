@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 
 use adamllm_core::CoreError;
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
 use crate::EvalError;
@@ -47,10 +48,22 @@ impl JsonRows {
     /// # Errors
     /// [`CoreError::Io`]; [`CoreError::Json`] where a JSON array does not parse.
     pub fn read(path: impl AsRef<Path>) -> Result<Self, EvalError> {
-        let path = path.as_ref().to_path_buf();
+        Self::read_wanted(path.as_ref(), None)
+    }
+
+    /// [`JsonRows::read`] that keeps some columns only; the others are skipped without being stored.
+    ///
+    /// # Errors
+    /// As [`JsonRows::read`].
+    pub fn read_columns(path: impl AsRef<Path>, columns: &[String]) -> Result<Self, EvalError> {
+        Self::read_wanted(path.as_ref(), Some(columns))
+    }
+
+    fn read_wanted(path: &Path, columns: Option<&[String]>) -> Result<Self, EvalError> {
+        let path = path.to_path_buf();
         let content = std::fs::read(&path).map_err(CoreError::io("read", &path))?;
         let first = content.iter().find(|b| !b.is_ascii_whitespace());
-        let rows = if first == Some(&b'[') { array_rows(&path, &content)? } else { line_rows(&content) };
+        let rows = if first == Some(&b'[') { array_rows(&path, &content)? } else { line_rows(&content, columns) };
         Ok(Self { path, rows })
     }
 
@@ -96,8 +109,90 @@ fn array_rows(path: &Path, content: &[u8]) -> Result<Vec<Numbered>, EvalError> {
     Ok(values.into_iter().enumerate().map(row).collect())
 }
 
-fn line_rows(content: &[u8]) -> Vec<Numbered> {
+fn line_rows(content: &[u8], columns: Option<&[String]>) -> Vec<Numbered> {
     let numbered = (1..).zip(content.split(|&b| b == b'\n'));
     let lines: Vec<_> = numbered.filter(|(_, line)| !line.iter().all(u8::is_ascii_whitespace)).collect();
-    lines.into_par_iter().map(|(n, line)| (n, serde_json::from_slice(line).map_err(|e| e.to_string()))).collect()
+    let parse = |line: &[u8]| match columns {
+        None => serde_json::from_slice(line),
+        Some(columns) => {
+            let mut json = serde_json::Deserializer::from_slice(line);
+            let row = WantedColumns(columns).deserialize(&mut json)?;
+            json.end().map(|()| row)
+        }
+    };
+    lines.into_par_iter().map(|(n, line)| (n, parse(line).map_err(|error| error.to_string()))).collect()
+}
+
+/// Reads a JSON object and keeps these columns.
+struct WantedColumns<'a>(&'a [String]);
+
+impl<'de> DeserializeSeed<'de> for WantedColumns<'_> {
+    type Value = Row;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Row, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for WantedColumns<'_> {
+    type Value = Row;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Row, A::Error> {
+        let mut row = Row::with_capacity(self.0.len());
+        while let Some(wanted) = map.next_key_seed(WantedKey(self.0))? {
+            match wanted {
+                Some(column) => drop(row.insert(column.clone(), map.next_value()?)),
+                None => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(row)
+    }
+}
+
+/// Reads a key without storing it: the wanted column that it names.
+struct WantedKey<'a>(&'a [String]);
+
+impl<'de, 'a> DeserializeSeed<'de> for WantedKey<'a> {
+    type Value = Option<&'a String>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'a> Visitor<'_> for WantedKey<'a> {
+    type Value = Option<&'a String>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a column's name")
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
+        Ok(self.0.iter().find(|column| *column == key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn skipped_columns_are_checked_but_not_kept() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("rows.jsonl");
+        std::fs::write(
+            &path,
+            "{\"a\": [1], \"b\": {\"a\": 2}, \"\\u0063\": \"x\"}\n{\"a\": 1, \"b\": }\n{\"a\": 1} 2\n3\n",
+        )
+        .expect("writes");
+        let rows = JsonRows::read_columns(&path, &["a".into(), "c".into()]).expect("reads");
+        let row = rows.row(0).expect("a row").into_owned();
+        assert_eq!(Value::Object(row), serde_json::json!({"a": [1], "c": "x"}));
+        assert!((1..4).all(|index| rows.row(index).is_err()));
+        assert!(rows.place(3).ends_with("row 4"));
+    }
 }

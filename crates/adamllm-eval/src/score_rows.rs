@@ -1,10 +1,11 @@
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use serde::{Deserialize, Serialize};
 
 use crate::{AnswerType, Benchmark, BenchmarkDescription, DescribedBenchmark, EvalError, LabelMetric};
-use crate::{RowSource, score_answer};
+use crate::{JsonRows, RowSource, score_answer};
 
 /// The column that holds an answer made elsewhere.
 pub const ANSWER_COLUMN: &str = "pred";
@@ -61,6 +62,16 @@ pub struct RowScore {
     /// What the strict scoring understood.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strict_read: Option<String>,
+}
+
+/// [`score_rows`] of a JSON or JSON Lines file.
+///
+/// # Errors
+/// The file, and as [`score_rows`].
+pub fn score_file(task: &BenchmarkDescription, path: impl AsRef<Path>) -> Result<ScoredRows, EvalError> {
+    let mut columns = task.scoring_columns();
+    columns.push(ANSWER_COLUMN.to_owned());
+    score_rows(task, Box::new(JsonRows::read_columns(path, &columns)?))
 }
 
 /// Scores rows that hold inputs and an answer each (column `pred`), such as the reference writes.

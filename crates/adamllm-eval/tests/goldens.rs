@@ -134,8 +134,11 @@ fn golden_score(row: &Value) -> f64 {
 }
 
 fn score_file(task: &str, file: &Path) -> ScoredRows {
-    let source = JsonRows::read(file).expect("reads");
-    score_rows(tasks::named(task).expect("a task"), Box::new(source)).expect("the task's rows")
+    let task = tasks::named(task).expect("a task");
+    let scored = adamllm_eval::score_file(task, file).expect("the task's rows");
+    let all_columns = score_rows(task, Box::new(JsonRows::read(file).expect("reads"))).expect("the task's rows");
+    assert_eq!(scored.rows, all_columns.rows);
+    scored
 }
 
 #[test]

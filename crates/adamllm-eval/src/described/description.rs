@@ -238,6 +238,13 @@ impl BenchmarkDescription {
         needed
     }
 
+    /// Everything that a row's score depends on, except the answer.
+    pub(crate) fn scoring_columns(&self) -> Vec<String> {
+        let ColumnNames { label, answer_type, options, option_columns, .. } = &self.columns;
+        let columns = [label, answer_type, options].into_iter().chain(option_columns).cloned();
+        columns.chain(["syn_id".to_owned()]).collect()
+    }
+
     pub(crate) fn options_of(&self, row: &RowReader<'_>) -> Result<Vec<String>, EvalError> {
         let columns = &self.columns;
         let options = match &columns.option_columns[..] {

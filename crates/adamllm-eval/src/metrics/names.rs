@@ -1,7 +1,9 @@
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
+
+use crate::word_hash::WordMap;
 
 /// Names to look for in answers: the options of a choice, the classes of a data set. Long lists are searched for all names
 /// at once; what a search needs is prepared when it is first asked for.
@@ -9,6 +11,8 @@ use aho_corasick::{AhoCorasick, AhoCorasickKind};
 pub struct NameSet {
     names: Vec<String>,
     lower: OnceLock<Vec<String>>,
+    /// The last index of each name as it stands.
+    last: OnceLock<WordMap<String, usize>>,
     longest_first: OnceLock<LongestFirst>,
     contained: OnceLock<AhoCorasick>,
     worded: OnceLock<Worded>,
@@ -28,8 +32,8 @@ struct LongestFirst {
 struct Worded {
     /// The words joined by single spaces, with a space at both ends.
     spaced: Vec<String>,
-    /// The first index of each.
-    first: HashMap<String, usize>,
+    /// For each name, the first index of the same words.
+    canonical: Vec<usize>,
     automaton: Option<AhoCorasick>,
 }
 
@@ -41,8 +45,8 @@ impl NameSet {
     /// first index.
     pub fn new(names: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let names = names.into_iter().map(Into::into).collect();
-        let (lower, longest_first, contained, worded) = Default::default();
-        Self { names, lower, longest_first, contained, worded }
+        let (lower, last, longest_first, contained, worded) = Default::default();
+        Self { names, lower, last, longest_first, contained, worded }
     }
 
     /// The names, in their order.
@@ -53,14 +57,13 @@ impl NameSet {
     /// The index of a name as it stands, the last one where it stands more than once (as in the reference, which looks
     /// names up in a Python `dict`); else the first name with the same letters and digits.
     pub fn position(&self, name: &str) -> Option<usize> {
-        let exact = self.names.iter().rposition(|n| n == name);
-        exact.or_else(|| self.names.iter().position(|n| bare(n).eq(bare(name)) && bare(n).next().is_some()))
+        let last = self.last.get_or_init(|| self.names.iter().enumerate().map(|(i, name)| (name.clone(), i)).collect());
+        last.get(name).copied().or_else(|| self.is_exactly(name))
     }
 
     /// The first index of the same name, for lists that have one twice.
     pub fn canonical(&self, index: usize) -> usize {
-        let worded = self.worded();
-        worded.first[&worded.spaced[index]]
+        self.worded().canonical[index]
     }
 
     /// The reference's reading of a list: lower-cased, the longest name first, every name that the text contains (inside
@@ -116,7 +119,7 @@ impl NameSet {
             // Neighbours share the space between them.
             if start + 1 >= covered {
                 covered = end;
-                let index = worded.first[&worded.spaced[index]];
+                let index = worded.canonical[index];
                 if seen.insert(index) {
                     found.push(index);
                 }
@@ -153,12 +156,10 @@ impl LongestFirst {
 impl Worded {
     fn new(names: &[String]) -> Self {
         let spaced: Vec<String> = names.iter().map(|name| spaced_words(name)).collect();
-        let mut first = HashMap::with_capacity(spaced.len());
-        for (index, name) in spaced.iter().enumerate() {
-            first.entry(name.clone()).or_insert(index);
-        }
+        let mut first = WordMap::default();
+        let canonical = spaced.iter().enumerate().map(|(i, name)| *first.entry(name.as_str()).or_insert(i)).collect();
         let automaton = (names.len() > FEW).then(|| automaton(&spaced));
-        Self { spaced, first, automaton }
+        Self { canonical, spaced, automaton }
     }
 
     /// Start, end and index of every name in a text that went through [`spaced_words`]. Names without a word are nowhere.
