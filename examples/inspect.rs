@@ -77,9 +77,7 @@ fn run(arguments: Arguments) -> JobResult {
 
 fn to_json(row: usize, encoded: &Encoded, processor: &Processor) -> Result<Value, Box<dyn std::error::Error>> {
     let codec = processor.text();
-    let token = |(i, &id): (usize, &u32)| {
-        json!({ "id": id, "text": codec.decode(&[id], true).unwrap_or_default(), "target": encoded.targets[i] })
-    };
+    let token = |(i, &id): (usize, &u32)| json!({ "id": id, "text": codec.decode(&[id], true).unwrap_or_default(), "target": encoded.targets[i] });
     let image = |(image, &start): (&adamllm::model::EncodedImage, &usize)| {
         let n_rows = image.layout.n_rows();
         json!({

@@ -362,9 +362,7 @@ impl Job {
             Ok(answers.into_iter().map(|a| a.map_or_else(|e| format!("(error: {e})"), |a| a.text)).collect())
         };
         let (before, after) = (say(&self.base)?, say(&ModelFolder::open(self.out("model"))?)?);
-        let sample = |((pair, before), after): ((&ImageCaption, String), String)| {
-            json!({ "image": pair.image, "caption": pair.caption, "before": before, "after": after })
-        };
+        let sample = |((pair, before), after): ((&ImageCaption, String), String)| json!({ "image": pair.image, "caption": pair.caption, "before": before, "after": after });
         Ok(pairs.iter().zip(before).zip(after).map(sample).collect())
     }
 }

@@ -3,9 +3,7 @@
 
 use std::path::PathBuf;
 
-use adamllm_core::{
-    Conversation, Decoding, Generate, ImageStore, Message, Prompt, Role, ScoreRequest, Supervision,
-};
+use adamllm_core::{Conversation, Decoding, Generate, ImageStore, Message, Prompt, Role, ScoreRequest, Supervision};
 use adamllm_data::FolderImages;
 use adamllm_model::{BatchLimits, LocalModel, ModelFolder, Padding, Processor, VisionLanguageModel, VlmBatch};
 use adamllm_nn::{Objective, snapshots};

@@ -139,11 +139,14 @@ fn clip_crops() {
     }
 }
 
+/// Width and height, and two pairs of expected sizes.
+type MllamaCase = (u32, u32, (u32, u32), (u32, u32));
+
 #[derive(Deserialize)]
 struct Layouts {
     qwen2_vl: Vec<(u32, u32, Option<usize>)>,
     llava_next: Vec<(u32, u32, (u32, u32), usize)>,
-    mllama: Vec<(u32, u32, (u32, u32), (u32, u32))>,
+    mllama: Vec<MllamaCase>,
 }
 
 #[test]
