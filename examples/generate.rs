@@ -1,5 +1,6 @@
 //! Asks a model one question about pictures, or about none. We will: open a model folder, encode the prompt, decode, and
 //! print what went in and what came out.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a job talks to a person")]
 
 use std::path::PathBuf;
 use std::process::ExitCode;

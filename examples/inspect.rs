@@ -1,5 +1,6 @@
 //! Shows how a training row is rendered: every token, whether it counts for the loss, and where the images are. We will:
 //! read a file of conversations, encode one row, and print it token by token.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a job talks to a person")]
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -6,6 +6,7 @@
 //! 4. ask base and post-trained model the same held-out questions, and print both scores side by side.
 //!
 //! Everything is written below `--out`, stage by stage; with `--resume` a run that was killed goes on where it was.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a job talks to a person")]
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -1,5 +1,6 @@
 //! What the runnable jobs share: exit codes, a progress bar, logs, and how models, devices and files are named on the
 //! command line. Nothing here that an embedder would miss.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a job talks to a person")]
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
