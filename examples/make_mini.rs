@@ -126,7 +126,7 @@ impl Recipe {
             Ok::<_, String>(VlmBatch::collate(&drawn.iter().collect::<Vec<_>>(), Padding::Right, processor))
         };
         let mut on_step = |m: &StepMetrics| {
-            if m.step % 100 == 0 {
+            if m.step.is_multiple_of(100) {
                 eprintln!("step {}: loss {:.4}, {:.0} ms", m.step, m.loss, m.step_s * 1e3);
             }
         };
