@@ -3,7 +3,8 @@ use std::path::Path;
 use adamllm_core::{CoreError, Generate, Ledger, Progress, jsonl, write_atomically};
 
 use crate::predict::predict_all;
-use crate::{Benchmark, EvalError, Outcome, PredictOptions, Prediction, Rejected, Report, RunInfo, Scored, score_all};
+use crate::score::score_in_clusters;
+use crate::{Benchmark, EvalError, Outcome, PredictOptions, Prediction, Rejected, Report, RunInfo, Scored};
 
 /// The files of one run in its folder.
 pub mod files {
@@ -19,9 +20,11 @@ pub mod files {
     pub const REPORT: &str = "report.json";
 }
 
-/// One benchmark from questions to `report.json`: [`predict`](crate::predict()), [`score_all`], and everything on disk in
+/// One benchmark from questions to `report.json`: [`predict`](crate::predict()), [`score_all`](crate::score_all), and everything on disk in
 /// `folder` (see [`files`]) before it returns, so that a suite of benchmarks loses none of its scores when a later one
 /// fails. Run again with the same folder, it asks only what has no answer yet.
+///
+/// Where pictures are at hand, intervals take questions about one picture for one cluster, whatever the picture's names.
 ///
 /// `options.journal` and `options.predictions` are replaced by the folder's.
 ///
@@ -43,7 +46,7 @@ pub fn evaluate<G: Generate>(
     let mut ledger = Ledger::create(folder.join(files::LEDGER))?;
     let predicted = predict_all(model, benchmark, &options, &mut ledger, progress)?;
     jsonl::write(folder.join(files::PREDICTIONS), &predicted.predictions)?;
-    let mut scored = score_all(benchmark, &predicted.predictions)?;
+    let mut scored = score_in_clusters(benchmark, &predicted.predictions, &predicted.clusters)?;
     let decoding = options.decoding.clone().unwrap_or_else(|| benchmark.decoding());
     scored.report = scored.report.with_run(RunInfo {
         dataset: Some(predicted.dataset.to_string()),

@@ -64,6 +64,8 @@ pub(crate) struct Predicted {
     pub(crate) images: Option<RecordId>,
     /// The first readable example's prompt.
     pub(crate) first_prompt: Option<String>,
+    /// Examples without a group of their own, by what their pictures hold: the same picture under two names is one.
+    pub(crate) clusters: HashMap<RecordId, String>,
 }
 
 pub(crate) fn predict_all<G: Generate>(
@@ -90,6 +92,7 @@ pub(crate) fn predict_all<G: Generate>(
         dataset: RecordId::of("dataset", [benchmark.name()]),
         images: RecordId::of("images", [benchmark.name()]),
         first_prompt: None,
+        clusters: HashMap::new(),
     };
     progress.begin(&format!("predict {}", benchmark.name()), n as u64);
     let indices: Vec<usize> = (0..n).collect();
@@ -107,6 +110,7 @@ pub(crate) fn predict_all<G: Generate>(
         dataset: examinee.dataset,
         images: benchmark.images().map(|_| examinee.images),
         first_prompt: examinee.first_prompt,
+        clusters: examinee.clusters,
     })
 }
 
@@ -123,6 +127,7 @@ struct Examinee<'a, G: Generate> {
     dataset: RecordId,
     images: RecordId,
     first_prompt: Option<String>,
+    clusters: HashMap<RecordId, String>,
 }
 
 /// An example that the model has yet to answer.
@@ -175,7 +180,11 @@ impl<G: Generate> Examinee<'_, G> {
         let prompt = example.to_prompt();
         let key = match self.keys.key(&prompt) {
             Ok((key, pictures)) => {
-                self.images = RecordId::of("images", [self.images.as_str(), &pictures.concat()]);
+                let pictures = pictures.concat();
+                self.images = RecordId::of("images", [self.images.as_str(), &pictures]);
+                if example.group.is_none() && !pictures.is_empty() {
+                    self.clusters.insert(example.id.clone(), pictures);
+                }
                 key
             }
             Err(error) => {

@@ -40,6 +40,15 @@ pub fn score(benchmark: &dyn Benchmark, predictions: &[Prediction]) -> Result<Re
 /// # Errors
 /// A benchmark that fails as a whole ([`EvalError::is_row`] does not hold).
 pub fn score_all(benchmark: &dyn Benchmark, predictions: &[Prediction]) -> Result<Scored, EvalError> {
+    score_in_clusters(benchmark, predictions, &HashMap::new())
+}
+
+/// [`score_all`] with clusters that are better known than by the pictures' names.
+pub(crate) fn score_in_clusters(
+    benchmark: &dyn Benchmark,
+    predictions: &[Prediction],
+    clusters: &HashMap<RecordId, String>,
+) -> Result<Scored, EvalError> {
     let mut rejected = Vec::new();
     let mut reject = |id: &RecordId, detail: String| rejected.push(Rejected { id: id.clone(), detail });
     let mut answers: HashMap<&RecordId, &str> = HashMap::new();
@@ -65,7 +74,13 @@ pub fn score_all(benchmark: &dyn Benchmark, predictions: &[Prediction]) -> Resul
             continue;
         }
         match answers.get(&example.id) {
-            Some(answer) => outcomes.push(benchmark.score(&example, answer)),
+            Some(answer) => {
+                let mut outcome = benchmark.score(&example, answer);
+                if let Some(cluster) = clusters.get(&example.id) {
+                    outcome.cluster.clone_from(cluster);
+                }
+                outcomes.push(outcome);
+            }
             None => unanswered.push(example.id),
         }
     }

@@ -17,7 +17,7 @@ use serde_json::json;
 fn slides() -> DescribedBenchmark {
     let mut images = MemoryImages::new();
     for i in 0..10u8 {
-        images.insert(format!("{i}.png"), RgbImage::from_fn(32, 24, |x, y| image::Rgb([i * 20, x as u8, y as u8])));
+        images.insert(format!("{i}.png"), RgbImage::from_fn(32, 24, |x, y| image::Rgb([i / 2 * 20, x as u8, y as u8])));
     }
     let rows = (0..40).map(|i| {
         let label = if i % 2 == 0 { "yes" } else { "no" };
@@ -93,6 +93,7 @@ fn a_killed_run_goes_on_where_it_was() {
     }
     let report = read_report(folder.path().join(files::REPORT)).expect("reads");
     assert_eq!(report, resumed.report);
+    assert_eq!((report.overall.n, report.overall.n_clusters), (40, 5), "ten names, five pictures");
     let info = report.run.expect("what was run");
     assert_eq!((info.model.as_str(), info.dataset.is_some(), info.images.is_some()), ("scripted", true, true));
 }

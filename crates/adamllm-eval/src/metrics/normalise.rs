@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use crate::python_text;
@@ -34,8 +35,8 @@ pub fn normalise_answer(text: &str) -> String {
 }
 
 /// [`normalise_answer`] of a text that went through it once. Only periods can be left to remove.
-pub(crate) fn normalise_again(normalised: &str) -> String {
-    if normalised.contains('.') { normalise_answer(normalised) } else { normalised.to_owned() }
+pub(crate) fn normalise_again(normalised: &str) -> Cow<'_, str> {
+    if normalised.contains('.') { normalise_answer(normalised).into() } else { normalised.into() }
 }
 
 /// An answer's words for the strict scorings, with single spaces between them: as [`normalise_answer`] without the limit of
