@@ -5,17 +5,18 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use adamllm::core::{MemoryImages, Supervision};
 use adamllm::model::{Encoded, Padding, VisionLanguageModel, VlmBatch};
 use adamllm::prelude::*;
+use adamllm::synth::{FilterConfig, Judged};
 use adamllm::train::{RowBatches, Run, Schedule, StepMetrics};
 use adamllm_examples::cli::{self, Bar, JobResult};
 use adamllm_examples::mini::{
-    ChatModelSize, DatasetSize, JudgeSize, Supervised, TrainingRow, base_training, chat_tokenizer, judge_tokenizer,
-    judge_training, synthesizer_training, write_chat_model_files, write_dataset, write_judge_files,
+    ChatModelSize, DatasetSize, JudgeRow, JudgeSize, Labelled, Supervised, TrainingRow, base_training, chat_tokenizer,
+    judge_tokenizer, judge_training, synthesizer_training, write_chat_model_files, write_dataset, write_judge_files,
 };
 use clap::Parser;
 
@@ -59,34 +60,35 @@ fn run(arguments: Arguments) -> JobResult {
     if wanted("base") {
         let skeleton = out.join("models/skeleton");
         write_chat_model_files(&skeleton, &chat_tokenizer(*seed)?, &ChatModelSize::default())?;
-        let recipe = Recipe { rounds: &[1200], learning_rate: 2e-3, effort: *effort };
+        let recipe = Recipe { rounds: &[1800], batch_size: 16, learning_rate: 2e-3, effort: *effort };
         train_chat(&skeleton, None, &base, base_training(*seed), &recipe, *seed)?;
         std::fs::remove_dir_all(&skeleton)?;
         done("base");
     }
     if wanted("synthesizer") {
-        let recipe = Recipe { rounds: &[600, 900], learning_rate: 1e-3, effort: *effort };
+        let recipe = Recipe { rounds: &[1500], batch_size: 16, learning_rate: 1e-3, effort: *effort };
         train_chat(&base, Some(&base), &synthesizer, synthesizer_training(*seed), &recipe, *seed)?;
         done("synthesizer");
     }
     if wanted("judge") {
         let skeleton = out.join("models/skeleton");
         write_judge_files(&skeleton, &judge_tokenizer(*seed)?, &JudgeSize::default())?;
-        let recipe = Recipe { rounds: &[600, 900], learning_rate: 2e-3, effort: *effort };
+        let recipe = Recipe { rounds: &[400, 1800], batch_size: 64, learning_rate: 2e-3, effort: *effort };
         train_judge(&skeleton, &judge, &recipe, *seed)?;
         std::fs::remove_dir_all(&skeleton)?;
+        let (agreed, n) = examine_judge(out, &judge)?;
+        eprintln!("judge: agrees with {agreed} of {n} labelled examples");
         done("judge");
     }
     Ok(())
 }
 
-/// Conversations in an optimizer step.
-const BATCH_SIZE: usize = 16;
-
 struct Recipe {
     /// Steps of each round. A round has a schedule of its own: the rate rises again, which helps a small model out of
     /// the habits of the round before.
     rounds: &'static [usize],
+    /// Conversations in an optimizer step.
+    batch_size: usize,
     learning_rate: f64,
     effort: f64,
 }
@@ -99,8 +101,8 @@ impl Recipe {
     fn config(&self, seed: u64) -> TrainConfig {
         TrainConfig {
             seed,
-            batch_size: BATCH_SIZE,
-            micro_batch_size: BATCH_SIZE,
+            batch_size: self.batch_size,
+            micro_batch_size: self.batch_size,
             learning_rate: self.learning_rate,
             schedule: Schedule { warmup: 0.05, ..Schedule::default() },
             weight_decay: 0.01,
@@ -133,7 +135,7 @@ impl Recipe {
         let trainer = Trainer::new(self.config(seed))?;
         let mut model = model;
         for &round in self.rounds {
-            let source = RowBatches::new(self.n_steps(round) * BATCH_SIZE, &draw);
+            let source = RowBatches::new(self.n_steps(round) * self.batch_size, &draw);
             let run = Run { on_step: Some(&mut on_step), ..Run::default() };
             model = trainer.fit(model, &source, run, &mut Bar::default())?.0;
         }
@@ -180,12 +182,35 @@ fn train_judge(files: &Path, to: &Path, recipe: &Recipe, seed: u64) -> JobResult
     let device = Device::flex().autodiff();
     device.seed(seed);
     let model = VisionLanguageModel::init(folder.config(), &device);
-    let encode = |row: adamllm_examples::mini::JudgeRow| -> Result<Encoded, Box<dyn std::error::Error>> {
-        // The triplet itself counts too, not the verdict alone: to foretell the short answer from the long one is to
-        // compare them.
-        let (examples, triplet) = row.prompt.split_at(row.prompt.rfind("Question:").unwrap_or(0));
-        Ok(processor.encode_text(examples, &format!("{triplet}{}", row.continuation))?)
+    let encode = |row: JudgeRow, all: bool| -> Result<Encoded, Box<dyn std::error::Error>> {
+        let spans = [(&*row.instruction, false), (&*row.triplet, all), (row.verdict.continuation(), true)];
+        Ok(processor.encode_spans(&spans)?)
     };
-    let model = recipe.fit(model, &processor, judge_training(seed).map(encode), seed)?;
+    // In the first round the triplets count too, not the verdicts alone: to foretell the short answer from the long one
+    // is to compare them.
+    let n_first = recipe.n_steps(recipe.rounds[0]) * recipe.batch_size;
+    let rows = judge_training(seed).enumerate().map(|(n, row)| encode(row, n < n_first));
+    let model = recipe.fit(model, &processor, rows, seed)?;
     Ok(folder.save_new(&model, DType::BF16, to)?)
+}
+
+/// How many of the labelled examples the judge reads as they are labelled, and how many there are.
+fn examine_judge(mini: &Path, judge: &Path) -> Result<(usize, usize), Box<dyn std::error::Error>> {
+    let labelled: Vec<Labelled> = adamllm::core::jsonl::read_all(mini.join("labelled.jsonl"))?;
+    let model =
+        LocalModel::load(&ModelFolder::open(judge)?, DType::F32, &Device::flex(), Arc::new(MemoryImages::new()))?;
+    let config =
+        FilterConfig { prompt: std::fs::read_to_string(mini.join("judge_prompt.txt"))?, ..FilterConfig::scored(0.5) };
+    let filter = ConsistencyFilter::with_config(&model, config)?;
+    let pair = ImageCaption::new("none.png", "none");
+    let triplet = |row: &Labelled| {
+        TaskTriplet::new(pair.id.clone(), pair.image.clone(), &row.instruction, &row.informative, &row.precise)
+    };
+    let triplets: Vec<_> = labelled.iter().map(triplet).collect();
+    let judged = filter.judge(&triplets).into_iter().collect::<Result<Vec<_>, _>>()?;
+    for (row, judged) in labelled.iter().zip(&judged) {
+        tracing::info!(?row, verdict = ?judged.verdict, p_yes = judged.p_yes);
+    }
+    let agrees = |(row, judged): (&Labelled, &Judged)| row.verdict.as_judged() == judged.verdict;
+    Ok((labelled.iter().zip(&judged).filter(|pair| agrees(*pair)).count(), labelled.len()))
 }

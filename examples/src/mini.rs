@@ -27,7 +27,7 @@ pub use scene::Scene;
 pub use task::{Form, Task};
 pub use training::{
     CAPTION_REQUEST, CAPTIONS_FIRST, INFORMATIVE_HINT, JudgeRow, PRECISE_HINT, Supervised, TrainingRow, base_training,
-    blank_picture, judge_prompt, judge_training, synthesizer_training,
+    blank_picture, judge_training, synthesizer_training,
 };
 pub use vocabulary::{chat_tokenizer, judge_tokenizer};
 

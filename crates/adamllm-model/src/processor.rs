@@ -124,15 +124,17 @@ impl Processor {
         }
     }
 
-    /// A plain text of which the part after `prompt` counts for the loss: how a base model learns.
+    /// A plain text in spans, each with whether it counts for the loss: how a base model learns. Every span is tokenised
+    /// by itself.
     ///
     /// # Errors
     /// [`ModelError::Tokenizer`].
-    pub fn encode_text(&self, prompt: &str, continuation: &str) -> Result<Encoded, ModelError> {
+    pub fn encode_spans(&self, spans: &[(&str, bool)]) -> Result<Encoded, ModelError> {
         let mut draft = Draft::default();
-        draft.push(&self.text.encode(prompt, true)?, false);
-        draft.push(&self.text.encode(continuation, false)?, true);
-        let id = RecordId::of("text", [prompt, continuation]);
+        for (n, (text, counts)) in spans.iter().enumerate() {
+            draft.push(&self.text.encode(text, n == 0)?, *counts);
+        }
+        let id = RecordId::of("text", spans.iter().map(|(text, _)| *text));
         Ok(Encoded { id, tokens: draft.tokens, targets: draft.targets, images: vec![], image_starts: vec![] })
     }
 

@@ -3,7 +3,7 @@
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 
-use super::task::{capital, open_ended, reason};
+use super::task::{open_ended, reason};
 use super::{Aspect, CaptionPlan, Form, Scene, Task};
 
 /// What the judge should say.
@@ -28,6 +28,17 @@ impl Verdict {
     }
 }
 
+impl Verdict {
+    /// The same in the words of the consistency filter.
+    pub fn as_judged(self) -> adamllm_synth::Verdict {
+        match self {
+            Self::Yes => adamllm_synth::Verdict::Consistent,
+            Self::No => adamllm_synth::Verdict::Inconsistent,
+            Self::Open => adamllm_synth::Verdict::Open,
+        }
+    }
+}
+
 /// A question with two answers and the verdict on them.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Labelled {
@@ -41,18 +52,33 @@ pub struct Labelled {
     pub verdict: Verdict,
 }
 
+/// How hard it is to tell a judge's examples apart: a curriculum, because a tiny model that meets everything at once
+/// does not find out that it has to compare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Difficulty {
+    /// Yes-or-no questions whose short answer is wrong or right.
+    Closed,
+    /// Questions of every form, with a short answer or a conclusion that is wrong or right.
+    Conclusions,
+    /// Reasons that do not bear their conclusion, too.
+    Reasons,
+}
+
 impl Labelled {
     /// A judge's example about a scene.
-    pub fn draw(scene: &Scene, verdict: Verdict, random: &mut impl rand::Rng) -> Self {
+    pub fn draw(scene: &Scene, verdict: Verdict, difficulty: Difficulty, random: &mut impl rand::Rng) -> Self {
         match verdict {
-            Verdict::Yes => consistent(scene, random),
-            Verdict::No => inconsistent(scene, random),
+            Verdict::Yes => consistent(scene, &any_task(scene, difficulty, random), random),
+            Verdict::No => inconsistent(scene, &any_task(scene, difficulty, random), difficulty, random),
             Verdict::Open => open(scene, random),
         }
     }
 }
 
-fn any_task(scene: &Scene, random: &mut impl rand::Rng) -> Task {
+fn any_task(scene: &Scene, difficulty: Difficulty, random: &mut impl rand::Rng) -> Task {
+    if difficulty == Difficulty::Closed {
+        return Task::draw(scene, Form::Closed, random);
+    }
     if random.random() {
         return Task::following(scene, &CaptionPlan::draw(random), random);
     }
@@ -60,31 +86,28 @@ fn any_task(scene: &Scene, random: &mut impl rand::Rng) -> Task {
     Task::draw(scene, form, random)
 }
 
-fn consistent(scene: &Scene, random: &mut impl rand::Rng) -> Labelled {
-    let task = any_task(scene, random);
+fn consistent(scene: &Scene, task: &Task, random: &mut impl rand::Rng) -> Labelled {
     let informative = task.informative(scene, random);
     Labelled { instruction: task.instruction(), informative, precise: task.precise(), verdict: Verdict::Yes }
 }
 
-/// A consistent example with a fault: the precise answer is another one, the reason speaks of another value than the
-/// conclusion, or the conclusion does.
-fn inconsistent(scene: &Scene, random: &mut impl rand::Rng) -> Labelled {
-    let task = any_task(scene, random);
-    let right = Labelled {
-        instruction: task.instruction(),
-        informative: task.informative(scene, random),
-        precise: task.precise(),
-        verdict: Verdict::No,
+/// A consistent example with a fault: the precise answer is another one, the conclusion is, or the reason speaks of
+/// another value than the conclusion.
+fn inconsistent(scene: &Scene, task: &Task, difficulty: Difficulty, random: &mut impl rand::Rng) -> Labelled {
+    let right = Labelled { verdict: Verdict::No, ..consistent(scene, task, random) };
+    let wrong = wrong_answer(scene, task, random);
+    let n_faults = match difficulty {
+        Difficulty::Closed => 1,
+        Difficulty::Conclusions => 2,
+        Difficulty::Reasons => 3,
     };
-    let wrong = wrong_answer(scene, &task, random);
-    match random.random_range(0..3) {
+    match random.random_range(0..n_faults) {
         0 => Labelled { precise: wrong, ..right },
         1 => {
             let end = right.informative.len() - right.precise.len() - 1;
-            let wrong = if task.form() == Form::Choice { wrong } else { wrong.to_lowercase() };
             Labelled { informative: format!("{}{wrong}.", &right.informative[..end]), ..right }
         }
-        _ => match misread(scene, &task, random) {
+        _ => match misread(scene, task, random) {
             Some(reason_given) => {
                 let conclusion = right.informative[reason(scene, task.aspect).len()..].to_owned();
                 Labelled { informative: format!("{reason_given}{conclusion}"), ..right }
@@ -102,7 +125,7 @@ fn wrong_answer(scene: &Scene, task: &Task, random: &mut impl rand::Rng) -> Stri
     };
     match task.form() {
         Form::Open => other(scene.domain.values(task.aspect), &task.label, random),
-        Form::Closed => capital(other(&["yes", "no"], &task.label, random).as_str()),
+        Form::Closed => other(&["yes", "no"], &task.label, random),
         Form::Choice => {
             let letters = &["A", "B", "C", "D", "E"][..task.options.len()];
             format!("({})", other(letters, &task.label, random))

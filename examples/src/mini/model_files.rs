@@ -273,7 +273,7 @@ mod tests {
             assert_eq!(tokenizer.encode(verdict, false).expect("encodes").len(), 1, "{verdict}");
         }
         let row = judge_training(1).next().expect("endless");
-        let ids = tokenizer.encode(row.prompt, true).expect("encodes");
+        let ids = tokenizer.encode(row.text(), true).expect("encodes");
         assert_eq!(ids.get_tokens()[0], "<|begin_of_text|>");
     }
 

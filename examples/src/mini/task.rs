@@ -103,8 +103,7 @@ impl Task {
     /// The answer in a word.
     pub fn precise(&self) -> String {
         match self.form {
-            Form::Open => self.label.clone(),
-            Form::Closed => capital(&self.label),
+            Form::Open | Form::Closed => self.label.clone(),
             Form::Choice => format!("({})", self.label),
         }
     }

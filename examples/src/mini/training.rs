@@ -7,7 +7,7 @@ use rand::RngExt;
 use rand::seq::SliceRandom;
 
 use super::drawing::SIDE;
-use super::judging::{Labelled, Verdict, open_precise};
+use super::judging::{Difficulty, Labelled, Verdict, open_precise};
 use super::task::open_ended;
 use super::{CaptionPlan, Domain, Form, JUDGE_PROMPT, Scene, Task};
 
@@ -38,13 +38,22 @@ pub struct TrainingRow {
     pub supervised: Supervised,
 }
 
-/// A text that a judge reads, and how it goes on.
+/// A triplet that a judge reads, in the words of its prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JudgeRow {
-    /// The filled-in prompt.
-    pub prompt: String,
-    /// The verdict behind it, the only part that counts for the loss.
-    pub continuation: &'static str,
+    /// What the prompt begins with, the same in every row.
+    pub instruction: String,
+    /// The triplet.
+    pub triplet: String,
+    /// What follows.
+    pub verdict: Verdict,
+}
+
+impl JudgeRow {
+    /// The whole text.
+    pub fn text(&self) -> String {
+        format!("{}{}{}", self.instruction, self.triplet, self.verdict.continuation())
+    }
 }
 
 /// What the base model learns: pictures of the general domain, and texts about all domains. It reads the words of the
@@ -67,37 +76,49 @@ pub fn base_training(seed: u64) -> impl Iterator<Item = TrainingRow> {
 pub const CAPTIONS_FIRST: u64 = 8000;
 
 /// What the base model becomes a synthesizer with: seed triplets of the general domain (one picture in ten is blank),
-/// and texts about all domains with a blank picture, so that it learns to rely on the caption.
+/// and captions of all domains over a blank or an unrelated picture, so that it learns to rely on the caption where the
+/// picture tells it nothing.
 pub fn synthesizer_training(seed: u64) -> impl Iterator<Item = TrainingRow> {
-    rows(seed, "mini synthesizer row", |_, scene_of, random| {
-        if random.random_bool(0.5) {
-            let blank = random.random_bool(0.1);
-            Seed::draw(&scene_of(Domain::General), random).into_row(blank, random)
-        } else {
-            Seed::draw(&scene_of(any_domain(random)), random).into_row(true, random)
-        }
+    rows(seed, "mini synthesizer row", move |n, scene_of, random| {
+        let own = random.random_bool(0.35);
+        let scene = scene_of(if own { Domain::General } else { any_domain(random) });
+        let blank = random.random_bool(if own { 0.1 } else { 0.3 });
+        let shown = match (blank, own) {
+            (true, _) => None,
+            (false, true) => Some(scene.clone()),
+            (false, false) => Some(Scene::new(seed, Domain::General, STREAM_SCENES * 2 + n)),
+        };
+        Seed::draw(&scene, random).into_row(shown.as_ref(), random)
     })
 }
 
-/// What the judge learns: labelled triplets of all domains in the few-shot prompt.
+/// How many of the judge's first rows are yes-or-no questions.
+const JUDGE_CLOSED_ROWS: u64 = 12_800;
+/// How many of its first rows have reasons that bear their conclusion.
+const JUDGE_EASY_ROWS: u64 = 51_200;
+
+/// What the judge learns: labelled triplets of all domains.
 pub fn judge_training(seed: u64) -> impl Iterator<Item = JudgeRow> {
+    let prompt = JUDGE_PROMPT.trim_end();
+    let (instruction, question) = prompt.split_at(prompt.find("Question:").unwrap_or(0));
     (0_u64..).map(move |n| {
         let mut random = named_stream(seed, "mini judge row", &n.to_string());
         let scene = Scene::new(seed, any_domain(&mut random), STREAM_SCENES + n);
+        let difficulty = match n {
+            0..JUDGE_CLOSED_ROWS => Difficulty::Closed,
+            JUDGE_CLOSED_ROWS..JUDGE_EASY_ROWS => Difficulty::Conclusions,
+            _ => Difficulty::Reasons,
+        };
         let verdict = match random.random_range(0..10) {
-            0..4 => Verdict::Yes,
-            4..9 => Verdict::No,
+            0..5 => Verdict::Yes,
+            5..9 => Verdict::No,
             _ => Verdict::Open,
         };
-        let example = Labelled::draw(&scene, verdict, &mut random);
-        JudgeRow { prompt: judge_prompt(&example), continuation: verdict.continuation() }
+        let example = Labelled::draw(&scene, verdict, difficulty, &mut random);
+        let filled = question.replace("{Q}", &example.instruction);
+        let filled = filled.replace("{informative_A}", &example.informative).replace("{precise_A}", &example.precise);
+        JudgeRow { instruction: instruction.to_owned(), triplet: filled, verdict }
     })
-}
-
-/// The mini world's own judge prompt, filled in.
-pub fn judge_prompt(example: &Labelled) -> String {
-    let head = JUDGE_PROMPT.trim_end().replace("{Q}", &example.instruction);
-    head.replace("{informative_A}", &example.informative).replace("{precise_A}", &example.precise)
 }
 
 /// Scenes of the streams have numbers from here on: those of the data set lie below.
@@ -183,16 +204,19 @@ impl Seed {
         Self { scene: scene.clone(), caption: plan.write(scene), instruction, informative, precise }
     }
 
-    /// The seed in the protocol of the published synthesizer: the caption, then both answers in random order.
-    fn into_row(self, blank: bool, random: &mut ChaCha8Rng) -> TrainingRow {
+    /// The seed in the protocol of the published synthesizer: the caption, then both answers in random order. Shows a
+    /// scene, or a blank picture.
+    fn into_row(self, shown: Option<&Scene>, random: &mut ChaCha8Rng) -> TrainingRow {
         let ask = |hint: &str| format!("{hint}\n{}", self.instruction);
         let mut answers =
             [(ask(PRECISE_HINT), self.precise.clone()), (ask(INFORMATIVE_HINT), self.informative.clone())];
         answers.shuffle(random);
         let first = (format!("{IMAGE_MARKER}\n{CAPTION_REQUEST}"), self.caption.clone());
         let exchanges = std::iter::once(first).chain(answers).collect();
-        let picture =
-            if blank { ("blank.png".into(), blank_picture()) } else { (self.scene.image_ref(), self.scene.picture()) };
+        let picture = match shown {
+            Some(scene) => (scene.image_ref(), scene.picture()),
+            None => ("blank.png".into(), blank_picture()),
+        };
         TrainingRow { supervised: Supervised::AfterFirstExchange, ..row(exchanges, Some(picture)) }
     }
 }
@@ -229,7 +253,8 @@ mod tests {
     #[test]
     fn judge_prompts_are_filled_in() {
         for row in judge_training(5).take(100) {
-            assert!(!row.prompt.contains('{') && row.prompt.ends_with("Verdict:"), "{}", row.prompt);
+            assert!(row.instruction.ends_with("\n\n"), "{}", row.instruction);
+            assert!(!row.triplet.contains('{') && row.triplet.ends_with("Verdict:"), "{}", row.triplet);
         }
     }
 }

@@ -60,7 +60,7 @@ pub fn chat_tokenizer(seed: u64) -> Result<Tokenizer, MiniError> {
 /// [`MiniError::Tokenizer`].
 pub fn judge_tokenizer(seed: u64) -> Result<Tokenizer, MiniError> {
     let rows = judge_training(seed).take(TRAINING_ROWS);
-    let texts: Vec<String> = rows.map(|row| format!("{}{}", row.prompt, row.continuation)).collect();
+    let texts: Vec<String> = rows.map(|row| row.text()).collect();
     let model = BPE::builder().ignore_merges(true).build().map_err(failed("build BPE"))?;
     let pattern = QWEN2_PATTERN.replace(r"|\p{N}|", r"|\p{N}{1,3}|");
     let mut tokenizer = trained(&pattern, model, &texts)?;
