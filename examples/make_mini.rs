@@ -73,7 +73,7 @@ fn run(arguments: Arguments) -> JobResult {
     if wanted("judge") {
         let skeleton = out.join("models/skeleton");
         write_judge_files(&skeleton, &judge_tokenizer(*seed)?, &JudgeSize::default())?;
-        let recipe = Recipe { rounds: &[400, 1800], batch_size: 64, learning_rate: 2e-3, effort: *effort };
+        let recipe = Recipe { rounds: &[400, 1200, 800], batch_size: 64, learning_rate: 2e-3, effort: *effort };
         train_judge(&skeleton, &judge, &recipe, *seed)?;
         std::fs::remove_dir_all(&skeleton)?;
         let (agreed, n) = examine_judge(out, &judge)?;

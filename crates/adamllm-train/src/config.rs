@@ -14,8 +14,11 @@ pub struct TrainConfig {
     pub max_steps: Option<usize>,
     /// Rows in an optimizer step: the paper's "batch size".
     pub batch_size: usize,
-    /// Rows in one forward pass; `batch_size` is reached by accumulation.
+    /// Rows in one forward pass, at most; `batch_size` is reached by accumulation.
     pub micro_batch_size: usize,
+    /// Further limits on a forward pass, for sources that know their rows' sizes. The rows of a step are then sorted by
+    /// length, so that little is padded; the step's gradient is the same.
+    pub micro_batch_budget: Option<MicroBatchBudget>,
     /// The peak learning rate.
     pub learning_rate: f64,
     /// Its course.
@@ -40,6 +43,18 @@ pub struct TrainConfig {
     pub keep_last: usize,
     /// A row of `metrics.jsonl` after every so many steps.
     pub log_every: usize,
+}
+
+/// How much one forward pass may read. A row that is larger by itself has a pass of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MicroBatchBudget {
+    /// Tokens, padding included: rows times the longest row.
+    #[serde(default)]
+    pub tokens: Option<usize>,
+    /// Patches of images.
+    #[serde(default)]
+    pub patches: Option<usize>,
 }
 
 /// Parameters, by the beginning of their names, with settings of their own.
@@ -78,6 +93,9 @@ pub enum NonFinite {
     Stop,
     /// The step is left out and noted; the run goes on.
     SkipStep,
+    /// The rows whose own loss or gradient is not finite are left out and written to `quarantine.jsonl`; the rest of the
+    /// step counts. Where no row is at fault by itself, the run ends as with `stop`.
+    Quarantine,
 }
 
 impl Default for TrainConfig {
@@ -89,6 +107,7 @@ impl Default for TrainConfig {
             max_steps: None,
             batch_size: 128,
             micro_batch_size: 4,
+            micro_batch_budget: None,
             learning_rate: 1e-5,
             schedule: Schedule::default(),
             weight_decay: 0.1,

@@ -25,21 +25,28 @@
 
 mod checkpoint;
 mod config;
+mod curve;
 mod error;
 mod metrics;
+mod micro_batches;
 mod optimizer;
 mod order;
 mod schedule;
 mod single_stage;
 mod source;
+mod spikes;
 mod trainer;
+mod validation;
 
 pub use checkpoint::Checkpoint;
-pub use config::{DecayRule, NonFinite, ParameterGroup, TrainConfig};
+pub use config::{DecayRule, MicroBatchBudget, NonFinite, ParameterGroup, TrainConfig};
+pub use curve::draw_training;
 pub use error::TrainError;
 pub use metrics::StepMetrics;
+pub use micro_batches::micro_batches;
 pub use order::BatchOrder;
 pub use schedule::{Schedule, ScheduleKind};
 pub use single_stage::{CaptionPlace, Mixture, SingleStage};
-pub use source::{BatchSource, RowBatches};
-pub use trainer::{FitOutcome, FitReport, Run, Trainer};
+pub use source::{BatchSource, RowBatches, RowSize};
+pub use trainer::{FitOutcome, FitReport, Rehearsal, Run, Trainer};
+pub use validation::{Validation, ValidationMetrics};

@@ -26,9 +26,21 @@ pub struct StepMetrics {
     pub images: usize,
     /// Seconds.
     pub step_s: f64,
+    /// The most memory that the process has held so far, in bytes; `None` where the system does not tell. Memory of a GPU
+    /// is not in it.
+    #[serde(default)]
+    pub peak_bytes: Option<u64>,
     /// Whether the step was left out because something was not finite.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skipped: bool,
+}
+
+/// The process's peak resident memory, where the system tells (Linux).
+pub(crate) fn peak_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1024)
 }
 
 /// `metrics.jsonl`, appended.

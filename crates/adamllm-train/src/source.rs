@@ -15,6 +15,25 @@ pub trait BatchSource: Sync {
     /// # Errors
     /// [`TrainError::Batch`] names the rows.
     fn batch(&self, rows: &[usize]) -> Result<Self::Batch, TrainError>;
+
+    /// How large a row is, where that is known before its batch is made; asked where a
+    /// [`MicroBatchBudget`](crate::MicroBatchBudget) is set.
+    fn row_size(&self, _row: usize) -> Option<RowSize> {
+        None
+    }
+}
+
+/// How large a row is before it meets any other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct RowSize {
+    /// Tokens that the decoder reads, placeholders of images included.
+    pub tokens: usize,
+    /// Tokens that count for the loss.
+    pub targets: usize,
+    /// Patches that the tower reads.
+    pub patches: usize,
+    /// Images.
+    pub images: usize,
 }
 
 /// A [`BatchSource`] from a closure.
@@ -22,12 +41,22 @@ pub trait BatchSource: Sync {
 pub struct RowBatches<F> {
     n_rows: usize,
     make: F,
+    sizes: Vec<RowSize>,
 }
 
 impl<F> RowBatches<F> {
     /// `make(rows)` makes the batch of these rows, each below `n_rows`.
     pub fn new(n_rows: usize, make: F) -> Self {
-        Self { n_rows, make }
+        Self { n_rows, make, sizes: Vec::new() }
+    }
+
+    /// Tells how large each row is.
+    ///
+    /// # Panics
+    /// If there is not one size for each row.
+    pub fn with_sizes(self, sizes: Vec<RowSize>) -> Self {
+        assert_eq!(sizes.len(), self.n_rows, "one size for each row");
+        Self { sizes, ..self }
     }
 }
 
@@ -40,5 +69,9 @@ impl<B: Batch, E: ToString, F: Fn(&[usize]) -> Result<B, E> + Sync> BatchSource 
 
     fn batch(&self, rows: &[usize]) -> Result<B, TrainError> {
         (self.make)(rows).map_err(|e| TrainError::Batch { rows: rows.to_vec(), detail: e.to_string() })
+    }
+
+    fn row_size(&self, row: usize) -> Option<RowSize> {
+        self.sizes.get(row).copied()
     }
 }

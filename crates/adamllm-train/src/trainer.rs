@@ -3,15 +3,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Instant;
 
+use adamllm_core::jsonl::Appender;
 use adamllm_core::{CoreError, Progress};
 use adamllm_nn::{Batch, Objective};
 use burn::module::Module;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::Device;
 
-use crate::metrics::MetricsFile;
+use crate::metrics::{MetricsFile, peak_bytes};
+use crate::micro_batches::micro_batches;
 use crate::optimizer::{NamedAdamW, freeze, global_norm};
-use crate::{BatchOrder, BatchSource, Checkpoint, NonFinite, StepMetrics, TrainConfig, TrainError};
+use crate::spikes::Spikes;
+use crate::validation::{Examinations, examine};
+use crate::{
+    BatchOrder, BatchSource, Checkpoint, NonFinite, StepMetrics, TrainConfig, TrainError, Validation, ValidationMetrics,
+};
 
 /// Fits a model to batches.
 #[derive(Clone, Debug)]
@@ -45,6 +51,8 @@ pub enum FitOutcome {
     Finished,
     /// Stopped from outside; resume to go on.
     Stopped,
+    /// The held-out loss has not become better for as many examinations as [`Validation::patience`] allows.
+    NoLongerBetter,
 }
 
 /// What a run did.
@@ -56,6 +64,19 @@ pub struct FitReport {
     pub steps: usize,
     /// Each step of this process.
     pub metrics: Vec<StepMetrics>,
+    /// Every examination on held-out rows, those before a resume included.
+    pub validation: Vec<ValidationMetrics>,
+}
+
+/// What one forward and backward pass took, without a step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rehearsal {
+    /// The batch's loss per target token, in nats.
+    pub loss: f64,
+    /// Seconds.
+    pub seconds: f64,
+    /// The most memory that the process has held so far, in bytes, where the system tells.
+    pub peak_bytes: Option<u64>,
 }
 
 impl Trainer {
@@ -88,6 +109,27 @@ impl Trainer {
         M: Objective + 'static,
         S: BatchSource<Batch = M::Batch>,
     {
+        self.fit_validated(model, source, None::<Validation<S>>, run, progress)
+    }
+
+    /// As [`Trainer::fit`], examined on held-out rows on the way: `validation.jsonl` grows, the checkpoint of the best
+    /// examination is kept in `best/`, and the run may end early.
+    ///
+    /// # Errors
+    /// As [`Trainer::fit`].
+    pub fn fit_validated<M, S, V>(
+        &self,
+        model: M,
+        source: &S,
+        validation: Option<Validation<V>>,
+        run: Run,
+        progress: &mut dyn Progress,
+    ) -> Result<(M, FitReport), TrainError>
+    where
+        M: Objective + 'static,
+        S: BatchSource<Batch = M::Batch>,
+        V: BatchSource<Batch = M::Batch>,
+    {
         let n_rows = source.n_rows();
         let total = self.config.n_steps(n_rows);
         let device = model.devices().first().cloned().unwrap_or_default();
@@ -95,18 +137,31 @@ impl Trainer {
         let (model, optimizer, start) = self.begin(model, &run, n_rows, &device)?;
         let order = BatchOrder { seed: self.config.seed, n_rows, batch_size: self.config.batch_size };
         let metrics_file = run.folder.as_deref().map(|folder| MetricsFile::open(folder, start)).transpose()?;
+        let examinations = Examinations::open(run.folder.as_deref(), start)?;
 
         progress.begin("fit", total as u64);
         progress.advance(start as u64);
         let fitted = std::thread::scope(|scope| {
             let (sender, receiver) = sync_channel(2);
             let steps = start..total;
-            scope.spawn(move || feed(source, order, steps, self.config.micro_batch_size, &sender));
-            let fitting = Fitting { config: &self.config, model, optimizer, order, total, n_rows, metrics_file };
-            fitting.run(start, &receiver, run, progress)
+            scope.spawn(move || feed(source, order, steps, &self.config, &sender));
+            let spikes = Spikes::default();
+            let fitting =
+                Fitting { config: &self.config, model, optimizer, order, total, n_rows, metrics_file, source, spikes };
+            fitting.run(start, &receiver, validation, examinations, run, progress)
         });
         progress.end();
         fitted
+    }
+
+    /// Runs one batch forward and backward and forgets the gradients: whether the worst batch fits into memory is known
+    /// before the first step.
+    pub fn rehearse<M: Objective>(&self, model: &M, batch: &M::Batch) -> Rehearsal {
+        let begun = Instant::now();
+        let loss = model.loss_sum(batch) / batch.n_targets().max(1) as f64;
+        let value = f64::from(loss.clone().into_scalar::<f32>());
+        drop(loss.backward());
+        Rehearsal { loss: value, seconds: begun.elapsed().as_secs_f64(), peak_bytes: peak_bytes() }
     }
 
     /// The state that a run begins with: fresh, or the newest checkpoint's.
@@ -136,6 +191,13 @@ impl Trainer {
     }
 }
 
+/// A row that was left out of a step.
+#[derive(serde::Serialize)]
+struct Quarantined {
+    step: usize,
+    row: usize,
+}
+
 /// The micro-batches of one optimizer step.
 struct Window<B> {
     rows: Vec<usize>,
@@ -147,13 +209,13 @@ fn feed<S: BatchSource>(
     source: &S,
     order: BatchOrder,
     steps: std::ops::Range<usize>,
-    micro_batch_size: usize,
+    config: &TrainConfig,
     sender: &SyncSender<Result<Window<S::Batch>, TrainError>>,
 ) {
     let mut shuffled = None;
     for step in steps {
         let rows = order.rows(step, &mut shuffled).to_vec();
-        let batches = rows.chunks(micro_batch_size).map(|chunk| source.batch(chunk)).collect();
+        let batches = micro_batches(&rows, source, config).iter().map(|rows| source.batch(rows)).collect();
         let window = Result::map(batches, |batches| Window { rows, batches });
         let failed = window.is_err();
         if sender.send(window).is_err() || failed {
@@ -162,7 +224,7 @@ fn feed<S: BatchSource>(
     }
 }
 
-struct Fitting<'a, M> {
+struct Fitting<'a, M, S> {
     config: &'a TrainConfig,
     model: M,
     optimizer: NamedAdamW,
@@ -170,19 +232,32 @@ struct Fitting<'a, M> {
     total: usize,
     n_rows: usize,
     metrics_file: Option<MetricsFile>,
+    source: &'a S,
+    spikes: Spikes,
 }
 
-impl<M: Objective + 'static> Fitting<'_, M> {
-    fn run(
+impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> Fitting<'_, M, S> {
+    fn run<V: BatchSource<Batch = M::Batch>>(
         mut self,
         start: usize,
         windows: &Receiver<Result<Window<M::Batch>, TrainError>>,
+        validation: Option<Validation<V>>,
+        mut examinations: Examinations,
         mut run: Run,
         progress: &mut dyn Progress,
     ) -> Result<(M, FitReport), TrainError> {
-        let mut report = FitReport { outcome: FitOutcome::Finished, steps: start, metrics: Vec::new() };
+        let mut report =
+            FitReport { outcome: FitOutcome::Finished, steps: start, metrics: Vec::new(), validation: Vec::new() };
         for (step, window) in (start..self.total).zip(windows) {
-            let metrics = self.step(step, window?)?;
+            let metrics = self.step(step, window?, run.folder.as_deref())?;
+            if let Some(mean) = self.spikes.hear(metrics.loss).filter(|_| !metrics.skipped) {
+                tracing::warn!(
+                    step = metrics.step,
+                    loss = metrics.loss,
+                    mean,
+                    "the loss stands out from the last ones"
+                );
+            }
             report.steps = step + 1;
             let logged = report.steps.is_multiple_of(self.config.log_every) || report.steps == self.total;
             if let Some(file) = self.metrics_file.as_mut().filter(|_| logged) {
@@ -199,22 +274,43 @@ impl<M: Objective + 'static> Fitting<'_, M> {
             let last = report.steps == self.total;
             let due = self.config.save_every.is_some_and(|every| report.steps.is_multiple_of(every));
             if let Some(folder) = run.folder.as_deref().filter(|_| due || last || stopped) {
-                self.save(folder, report.steps)?;
+                self.save(folder, report.steps, self.config.keep_last)?;
+            }
+            let due = |v: &&Validation<V>| last || report.steps.is_multiple_of(v.every.max(1));
+            if let Some(validation) = validation.as_ref().filter(due) {
+                let found = examinations.push(report.steps, examine(&self.model, validation)?)?;
+                tracing::info!(step = found.step, loss = found.loss, best = found.best, "examined");
+                if let Some(folder) = run.folder.as_deref().filter(|_| found.best) {
+                    self.save(&folder.join("best"), report.steps, 1)?;
+                }
+                if validation.patience.is_some_and(|patience| examinations.since_best() >= patience) && !last {
+                    report.outcome = FitOutcome::NoLongerBetter;
+                    if let Some(folder) = &run.folder {
+                        self.save(folder, report.steps, self.config.keep_last)?;
+                    }
+                    break;
+                }
             }
             if stopped && !last {
                 report.outcome = FitOutcome::Stopped;
                 break;
             }
         }
+        report.validation = examinations.into_rows();
         Ok((self.model, report))
     }
 
-    fn save(&self, folder: &Path, step: usize) -> Result<(), TrainError> {
+    fn save(&self, folder: &Path, step: usize, keep: usize) -> Result<(), TrainError> {
         Checkpoint::write(folder, step, self.n_rows, &self.model, &self.optimizer, self.config)?;
-        Checkpoint::prune(folder, self.config.keep_last)
+        Checkpoint::prune(folder, keep)
     }
 
-    fn step(&mut self, step: usize, window: Window<M::Batch>) -> Result<StepMetrics, TrainError> {
+    fn step(
+        &mut self,
+        step: usize,
+        window: Window<M::Batch>,
+        folder: Option<&Path>,
+    ) -> Result<StepMetrics, TrainError> {
         let begun = Instant::now();
         let n_targets: usize = window.batches.iter().map(Batch::n_targets).sum();
         if n_targets == 0 {
@@ -231,11 +327,25 @@ impl<M: Objective + 'static> Fitting<'_, M> {
             targets: n_targets,
             images: window.batches.iter().map(Batch::n_images).sum(),
             step_s: 0.0,
+            peak_bytes: None,
             skipped: false,
         };
-        let gradients = self.gradients(&window.batches, n_targets, &mut metrics.loss);
+        let mut gradients = self.gradients(&window.batches, n_targets, &mut metrics.loss);
         metrics.grad_norm = global_norm(&self.model, &gradients);
-        if metrics.loss.is_finite() && metrics.grad_norm.is_finite() {
+        let finite = |m: &StepMetrics| m.loss.is_finite() && m.grad_norm.is_finite();
+        if !finite(&metrics)
+            && self.config.non_finite == NonFinite::Quarantine
+            && let Some(rest) = self.without_faulty_rows(&window.rows, &metrics, folder)?
+        {
+            let n_targets = rest.iter().map(Batch::n_targets).sum();
+            metrics.targets = n_targets;
+            metrics.tokens = rest.iter().map(Batch::n_tokens).sum();
+            metrics.images = rest.iter().map(Batch::n_images).sum();
+            metrics.loss = 0.0;
+            gradients = self.gradients(&rest, n_targets, &mut metrics.loss);
+            metrics.grad_norm = global_norm(&self.model, &gradients);
+        }
+        if finite(&metrics) {
             let scale = match self.config.max_gradient_norm {
                 // torch's clip_grad_norm_ adds 1e-6 and never scales up.
                 Some(max) => (max / (metrics.grad_norm + 1e-6)).min(1.0),
@@ -247,6 +357,7 @@ impl<M: Objective + 'static> Fitting<'_, M> {
             self.not_finite(&mut metrics, window.rows)?;
         }
         metrics.step_s = begun.elapsed().as_secs_f64();
+        metrics.peak_bytes = peak_bytes();
         tracing::debug!(step = metrics.step, loss = metrics.loss, lr = metrics.lr, "step");
         Ok(metrics)
     }
@@ -267,10 +378,43 @@ impl<M: Objective + 'static> Fitting<'_, M> {
         accumulator.grads()
     }
 
+    /// The step's batches again without the rows that are not finite by themselves, which are written to
+    /// `quarantine.jsonl`. `None` where no row is, or where nothing is left.
+    fn without_faulty_rows(
+        &self,
+        rows: &[usize],
+        metrics: &StepMetrics,
+        folder: Option<&Path>,
+    ) -> Result<Option<Vec<M::Batch>>, TrainError> {
+        let (mut kept, mut faulty) = (Vec::new(), Vec::new());
+        for &row in rows {
+            let batch = [self.source.batch(&[row])?];
+            let n_targets = batch[0].n_targets();
+            let mut loss = 0.0;
+            let gradients = self.gradients(&batch, n_targets.max(1), &mut loss);
+            let gradient_norm = global_norm(&self.model, &gradients);
+            if loss.is_finite() && gradient_norm.is_finite() {
+                kept.extend((n_targets > 0).then_some(row));
+            } else {
+                faulty.push(row);
+            }
+        }
+        if faulty.is_empty() || kept.is_empty() {
+            return Ok(None);
+        }
+        tracing::warn!(step = metrics.step, rows = ?faulty, "rows quarantined: not finite");
+        if let Some(folder) = folder {
+            let quarantined: Vec<_> = faulty.iter().map(|row| Quarantined { step: metrics.step, row: *row }).collect();
+            Appender::open(folder.join("quarantine.jsonl"))?.append(&quarantined)?;
+        }
+        let batches = micro_batches(&kept, self.source, self.config);
+        batches.iter().map(|rows| self.source.batch(rows)).collect::<Result<_, _>>().map(Some)
+    }
+
     fn not_finite(&self, metrics: &mut StepMetrics, rows: Vec<usize>) -> Result<(), TrainError> {
         let StepMetrics { step, loss, grad_norm: gradient_norm, .. } = *metrics;
         match self.config.non_finite {
-            NonFinite::Stop => Err(TrainError::NonFinite { step, loss, gradient_norm, rows }),
+            NonFinite::Stop | NonFinite::Quarantine => Err(TrainError::NonFinite { step, loss, gradient_norm, rows }),
             NonFinite::SkipStep => {
                 tracing::warn!(step, loss, gradient_norm, ?rows, "step skipped: not finite");
                 metrics.skipped = true;

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use adamllm_nn::{Batch, Linear, LinearConfig, Objective, snapshots};
 use adamllm_train::{
-    Checkpoint, FitOutcome, NonFinite, ParameterGroup, RowBatches, Run, StepMetrics, TrainConfig, TrainError, Trainer,
+    Checkpoint, FitOutcome, MicroBatchBudget, NonFinite, ParameterGroup, RowBatches, RowSize, Run, StepMetrics,
+    TrainConfig, TrainError, Trainer, Validation, ValidationMetrics,
 };
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -200,10 +201,124 @@ fn a_loss_that_is_not_finite_names_its_rows() {
         Err(TrainError::NonFinite { rows, .. }) => assert!(rows.contains(&5)),
         other => panic!("expected the rows, got {other:?}"),
     }
-    let (model, report) = fit(NonFinite::SkipStep).expect("goes on");
+    let (skipping, report) = fit(NonFinite::SkipStep).expect("goes on");
     assert_eq!(report.metrics.iter().filter(|m| m.skipped).count(), 1);
     let finite = |s: &adamllm_nn::Snapshot| s.read().iter::<f32>().all(f32::is_finite);
-    assert!(snapshots(&model).iter().all(finite));
+    assert!(snapshots(&skipping).iter().all(finite));
+}
+
+/// The step goes on with the rows that are sound, as if the others had never stood in it.
+#[test]
+fn a_faulty_row_is_quarantined_and_the_rest_of_its_step_counts() {
+    let point_of = |rows: &[usize], spoilt: bool| {
+        let mut points = batch(rows)?;
+        if let Some(at) = rows.iter().position(|&row| row == 5) {
+            if spoilt {
+                points.y[at] = f32::NAN;
+            } else {
+                points.x.remove(at);
+                points.y.remove(at);
+            }
+        }
+        Ok::<_, String>(points)
+    };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let settings = TrainConfig { non_finite: NonFinite::Quarantine, epochs: 1.0, micro_batch_size: 2, ..config() };
+    let fit = |spoilt, run| {
+        let source = RowBatches::new(ROWS, move |rows: &[usize]| point_of(rows, spoilt));
+        Trainer::new(settings.clone()).expect("valid").fit(model(), &source, run, &mut ()).expect("fits")
+    };
+    let (with_fault, report) = fit(true, in_folder(folder.path(), false));
+    let (without, _) = fit(false, Run::default());
+    for (a, b) in snapshots(&with_fault).iter().zip(snapshots(&without)) {
+        let differences =
+            a.read().iter::<f32>().zip(b.read().iter::<f32>()).map(|(a, b)| (a - b).abs()).collect::<Vec<_>>();
+        assert!(differences.iter().all(|d| *d < 1e-6), "{}: {differences:?}", a.info.name);
+    }
+    let step = report.metrics.iter().find(|m| m.targets == 5).expect("one step has a row less").step;
+    let written = std::fs::read_to_string(folder.path().join("quarantine.jsonl")).expect("written");
+    assert_eq!(written.trim(), format!("{{\"step\":{step},\"row\":5}}"));
+}
+
+#[test]
+fn a_budget_changes_the_passes_and_not_the_gradient() {
+    let sizes = (0..ROWS).map(|row| RowSize { tokens: 10 + row * 3, ..RowSize::default() }).collect::<Vec<_>>();
+    let passes = std::sync::Mutex::new(Vec::new());
+    let fit = |budget| {
+        let make = |rows: &[usize]| {
+            passes.lock().expect("not poisoned").push(rows.to_vec());
+            batch(rows)
+        };
+        let source = RowBatches::new(ROWS, make).with_sizes(sizes.clone());
+        let settings = TrainConfig { micro_batch_budget: budget, micro_batch_size: 6, epochs: 1.0, ..config() };
+        let trainer = Trainer::new(settings).expect("valid");
+        let (_, report) = trainer.fit(model(), &source, Run::default(), &mut ()).expect("fits");
+        report.metrics.iter().map(|m| (m.loss, m.grad_norm)).collect::<Vec<_>>()
+    };
+    let whole = fit(None);
+    passes.lock().expect("not poisoned").clear();
+    let split = fit(Some(MicroBatchBudget { tokens: Some(100), patches: None }));
+    for rows in passes.lock().expect("not poisoned").iter() {
+        let longest = rows.iter().map(|row| sizes[*row].tokens).max().expect("no empty pass");
+        assert!(rows.len() * longest <= 100, "{rows:?}");
+    }
+    for ((loss, norm), (l, n)) in whole.iter().zip(split) {
+        assert!((loss - l).abs() < 1e-5 * loss && (norm - n).abs() < 1e-5 * norm);
+    }
+}
+
+/// Held-out points of another curve: what is learnt makes them worse, so the first examination stays the best.
+#[test]
+fn a_run_ends_when_held_out_rows_get_no_better() {
+    let held_out = RowBatches::new(8, |rows: &[usize]| {
+        let mut points = batch(rows)?;
+        points.y.iter_mut().for_each(|y| *y = -3.0 * *y);
+        Ok::<_, String>(points)
+    });
+    let source = RowBatches::new(ROWS, batch);
+    let settings = TrainConfig { epochs: 40.0, save_every: None, ..config() };
+    let trainer = Trainer::new(settings).expect("valid");
+    let validation = || Some(Validation { source: &held_out, every: 2, batch_size: 3, patience: Some(4) });
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let run = in_folder(folder.path(), false);
+    let (_, report) = trainer.fit_validated(model(), &source, validation(), run, &mut ()).expect("fits");
+    assert_eq!(report.outcome, FitOutcome::NoLongerBetter);
+    let last_best = report.validation.iter().filter(|row| row.best).next_back().expect("the first is").step;
+    assert_eq!(report.steps, last_best + 8);
+    let kept: Vec<_> = Checkpoint::list(&folder.path().join("best")).expect("lists");
+    assert_eq!(kept.iter().map(Checkpoint::step).collect::<Vec<_>>(), [last_best]);
+    let written: Vec<ValidationMetrics> =
+        adamllm_core::jsonl::read_all(folder.path().join("validation.jsonl")).expect("reads");
+    assert_eq!(written, report.validation);
+
+    // What was examined before a stop counts behind it.
+    let stopped = tempfile::tempdir().expect("a temporary folder");
+    let stop = AtomicBool::new(false);
+    let mut on_step = |m: &StepMetrics| stop.store(m.step == last_best + 3, Ordering::Relaxed);
+    let run = Run { stop: Some(&stop), on_step: Some(&mut on_step), ..in_folder(stopped.path(), false) };
+    trainer.fit_validated(model(), &source, validation(), run, &mut ()).expect("stops");
+    let (_, resumed) = trainer
+        .fit_validated(model(), &source, validation(), in_folder(stopped.path(), true), &mut ())
+        .expect("resumes");
+    assert_eq!((resumed.outcome, resumed.steps), (report.outcome, report.steps));
+    assert_eq!(resumed.validation, report.validation);
+}
+
+#[test]
+fn a_rehearsal_tells_what_a_batch_takes_and_changes_nothing() {
+    let (model, rows) = (model(), [0, 1, 2]);
+    let before = weights(&model);
+    let trainer = Trainer::new(config()).expect("valid");
+    let told = trainer.rehearse(&model, &batch(&rows).expect("a batch"));
+    let (_, metrics) = {
+        let source = RowBatches::new(3, batch);
+        let one = TrainConfig { epochs: 1.0, ..config() };
+        let (m, report) =
+            Trainer::new(one).expect("valid").fit(self::model(), &source, Run::default(), &mut ()).expect("fits");
+        (m, report.metrics)
+    };
+    assert!((told.loss - metrics[0].loss).abs() < 1e-6, "{told:?}");
+    assert_eq!(weights(&model), before);
 }
 
 #[test]

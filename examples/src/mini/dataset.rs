@@ -10,7 +10,7 @@ use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::judging::{Difficulty, Labelled, Verdict};
+use super::judging::{Labelled, Verdict};
 use super::task::shuffled_options;
 use super::training::{CAPTION_REQUEST, Seed};
 use super::{Aspect, CaptionPlan, Domain, Form, JUDGE_PROMPT, MiniError, Scene, Task};
@@ -153,7 +153,7 @@ fn labelled(seed: u64, count: usize) -> Vec<Labelled> {
     let verdicts = [Verdict::Yes, Verdict::No, Verdict::Open];
     let examples = (0..count).map(|n| {
         let scene = Scene::new(seed, Domain::ALL[n / 3 % 3], n as u64);
-        Labelled::draw(&scene, verdicts[n % 3], Difficulty::Reasons, &mut scene.random("mini labelled"))
+        Labelled::draw(&scene, verdicts[n % 3], &mut scene.random("mini labelled"))
     });
     examples.collect()
 }

@@ -52,33 +52,18 @@ pub struct Labelled {
     pub verdict: Verdict,
 }
 
-/// How hard it is to tell a judge's examples apart: a curriculum, because a tiny model that meets everything at once
-/// does not find out that it has to compare.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Difficulty {
-    /// Yes-or-no questions whose short answer is wrong or right.
-    Closed,
-    /// Questions of every form, with a short answer or a conclusion that is wrong or right.
-    Conclusions,
-    /// Reasons that do not bear their conclusion, too.
-    Reasons,
-}
-
 impl Labelled {
     /// A judge's example about a scene.
-    pub fn draw(scene: &Scene, verdict: Verdict, difficulty: Difficulty, random: &mut impl rand::Rng) -> Self {
+    pub fn draw(scene: &Scene, verdict: Verdict, random: &mut impl rand::Rng) -> Self {
         match verdict {
-            Verdict::Yes => consistent(scene, &any_task(scene, difficulty, random), random),
-            Verdict::No => inconsistent(scene, &any_task(scene, difficulty, random), difficulty, random),
+            Verdict::Yes => consistent(scene, &any_task(scene, random), random),
+            Verdict::No => inconsistent(scene, &any_task(scene, random), random),
             Verdict::Open => open(scene, random),
         }
     }
 }
 
-fn any_task(scene: &Scene, difficulty: Difficulty, random: &mut impl rand::Rng) -> Task {
-    if difficulty == Difficulty::Closed {
-        return Task::draw(scene, Form::Closed, random);
-    }
+fn any_task(scene: &Scene, random: &mut impl rand::Rng) -> Task {
     if random.random() {
         return Task::following(scene, &CaptionPlan::draw(random), random);
     }
@@ -93,15 +78,10 @@ fn consistent(scene: &Scene, task: &Task, random: &mut impl rand::Rng) -> Labell
 
 /// A consistent example with a fault: the precise answer is another one, the conclusion is, or the reason speaks of
 /// another value than the conclusion.
-fn inconsistent(scene: &Scene, task: &Task, difficulty: Difficulty, random: &mut impl rand::Rng) -> Labelled {
+fn inconsistent(scene: &Scene, task: &Task, random: &mut impl rand::Rng) -> Labelled {
     let right = Labelled { verdict: Verdict::No, ..consistent(scene, task, random) };
     let wrong = wrong_answer(scene, task, random);
-    let n_faults = match difficulty {
-        Difficulty::Closed => 1,
-        Difficulty::Conclusions => 2,
-        Difficulty::Reasons => 3,
-    };
-    match random.random_range(0..n_faults) {
+    match random.random_range(0..3) {
         0 => Labelled { precise: wrong, ..right },
         1 => {
             let end = right.informative.len() - right.precise.len() - 1;

@@ -207,7 +207,7 @@ mod tests {
                 Form::Open => assert_eq!(precise, scene.value(task.aspect)),
                 Form::Closed => {
                     let asked = task.question.rsplit(' ').next().map(|word| word.trim_end_matches('?'));
-                    assert_eq!(precise == "Yes", asked == Some(scene.value(task.aspect)));
+                    assert_eq!(precise == "yes", asked == Some(scene.value(task.aspect)));
                 }
                 Form::Choice => {
                     let right = format!("{precise} {}", scene.value(task.aspect));

@@ -7,7 +7,7 @@ use rand::RngExt;
 use rand::seq::SliceRandom;
 
 use super::drawing::SIDE;
-use super::judging::{Difficulty, Labelled, Verdict, open_precise};
+use super::judging::{Labelled, Verdict, open_precise};
 use super::task::open_ended;
 use super::{CaptionPlan, Domain, Form, JUDGE_PROMPT, Scene, Task};
 
@@ -92,11 +92,6 @@ pub fn synthesizer_training(seed: u64) -> impl Iterator<Item = TrainingRow> {
     })
 }
 
-/// How many of the judge's first rows are yes-or-no questions.
-const JUDGE_CLOSED_ROWS: u64 = 12_800;
-/// How many of its first rows have reasons that bear their conclusion.
-const JUDGE_EASY_ROWS: u64 = 51_200;
-
 /// What the judge learns: labelled triplets of all domains.
 pub fn judge_training(seed: u64) -> impl Iterator<Item = JudgeRow> {
     let prompt = JUDGE_PROMPT.trim_end();
@@ -104,17 +99,12 @@ pub fn judge_training(seed: u64) -> impl Iterator<Item = JudgeRow> {
     (0_u64..).map(move |n| {
         let mut random = named_stream(seed, "mini judge row", &n.to_string());
         let scene = Scene::new(seed, any_domain(&mut random), STREAM_SCENES + n);
-        let difficulty = match n {
-            0..JUDGE_CLOSED_ROWS => Difficulty::Closed,
-            JUDGE_CLOSED_ROWS..JUDGE_EASY_ROWS => Difficulty::Conclusions,
-            _ => Difficulty::Reasons,
-        };
         let verdict = match random.random_range(0..10) {
-            0..5 => Verdict::Yes,
-            5..9 => Verdict::No,
+            0..4 => Verdict::Yes,
+            4..9 => Verdict::No,
             _ => Verdict::Open,
         };
-        let example = Labelled::draw(&scene, verdict, difficulty, &mut random);
+        let example = Labelled::draw(&scene, verdict, &mut random);
         let filled = question.replace("{Q}", &example.instruction);
         let filled = filled.replace("{informative_A}", &example.informative).replace("{precise_A}", &example.precise);
         JudgeRow { instruction: instruction.to_owned(), triplet: filled, verdict }

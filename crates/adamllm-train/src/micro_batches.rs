@@ -1,0 +1,66 @@
+use crate::{BatchSource, MicroBatchBudget, RowSize, TrainConfig};
+
+/// Splits the rows of a step into forward passes: `micro_batch_size` rows each; with a budget, sorted by length, and as many as
+/// fit. A pure function of its arguments.
+pub fn micro_batches<S: BatchSource>(rows: &[usize], source: &S, config: &TrainConfig) -> Vec<Vec<usize>> {
+    let sizes: Option<Vec<RowSize>> = rows.iter().map(|&row| source.row_size(row)).collect();
+    match (config.micro_batch_budget, sizes) {
+        (Some(budget), Some(sizes)) => within(rows, &sizes, budget, config.micro_batch_size),
+        _ => rows.chunks(config.micro_batch_size).map(<[usize]>::to_vec).collect(),
+    }
+}
+
+fn within(rows: &[usize], sizes: &[RowSize], budget: MicroBatchBudget, most: usize) -> Vec<Vec<usize>> {
+    let mut sorted: Vec<(usize, RowSize)> = rows.iter().copied().zip(sizes.iter().copied()).collect();
+    // The longest first: what does not fit into memory fails at once. Stable, so equal lengths keep their order.
+    sorted.sort_by_key(|(_, size)| std::cmp::Reverse(size.tokens));
+    let mut batches: Vec<Vec<usize>> = Vec::new();
+    let (mut longest, mut patches) = (0, 0);
+    for (row, size) in sorted {
+        let fits = batches.last().is_some_and(|batch| {
+            let tokens = (batch.len() + 1) * longest;
+            batch.len() < most
+                && budget.tokens.is_none_or(|limit| tokens <= limit)
+                && budget.patches.is_none_or(|limit| patches + size.patches <= limit)
+        });
+        match batches.last_mut().filter(|_| fits) {
+            Some(batch) => batch.push(row),
+            None => {
+                batches.push(vec![row]);
+                (longest, patches) = (size.tokens, 0);
+            }
+        }
+        patches += size.patches;
+    }
+    batches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sizes(tokens: &[usize]) -> Vec<RowSize> {
+        tokens.iter().map(|&tokens| RowSize { tokens, patches: 10, ..RowSize::default() }).collect()
+    }
+
+    #[test]
+    fn padded_tokens_stay_below_the_budget_and_no_row_is_lost() {
+        let tokens: Vec<usize> = (0..50).map(|i| 20 + (i * 37) % 200).collect();
+        let rows: Vec<usize> = (100..150).collect();
+        let budget = MicroBatchBudget { tokens: Some(600), patches: Some(45) };
+        let batches = within(&rows, &sizes(&tokens), budget, 8);
+        for batch in &batches {
+            let longest = batch.iter().map(|row| tokens[row - 100]).max().expect("no empty batch");
+            assert!(batch.len() * longest <= 600 && batch.len() <= 4, "{batch:?}");
+        }
+        let mut all = batches.concat();
+        all.sort_unstable();
+        assert_eq!(all, rows);
+    }
+
+    #[test]
+    fn a_row_above_the_budget_goes_alone() {
+        let budget = MicroBatchBudget { tokens: Some(100), patches: None };
+        assert_eq!(within(&[7, 8, 9], &sizes(&[40, 500, 40]), budget, 8), [vec![8], vec![7, 9]]);
+    }
+}

@@ -1,0 +1,98 @@
+use std::path::Path;
+
+use adamllm_core::jsonl::{self, Appender};
+use adamllm_nn::{Batch, Objective};
+use serde::{Deserialize, Serialize};
+
+use crate::{BatchSource, TrainError};
+
+/// Held-out rows that a run is examined on while it trains.
+#[derive(Clone, Copy, Debug)]
+pub struct Validation<'a, V> {
+    /// The rows.
+    pub source: &'a V,
+    /// After every so many steps, and behind the last.
+    pub every: usize,
+    /// Rows in one forward pass.
+    pub batch_size: usize,
+    /// Ends the run when so many examinations in a row brought no better loss; `None` never ends it.
+    pub patience: Option<usize>,
+}
+
+/// One examination, as `validation.jsonl` has it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ValidationMetrics {
+    /// Behind this step.
+    pub step: usize,
+    /// The loss per target token, in nats.
+    pub loss: f64,
+    /// Whether it is the best so far.
+    pub best: bool,
+}
+
+/// The examinations of a run so far, kept in `validation.jsonl` where there is a folder.
+pub(crate) struct Examinations {
+    done: Vec<ValidationMetrics>,
+    file: Option<Appender>,
+}
+
+impl Examinations {
+    /// Reads those up to `step`; later ones belong to work that was lost with a killed run.
+    pub(crate) fn open(folder: Option<&Path>, step: usize) -> Result<Self, TrainError> {
+        let Some(folder) = folder else { return Ok(Self { done: Vec::new(), file: None }) };
+        let path = folder.join("validation.jsonl");
+        let mut done: Vec<ValidationMetrics> = Vec::new();
+        if path.exists() {
+            drop(Appender::open(&path)?);
+            done = jsonl::read_all(&path)?;
+            done.retain(|row| row.step <= step);
+            jsonl::write(&path, &done)?;
+        }
+        Ok(Self { done, file: Some(Appender::open(&path)?) })
+    }
+
+    pub(crate) fn push(&mut self, step: usize, loss: f64) -> Result<&ValidationMetrics, TrainError> {
+        let best = self.done.iter().all(|row| loss < row.loss);
+        let row = ValidationMetrics { step, loss, best };
+        if let Some(file) = &mut self.file {
+            file.append([&row])?;
+        }
+        self.done.push(row);
+        Ok(&self.done[self.done.len() - 1])
+    }
+
+    /// Examinations since the best one.
+    pub(crate) fn since_best(&self) -> usize {
+        self.done.iter().rev().take_while(|row| !row.best).count()
+    }
+
+    pub(crate) fn into_rows(self) -> Vec<ValidationMetrics> {
+        self.done
+    }
+}
+
+/// The loss per target over all rows, without a graph.
+pub(crate) fn examine<M, V>(model: &M, validation: &Validation<V>) -> Result<f64, TrainError>
+where
+    M: Objective,
+    V: BatchSource<Batch = M::Batch>,
+{
+    let model = model.valid();
+    let rows: Vec<usize> = (0..validation.source.n_rows()).collect();
+    let (mut sum, mut n_targets) = (0.0, 0);
+    for rows in rows.chunks(validation.batch_size.max(1)) {
+        let batch = validation.source.batch(rows)?;
+        if batch.n_targets() > 0 {
+            sum += f64::from(model.loss_sum(&batch).into_scalar::<f32>());
+            n_targets += batch.n_targets();
+        }
+    }
+    if n_targets == 0 {
+        return Err(TrainError::Config {
+            field: "validation",
+            expected: "rows with target tokens".into(),
+            got: format!("{} rows without any", rows.len()),
+        });
+    }
+    Ok(sum / n_targets as f64)
+}
