@@ -3,7 +3,10 @@
 //! | item | what it reads |
 //! |---|---|
 //! | [`image_captions`], [`conversations`] | JSON arrays and JSON Lines: ShareGPT (LLaMA-Factory), LLaVA, `captions.jsonl` |
-//! | [`FolderImages`] | pictures in a folder |
+//! | [`FolderImages`], [`FirstOf`], [`images_at`] | pictures in a folder, in several stores, at any path |
+//! | `ZipImages` (feature `zip`) | pictures in a zip archive |
+//! | `Table` (features `arrow`, `parquet`) | rows and their pictures in `datasets` folders and parquet files |
+//! | `hub` (feature `hub`) | models and data sets from the Hugging Face Hub, in Python's cache |
 //! | [`decode`], [`image_size`] | one picture's bytes: JPEG, PNG, WebP, GIF, BMP, TIFF |
 //!
 //! A row that is wrong costs itself only: it is an `Err` in its own place that names the file, the row, the field, what was
@@ -27,12 +30,24 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#[cfg(feature = "zip")]
+mod archive;
 mod decode;
 mod error;
 mod folder;
+#[cfg(feature = "hub")]
+pub mod hub;
 mod read;
+mod stores;
+#[cfg(feature = "arrow")]
+mod table;
 
+#[cfg(feature = "zip")]
+pub use archive::ZipImages;
 pub use decode::{Alpha, DecodeOptions, PILLOW_PIXEL_LIMIT, PictureFormat, decode, image_size, image_size_of_file};
 pub use error::DecodeError;
 pub use folder::FolderImages;
 pub use read::{Records, conversations, image_captions};
+pub use stores::{FirstOf, images_at};
+#[cfg(feature = "arrow")]
+pub use table::Table;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use adamllm_core::{Conversation, CoreError, ImageCaption};
 use serde_json::Value;
 
-use row::Row;
+pub(crate) use row::Row;
 use split::JsonRows;
 
 mod row;

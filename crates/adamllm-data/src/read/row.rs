@@ -4,14 +4,14 @@ use adamllm_core::{Conversation, CoreError, IMAGE_MARKER, ImageCaption, ImageRef
 use serde_json::Value;
 
 /// One parsed row and where it stands.
-pub(super) struct Row<'a> {
-    pub(super) path: &'a Path,
-    pub(super) row: u64,
-    pub(super) value: Value,
+pub(crate) struct Row<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) row: u64,
+    pub(crate) value: Value,
 }
 
 impl Row<'_> {
-    pub(super) fn into_conversation(mut self) -> Result<Conversation, CoreError> {
+    pub(crate) fn into_conversation(mut self) -> Result<Conversation, CoreError> {
         self.must_be_object()?;
         let (images, messages, id) = (self.images()?, self.messages()?, self.id()?);
         let mut conversation = Conversation::new(messages, images);
@@ -22,7 +22,7 @@ impl Row<'_> {
         Ok(conversation)
     }
 
-    pub(super) fn into_image_caption(mut self) -> Result<ImageCaption, CoreError> {
+    pub(crate) fn into_image_caption(mut self) -> Result<ImageCaption, CoreError> {
         self.must_be_object()?;
         let mut images = self.images()?;
         if images.len() != 1 {

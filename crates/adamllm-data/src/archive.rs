@@ -1,0 +1,153 @@
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use adamllm_core::{CoreError, ImageRef, ImageStore, RgbImage};
+use zip::ZipArchive;
+use zip::result::ZipError;
+
+use crate::folder::named;
+use crate::{DecodeOptions, decode, image_size};
+
+/// No picture file is longer; an entry that unpacks to more is refused.
+const MAX_ENTRY_BYTES: u64 = 1 << 30;
+
+/// What is unpacked to read a picture's header; most headers end long before.
+const HEADER_BYTES: u64 = 1 << 16;
+
+/// The pictures in a zip archive, named by their paths in it. Nothing is unpacked to disk, and threads read side by side.
+#[derive(Clone, Debug)]
+pub struct ZipImages {
+    archive: ZipArchive<SharedFile>,
+    path: PathBuf,
+    prefix: String,
+    options: DecodeOptions,
+}
+
+impl ZipImages {
+    /// Reads the archive's table of contents.
+    ///
+    /// # Errors
+    /// [`CoreError::Io`] where the file cannot be opened or is no zip archive.
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self, CoreError> {
+        let path = path.into();
+        let file = File::open(&path).map_err(CoreError::io("open", &path))?;
+        let file = SharedFile::new(file).map_err(CoreError::io("read", &path))?;
+        let archive =
+            ZipArchive::new(file).map_err(|error| CoreError::io("read the zip archive", &path)(error.into()))?;
+        Ok(Self { archive, path, prefix: String::new(), options: DecodeOptions::default() })
+    }
+
+    /// Looks pictures up under a folder of the archive, such as `"images"`.
+    pub fn under(mut self, folder: &str) -> Self {
+        self.prefix = format!("{}/", folder.trim_matches('/'));
+        self
+    }
+
+    /// Decodes with other options.
+    pub fn with_options(mut self, options: DecodeOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// The paths of all files in the archive, the folder of [`ZipImages::under`] cut off. Names that cannot be read are
+    /// left out.
+    pub fn paths(&self) -> impl Iterator<Item = String> {
+        let names = self.archive.file_names().filter_map(Result::ok);
+        let files = names.filter(|name| !name.ends_with('/'));
+        files.filter_map(|name| name.strip_prefix(&self.prefix).map(str::to_owned))
+    }
+
+    /// The archive's file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Unpacks at most `limit` bytes of an entry; `true` where that was all of it.
+    fn read(&self, image: &ImageRef, limit: u64) -> Result<(Vec<u8>, bool), CoreError> {
+        let mut archive = self.archive.clone();
+        let name = format!("{}{}", self.prefix, image.as_str());
+        let entry = archive.by_name(&name).map_err(|error| match error {
+            ZipError::FileNotFound => {
+                CoreError::ImageMissing { image: image.to_string(), place: self.path.display().to_string() }
+            }
+            other => CoreError::io("read an entry of", &self.path)(other.into()),
+        })?;
+        let mut bytes = Vec::new();
+        entry.take(limit).read_to_end(&mut bytes).map_err(|error| broken(image, &error))?;
+        let whole = (bytes.len() as u64) < limit;
+        Ok((bytes, whole))
+    }
+
+    fn read_all(&self, image: &ImageRef) -> Result<Vec<u8>, CoreError> {
+        match self.read(image, MAX_ENTRY_BYTES)? {
+            (bytes, true) => Ok(bytes),
+            _ => {
+                let detail = format!("the entry unpacks to more than {MAX_ENTRY_BYTES} bytes");
+                Err(CoreError::ImageDecode { image: image.to_string(), detail })
+            }
+        }
+    }
+}
+
+fn broken(image: &ImageRef, error: &io::Error) -> CoreError {
+    CoreError::ImageDecode { image: image.to_string(), detail: format!("unpacking: {error}") }
+}
+
+impl ImageStore for ZipImages {
+    fn open(&self, image: &ImageRef) -> Result<RgbImage, CoreError> {
+        decode(&self.read_all(image)?, &self.options).map_err(|error| named(error, image))
+    }
+
+    fn size(&self, image: &ImageRef) -> Result<(u32, u32), CoreError> {
+        let (head, whole) = self.read(image, HEADER_BYTES)?;
+        match image_size(&head, &self.options) {
+            Err(_) if !whole => image_size(&self.read_all(image)?, &self.options),
+            other => other,
+        }
+        .map_err(|error| named(error, image))
+    }
+
+    fn bytes(&self, image: &ImageRef) -> Result<Option<Vec<u8>>, CoreError> {
+        self.read_all(image).map(Some)
+    }
+}
+
+/// One open file with a reading position of its own for every clone.
+#[derive(Clone, Debug)]
+struct SharedFile {
+    file: Arc<File>,
+    length: u64,
+    position: u64,
+}
+
+impl SharedFile {
+    fn new(file: File) -> io::Result<Self> {
+        let length = file.metadata()?.len();
+        Ok(Self { file: Arc::new(file), length, position: 0 })
+    }
+}
+
+impl Read for SharedFile {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        #[cfg(unix)]
+        let n = std::os::unix::fs::FileExt::read_at(&*self.file, buffer, self.position)?;
+        #[cfg(windows)]
+        let n = std::os::windows::fs::FileExt::seek_read(&*self.file, buffer, self.position)?;
+        self.position += n as u64;
+        Ok(n)
+    }
+}
+
+impl Seek for SharedFile {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let position = match to {
+            SeekFrom::Start(position) => Some(position),
+            SeekFrom::End(offset) => self.length.checked_add_signed(offset),
+            SeekFrom::Current(offset) => self.position.checked_add_signed(offset),
+        };
+        self.position = position.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        Ok(self.position)
+    }
+}
