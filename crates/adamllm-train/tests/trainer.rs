@@ -272,7 +272,7 @@ fn a_budget_changes_the_passes_and_not_the_gradient() {
 fn a_run_ends_when_held_out_rows_get_no_better() {
     let held_out = RowBatches::new(8, |rows: &[usize]| {
         let mut points = batch(rows)?;
-        points.y.iter_mut().for_each(|y| *y = -3.0 * *y);
+        points.y.iter_mut().for_each(|y| *y *= -3.0);
         Ok::<_, String>(points)
     });
     let source = RowBatches::new(ROWS, batch);
@@ -283,7 +283,7 @@ fn a_run_ends_when_held_out_rows_get_no_better() {
     let run = in_folder(folder.path(), false);
     let (_, report) = trainer.fit_validated(model(), &source, validation(), run, &mut ()).expect("fits");
     assert_eq!(report.outcome, FitOutcome::NoLongerBetter);
-    let last_best = report.validation.iter().filter(|row| row.best).next_back().expect("the first is").step;
+    let last_best = report.validation.iter().rfind(|row| row.best).expect("the first is").step;
     assert_eq!(report.steps, last_best + 8);
     let kept: Vec<_> = Checkpoint::list(&folder.path().join("best")).expect("lists");
     assert_eq!(kept.iter().map(Checkpoint::step).collect::<Vec<_>>(), [last_best]);
