@@ -137,7 +137,7 @@ impl Trainer {
         let (model, optimizer, start) = self.begin(model, &run, n_rows, &device)?;
         let order = BatchOrder { seed: self.config.seed, n_rows, batch_size: self.config.batch_size };
         let metrics_file = run.folder.as_deref().map(|folder| MetricsFile::open(folder, start)).transpose()?;
-        let examinations = Examinations::open(run.folder.as_deref(), start)?;
+        let examinations = Examinations::open(run.folder.as_deref().filter(|_| validation.is_some()), start)?;
 
         progress.begin("fit", total as u64);
         progress.advance(start as u64);
