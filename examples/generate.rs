@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use adamllm::core::{IMAGE_MARKER, Sampling};
-use adamllm::model::Encoded;
+use adamllm::model::{Encoded, EncodedImage, Processor};
 use adamllm::prelude::*;
 use adamllm_examples::cli::{self, Dtype, JobResult};
 use clap::Parser;
@@ -89,7 +89,7 @@ fn run(arguments: Arguments) -> JobResult {
         return Ok(());
     }
     let output_ids = &completion.tokens;
-    let pixels = PixelStatistics::of(&encoded);
+    let pixels = PixelStatistics::of(&encoded, model.processor());
     let mut answer = json!({
         "family": folder.config().family,
         "prompt_text": model.processor().render(&prompt)?.text,
@@ -137,18 +137,23 @@ fn decoding(arguments: &Arguments) -> Result<Decoding, String> {
 
 /// What the tower reads, in numbers that can be compared with another implementation's.
 struct PixelStatistics {
-    shape: [usize; 2],
+    shape: Vec<usize>,
     mean: f64,
     std: f64,
 }
 
 impl PixelStatistics {
-    fn of(encoded: &Encoded) -> Self {
+    fn of(encoded: &Encoded, processor: &Processor) -> Self {
         let values = || encoded.images.iter().flat_map(|image| image.pixels.iter().map(|&v| f64::from(v)));
-        let n_patches: usize = encoded.images.iter().map(|image| image.layout.n_patches()).sum();
         let n = values().count();
         let mean = values().sum::<f64>() / n.max(1) as f64;
         let variance = values().map(|v| (v - mean).powi(2)).sum::<f64>() / n.saturating_sub(1).max(1) as f64;
-        Self { shape: [n_patches, n / n_patches.max(1)], mean, std: variance.sqrt() }
+        let shape_of = |image: &EncodedImage| processor.image_processor().map(|p| p.pixel_shape(&image.layout));
+        let joined = |mut all: Vec<usize>, one: Vec<usize>| {
+            all[0] += one[0];
+            all
+        };
+        let shape = encoded.images.iter().filter_map(shape_of).reduce(joined).unwrap_or_default();
+        Self { shape, mean, std: variance.sqrt() }
     }
 }

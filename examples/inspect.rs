@@ -82,7 +82,8 @@ fn to_json(row: usize, encoded: &Encoded, processor: &Processor) -> Result<Value
     let image = |(image, &start): (&adamllm::model::EncodedImage, &usize)| {
         let n_rows = image.layout.n_rows();
         json!({
-            "image": image.image, "start": start, "n_rows": n_rows, "patches": image.layout.patches,
+            "image": image.image, "start": start, "n_rows": n_rows,
+            "n_placeholders": image.layout.n_placeholders(), "layout": image.layout,
         })
     };
     Ok(json!({
@@ -104,9 +105,9 @@ fn print_row(row: usize, encoded: &Encoded, processor: &Processor) -> JobResult 
     let mut at = 0;
     while at < encoded.tokens.len() {
         if let Some(i) = encoded.image_starts.iter().position(|&start| start == at) {
-            let layout = encoded.images[i].layout;
-            println!("  [{}: {} rows of {:?} patches]", encoded.images[i].image, layout.n_rows(), layout.patches);
-            at += layout.n_rows();
+            let layout = &encoded.images[i].layout;
+            println!("  [{}: {} rows of {} patches]", encoded.images[i].image, layout.n_rows(), layout.n_patches());
+            at += layout.n_placeholders();
             continue;
         }
         let same = |&i: &usize| encoded.targets[i] == encoded.targets[at] && !encoded.image_starts.contains(&i);

@@ -6,20 +6,33 @@ use burn::tensor::Tensor;
 #[derive(Debug)]
 pub struct KvCache {
     layers: Vec<Option<LayerCache>>,
+    /// Keys and values of the pictures, of the layers that read them.
+    pictures: Vec<Option<LayerCache>>,
     capacity: usize,
     length: usize,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct LayerCache {
     keys: Tensor<4>,
     values: Tensor<4>,
 }
 
 impl KvCache {
-    /// An empty cache for `n_layers` layers and at most `capacity` tokens per row.
-    pub fn new(n_layers: usize, capacity: usize) -> Self {
-        Self { layers: (0..n_layers).map(|_| None).collect(), capacity, length: 0 }
+    /// An empty cache for `n_layers` layers, `n_cross_layers` that read pictures, and at most `capacity` tokens per row.
+    pub fn new(n_layers: usize, n_cross_layers: usize, capacity: usize) -> Self {
+        Self { layers: vec![None; n_layers], pictures: vec![None; n_cross_layers], capacity, length: 0 }
+    }
+
+    /// Keeps the pictures' keys and values of one cross-attention layer: they never change.
+    pub(crate) fn keep_pictures(&mut self, layer: usize, keys: Tensor<4>, values: Tensor<4>) {
+        self.pictures[layer] = Some(LayerCache { keys, values });
+    }
+
+    /// What [`KvCache::keep_pictures`] kept.
+    pub(crate) fn pictures(&self, layer: usize) -> (Tensor<4>, Tensor<4>) {
+        let kept = self.pictures[layer].as_ref().expect("the prompt's pass keeps the pictures");
+        (kept.keys.clone(), kept.values.clone())
     }
 
     /// Tokens per row read so far, padding included.

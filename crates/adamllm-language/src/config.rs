@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 pub struct DecoderConfig {
     /// Width of the residual stream.
     pub d_model: usize,
-    /// Blocks.
+    /// Blocks with self-attention.
     pub n_layers: usize,
     /// Query heads.
     pub n_heads: usize,
@@ -16,7 +16,7 @@ pub struct DecoderConfig {
     pub d_head: usize,
     /// Width inside the MLP.
     pub d_hidden: usize,
-    /// Rows of the embedding.
+    /// Rows of the head.
     pub vocab_size: usize,
     /// Added to the mean square in the norms.
     #[config(default = 1e-6)]
@@ -27,6 +27,12 @@ pub struct DecoderConfig {
     /// Whether the embedding also serves as the head.
     #[config(default = false)]
     pub tied_head: bool,
+    /// Rows of the embedding that the head does not have (Mllama's image token).
+    #[config(default = 0)]
+    pub n_extra_embeddings: usize,
+    /// Places of the layers that read pictures, among all layers, counted from 0 (Mllama).
+    #[config(default = "Vec::new()")]
+    pub cross_layers: Vec<usize>,
     /// Rotary positions.
     pub rope: RopeConfig,
 }
@@ -100,6 +106,27 @@ impl DecoderConfig {
     /// meta-llama/Meta-Llama-3-8B.
     pub fn llama3_8b() -> Self {
         Self::new(4096, 32, 32, 8, 128, 14_336, 128_256, RopeConfig::plain(500_000.0)).with_rms_epsilon(1e-5)
+    }
+
+    /// The language side of meta-llama/Llama-3.2-11B-Vision-Instruct.
+    pub fn llama3_2_11b_vision() -> Self {
+        let scaling = RopeScaling::Llama3 {
+            factor: 8.0,
+            low_freq_factor: 1.0,
+            high_freq_factor: 4.0,
+            original_max_positions: 8192,
+        };
+        let rope = RopeConfig { scaling, ..RopeConfig::plain(500_000.0) };
+        Self::new(4096, 32, 32, 8, 128, 14_336, 128_256, rope)
+            .with_rms_epsilon(1e-5)
+            .with_n_extra_embeddings(8)
+            .with_cross_layers(vec![3, 8, 13, 18, 23, 28, 33, 38])
+    }
+
+    /// The language side of Qwen/Qwen2.5-VL-3B-Instruct.
+    pub fn qwen2_5_vl_3b() -> Self {
+        let rope = RopeConfig { mrope_section: Some([16, 24, 24]), ..RopeConfig::plain(1_000_000.0) };
+        Self::new(2048, 36, 16, 2, 128, 11_008, 151_936, rope).with_qkv_bias(true).with_tied_head(true)
     }
 
     /// The language side of Qwen/Qwen2-VL-2B-Instruct.

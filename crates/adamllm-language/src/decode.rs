@@ -1,7 +1,8 @@
 use adamllm_nn::AttentionMask;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Int, Tensor, TensorData};
 
-use crate::{Decoder, DecoderInput, KvCache, Positions, Sampler};
+use crate::cross::CrossInput;
+use crate::{Decoder, DecoderInput, KvCache, PictureView, Positions, Sampler};
 
 /// A batch of left-padded prompts to continue.
 #[derive(Debug)]
@@ -10,6 +11,8 @@ pub struct DecodeRequest<'a> {
     pub rows: Tensor<3>,
     /// `batch * seq` positions.
     pub positions: Positions,
+    /// For the layers that read pictures: the pictures' rows, `[batch, n_slots * slot, d_model]`, and who sees them.
+    pub pictures: Option<(Tensor<3>, PictureView)>,
     /// One entry for each row of the batch.
     pub requests: Vec<RowRequest<'a>>,
     /// Token ids that end an answer.
@@ -54,9 +57,10 @@ pub struct Answer {
 /// Continues every prompt of the batch until each has ended. After each new token, `stop(row, tokens)` may end the row;
 /// it also serves to stream.
 pub fn decode(decoder: &Decoder, request: DecodeRequest, mut stop: impl FnMut(usize, &[u32]) -> bool) -> Vec<Answer> {
-    let DecodeRequest { rows, positions, mut requests, end_tokens } = request;
+    let DecodeRequest { rows, positions, pictures, mut requests, end_tokens } = request;
     let [batch, seq, _] = rows.dims();
-    let device = rows.device();
+    let (device, dtype) = (rows.device(), rows.dtype());
+    let (picture_rows, view) = pictures.unzip();
     let padding: Vec<usize> = requests.iter().map(|r| r.padding).collect();
     let longest = requests.iter().map(|r| r.max_new_tokens).max().unwrap_or(0);
     let mut cache = decoder.cache(seq + longest);
@@ -65,7 +69,8 @@ pub fn decode(decoder: &Decoder, request: DecodeRequest, mut stop: impl FnMut(us
         requests.iter().map(|r| (r.max_new_tokens == 0).then_some(EndReason::Length)).collect();
 
     let mask = AttentionMask::causal(&padding, 0, seq, &device);
-    let hidden = decoder.forward(DecoderInput { rows, positions: &positions, mask }, Some(&mut cache));
+    let cross = view.as_ref().map(|view| view.input(picture_rows, 0..seq, dtype, &device));
+    let hidden = decoder.forward(DecoderInput { rows, positions: &positions, mask, cross }, Some(&mut cache));
     let mut last = hidden.narrow(1, seq - 1, 1);
     while ends.iter().any(Option::is_none) {
         let logits = decoder.logits(last.flatten(0, 1));
@@ -87,7 +92,9 @@ pub fn decode(decoder: &Decoder, request: DecodeRequest, mut stop: impl FnMut(us
         if ends.iter().all(Option::is_some) {
             break;
         }
-        last = step(decoder, &mut cache, &chosen, &positions, &requests, &padding, &device);
+        let past = cache.len();
+        let cross = view.as_ref().map(|view| view.input(None, past..past + 1, dtype, &device));
+        last = step(decoder, &mut cache, &chosen, &positions, &requests, &padding, cross);
         requests.iter_mut().for_each(|r| r.next_position += 1);
     }
     written
@@ -105,13 +112,14 @@ fn step(
     like: &Positions,
     requests: &[RowRequest],
     padding: &[usize],
-    device: &Device,
+    cross: Option<CrossInput>,
 ) -> Tensor<3> {
+    let device = &decoder.embedding.val().device();
     let ids: Vec<i32> = chosen.iter().map(|&t| t as i32).collect();
     let tokens = Tensor::<2, Int>::from_data(TensorData::new(ids, [chosen.len(), 1]), device);
     let at: Vec<i32> = requests.iter().map(|r| r.next_position).collect();
     let mask = AttentionMask::causal(padding, cache.len(), 1, device);
-    let input = DecoderInput { rows: decoder.embed(tokens), positions: &Positions::single(like, &at), mask };
+    let input = DecoderInput { rows: decoder.embed(tokens), positions: &Positions::single(like, &at), mask, cross };
     decoder.forward(input, Some(cache))
 }
 

@@ -1,4 +1,5 @@
-//! The decoder of Llama 3 (arXiv 2407.21783) and Qwen2 (arXiv 2407.10671).
+//! The decoder of Llama 3 (arXiv 2407.21783), with the cross-attention layers of Llama 3.2 Vision, and Qwen2 (arXiv
+//! 2407.10671).
 
 use adamllm_nn::{
     AttentionMask, GatedMlp, GatedMlpConfig, Linear, LinearConfig, RmsNorm, RmsNormConfig, RotaryTable, apply_rotary,
@@ -7,15 +8,18 @@ use adamllm_nn::{
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Int, Tensor};
 
+use crate::cross::{CrossInput, CrossLayer};
 use crate::{DecoderConfig, KvCache, Positions};
 
 /// Embedding, blocks, final norm, head.
 #[derive(Module, Debug)]
 pub struct Decoder {
-    /// `[vocab_size, d_model]`.
+    /// `[vocab_size + n_extra_embeddings, d_model]`.
     pub embedding: Param<Tensor<2>>,
     /// The blocks.
     pub layers: Vec<DecoderLayer>,
+    /// Between them, the layers that read pictures; empty for most families.
+    pub cross_layers: Vec<CrossLayer>,
     /// After the last block.
     pub norm: RmsNorm,
     /// `[vocab_size, d_model]`; `None` where the embedding serves as the head.
@@ -62,6 +66,8 @@ pub struct DecoderInput<'a> {
     pub positions: &'a Positions,
     /// Which keys each query sees: `seq` queries, `cache.len() + seq` keys. `None` hides nothing.
     pub mask: Option<AttentionMask>,
+    /// What the cross-attention layers read; without it they are passed over.
+    pub cross: Option<CrossInput>,
 }
 
 impl DecoderConfig {
@@ -70,8 +76,9 @@ impl DecoderConfig {
         let normal = Initializer::Normal { mean: 0.0, std: 0.02 };
         let head = || LinearConfig::new(self.d_model, self.vocab_size).init(device);
         Decoder {
-            embedding: normal.init([self.vocab_size, self.d_model], device),
+            embedding: normal.init([self.vocab_size + self.n_extra_embeddings, self.d_model], device),
             layers: (0..self.n_layers).map(|_| self.init_layer(device)).collect(),
+            cross_layers: self.cross_layers.iter().map(|_| self.init_cross_layer(device)).collect(),
             norm: self.init_norm(device),
             head: (!self.tied_head).then(head),
             config: self.clone(),
@@ -119,13 +126,22 @@ impl Decoder {
     /// # Shapes
     /// - `input.rows` and output: `[batch, seq, d_model]`
     pub fn forward(&self, input: DecoderInput, mut cache: Option<&mut KvCache>) -> Tensor<3> {
-        let DecoderInput { rows, positions, mask } = input;
+        let DecoderInput { rows, positions, mask, cross } = input;
         let [_, seq, _] = rows.dims();
         let rotary = positions.rotary(&self.config.rope, self.config.d_head, &rows.device());
         let mut hidden = rows;
-        for (i, layer) in self.layers.iter().enumerate() {
-            let cache = cache.as_deref_mut().map(|cache| (i, cache));
-            hidden = layer.forward(hidden, &rotary, mask.as_ref(), cache);
+        let (mut own, mut crossing) = (self.layers.iter().enumerate(), self.cross_layers.iter().enumerate());
+        for place in 0..self.layers.len() + self.cross_layers.len() {
+            let cache = cache.as_deref_mut();
+            if self.config.cross_layers.contains(&place) {
+                let (i, layer) = crossing.next().expect("one layer for each place");
+                if let Some(cross) = &cross {
+                    hidden = layer.forward(hidden, cross, cache.map(|cache| (i, cache)));
+                }
+            } else {
+                let (i, layer) = own.next().expect("the other places are the decoder's own");
+                hidden = layer.forward(hidden, &rotary, mask.as_ref(), cache.map(|cache| (i, cache)));
+            }
         }
         if let Some(cache) = cache {
             cache.advance(seq);
@@ -147,7 +163,7 @@ impl Decoder {
 
     /// A cache for this decoder's layers.
     pub fn cache(&self, capacity: usize) -> KvCache {
-        KvCache::new(self.layers.len(), capacity)
+        KvCache::new(self.layers.len(), self.cross_layers.len(), capacity)
     }
 }
 

@@ -2,7 +2,8 @@
 //! key-value cache, sampling, and the decode loop.
 //!
 //! This crate sees rows of embeddings and token ids, never a text or a tokenizer. Text-only models and vision-language
-//! models decode through the same [`decode`] loop: the latter put image rows between the text rows first.
+//! models decode through the same [`decode`] loop: the latter put image rows between the text rows first, or hand them
+//! to cross-attention layers ([`PictureView`]).
 //!
 //! ```
 //! use adamllm_language::{DecoderConfig, DecoderInput, Positions};
@@ -16,6 +17,7 @@
 //!     rows: decoder.embed(tokens),
 //!     positions: &Positions::plain(1, 0..3),
 //!     mask: AttentionMask::causal(&[0], 0, 3, &device),
+//!     cross: None,
 //! };
 //! let hidden = decoder.forward(input, None); // [1, 3, d_model]
 //! let logits = decoder.logits(hidden.narrow(1, 2, 1).flatten(0, 1)); // the last row only
@@ -24,6 +26,7 @@
 
 mod cache;
 mod config;
+mod cross;
 mod decode;
 mod decoder;
 mod positions;
@@ -31,6 +34,7 @@ mod sampling;
 
 pub use cache::KvCache;
 pub use config::{DecoderConfig, RopeConfig, RopeScaling};
+pub use cross::{CrossAttention, CrossInput, CrossLayer, PictureSpan, PictureView};
 pub use decode::{Answer, DecodeRequest, EndReason, RowRequest, decode};
 pub use decoder::{Decoder, DecoderInput, DecoderLayer, SelfAttention};
 pub use positions::Positions;

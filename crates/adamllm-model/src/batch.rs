@@ -1,9 +1,10 @@
-use adamllm_language::Positions;
+use adamllm_language::{PictureView, Positions};
 use adamllm_nn::{Batch, Objective};
 use burn::tensor::{DType, Int, Tensor, TensorData, activation};
 
+use crate::mllama::picture_spans;
 use crate::qwen2_vl::multimodal_positions;
-use crate::{Encoded, EncodedImage, ModelInput, Processor, VisionLanguageModel};
+use crate::{Encoded, EncodedImage, ImageRows, ModelInput, Processor, TileLayout, VisionLanguageModel};
 
 /// On which side short rows are filled up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +26,7 @@ pub struct VlmBatch {
     /// The position behind each row's last token.
     next_positions: Vec<i32>,
     images: Vec<EncodedImage>,
-    image_rows: Vec<[usize; 2]>,
+    image_rows: ImageRows,
     /// `[place of the predicting row, token to predict]`.
     targets: Vec<[usize; 2]>,
     n_tokens: usize,
@@ -45,7 +46,7 @@ impl VlmBatch {
             padding: Vec::new(),
             next_positions: Vec::new(),
             images: Vec::new(),
-            image_rows: Vec::new(),
+            image_rows: no_image_rows(rows, processor),
             targets: Vec::new(),
             n_tokens: rows.iter().map(|row| row.tokens.len()).sum(),
         };
@@ -72,16 +73,32 @@ impl VlmBatch {
 
     fn push_images(&mut self, row: &Encoded, left: usize) {
         let start_of_row = self.tokens.len() + left;
-        for (image, start) in row.images.iter().zip(&row.image_starts) {
-            let known = self.images.iter().position(|i| i.image == image.image && i.layout == image.layout);
-            let index = known.unwrap_or_else(|| {
-                self.images.push(image.clone());
-                self.images.len() - 1
-            });
-            let first: usize = self.images[..index].iter().map(|i| i.layout.n_rows()).sum();
-            let places = (0..image.layout.n_rows()).map(|i| [start_of_row + start + i, first + i]);
-            self.image_rows.extend(places);
+        let images: Vec<usize> = row.images.iter().map(|image| self.place_of(image)).collect();
+        match &mut self.image_rows {
+            ImageRows::Spliced(places) => {
+                for ((image, start), index) in row.images.iter().zip(&row.image_starts).zip(images) {
+                    let first: usize = self.images[..index].iter().map(|i| i.layout.n_rows()).sum();
+                    places.extend((0..image.layout.n_rows()).map(|i| [start_of_row + start + i, first + i]));
+                }
+            }
+            ImageRows::Attended { slots, view } => {
+                let open = row.images.iter().map(|image| open_rows(&image.layout));
+                let placed: Vec<_> = row.image_starts.iter().copied().zip(open).collect();
+                view.spans.push(picture_spans(&placed, row.tokens.len()));
+                view.padding.push(left);
+                view.lengths.push(row.tokens.len());
+                slots.push(images);
+            }
         }
+    }
+
+    /// The image's place among the batch's images; an image that is there already is not added again.
+    fn place_of(&mut self, image: &EncodedImage) -> usize {
+        let known = self.images.iter().position(|i| i.image == image.image && i.layout == image.layout);
+        known.unwrap_or_else(|| {
+            self.images.push(image.clone());
+            self.images.len() - 1
+        })
     }
 
     fn push_targets(&mut self, row: &Encoded, left: usize) {
@@ -112,14 +129,31 @@ impl VlmBatch {
 
     /// Calls `read` with the batch as the model takes it.
     pub fn with_input<T>(&self, read: impl FnOnce(&ModelInput) -> T) -> T {
-        let pictures: Vec<_> = self.images.iter().map(EncodedImage::patches).collect();
         read(&ModelInput {
             tokens: &self.tokens,
             dims: self.dims,
             positions: &self.positions,
-            pictures: &pictures,
+            images: &self.images,
             image_rows: &self.image_rows,
         })
+    }
+}
+
+/// How this family's image rows reach the decoder, before any row is added.
+fn no_image_rows(rows: &[&Encoded], processor: &Processor) -> ImageRows {
+    if !processor.config().vision.as_ref().is_some_and(crate::VisionConfig::is_cross_attended) {
+        return ImageRows::Spliced(Vec::new());
+    }
+    let slot = rows.iter().flat_map(|row| &row.images).map(|image| image.layout.n_rows()).next().unwrap_or(0);
+    let view = PictureView { slot, spans: Vec::new(), padding: Vec::new(), lengths: Vec::new() };
+    ImageRows::Attended { slots: Vec::new(), view }
+}
+
+/// Rows of an image that belong to tiles that it has.
+fn open_rows(layout: &TileLayout) -> usize {
+    match layout {
+        TileLayout::Tiled { grid, rows_per_tile, .. } => grid.n_tiles() * rows_per_tile,
+        other => other.n_rows(),
     }
 }
 
@@ -127,7 +161,7 @@ impl VlmBatch {
 fn row_positions(row: &Encoded, processor: &Processor) -> (Vec<[i32; 3]>, i32) {
     match (processor.config().decoder.rope.mrope_section, processor.image_token()) {
         (Some(_), Some(token)) => {
-            let grids: Vec<_> = row.images.iter().map(|image| image.layout.merged()).collect();
+            let grids: Vec<_> = row.images.iter().filter_map(|image| image.layout.merged()).collect();
             multimodal_positions(&row.tokens, token, &grids)
         }
         _ => {

@@ -1,33 +1,65 @@
 use std::sync::Arc;
 
 use adamllm_core::{ImageRef, RecordId};
-use adamllm_vision::PatchesRef;
+use adamllm_vision::preprocess::{AnyresLayout, TileGrid};
+use adamllm_vision::{PatchesRef, TiledPicture, TilesRef};
+use serde::Serialize;
 
-/// How many rows an image becomes: decided from its size alone, and the same number for the placeholders in the text
-/// and for the rows that the tower gives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct TileLayout {
-    /// Frames, rows and columns of patches.
-    pub patches: [usize; 3],
-    /// Patches on the side of a merged row.
-    pub merge: usize,
+/// How an image is cut: decided from its size alone. The placeholders in the text and the rows that the vision side gives
+/// both follow from it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum TileLayout {
+    /// A grid of patches of the image's own shape (Qwen2-VL, Qwen2.5-VL).
+    Patches {
+        /// Frames, rows and columns of patches.
+        patches: [usize; 3],
+        /// Patches on the side of a merged row.
+        merge: usize,
+    },
+    /// The whole image and the tiles of a canvas without its padding (LLaVA-NeXT).
+    Anyres(AnyresLayout),
+    /// Tiles for cross-attention (Mllama): the sequence holds one placeholder whatever the size.
+    Tiled {
+        /// The grid of tiles.
+        grid: TileGrid,
+        /// Rows of a tile.
+        rows_per_tile: usize,
+        /// Tiles that the tower reads, missing ones included.
+        max_tiles: usize,
+    },
 }
 
 impl TileLayout {
-    /// The grid of merged rows.
-    pub fn merged(&self) -> [usize; 3] {
-        let [frames, height, width] = self.patches;
-        [frames, height / self.merge, width / self.merge]
+    /// The grid of merged rows, for families with three-axis positions.
+    pub fn merged(&self) -> Option<[usize; 3]> {
+        match *self {
+            Self::Patches { patches: [frames, height, width], merge } => Some([frames, height / merge, width / merge]),
+            Self::Anyres(_) | Self::Tiled { .. } => None,
+        }
     }
 
-    /// Rows in the decoder's sequence.
+    /// Placeholders in the decoder's sequence.
+    pub fn n_placeholders(&self) -> usize {
+        if matches!(self, Self::Tiled { .. }) { 1 } else { self.n_rows() }
+    }
+
+    /// Rows that the vision side gives, those of missing tiles included.
     pub fn n_rows(&self) -> usize {
-        self.merged().iter().product()
+        match self {
+            Self::Patches { .. } => self.merged().into_iter().flatten().product(),
+            Self::Anyres(layout) => layout.n_rows(),
+            Self::Tiled { rows_per_tile, max_tiles, .. } => rows_per_tile * max_tiles,
+        }
     }
 
     /// Patches that the tower reads.
     pub fn n_patches(&self) -> usize {
-        self.patches.iter().product()
+        match self {
+            Self::Patches { patches, .. } => patches.iter().product(),
+            Self::Anyres(layout) => layout.n_tiles() * layout.side * layout.side,
+            Self::Tiled { rows_per_tile, max_tiles, .. } => (rows_per_tile - 1) * max_tiles,
+        }
     }
 }
 
@@ -38,14 +70,39 @@ pub struct EncodedImage {
     pub image: ImageRef,
     /// How it is cut.
     pub layout: TileLayout,
-    /// `n_patches * d_patch` values, in the order that the tower reads.
+    /// The values of all patches or tiles, in the order that the tower reads.
     pub pixels: Arc<Vec<f32>>,
 }
 
 impl EncodedImage {
-    /// The values and their grid.
-    pub fn patches(&self) -> PatchesRef<'_> {
-        PatchesRef { values: &self.pixels, grid: self.layout.patches }
+    /// The values and their grid of patches.
+    ///
+    /// # Panics
+    /// If the image was cut for another family.
+    pub(crate) fn patches(&self) -> PatchesRef<'_> {
+        let TileLayout::Patches { patches, .. } = self.layout else {
+            panic!("a grid of patches, got {:?}", self.layout)
+        };
+        PatchesRef { values: &self.pixels, grid: patches }
+    }
+
+    /// The values as tiles, and where their rows go.
+    ///
+    /// # Panics
+    /// If the image was cut for another family.
+    pub(crate) fn anyres(&self) -> (TilesRef<'_>, &AnyresLayout) {
+        let TileLayout::Anyres(layout) = &self.layout else { panic!("anyres tiles, got {:?}", self.layout) };
+        (TilesRef { values: &self.pixels, n_tiles: layout.n_tiles() }, layout)
+    }
+
+    /// The values as tiles on their grid.
+    ///
+    /// # Panics
+    /// If the image was cut for another family.
+    pub(crate) fn tiled(&self) -> TiledPicture<'_> {
+        let TileLayout::Tiled { grid, .. } = self.layout else { panic!("a grid of tiles, got {:?}", self.layout) };
+        let tiles = TilesRef { values: &self.pixels, n_tiles: grid.n_tiles() };
+        TiledPicture { tiles, aspect_ratio_id: grid.aspect_ratio_id }
     }
 }
 

@@ -55,9 +55,9 @@ impl ModelFolder {
         let files = WeightFiles::open(&self.path)?;
         let layout = KeyLayout::detect(files.keys());
         let family = self.config.family;
-        let mut source = FolderSource { files: &files, family, layout, dtype, used: HashSet::new() };
+        let mut source = FolderSource { files: &files, config: &self.config, layout, dtype, used: HashSet::new() };
         let model = adamllm_nn::load(VisionLanguageModel::init(&self.config, device), &mut source);
-        let unexpected = source.unexpected(self.config.decoder.tied_head);
+        let unexpected = source.unexpected();
         match model {
             Ok(model) if unexpected.is_empty() => {
                 tracing::info!(folder = %self.path.display(), family = family.as_str(), ?dtype, "model loaded");
@@ -65,7 +65,8 @@ impl ModelFolder {
             }
             Ok(_) => Err(self.weights_error(Vec::new(), unexpected)),
             Err(LoadError { faults }) => {
-                let missing = faults.into_iter().map(|(name, fault)| (layout.key(family, &name), fault)).collect();
+                let missing =
+                    faults.into_iter().map(|(name, fault)| (layout.key(&self.config, &name), fault)).collect();
                 Err(self.weights_error(missing, unexpected))
             }
         }
@@ -94,16 +95,13 @@ impl ModelFolder {
 
     /// The folder's files, without its subfolders, sorted.
     fn files(&self) -> Result<Vec<PathBuf>, ModelError> {
-        let entries = std::fs::read_dir(&self.path).map_err(CoreError::io("list", &self.path))?;
-        let mut files = Vec::new();
-        for entry in entries {
-            let path = entry.map_err(CoreError::io("list", &self.path))?.path();
-            if path.is_file() {
-                files.push(path);
-            }
-        }
-        files.sort();
-        Ok(files)
+        files_of(&self.path)
+    }
+
+    /// The folder's own subfolders (not the hidden ones), sorted.
+    fn subfolders(&self) -> Result<Vec<PathBuf>, ModelError> {
+        let hidden = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        Ok(entries_of(&self.path)?.into_iter().filter(|path| path.is_dir() && !hidden(path)).collect())
     }
 
     /// Names, shapes and dtypes of the weights, by key.
@@ -115,6 +113,20 @@ impl ModelFolder {
         let headers = files.shards.iter().flat_map(|shard| shard.tensors.iter());
         Ok(headers.map(|(k, h)| (k.clone(), (h.shape.clone(), format!("{:?}", h.dtype)))).collect())
     }
+}
+
+fn files_of(folder: &Path) -> Result<Vec<PathBuf>, ModelError> {
+    Ok(entries_of(folder)?.into_iter().filter(|path| path.is_file()).collect())
+}
+
+fn entries_of(folder: &Path) -> Result<Vec<PathBuf>, ModelError> {
+    let entries = std::fs::read_dir(folder).map_err(CoreError::io("list", folder))?;
+    let mut paths = Vec::new();
+    for entry in entries {
+        paths.push(entry.map_err(CoreError::io("list", folder))?.path());
+    }
+    paths.sort();
+    Ok(paths)
 }
 
 /// Parameters by the key that the folder's layout gives them.

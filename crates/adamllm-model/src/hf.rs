@@ -2,4 +2,6 @@
 
 pub(crate) mod config;
 pub(crate) mod keys;
+mod presets;
+mod vision_config;
 pub(crate) mod weights;

@@ -145,8 +145,10 @@ impl LocalModel {
         });
         let through = self.processor.text().end_tokens_through_turns();
         let end_tokens = if options.through_turns { &through } else { self.processor.text().end_tokens() };
+        let embedded = collated.with_input(|input| self.model.embed(input));
         let request = DecodeRequest {
-            rows: collated.with_input(|input| self.model.embed(input)),
+            rows: embedded.rows,
+            pictures: embedded.pictures,
             positions: collated.positions().clone(),
             requests: requests.collect(),
             end_tokens,

@@ -1,21 +1,21 @@
-use adamllm_language::{Decoder, DecoderInput, KvCache, Positions};
+use adamllm_language::{Decoder, DecoderInput, KvCache, PictureView, Positions};
 use adamllm_nn::AttentionMask;
-use adamllm_vision::{PatchesRef, Qwen2VlTower};
 use burn::module::Module;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 use crate::hf::config::ModelConfig;
+use crate::{EncodedImage, VisionSide};
 
-/// A tower (where the family reads images) and a decoder.
+/// A vision side (where the family reads images) and a decoder.
 #[derive(Module, Debug)]
 pub struct VisionLanguageModel {
-    /// Pictures to rows; `None` for text-only families.
-    pub vision: Option<Qwen2VlTower>,
+    /// Images to rows; `None` for text-only families.
+    pub vision: Option<VisionSide>,
     /// Rows to tokens.
     pub language: Decoder,
 }
 
-/// Tokens and pictures of a batch, padded, on the host.
+/// Tokens and images of a batch, padded, on the host.
 #[derive(Clone, Debug)]
 pub struct ModelInput<'a> {
     /// `batch * seq` token ids, padding included.
@@ -24,16 +24,39 @@ pub struct ModelInput<'a> {
     pub dims: [usize; 2],
     /// `batch * seq` positions.
     pub positions: &'a Positions,
-    /// Pictures, each once.
-    pub pictures: &'a [PatchesRef<'a>],
-    /// For each placeholder, in the order of the tokens: `[place in tokens, row among all pictures' rows]`.
-    pub image_rows: &'a [[usize; 2]],
+    /// Images, each once.
+    pub images: &'a [EncodedImage],
+    /// How image rows reach the decoder.
+    pub image_rows: &'a ImageRows,
+}
+
+/// How image rows reach the decoder.
+#[derive(Clone, Debug)]
+pub enum ImageRows {
+    /// In the places of their placeholders: for each, `[place in tokens, row among all images' rows]`.
+    Spliced(Vec<[usize; 2]>),
+    /// Through cross-attention layers.
+    Attended {
+        /// For each row of the batch, which images stand in its slots.
+        slots: Vec<Vec<usize>>,
+        /// Which tokens see them.
+        view: PictureView,
+    },
+}
+
+/// A batch in front of the decoder.
+#[derive(Debug)]
+pub struct Embedded {
+    /// `[batch, seq, d_model]`.
+    pub rows: Tensor<3>,
+    /// For cross-attention layers: the images' rows, `[batch, n_slots * slot, d_model]`, and who sees them.
+    pub pictures: Option<(Tensor<3>, PictureView)>,
 }
 
 impl VisionLanguageModel {
     /// A model with random weights, made when first used.
     pub fn init(config: &ModelConfig, device: &Device) -> Self {
-        let vision = config.tower.as_ref().map(|tower| tower.init(device));
+        let vision = config.vision.as_ref().map(|vision| vision.init(device));
         Self { vision, language: config.decoder.init(device) }
     }
 
@@ -47,42 +70,65 @@ impl VisionLanguageModel {
         self.language.embedding.val().dtype()
     }
 
-    /// Embeds the tokens and puts the pictures' rows in the places of their placeholders.
-    ///
-    /// # Shapes
-    /// - output: `[batch, seq, d_model]`
+    /// Embeds the tokens, and puts the images' rows in the places of their placeholders or in their slots.
     ///
     /// # Panics
-    /// If there are pictures and the family reads none.
-    pub fn embed(&self, input: &ModelInput) -> Tensor<3> {
+    /// If there are images and the family reads none.
+    pub fn embed(&self, input: &ModelInput) -> Embedded {
         let device = self.device();
         let ids: Vec<i32> = input.tokens.iter().map(|&t| t as i32).collect();
         let tokens = Tensor::<2, Int>::from_data(TensorData::new(ids, input.dims), &device);
         let text = self.language.embed(tokens);
-        if input.pictures.is_empty() {
-            return text;
+        if input.images.is_empty() {
+            return Embedded { rows: text, pictures: None };
         }
-        let [batch, seq, d_model] = text.dims();
-        let vision = self.vision.as_ref().expect("pictures for a text-only model");
-        let pictures = vision.encode(input.pictures, self.dtype(), &device);
-        // One gather from [text rows; picture rows]: each place takes its own row.
-        let mut source: Vec<i32> = (0..(batch * seq) as i32).collect();
-        for [place, row] in input.image_rows {
-            source[*place] = (batch * seq + row) as i32;
+        let vision = self.vision.as_ref().expect("images for a text-only model");
+        let images = vision.encode(input.images, self.dtype(), &device);
+        match input.image_rows {
+            ImageRows::Spliced(places) => Embedded { rows: splice(text, images, places, &device), pictures: None },
+            ImageRows::Attended { slots, view } => {
+                let rows = fill_slots(images, slots, view, &device);
+                Embedded { rows: text, pictures: Some((rows, view.clone())) }
+            }
         }
-        let source = Tensor::<1, Int>::from_data(TensorData::new(source, [batch * seq]), &self.device());
-        let rows = Tensor::cat(vec![text.reshape([batch * seq, d_model]), pictures], 0);
-        rows.select(0, source).reshape([batch, seq, d_model])
     }
 
-    /// Tokens and pictures to hidden states behind the final norm, with a causal mask over `padding` on the left.
+    /// Tokens and images to hidden states behind the final norm, with a causal mask over `padding` on the left.
     ///
     /// # Shapes
     /// - output: `[batch, seq, d_model]`
     pub fn hidden(&self, input: &ModelInput, padding: &[usize], cache: Option<&mut KvCache>) -> Tensor<3> {
-        let rows = self.embed(input);
+        let Embedded { rows, pictures } = self.embed(input);
         let past = cache.as_ref().map_or(0, |cache| cache.len());
-        let mask = AttentionMask::causal(padding, past, input.dims[1], &self.device());
-        self.language.forward(DecoderInput { rows, positions: input.positions, mask }, cache)
+        let (seq, device) = (input.dims[1], self.device());
+        let mask = AttentionMask::causal(padding, past, seq, &device);
+        let cross = pictures.map(|(rows, view)| view.input(Some(rows), past..past + seq, self.dtype(), &device));
+        self.language.forward(DecoderInput { rows, positions: input.positions, mask, cross }, cache)
     }
+}
+
+/// One gather from [text rows; image rows]: each place takes its own row.
+fn splice(text: Tensor<3>, images: Tensor<2>, places: &[[usize; 2]], device: &Device) -> Tensor<3> {
+    let [batch, seq, d_model] = text.dims();
+    let mut source: Vec<i32> = (0..(batch * seq) as i32).collect();
+    for [place, row] in places {
+        source[*place] = (batch * seq + row) as i32;
+    }
+    let rows = Tensor::cat(vec![text.reshape([batch * seq, d_model]), images], 0);
+    rows.select(0, indices(source, device)).reshape([batch, seq, d_model])
+}
+
+/// The rows of each batch row's images, slot by slot. Slots that stay empty hold the first image, and nobody sees them.
+fn fill_slots(images: Tensor<2>, slots: &[Vec<usize>], view: &PictureView, device: &Device) -> Tensor<3> {
+    let [_, d_model] = images.dims();
+    let (n_slots, slot) = (view.n_slots(), view.slot);
+    let in_slot = |row: &Vec<usize>, i: usize| row.get(i).copied().unwrap_or(0);
+    let chosen = slots.iter().flat_map(|row| (0..n_slots).map(move |i| in_slot(row, i)));
+    let source: Vec<i32> = chosen.flat_map(|image| image * slot..(image + 1) * slot).map(|row| row as i32).collect();
+    images.select(0, indices(source, device)).reshape([slots.len(), n_slots * slot, d_model])
+}
+
+fn indices(values: Vec<i32>, device: &Device) -> Tensor<1, Int> {
+    let n = values.len();
+    Tensor::from_data(TensorData::new(values, [n]), device)
 }

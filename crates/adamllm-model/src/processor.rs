@@ -1,25 +1,24 @@
-use std::path::Path;
-use std::sync::Arc;
-
 use adamllm_core::{Conversation, CoreError, ImageRef, ImageStore, Prompt, RecordId, Supervision};
-use adamllm_vision::preprocess::Qwen2VlImageConfig;
 
-use crate::text::{TextCodec, read_json};
-use crate::{Encoded, EncodedImage, ModelConfig, ModelError, ModelFolder, TileLayout};
+use crate::text::TextCodec;
+use crate::{Encoded, EncodedImage, ImageProcessor, ModelConfig, ModelError, ModelFolder, TileLayout};
 
 /// Text and pictures to tokens and pixels: the only place where the one becomes the other.
 #[derive(Debug)]
 pub struct Processor {
     text: TextCodec,
-    images: Option<ImageProcessor>,
+    images: Option<Images>,
     config: ModelConfig,
 }
 
 #[derive(Debug)]
-struct ImageProcessor {
-    config: Qwen2VlImageConfig,
+struct Images {
+    processor: ImageProcessor,
     token: u32,
 }
+
+/// Placeholders of folders that name none: LLaVA's first layout has no token for images, so a reserved one stands in.
+const PLACEHOLDERS: &[&str] = &["<|reserved_special_token_4|>"];
 
 /// The text of one conversation before tokenising: for showing what a model reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,25 +33,21 @@ impl Processor {
     /// # Errors
     /// [`ModelError`]: files that are missing or do not parse, and special tokens that the tokenizer lacks.
     pub fn read(folder: &ModelFolder) -> Result<Self, ModelError> {
-        let text = TextCodec::read(folder.path())?;
         let config = folder.config().clone();
-        let images = match config.image_token {
+        let builtin = config.first_layout.then_some(FIRST_LLAVA_TEMPLATE);
+        let text = TextCodec::read_or(folder.path(), builtin)?;
+        let images = match &config.vision {
             None => None,
-            Some(token) => {
-                if text.token_text(token).is_none() {
-                    return Err(ModelError::TokenMissing {
-                        path: folder.path().join("tokenizer.json"),
-                        token: format!("id {token} (image_token_id)"),
-                    });
-                }
-                Some(ImageProcessor { config: image_config(folder.path())?, token })
+            Some(vision) => {
+                let token = placeholder(&text, &config, folder)?;
+                Some(Images { processor: ImageProcessor::read(folder.path(), &config, vision)?, token })
             }
         };
-        if text.vocab_size() > config.decoder.vocab_size {
-            let got = text.vocab_size();
-            let expected = format!("at least the tokenizer's {got} tokens");
+        let rows = config.decoder.vocab_size + config.decoder.n_extra_embeddings;
+        if text.vocab_size() > rows {
+            let expected = format!("at least the tokenizer's {} tokens", text.vocab_size());
             let path = folder.path().join("config.json");
-            return Err(ModelError::config(&path, "vocab_size", expected, config.decoder.vocab_size));
+            return Err(ModelError::config(&path, "vocab_size", expected, rows));
         }
         Ok(Self { text, images, config })
     }
@@ -72,9 +67,9 @@ impl Processor {
         self.images.as_ref().map(|images| images.token)
     }
 
-    /// The image processor's settings, where the family reads images.
-    pub fn image_config(&self) -> Option<&Qwen2VlImageConfig> {
-        self.images.as_ref().map(|images| &images.config)
+    /// The image processor with its settings, where the family reads images.
+    pub fn image_processor(&self) -> Option<&ImageProcessor> {
+        self.images.as_ref().map(|images| &images.processor)
     }
 
     /// A training row: ids and loss mask from one rendering.
@@ -154,14 +149,8 @@ impl Processor {
     ///
     /// # Errors
     /// [`ModelError::Image`] for a shape that cannot be cut; [`ModelError::NoVision`].
-    pub fn layout(&self, image: &ImageRef, (width, height): (u32, u32)) -> Result<TileLayout, ModelError> {
-        let processor = self.image_processor(image)?;
-        let failed = |e: adamllm_vision::preprocess::PreprocessError| ModelError::Image {
-            image: image.to_string(),
-            detail: e.to_string(),
-        };
-        let grid = processor.config.grid_from_size(width, height).map_err(failed)?;
-        Ok(tile_layout([grid.t, grid.h, grid.w], processor.config.merge_size))
+    pub fn layout(&self, image: &ImageRef, size: (u32, u32)) -> Result<TileLayout, ModelError> {
+        self.processor_for(image)?.layout(image, size)
     }
 
     /// Decodes, resizes, normalises and cuts one image.
@@ -169,19 +158,13 @@ impl Processor {
     /// # Errors
     /// [`ModelError::Core`] for a picture that does not open, [`ModelError::Image`] for one that cannot be cut.
     pub fn encode_image(&self, image: &ImageRef, store: &dyn ImageStore) -> Result<EncodedImage, ModelError> {
-        let processor = self.image_processor(image)?;
-        let picture = store.open(image)?;
-        let patches = processor
-            .config
-            .patches(&picture)
-            .map_err(|e| ModelError::Image { image: image.to_string(), detail: e.to_string() })?;
-        let layout = tile_layout([patches.grid.t, patches.grid.h, patches.grid.w], processor.config.merge_size);
-        Ok(EncodedImage { image: image.clone(), layout, pixels: Arc::new(patches.pixels) })
+        let processor = self.processor_for(image)?;
+        processor.encode(image, &store.open(image)?)
     }
 
-    fn image_processor(&self, image: &ImageRef) -> Result<&ImageProcessor, ModelError> {
+    fn processor_for(&self, image: &ImageRef) -> Result<&ImageProcessor, ModelError> {
         let family = self.config.family.as_str();
-        self.images.as_ref().ok_or_else(|| ModelError::NoVision { record: image.to_string(), images: 1, family })
+        self.image_processor().ok_or_else(|| ModelError::NoVision { record: image.to_string(), images: 1, family })
     }
 
     fn template(&self) -> Result<&crate::ChatTemplate, ModelError> {
@@ -225,7 +208,7 @@ impl Processor {
         let mut encoded = Encoded { id, tokens: vec![], targets: vec![], images, image_starts: vec![] };
         for (t, target) in draft.tokens.into_iter().zip(draft.targets) {
             let n = if t == token {
-                let n = encoded.images[encoded.image_starts.len()].layout.n_rows();
+                let n = encoded.images[encoded.image_starts.len()].layout.n_placeholders();
                 encoded.image_starts.push(encoded.tokens.len());
                 n
             } else {
@@ -252,19 +235,37 @@ impl Draft {
     }
 }
 
-fn tile_layout(patches: [u32; 3], merge: u32) -> TileLayout {
-    TileLayout { patches: patches.map(|n| n as usize), merge: merge as usize }
-}
-
-/// `preprocessor_config.json` (2024), or `processor_config.json` (transformers 5).
-fn image_config(folder: &Path) -> Result<Qwen2VlImageConfig, ModelError> {
-    const FILES: &[&str] = &["preprocessor_config.json", "processor_config.json"];
-    for name in FILES {
-        let path = folder.join(name);
-        if let Some(json) = read_json(&path)? {
-            return Qwen2VlImageConfig::from_json(&json.to_string())
-                .map_err(|e| ModelError::config(&path, "image processor", "settings of Qwen2-VL", e));
+/// The placeholder's id: the configuration's, which the tokenizer must have, or that of a token known to serve.
+fn placeholder(text: &TextCodec, config: &ModelConfig, folder: &ModelFolder) -> Result<u32, ModelError> {
+    let missing = |token: String| ModelError::TokenMissing { path: folder.path().join("tokenizer.json"), token };
+    match config.image_token {
+        Some(token) if text.token_text(token).is_some() => Ok(token),
+        Some(token) => Err(missing(format!("id {token} (image_token_id)"))),
+        None => {
+            let known = PLACEHOLDERS.iter().find_map(|token| text.required_token(token).ok());
+            known.ok_or_else(|| missing(PLACEHOLDERS.join(" or ")))
         }
     }
-    Err(ModelError::FileMissing { folder: folder.into(), expected: FILES })
 }
+
+/// The conversation format of LLaVA-NeXT on Llama 3 (`llava_llama_3`), with its system line: folders of the first layout
+/// bring a template without images, or none.
+const FIRST_LLAVA_TEMPLATE: &str = r#"{{- bos_token -}}
+{%- if not messages or messages[0]['role'] != 'system' -%}
+    {{- '<|start_header_id|>system<|end_header_id|>\n\nYou are a helpful language and vision assistant. You are able to understand the visual content that the user provides, and assist the user with a variety of tasks using natural language.<|eot_id|>' -}}
+{%- endif -%}
+{%- for message in messages -%}
+    {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' -}}
+    {%- if message['content'] is string -%}
+        {{- message['content'] -}}
+    {%- else -%}
+        {%- for part in message['content'] -%}
+            {%- if part['type'] == 'image' -%}{{- '<|reserved_special_token_4|>' -}}
+            {%- else -%}{{- part['text'] -}}
+            {%- endif -%}
+        {%- endfor -%}
+    {%- endif -%}
+    {{- '<|eot_id|>' -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '<|start_header_id|>assistant<|end_header_id|>\n\n' -}}{%- endif -%}
+"#;

@@ -57,18 +57,25 @@ impl TemplateTokens {
 
 impl ChatTemplate {
     /// The template of `chat_template.jinja`, `chat_template.json` or `tokenizer_config.json`, in this order; `None`
-    /// where the folder has none (a base model).
+    /// where the folder has none (a base model). `builtin` stands in for a missing template file, before
+    /// `tokenizer_config.json`.
     ///
     /// # Errors
     /// [`ModelError::Core`], [`ModelError::Json`], [`ModelError::Template`].
-    pub fn read(folder: &Path, tokenizer_config: &Json, tokens: TemplateTokens) -> Result<Option<Self>, ModelError> {
+    pub fn read(
+        folder: &Path,
+        tokenizer_config: &Json,
+        tokens: TemplateTokens,
+        builtin: Option<&str>,
+    ) -> Result<Option<Self>, ModelError> {
         let jinja = folder.join("chat_template.jinja");
         if jinja.exists() {
             let source = std::fs::read_to_string(&jinja).map_err(CoreError::io("read", &jinja))?;
             return Self::new(source, tokens).map(Some);
         }
         let json = read_json(&folder.join("chat_template.json"))?.unwrap_or(Json::Null);
-        let source = [&json, tokenizer_config].into_iter().find_map(|file| source(&file["chat_template"]));
+        let own = source(&json["chat_template"]).or_else(|| builtin.map(str::to_owned));
+        let source = own.or_else(|| source(&tokenizer_config["chat_template"]));
         source.map(|source| Self::new(source, tokens)).transpose()
     }
 

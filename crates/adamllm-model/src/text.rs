@@ -32,6 +32,11 @@ impl TextCodec {
     /// # Errors
     /// [`ModelError::FileMissing`], [`ModelError::Tokenizer`], [`ModelError::Json`], [`ModelError::Template`].
     pub fn read(folder: &Path) -> Result<Self, ModelError> {
+        Self::read_or(folder, None)
+    }
+
+    /// As [`TextCodec::read`], with a template for folders that bring none of their own for images.
+    pub(crate) fn read_or(folder: &Path, builtin: Option<&str>) -> Result<Self, ModelError> {
         let path = folder.join("tokenizer.json");
         if !path.exists() {
             return Err(ModelError::FileMissing { folder: folder.into(), expected: &["tokenizer.json"] });
@@ -50,7 +55,7 @@ impl TextCodec {
         special.sort_by_key(|token| (std::cmp::Reverse(token.len()), token.clone()));
 
         let config = read_json(&folder.join("tokenizer_config.json"))?.unwrap_or(Value::Null);
-        let template = ChatTemplate::read(folder, &config, TemplateTokens::from_config(&config))?;
+        let template = ChatTemplate::read(folder, &config, TemplateTokens::from_config(&config), builtin)?;
         let markers = match &template {
             Some(template) => template.turn_markers(&special)?,
             None => None,

@@ -32,5 +32,5 @@ pub use linear::{Linear, LinearConfig};
 pub use mlp::{Activation, GatedMlp, GatedMlpConfig, Mlp, MlpConfig};
 pub use norm::{LayerNorm, LayerNormConfig, RmsNorm, RmsNormConfig};
 pub use objective::{Batch, Objective};
-pub use parameters::{LoadError, ParameterInfo, ParameterSource, Parameters, Snapshot, load, snapshots};
+pub use parameters::{LoadError, ModulePath, ParameterInfo, ParameterSource, Parameters, Snapshot, load, snapshots};
 pub use rotary::{RotaryTable, apply_rotary};

@@ -14,6 +14,32 @@ pub struct ParameterInfo {
     pub dtype: Option<DType>,
 }
 
+/// Where a visitor or mapper stands inside a module. The variant of an enum is no part of a parameter's name: one enum of
+/// families must not show in the names of each.
+#[derive(Clone, Debug, Default)]
+pub struct ModulePath(Vec<String>);
+
+impl ModulePath {
+    /// To be called from `enter_module`.
+    pub fn enter(&mut self, name: &str, container: &str) {
+        if !container.starts_with("Enum:") {
+            self.0.push(name.to_owned());
+        }
+    }
+
+    /// To be called from `exit_module`.
+    pub fn exit(&mut self, container: &str) {
+        if !container.starts_with("Enum:") {
+            self.0.pop();
+        }
+    }
+
+    /// The field names so far, joined by dots.
+    pub fn name(&self) -> String {
+        self.0.join(".")
+    }
+}
+
 /// The float parameters of a module in the order of its fields. Listing them initialises none.
 #[derive(Clone, Debug, Default)]
 pub struct Parameters(Vec<ParameterInfo>);
@@ -71,42 +97,42 @@ pub fn snapshots(module: &impl Module) -> Vec<Snapshot> {
 
 #[derive(Default)]
 struct SnapshotListing {
-    path: Vec<String>,
+    path: ModulePath,
     found: Vec<Snapshot>,
 }
 
 impl ModuleVisitor for SnapshotListing {
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.path.push(name.to_owned());
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
     }
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.path.pop();
+    fn exit_module(&mut self, _name: &str, container: &str) {
+        self.path.exit(container);
     }
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let tensor = param.val();
         let shape = tensor.shape().as_slice().to_vec();
-        let info = ParameterInfo { name: self.path.join("."), shape, dtype: Some(tensor.dtype()) };
+        let info = ParameterInfo { name: self.path.name(), shape, dtype: Some(tensor.dtype()) };
         self.found.push(Snapshot { info, read: Box::new(move || tensor.clone().into_data()) });
     }
 }
 
 #[derive(Default)]
 struct Listing {
-    path: Vec<String>,
+    path: ModulePath,
     found: Vec<ParameterInfo>,
 }
 
 impl ModuleVisitor for Listing {
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.path.push(name.to_owned());
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
     }
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.path.pop();
+    fn exit_module(&mut self, _name: &str, container: &str) {
+        self.path.exit(container);
     }
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let dtype = param.is_initialized().then(|| param.val().dtype());
         let shape = param.lazy_shape().as_slice().to_vec();
-        self.found.push(ParameterInfo { name: self.path.join("."), shape, dtype });
+        self.found.push(ParameterInfo { name: self.path.name(), shape, dtype });
     }
 }
 
@@ -144,13 +170,13 @@ impl std::error::Error for LoadError {}
 /// # Errors
 /// [`LoadError`] lists every missing, misshapen or unreadable parameter at once.
 pub fn load<M: Module, S: ParameterSource>(module: M, source: &mut S) -> Result<M, LoadError> {
-    let mut loader = Loader { path: Vec::new(), source, faults: Vec::new() };
+    let mut loader = Loader { path: ModulePath::default(), source, faults: Vec::new() };
     let module = module.map(&mut loader);
     if loader.faults.is_empty() { Ok(module) } else { Err(LoadError { faults: loader.faults }) }
 }
 
 struct Loader<'a, S> {
-    path: Vec<String>,
+    path: ModulePath,
     source: &'a mut S,
     faults: Vec<(String, String)>,
 }
@@ -171,15 +197,15 @@ impl<S: ParameterSource> Loader<'_, S> {
 }
 
 impl<S: ParameterSource> ModuleMapper for Loader<'_, S> {
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.path.push(name.to_owned());
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
     }
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.path.pop();
+    fn exit_module(&mut self, _name: &str, container: &str) {
+        self.path.exit(container);
     }
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let shape: Shape = param.lazy_shape();
-        let parameter = ParameterInfo { name: self.path.join("."), shape: shape.as_slice().to_vec(), dtype: None };
+        let parameter = ParameterInfo { name: self.path.name(), shape: shape.as_slice().to_vec(), dtype: None };
         match self.read(&parameter) {
             None => param,
             Some(data) => {

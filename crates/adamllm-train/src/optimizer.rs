@@ -36,7 +36,7 @@ impl NamedAdamW {
         factor: f64,
         scale: f64,
     ) -> M {
-        let mut update = Update { path: Vec::new(), optimizer: self, gradients, config, factor, scale };
+        let mut update = Update { path: ModulePath::default(), optimizer: self, gradients, config, factor, scale };
         model.map(&mut update)
     }
 
@@ -54,7 +54,7 @@ impl NamedAdamW {
 }
 
 struct Update<'a> {
-    path: Vec<String>,
+    path: ModulePath,
     optimizer: &'a mut NamedAdamW,
     gradients: GradientsParams,
     config: &'a TrainConfig,
@@ -63,16 +63,16 @@ struct Update<'a> {
 }
 
 impl ModuleMapper for Update<'_> {
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.path.push(name.to_owned());
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
     }
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.path.pop();
+    fn exit_module(&mut self, _name: &str, container: &str) {
+        self.path.exit(container);
     }
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         // The gradient leaves the container here, so its memory is free again behind this parameter.
         let Some(gradient) = self.gradients.remove::<D>(param.id) else { return param };
-        let name = self.path.join(".");
+        let name = self.path.name();
         let group = self.config.group(&name);
         let peak = group.and_then(|g| g.learning_rate).unwrap_or(self.config.learning_rate);
         let decay = group.and_then(|g| g.weight_decay).unwrap_or(self.config.weight_decay);
@@ -128,23 +128,23 @@ impl ModuleVisitor for Squares<'_> {
 
 /// Marks the parameters of frozen groups as not trained.
 pub(crate) fn freeze<M: Module>(model: M, config: &TrainConfig) -> M {
-    model.map(&mut Freeze { path: Vec::new(), config })
+    model.map(&mut Freeze { path: ModulePath::default(), config })
 }
 
 struct Freeze<'a> {
-    path: Vec<String>,
+    path: ModulePath,
     config: &'a TrainConfig,
 }
 
 impl ModuleMapper for Freeze<'_> {
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.path.push(name.to_owned());
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
     }
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.path.pop();
+    fn exit_module(&mut self, _name: &str, container: &str) {
+        self.path.exit(container);
     }
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let frozen = self.config.group(&self.path.join(".")).is_some_and(|group| group.frozen);
+        let frozen = self.config.group(&self.path.name()).is_some_and(|group| group.frozen);
         param.set_require_grad(!frozen)
     }
 }

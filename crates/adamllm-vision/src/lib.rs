@@ -1,5 +1,12 @@
 //! Pixels to patch features: image preprocessing that needs no model, and vision towers.
 //!
+//! | tower | families |
+//! |---|---|
+//! | [`Qwen2VlTower`] | Qwen2-VL |
+//! | [`Qwen2_5VlTower`] | Qwen2.5-VL: windows |
+//! | [`ClipTower`] | LLaVA-NeXT |
+//! | [`MllamaTower`] | Llama 3.2 Vision: tiles read together, global layers |
+//!
 //! [`preprocess`] is plain arithmetic on pictures and sizes: usable without any tensor. A tower reads what it makes:
 //!
 //! ```
@@ -19,7 +26,20 @@
 //! # Ok::<(), adamllm_vision::preprocess::PreprocessError>(())
 //! ```
 
+mod block;
+mod clip;
+mod mllama;
+mod patches;
 pub mod preprocess;
+mod qwen2_5_vl;
 mod qwen2_vl;
+mod tile_patches;
+mod windows;
 
-pub use qwen2_vl::{PatchMerger, PatchesRef, Qwen2VlTower, Qwen2VlTowerConfig, VisionBlock};
+pub use block::{TowerAttention, TowerBlock, TowerBlockConfig};
+pub use clip::{ClipTower, ClipTowerConfig};
+pub use mllama::{MllamaTower, MllamaTowerConfig, TileEmbedding, TilePositions, TiledPicture};
+pub use patches::PatchesRef;
+pub use qwen2_5_vl::{Qwen2_5VlTower, Qwen2_5VlTowerConfig, RmsPatchMerger, WindowBlock};
+pub use qwen2_vl::{PatchMerger, Qwen2VlTower, Qwen2VlTowerConfig, VisionBlock};
+pub use tile_patches::TilesRef;

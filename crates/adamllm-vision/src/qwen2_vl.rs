@@ -1,12 +1,12 @@
 //! The vision tower of Qwen2-VL (arXiv 2409.12191; model card Qwen/Qwen2-VL-2B-Instruct): patches of any picture size,
 //! 2-D rotary positions, and a merger that joins 2 x 2 patches into one row for the decoder.
 
-use adamllm_nn::{
-    Activation, LayerNorm, LayerNormConfig, Linear, LinearConfig, Mlp, MlpConfig, RotaryTable, apply_rotary, attend,
-};
+use adamllm_nn::{Activation, LayerNorm, LayerNormConfig, Linear, LinearConfig, Mlp, MlpConfig, RotaryTable, attend};
 use burn::config::Config;
 use burn::module::Module;
-use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor};
+
+use crate::patches::{PatchesRef, encode_by_grid, gather_patches, grid_rotary, merge_order, split_heads};
 
 /// The sizes of a [`Qwen2VlTower`].
 #[derive(Config, Debug, PartialEq)]
@@ -79,15 +79,6 @@ pub struct PatchMerger {
     pub mlp: Mlp,
 }
 
-/// The patches of one picture, on the host.
-#[derive(Clone, Copy, Debug)]
-pub struct PatchesRef<'a> {
-    /// `n_patches * d_patch` values, patch by patch, the patches of a merged row next to each other.
-    pub values: &'a [f32],
-    /// Frames, rows and columns of patches.
-    pub grid: [usize; 3],
-}
-
 impl Qwen2VlTowerConfig {
     /// A tower with normally distributed weights, made when first used.
     pub fn init(&self, device: &Device) -> Qwen2VlTower {
@@ -147,13 +138,7 @@ impl Qwen2VlTower {
     /// # Panics
     /// If a picture's values do not fill its grid, or `pictures` is empty.
     pub fn encode(&self, pictures: &[PatchesRef], dtype: DType, device: &Device) -> Tensor<2> {
-        let groups = group_by_grid(pictures);
-        let encoded: Vec<Tensor<2>> =
-            groups.iter().map(|(grid, members)| self.encode_equal(pictures, *grid, members, dtype, device)).collect();
-        if groups.len() == 1 {
-            return encoded.into_iter().next().expect("one group");
-        }
-        Tensor::cat(encoded, 0).select(0, self.original_order(pictures, &groups, device))
+        encode_by_grid(pictures, device, |grid, members| self.encode_equal(pictures, grid, members, dtype, device))
     }
 
     fn encode_equal(
@@ -164,91 +149,25 @@ impl Qwen2VlTower {
         dtype: DType,
         device: &Device,
     ) -> Tensor<2> {
-        let [frames, height, width] = grid;
-        // Attention is within a frame, so a frame is a row of the batch.
-        let (batch, n_patches) = (members.len() * frames, height * width);
-        let d_patch = self.config.d_patch();
-        let mut values = Vec::with_capacity(batch * n_patches * d_patch);
-        members.iter().for_each(|&m| values.extend_from_slice(pictures[m].values));
-        let data = TensorData::new(values, [batch, n_patches, d_patch]);
-        let patches = Tensor::<3>::from_data(data, (device, dtype));
-
-        let rotary = self.rotary(batch, [height, width], device);
+        let [_, height, width] = grid;
+        let order = merge_order(height, width, self.config.merge_size);
+        let patches = gather_patches(pictures, members, grid, self.config.d_patch(), dtype, device);
+        let d_head = self.config.d_vision / self.config.n_heads;
+        let rotary = grid_rotary(&order, patches.dims()[0], d_head, device);
         let mut x = self.patch_embedding.forward(patches);
         for block in &self.blocks {
             x = block.forward(x, &rotary);
         }
         self.merger.forward(x, self.config.merge_size)
     }
-
-    /// Angles of row and column, each for a quarter of the head, in the order of the patches.
-    fn rotary(&self, batch: usize, [height, width]: [usize; 2], device: &Device) -> RotaryTable {
-        let d_head = self.config.d_vision / self.config.n_heads;
-        let frequencies: Vec<f32> =
-            (0..d_head / 4).map(|i| 10_000f64.powf(-4.0 * i as f64 / d_head as f64) as f32).collect();
-        let places = merge_order(height, width, self.config.merge_size);
-        let mut angles = Vec::with_capacity(batch * places.len() * d_head / 2);
-        for _ in 0..batch {
-            for [row, column] in &places {
-                angles.extend(frequencies.iter().map(|f| *row as f32 * f));
-                angles.extend(frequencies.iter().map(|f| *column as f32 * f));
-            }
-        }
-        RotaryTable::new(&angles, [batch, places.len()], d_head, device)
-    }
-
-    fn original_order(&self, pictures: &[PatchesRef], groups: &[Group], device: &Device) -> Tensor<1, Int> {
-        let mut starts = vec![0; pictures.len()];
-        let mut next = 0;
-        for (grid, members) in groups {
-            for &m in members {
-                starts[m] = next;
-                next += self.config.n_rows(*grid);
-            }
-        }
-        let rows = pictures.iter().zip(starts).flat_map(|(p, start)| start..start + self.config.n_rows(p.grid));
-        let rows: Vec<i32> = rows.map(|row| row as i32).collect();
-        let n = rows.len();
-        Tensor::from_data(TensorData::new(rows, [n]), device)
-    }
-}
-
-type Group = ([usize; 3], Vec<usize>);
-
-/// Picture numbers by grid, groups in the order of first appearance.
-fn group_by_grid(pictures: &[PatchesRef]) -> Vec<Group> {
-    let mut groups: Vec<Group> = Vec::new();
-    for (i, picture) in pictures.iter().enumerate() {
-        match groups.iter_mut().find(|(grid, _)| *grid == picture.grid) {
-            Some((_, members)) => members.push(i),
-            None => groups.push((picture.grid, vec![i])),
-        }
-    }
-    groups
-}
-
-/// `[row, column]` of each patch: merged rows one after the other, each with its own patches in reading order.
-fn merge_order(height: usize, width: usize, merge: usize) -> Vec<[usize; 2]> {
-    let mut places = Vec::with_capacity(height * width);
-    for top in (0..height).step_by(merge) {
-        for left in (0..width).step_by(merge) {
-            for row in top..top + merge {
-                places.extend((left..left + merge).map(|column| [row, column]));
-            }
-        }
-    }
-    places
 }
 
 impl VisionBlock {
     /// `[batch, n_patches, d_vision]` to the same.
     fn forward(&self, x: Tensor<3>, rotary: &RotaryTable) -> Tensor<3> {
-        let [batch, n_patches, d_vision] = x.dims();
         let qkv = self.qkv.forward(self.norm1.forward(x.clone()));
-        let qkv = qkv.reshape([batch, n_patches, 3 * self.n_heads, d_vision / self.n_heads]).swap_dims(1, 2);
-        let part = |i: usize| qkv.clone().narrow(1, i * self.n_heads, self.n_heads);
-        let (query, key) = (apply_rotary(part(0), rotary), apply_rotary(part(1), rotary));
-        let x = x + self.projection.forward(attend(query, key, part(2), None));
+        let [query, key, value] = split_heads(qkv, self.n_heads, rotary);
+        let x = x + self.projection.forward(attend(query, key, value, None));
         let changed = self.mlp.forward(self.norm2.forward(x.clone()));
         x + changed
     }
@@ -267,12 +186,6 @@ impl PatchMerger {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn merged_patches_stand_together() {
-        let expected = [[0, 0], [0, 1], [1, 0], [1, 1], [0, 2], [0, 3], [1, 2], [1, 3]];
-        assert_eq!(merge_order(2, 4, 2), expected);
-    }
 
     #[test]
     fn pictures_do_not_see_each_other_and_keep_their_order() {

@@ -90,7 +90,7 @@ fn twenty_steps_equal_torch() {
     }
     let mut checked = 0;
     for snapshot in snapshots(&model) {
-        let key = KeyLayout::Transformers5.key(folder.config().family, &snapshot.info.name);
+        let key = KeyLayout::Transformers5.key(folder.config(), &snapshot.info.name);
         let norm = trace["final"][&key]["norm"].as_f64().unwrap_or_else(|| panic!("no final {key}"));
         let got: f64 = snapshot.read().iter::<f32>().map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
         assert!((got - norm).abs() < 1e-3 * norm, "{key}: norm {got}, expected {norm}");

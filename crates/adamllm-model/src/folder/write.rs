@@ -7,7 +7,7 @@ use adamllm_nn::snapshots;
 use burn::tensor::DType;
 use safetensors::{Dtype, View};
 
-use super::{ByKey, ModelFolder};
+use super::{ByKey, ModelFolder, files_of};
 use crate::hf::keys::KeyLayout;
 use crate::hf::weights::{SINGLE, TensorHeader, WeightFiles};
 use crate::{ModelError, VisionLanguageModel};
@@ -65,12 +65,14 @@ impl ModelFolder {
     }
 
     fn by_key(&self, model: &VisionLanguageModel, layout: KeyLayout) -> ByKey {
-        let named = snapshots(model).into_iter().map(|s| (layout.key(self.config.family, &s.info.name), s));
+        let named = snapshots(model).into_iter().map(|s| (layout.key(&self.config, &s.info.name), s));
         named.collect()
     }
 
     fn check_keys(&self, base: &WeightFiles, parameters: &ByKey) -> Result<(), ModelError> {
-        let tied = |key: &str| key == "lm_head.weight" && self.config.decoder.tied_head;
+        let layout = KeyLayout::detect(base.keys());
+        let head = layout.head_key(self.config.family);
+        let tied = |key: &str| key == head && self.config.decoder.tied_head;
         let has = |key: &str| parameters.contains_key(key) || tied(key);
         let unknown = base.keys().filter(|key| !has(key));
         let missing: Vec<_> = unknown.map(|k| (k.to_owned(), "not in the model".to_owned())).collect();
@@ -83,26 +85,38 @@ impl ModelFolder {
 
     /// The patch embedding is a convolution in the files.
     fn stored_shape(&self, key: &str, shape: &[usize]) -> Vec<usize> {
-        match &self.config.tower {
-            Some(tower) if key.ends_with("patch_embed.proj.weight") => {
-                vec![shape[0], tower.n_channels, tower.temporal_patch_size, tower.patch_size, tower.patch_size]
+        match &self.config.vision {
+            Some(vision) if key.ends_with("patch_embed.proj.weight") || key.ends_with("patch_embedding.weight") => {
+                vision.kernel()
             }
             _ => shape.to_vec(),
         }
     }
 
-    /// Copies everything that is not a weight, `config.json` last.
+    /// Copies everything that is not a weight, `config.json` last. Of subfolders the JSON files go along: LLaVA's first
+    /// layout keeps the tower's configuration in one.
     fn copy_side_files(&self, to: &Path) -> Result<(), ModelError> {
+        for folder in self.subfolders()? {
+            let target = to.join(folder.file_name().expect("a folder has a name"));
+            for file in files_of(&folder)?.into_iter().filter(|file| file.extension().is_some_and(|e| e == "json")) {
+                fs::create_dir_all(&target).map_err(CoreError::io("create", &target))?;
+                copy(&file, &target)?;
+            }
+        }
         let mut files = self.files()?;
         files.retain(|path| path.extension().is_none_or(|e| e != "safetensors"));
         files.sort_by_key(|path| path.ends_with("config.json"));
         for path in files {
-            let target = to.join(path.file_name().expect("a file has a name"));
-            let content = fs::read(&path).map_err(CoreError::io("read", &path))?;
-            adamllm_core::write_atomically(&target, content)?;
+            copy(&path, to)?;
         }
         Ok(())
     }
+}
+
+/// The same bytes under the same name in another folder.
+fn copy(file: &Path, to: &Path) -> Result<(), ModelError> {
+    let content = fs::read(file).map_err(CoreError::io("read", file))?;
+    Ok(adamllm_core::write_atomically(&to.join(file.file_name().expect("a file has a name")), content)?)
 }
 
 /// A tensor that leaves the device when safetensors asks for its bytes.

@@ -3,14 +3,16 @@
 use std::path::Path;
 
 use adamllm_language::{DecoderConfig, RopeConfig, RopeScaling};
-use adamllm_nn::Activation;
-use adamllm_vision::Qwen2VlTowerConfig;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::ModelError;
+use super::vision_config::{self, LLAVA_LLAMA};
+use crate::{ModelError, VisionConfig};
 
-const KNOWN: &[&str] = &["qwen2_vl", "llama", "qwen2"];
+const KNOWN: &[&str] = &["qwen2_vl", "qwen2_5_vl", "llava_next", LLAVA_LLAMA, "mllama", "llama", "qwen2"];
+
+/// Mllama's embedding has eight rows more than its head: the image token and seven that are not used.
+const MLLAMA_EXTRA_EMBEDDINGS: usize = 8;
 
 /// The supported families.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -18,6 +20,13 @@ const KNOWN: &[&str] = &["qwen2_vl", "llama", "qwen2"];
 pub enum Family {
     /// Qwen2-VL.
     Qwen2Vl,
+    /// Qwen2.5-VL.
+    #[serde(rename = "qwen2_5_vl")]
+    Qwen2_5Vl,
+    /// LLaVA-NeXT, in the Hugging Face layout or its first authors'.
+    LlavaNext,
+    /// Llama 3.2 Vision.
+    Mllama,
     /// Text-only Llama 3.
     Llama,
     /// Text-only Qwen2.
@@ -29,6 +38,9 @@ impl Family {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Qwen2Vl => "qwen2_vl",
+            Self::Qwen2_5Vl => "qwen2_5_vl",
+            Self::LlavaNext => "llava_next",
+            Self::Mllama => "mllama",
             Self::Llama => "llama",
             Self::Qwen2 => "qwen2",
         }
@@ -43,9 +55,11 @@ pub struct ModelConfig {
     /// The language side.
     pub decoder: DecoderConfig,
     /// The vision side, where the family has one.
-    pub tower: Option<Qwen2VlTowerConfig>,
-    /// The placeholder's token id, where the family reads images.
+    pub vision: Option<VisionConfig>,
+    /// The placeholder's token id, where the family reads images and `config.json` tells.
     pub image_token: Option<u32>,
+    /// Whether this is LLaVA's first layout (`model_type` is `llava_llama`), whose folders bring no template for images.
+    pub first_layout: bool,
     /// The longest context the model was made for.
     pub max_context: usize,
 }
@@ -66,7 +80,10 @@ struct RawText {
     rope_scaling: Option<RawRope>,
     rope_parameters: Option<RawRope>,
     tie_word_embeddings: Option<bool>,
+    #[serde(alias = "image_token_index")]
     image_token_id: Option<u32>,
+    #[serde(default)]
+    cross_attention_layers: Vec<usize>,
 }
 
 #[derive(Deserialize, Default, Clone)]
@@ -82,21 +99,6 @@ struct RawRope {
     original_max_position_embeddings: Option<usize>,
 }
 
-#[derive(Deserialize)]
-struct RawVision {
-    depth: usize,
-    embed_dim: usize,
-    hidden_size: usize,
-    num_heads: usize,
-    mlp_ratio: usize,
-    #[serde(alias = "in_chans")]
-    in_channels: Option<usize>,
-    patch_size: usize,
-    spatial_merge_size: Option<usize>,
-    temporal_patch_size: Option<usize>,
-    hidden_act: Option<String>,
-}
-
 impl ModelConfig {
     /// Reads `config.json`.
     ///
@@ -110,26 +112,32 @@ impl ModelConfig {
     }
 
     fn parse(path: &Path, root: &Map<String, Value>) -> Result<Self, ModelError> {
-        let family = family(path, root)?;
+        let (family, first_layout) = family(path, root)?;
         let text: RawText = section(path, "text_config", merged_text(root))?;
-        let tower = match family {
-            Family::Qwen2Vl => {
-                let vision = root.get("vision_config").cloned().unwrap_or(Value::Null);
-                Some(section::<RawVision>(path, "vision_config", vision)?.tower(path, text.hidden_size)?)
-            }
-            Family::Llama | Family::Qwen2 => None,
-        };
+        let vision = vision_config::read(path, root, family, first_layout, text.hidden_size)?;
         let decoder = text.decoder(path, family)?;
-        let image_token = tower.as_ref().and(text.image_token_id.or(Some(151_655)));
-        Ok(Self { family, decoder, tower, image_token, max_context: text.max_position_embeddings })
+        let default_token = match family {
+            Family::Qwen2Vl | Family::Qwen2_5Vl => Some(151_655),
+            Family::Mllama => Some(128_256),
+            Family::LlavaNext | Family::Llama | Family::Qwen2 => None,
+        };
+        let image_token = vision.as_ref().and(text.image_token_id.or(default_token));
+        Ok(Self { family, decoder, vision, image_token, first_layout, max_context: text.max_position_embeddings })
     }
 }
 
-fn family(path: &Path, root: &Map<String, Value>) -> Result<Family, ModelError> {
+/// The family, and whether `config.json` is of LLaVA's first layout.
+fn family(path: &Path, root: &Map<String, Value>) -> Result<(Family, bool), ModelError> {
     let found = root.get("model_type").and_then(Value::as_str).unwrap_or("").to_owned();
-    [Family::Qwen2Vl, Family::Llama, Family::Qwen2]
+    let families =
+        [Family::Qwen2Vl, Family::Qwen2_5Vl, Family::LlavaNext, Family::Mllama, Family::Llama, Family::Qwen2];
+    if found == LLAVA_LLAMA {
+        return Ok((Family::LlavaNext, true));
+    }
+    families
         .into_iter()
         .find(|family| family.as_str() == found)
+        .map(|family| (family, false))
         .ok_or_else(|| ModelError::UnknownFamily { path: path.into(), found, known: KNOWN })
 }
 
@@ -145,7 +153,7 @@ fn merged_text(root: &Map<String, Value>) -> Value {
     Value::Object(merged)
 }
 
-fn section<T: for<'a> Deserialize<'a>>(path: &Path, name: &str, value: Value) -> Result<T, ModelError> {
+pub(super) fn section<T: for<'a> Deserialize<'a>>(path: &Path, name: &str, value: Value) -> Result<T, ModelError> {
     serde_json::from_value(value).map_err(|error| ModelError::config(path, name, "the family's fields", error))
 }
 
@@ -156,14 +164,16 @@ impl RawText {
         let d_head = self.head_dim.unwrap_or(self.hidden_size / self.num_attention_heads);
         Ok(DecoderConfig {
             d_model: self.hidden_size,
-            n_layers: self.num_hidden_layers,
+            n_layers: self.num_hidden_layers - self.cross_attention_layers.len(),
             n_heads: self.num_attention_heads,
             n_kv_heads,
             d_head,
             d_hidden: self.intermediate_size,
             vocab_size: self.vocab_size,
             rms_epsilon: self.rms_norm_eps,
-            qkv_bias: matches!(family, Family::Qwen2Vl | Family::Qwen2),
+            qkv_bias: matches!(family, Family::Qwen2Vl | Family::Qwen2_5Vl | Family::Qwen2),
+            n_extra_embeddings: if family == Family::Mllama { MLLAMA_EXTRA_EMBEDDINGS } else { 0 },
+            cross_layers: self.cross_attention_layers.clone(),
             tied_head: self.tie_word_embeddings.unwrap_or(false),
             rope: self.rope(path, family, d_head)?,
         })
@@ -174,6 +184,10 @@ impl RawText {
         if n_kv_heads == 0 || !self.num_attention_heads.is_multiple_of(n_kv_heads) {
             let expected = format!("a divisor of num_attention_heads = {}", self.num_attention_heads);
             return Err(ModelError::config(path, "num_key_value_heads", expected, n_kv_heads));
+        }
+        if let Some(place) = self.cross_attention_layers.iter().find(|&&place| place >= self.num_hidden_layers) {
+            let expected = format!("places below num_hidden_layers = {}", self.num_hidden_layers);
+            return Err(ModelError::config(path, "cross_attention_layers", expected, place));
         }
         match self.hidden_act.as_deref() {
             None | Some("silu") => Ok(()),
@@ -194,8 +208,10 @@ impl RawText {
             }
         };
         let mrope_section = match (family, raw.mrope_section) {
-            (Family::Qwen2Vl, Some(section)) if section.iter().sum::<usize>() * 2 == d_head => Some(section),
-            (Family::Qwen2Vl, found) => {
+            (Family::Qwen2Vl | Family::Qwen2_5Vl, Some(section)) if section.iter().sum::<usize>() * 2 == d_head => {
+                Some(section)
+            }
+            (Family::Qwen2Vl | Family::Qwen2_5Vl, found) => {
                 let expected = format!("three numbers that sum to {}", d_head / 2);
                 let got = found.map_or("none".into(), |s| format!("{s:?}"));
                 return Err(ModelError::config(path, "rope_scaling.mrope_section", expected, got));
@@ -216,38 +232,6 @@ impl RawRope {
             original_max_positions: self
                 .original_max_position_embeddings
                 .ok_or_else(|| missing("original_max_position_embeddings"))?,
-        })
-    }
-}
-
-impl RawVision {
-    fn tower(&self, path: &Path, d_text: usize) -> Result<Qwen2VlTowerConfig, ModelError> {
-        if self.hidden_size != d_text {
-            let expected = format!("the decoder's width {d_text}");
-            return Err(ModelError::config(path, "vision_config.hidden_size", expected, self.hidden_size));
-        }
-        if self.num_heads == 0 || !self.embed_dim.is_multiple_of(4 * self.num_heads) {
-            let expected = format!("4 * num_heads to divide embed_dim = {}", self.embed_dim);
-            return Err(ModelError::config(path, "vision_config.num_heads", expected, self.num_heads));
-        }
-        let activation = match self.hidden_act.as_deref() {
-            None | Some("quick_gelu") => Activation::QuickGelu,
-            Some("gelu") => Activation::Gelu,
-            Some(other) => {
-                return Err(ModelError::config(path, "vision_config.hidden_act", "quick_gelu or gelu", other));
-            }
-        };
-        Ok(Qwen2VlTowerConfig {
-            n_layers: self.depth,
-            d_vision: self.embed_dim,
-            d_model: self.hidden_size,
-            n_heads: self.num_heads,
-            mlp_ratio: self.mlp_ratio,
-            n_channels: self.in_channels.unwrap_or(3),
-            patch_size: self.patch_size,
-            temporal_patch_size: self.temporal_patch_size.unwrap_or(2),
-            merge_size: self.spatial_merge_size.unwrap_or(2),
-            activation,
         })
     }
 }

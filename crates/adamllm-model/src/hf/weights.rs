@@ -10,7 +10,7 @@ use burn::tensor::{DType, TensorData};
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 
-use super::config::Family;
+use super::config::ModelConfig;
 use super::keys::KeyLayout;
 use crate::ModelError;
 
@@ -18,7 +18,7 @@ pub(crate) const SINGLE: &str = "model.safetensors";
 pub(crate) const INDEX: &str = "model.safetensors.index.json";
 
 /// Keys that old checkpoints carry and no model needs.
-const IGNORED_ENDINGS: &[&str] = &["rotary_emb.inv_freq", "masked_bias"];
+const IGNORED_ENDINGS: &[&str] = &["rotary_emb.inv_freq", "masked_bias", "position_ids"];
 
 /// All safetensors files of a folder.
 #[derive(Debug)]
@@ -132,7 +132,7 @@ impl Shard {
 /// Feeds a module from [`WeightFiles`], and notes which keys it used.
 pub(crate) struct FolderSource<'a> {
     pub(crate) files: &'a WeightFiles,
-    pub(crate) family: Family,
+    pub(crate) config: &'a ModelConfig,
     pub(crate) layout: KeyLayout,
     pub(crate) dtype: DType,
     pub(crate) used: HashSet<String>,
@@ -142,7 +142,7 @@ impl ParameterSource for FolderSource<'_> {
     type Error = String;
 
     fn take(&mut self, parameter: &ParameterInfo) -> Result<Option<TensorData>, String> {
-        let key = self.layout.key(self.family, &parameter.name);
+        let key = self.layout.key(self.config, &parameter.name);
         let data = self.files.read(&key, self.dtype).map_err(|fault| format!("{key}: {fault}"))?;
         self.used.insert(key);
         Ok(data.map(|data| flatten_kernel(data, &parameter.shape)))
@@ -151,10 +151,11 @@ impl ParameterSource for FolderSource<'_> {
 
 impl FolderSource<'_> {
     /// Keys of the files that no parameter asked for. A tied head may be stored all the same.
-    pub(crate) fn unexpected(&self, tied_head: bool) -> Vec<String> {
+    pub(crate) fn unexpected(&self) -> Vec<String> {
+        let (tied_head, head) = (self.config.decoder.tied_head, self.layout.head_key(self.config.family));
         let known = |key: &str| {
             self.used.contains(key)
-                || (tied_head && key == "lm_head.weight")
+                || (tied_head && key == head)
                 || IGNORED_ENDINGS.iter().any(|ending| key.ends_with(ending))
         };
         let mut keys: Vec<String> = self.files.keys().filter(|key| !known(key)).map(str::to_owned).collect();

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use image::RgbImage;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::json::{Edges, SharedFields, image_processor, invalid};
 use super::tiles::{Tiles, on_canvas};
@@ -39,7 +39,7 @@ impl Default for LlavaNextImageConfig {
 }
 
 /// Where a picture's features stand: the whole picture's square first, then the canvas without its padding.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct AnyresLayout {
     /// Tiles from top to bottom.
     pub tile_rows: usize,

@@ -2,7 +2,7 @@
 //! that loses the least.
 
 use image::RgbImage;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::json::{Edges, SharedFields, image_processor, invalid};
 use super::tiles::{Tiles, on_canvas};
@@ -37,7 +37,7 @@ impl Default for MllamaImageConfig {
 }
 
 /// How many tiles a picture is cut into, and what the model's embedding tables call that.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct TileGrid {
     /// Tiles from top to bottom.
     pub rows: u32,

@@ -1,0 +1,88 @@
+//! The vision side of each family: a tower and what joins it to the decoder.
+
+use adamllm_vision::{Qwen2_5VlTower, Qwen2_5VlTowerConfig, Qwen2VlTower, Qwen2VlTowerConfig};
+use burn::module::Module;
+use burn::tensor::{DType, Device, Tensor};
+
+use crate::EncodedImage;
+use crate::llava_next::{LlavaNextVision, LlavaNextVisionConfig};
+use crate::mllama::{MllamaVision, MllamaVisionConfig};
+
+/// The sizes of a [`VisionSide`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum VisionConfig {
+    /// Qwen2-VL.
+    Qwen2Vl(Qwen2VlTowerConfig),
+    /// Qwen2.5-VL.
+    Qwen2_5Vl(Qwen2_5VlTowerConfig),
+    /// LLaVA-NeXT.
+    LlavaNext(LlavaNextVisionConfig),
+    /// Llama 3.2 Vision.
+    Mllama(MllamaVisionConfig),
+}
+
+/// Images to rows of the decoder's width. Parameter names do not show the variant.
+#[derive(Module, Debug)]
+pub enum VisionSide {
+    /// Qwen2-VL.
+    Qwen2Vl(Qwen2VlTower),
+    /// Qwen2.5-VL.
+    Qwen2_5Vl(Qwen2_5VlTower),
+    /// LLaVA-NeXT.
+    LlavaNext(LlavaNextVision),
+    /// Llama 3.2 Vision.
+    Mllama(MllamaVision),
+}
+
+impl VisionConfig {
+    /// Random weights, made when first used.
+    pub fn init(&self, device: &Device) -> VisionSide {
+        match self {
+            Self::Qwen2Vl(config) => VisionSide::Qwen2Vl(config.init(device)),
+            Self::Qwen2_5Vl(config) => VisionSide::Qwen2_5Vl(config.init(device)),
+            Self::LlavaNext(config) => VisionSide::LlavaNext(config.init(device)),
+            Self::Mllama(config) => VisionSide::Mllama(config.init(device)),
+        }
+    }
+
+    /// The shape of the patch embedding's kernel in files, `[d_vision, channels, (frames,) patch, patch]`.
+    pub(crate) fn kernel(&self) -> Vec<usize> {
+        match self {
+            Self::Qwen2Vl(c) => vec![c.d_vision, c.n_channels, c.temporal_patch_size, c.patch_size, c.patch_size],
+            Self::Qwen2_5Vl(c) => vec![c.d_vision, c.n_channels, c.temporal_patch_size, c.patch_size, c.patch_size],
+            Self::LlavaNext(c) => {
+                vec![c.tower.d_vision, c.tower.n_channels, c.tower.patch_size, c.tower.patch_size]
+            }
+            Self::Mllama(c) => vec![c.tower.d_vision, c.tower.n_channels, c.tower.patch_size, c.tower.patch_size],
+        }
+    }
+
+    /// Whether tokens attend to the images' rows in cross-attention layers, instead of finding them in their sequence.
+    pub fn is_cross_attended(&self) -> bool {
+        matches!(self, Self::Mllama(_))
+    }
+}
+
+impl VisionSide {
+    /// The rows of all images, one image after the other.
+    ///
+    /// # Shapes
+    /// - output: `[sum of n_rows, d_model]`
+    ///
+    /// # Panics
+    /// If an image was cut for another family, or `images` is empty.
+    pub fn encode(&self, images: &[EncodedImage], dtype: DType, device: &Device) -> Tensor<2> {
+        match self {
+            Self::Qwen2Vl(tower) => {
+                let patches: Vec<_> = images.iter().map(EncodedImage::patches).collect();
+                tower.encode(&patches, dtype, device)
+            }
+            Self::Qwen2_5Vl(tower) => {
+                let patches: Vec<_> = images.iter().map(EncodedImage::patches).collect();
+                tower.encode(&patches, dtype, device)
+            }
+            Self::LlavaNext(vision) => vision.encode(images, dtype, device),
+            Self::Mllama(vision) => vision.encode(images, dtype, device),
+        }
+    }
+}

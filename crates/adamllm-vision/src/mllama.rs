@@ -1,0 +1,264 @@
+//! The vision tower of Llama 3.2 Vision ("Mllama"; Grattafiori et al. 2024, arXiv 2407.21783, section 7; model card
+//! meta-llama/Llama-3.2-11B-Vision-Instruct): up to four tiles read together, then once more by gated global layers.
+//!
+//! What transformers does is kept where it surprises: patches see the rows of missing tiles (only pairs of padding rows
+//! are hidden from each other), and every tile is filled up with empty rows to a multiple of eight.
+
+use adamllm_nn::{Activation, AttentionMask, LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::config::Config;
+use burn::module::{Initializer, Module, Param};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+
+use crate::block::{TowerBlock, TowerBlockConfig};
+use crate::tile_patches::{TileCut, TilesRef};
+
+/// Every tile's rows are filled up to a multiple of this.
+const ROW_MULTIPLE: usize = 8;
+
+/// The sizes of an [`MllamaTower`].
+#[derive(Config, Debug, PartialEq)]
+pub struct MllamaTowerConfig {
+    /// Blocks.
+    pub n_layers: usize,
+    /// Gated blocks behind them.
+    pub n_global_layers: usize,
+    /// Width of the tower.
+    pub d_vision: usize,
+    /// Attention heads.
+    pub n_heads: usize,
+    /// Width inside the MLPs.
+    pub d_hidden: usize,
+    /// Side of a tile in pixels.
+    pub tile: usize,
+    /// Side of a patch in pixels.
+    pub patch_size: usize,
+    /// Tiles of a picture, missing ones included.
+    pub max_tiles: usize,
+    /// Rows of the tables of tile embeddings: the grids that a picture may have, and one for no picture.
+    pub n_aspect_ratios: usize,
+    /// Blocks whose outputs are put beside the last one's, counted from 0.
+    pub intermediate_layers: Vec<usize>,
+    /// Colour channels.
+    #[config(default = 3)]
+    pub n_channels: usize,
+    /// Inside the MLPs.
+    #[config(default = "Activation::Gelu")]
+    pub activation: Activation,
+    /// Added to the variance in the blocks' norms.
+    #[config(default = 1e-5)]
+    pub epsilon: f64,
+}
+
+/// Tiles to patch features.
+#[derive(Module, Debug)]
+pub struct MllamaTower {
+    /// A convolution whose kernel is its stride, as a linear layer: `[d_vision, n_channels * patch * patch]`.
+    pub patch_embedding: Linear,
+    /// `[d_vision]`: the row before a tile's patches.
+    pub class_embedding: Param<Tensor<1>>,
+    /// Where a row stands in its tile, and in the picture.
+    pub positions: TilePositions,
+    /// Which tile it is, before the first norm.
+    pub pre_tile: TileEmbedding,
+    /// Which tile it is, before the global layers.
+    pub post_tile: TileEmbedding,
+    /// Before the blocks.
+    pub pre_norm: LayerNorm,
+    /// Behind the blocks.
+    pub post_norm: LayerNorm,
+    /// The blocks.
+    pub layers: Vec<TowerBlock>,
+    /// The gated blocks.
+    pub global_layers: Vec<TowerBlock>,
+    /// The sizes.
+    #[module(skip)]
+    pub config: MllamaTowerConfig,
+}
+
+/// A row for each tile of each grid, behind a gate.
+#[derive(Module, Debug)]
+pub struct TileEmbedding {
+    /// `[n_aspect_ratios, max_tiles * d_vision]`.
+    pub embedding: Param<Tensor<2>>,
+    /// `[1]`.
+    pub gate: Param<Tensor<1>>,
+}
+
+/// Positions within a tile and tables for each grid, mixed by one gate.
+#[derive(Module, Debug)]
+pub struct TilePositions {
+    /// `[1 + n_patches, d_vision]`.
+    pub embedding: Param<Tensor<2>>,
+    /// `[n_aspect_ratios, max_tiles * (1 + n_patches) * d_vision]`.
+    pub tile_embedding: Param<Tensor<2>>,
+    /// `[1]`.
+    pub gate: Param<Tensor<1>>,
+}
+
+/// One picture on its grid of tiles.
+#[derive(Clone, Copy, Debug)]
+pub struct TiledPicture<'a> {
+    /// The tiles that there are.
+    pub tiles: TilesRef<'a>,
+    /// The grid's place in the tables of embeddings, from 1.
+    pub aspect_ratio_id: u32,
+}
+
+impl MllamaTowerConfig {
+    /// A tower with normally distributed weights, made when first used.
+    pub fn init(&self, device: &Device) -> MllamaTower {
+        let normal = Initializer::Normal { mean: 0.0, std: 0.02 };
+        let (d, rows) = (self.d_vision, self.rows_per_tile());
+        let gate = || Initializer::Zeros.init([1], device);
+        let block = TowerBlockConfig::new(d, self.n_heads, self.d_hidden, self.activation).with_epsilon(self.epsilon);
+        let tile = || TileEmbedding {
+            embedding: normal.init([self.n_aspect_ratios, self.max_tiles * d], device),
+            gate: gate(),
+        };
+        let norm = || LayerNormConfig::new(d).with_epsilon(1e-5).init(device);
+        MllamaTower {
+            patch_embedding: LinearConfig::new(self.cut().d_patch(), d).init(device),
+            class_embedding: normal.init([d], device),
+            positions: TilePositions {
+                embedding: normal.init([rows, d], device),
+                tile_embedding: normal.init([self.n_aspect_ratios, self.max_tiles * rows * d], device),
+                gate: gate(),
+            },
+            pre_tile: tile(),
+            post_tile: tile(),
+            pre_norm: norm(),
+            post_norm: norm(),
+            layers: (0..self.n_layers).map(|_| block.init(device)).collect(),
+            global_layers: (0..self.n_global_layers).map(|_| block.clone().with_gated(true).init(device)).collect(),
+            config: self.clone(),
+        }
+    }
+
+    /// Rows of a tile: the class row and its patches.
+    pub fn rows_per_tile(&self) -> usize {
+        1 + self.cut().side().pow(2)
+    }
+
+    /// Width of the rows that the tower gives: the last output and the chosen inner ones.
+    pub fn d_output(&self) -> usize {
+        self.d_vision * (1 + self.intermediate_layers.len())
+    }
+
+    fn cut(&self) -> TileCut {
+        TileCut { n_channels: self.n_channels, tile: self.tile, patch: self.patch_size }
+    }
+
+    /// meta-llama/Llama-3.2-11B-Vision-Instruct.
+    pub fn llama3_2_11b() -> Self {
+        Self::new(32, 8, 1280, 16, 5120, 560, 14, 4, 9, vec![3, 7, 15, 23, 30])
+    }
+
+    /// A few thousand parameters, for tests.
+    pub fn tiny() -> Self {
+        Self::new(2, 1, 16, 2, 32, 28, 14, 4, 9, vec![0])
+    }
+}
+
+impl MllamaTower {
+    /// The rows of every picture: those of missing tiles too, which the caller hides.
+    ///
+    /// # Shapes
+    /// - output: `[n_pictures, max_tiles * rows_per_tile, d_output]`
+    ///
+    /// # Panics
+    /// If a picture's values do not fill its tiles, it has more than `max_tiles`, or `pictures` is empty.
+    pub fn encode(&self, pictures: &[TiledPicture], dtype: DType, device: &Device) -> Tensor<3> {
+        let config = &self.config;
+        let (n, n_tiles, d) = (pictures.len(), config.max_tiles, config.d_vision);
+        let rows = config.rows_per_tile();
+        let grids = aspect_ratios(pictures, device);
+
+        let patches = config.cut().patches(self.values(pictures), dtype, device);
+        let x = self.patch_embedding.forward(patches).reshape([n, n_tiles, rows - 1, d]);
+        let x = x + self.pre_tile.forward(grids.clone(), [n_tiles, d]);
+        let class = self.class_embedding.val().reshape([1, 1, 1, d]).expand([n, n_tiles, 1, d]);
+        let x = Tensor::cat(vec![class, x], 2);
+        let x = self.pre_norm.forward(x + self.positions.forward(grids.clone(), [n_tiles, rows, d]));
+
+        let filled = rows.next_multiple_of(ROW_MULTIPLE);
+        let empty = Tensor::zeros([n, n_tiles, filled - rows, d], (device, x.dtype()));
+        let mut x = Tensor::cat(vec![x, empty], 2).reshape([n, n_tiles * filled, d]);
+        let mask = padding_mask(pictures, n_tiles, [rows, filled], device);
+        let mut inner = Vec::with_capacity(config.intermediate_layers.len());
+        for (i, layer) in self.layers.iter().enumerate() {
+            x = layer.forward(x, Some(&mask));
+            if config.intermediate_layers.contains(&i) {
+                inner.push(x.clone());
+            }
+        }
+        let x = self.post_norm.forward(x).reshape([n, n_tiles, filled, d]);
+        let mut x = (x + self.post_tile.forward(grids, [n_tiles, d])).reshape([n, n_tiles * filled, d]);
+        for layer in &self.global_layers {
+            x = layer.forward(x, Some(&mask));
+        }
+
+        let unfilled =
+            |x: Tensor<3>| x.reshape([n, n_tiles, filled, d]).narrow(2, 0, rows).reshape([n, n_tiles * rows, d]);
+        let last = unfilled(x);
+        if inner.is_empty() {
+            return last;
+        }
+        // The inner outputs are interleaved channel by channel: all of channel 0, then all of channel 1.
+        let inner: Vec<Tensor<4>> = inner.into_iter().map(|x| unfilled(x).unsqueeze_dim(3)).collect();
+        let d_inner = d * inner.len();
+        Tensor::cat(vec![last, Tensor::cat(inner, 3).reshape([n, n_tiles * rows, d_inner])], 2)
+    }
+
+    /// All tiles; missing ones are zero.
+    fn values(&self, pictures: &[TiledPicture]) -> Vec<f32> {
+        let config = &self.config;
+        let n_pixels = config.n_channels * config.tile * config.tile;
+        let mut values = Vec::with_capacity(pictures.len() * config.max_tiles * n_pixels);
+        for TiledPicture { tiles, .. } in pictures {
+            assert_eq!(tiles.values.len(), tiles.n_tiles * n_pixels, "values do not fill the tiles");
+            assert!(tiles.n_tiles <= config.max_tiles, "{} tiles, at most {}", tiles.n_tiles, config.max_tiles);
+            values.extend_from_slice(tiles.values);
+            values.extend(std::iter::repeat_n(0.0, (config.max_tiles - tiles.n_tiles) * n_pixels));
+        }
+        values
+    }
+}
+
+fn aspect_ratios(pictures: &[TiledPicture], device: &Device) -> Tensor<1, Int> {
+    let ids: Vec<i32> = pictures.iter().map(|picture| picture.aspect_ratio_id as i32).collect();
+    Tensor::from_data(TensorData::new(ids, [pictures.len()]), device)
+}
+
+/// Hides padding rows (those of missing tiles, and those that fill a tile up) from each other, and from nobody else.
+fn padding_mask(
+    pictures: &[TiledPicture],
+    n_tiles: usize,
+    [rows, filled]: [usize; 2],
+    device: &Device,
+) -> AttentionMask {
+    let n = n_tiles * filled;
+    let padding = |picture: usize, at: usize| at / filled >= pictures[picture].tiles.n_tiles || at % filled >= rows;
+    AttentionMask::from_rule([pictures.len(), n, n], device, |picture, query, key| {
+        !(padding(picture, query) && padding(picture, key))
+    })
+}
+
+impl TileEmbedding {
+    /// `[n_pictures, max_tiles, 1, d_vision]`.
+    fn forward(&self, grids: Tensor<1, Int>, [n_tiles, d]: [usize; 2]) -> Tensor<4> {
+        let [n] = grids.dims();
+        let rows = self.embedding.val().select(0, grids).reshape([n, n_tiles, 1, d]);
+        rows * self.gate.val().tanh().unsqueeze::<4>()
+    }
+}
+
+impl TilePositions {
+    /// `[n_pictures, max_tiles, rows_per_tile, d_vision]`.
+    fn forward(&self, grids: Tensor<1, Int>, [n_tiles, rows, d]: [usize; 3]) -> Tensor<4> {
+        let [n] = grids.dims();
+        let gate = self.gate.val().tanh().unsqueeze::<4>();
+        let within = self.embedding.val().reshape([1, 1, rows, d]) * (gate.clone().neg() + 1.0);
+        let tables = self.tile_embedding.val().select(0, grids).reshape([n, n_tiles, rows, d]);
+        within + tables * gate
+    }
+}

@@ -1,0 +1,123 @@
+//! What the towers of the Qwen2-VL families share: pictures as grids of patches, and where each patch stands.
+
+use adamllm_nn::{RotaryTable, apply_rotary};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+
+/// The patches of one picture, on the host.
+#[derive(Clone, Copy, Debug)]
+pub struct PatchesRef<'a> {
+    /// `n_patches * d_patch` values, patch by patch, the patches of a merged row next to each other.
+    pub values: &'a [f32],
+    /// Frames, rows and columns of patches.
+    pub grid: [usize; 3],
+}
+
+/// The rows of all pictures in their own order, where pictures of equal grid go through the tower together.
+/// `encode(grid, members)` gives the rows of the pictures `members`, one after the other, `[n, d_model]`.
+pub(crate) fn encode_by_grid(
+    pictures: &[PatchesRef],
+    device: &Device,
+    encode: impl Fn([usize; 3], &[usize]) -> Tensor<2>,
+) -> Tensor<2> {
+    let groups = group_by_grid(pictures);
+    let encoded: Vec<Tensor<2>> = groups.iter().map(|(grid, members)| encode(*grid, members)).collect();
+    if groups.len() == 1 {
+        return encoded.into_iter().next().expect("one group");
+    }
+    let rows_each = encoded.iter().zip(&groups).map(|(rows, (_, members))| rows.dims()[0] / members.len());
+    let order = original_order(pictures.len(), &groups, &rows_each.collect::<Vec<_>>());
+    let n = order.len();
+    Tensor::cat(encoded, 0).select(0, Tensor::<1, Int>::from_data(TensorData::new(order, [n]), device))
+}
+
+type Group = ([usize; 3], Vec<usize>);
+
+/// Picture numbers by grid, groups in the order of first appearance.
+fn group_by_grid(pictures: &[PatchesRef]) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    for (i, picture) in pictures.iter().enumerate() {
+        match groups.iter_mut().find(|(grid, _)| *grid == picture.grid) {
+            Some((_, members)) => members.push(i),
+            None => groups.push((picture.grid, vec![i])),
+        }
+    }
+    groups
+}
+
+/// For each row in the pictures' order, its place among the groups' rows.
+fn original_order(n_pictures: usize, groups: &[Group], rows_each: &[usize]) -> Vec<i32> {
+    let mut places = vec![0..0; n_pictures];
+    let mut next = 0;
+    for ((_, members), &rows) in groups.iter().zip(rows_each) {
+        for &member in members {
+            places[member] = next..next + rows as i32;
+            next += rows as i32;
+        }
+    }
+    places.into_iter().flatten().collect()
+}
+
+/// The patches of pictures of one grid, `[n_members * frames, height * width, d_patch]`: attention is within a frame, so
+/// a frame is a row of the batch.
+///
+/// # Panics
+/// If a picture's values do not fill its grid.
+pub(crate) fn gather_patches(
+    pictures: &[PatchesRef],
+    members: &[usize],
+    [frames, height, width]: [usize; 3],
+    d_patch: usize,
+    dtype: DType,
+    device: &Device,
+) -> Tensor<3> {
+    let (batch, n_patches) = (members.len() * frames, height * width);
+    let mut values = Vec::with_capacity(batch * n_patches * d_patch);
+    members.iter().for_each(|&m| values.extend_from_slice(pictures[m].values));
+    Tensor::from_data(TensorData::new(values, [batch, n_patches, d_patch]), (device, dtype))
+}
+
+/// `[row, column]` of each patch: merged rows one after the other, each with its own patches in reading order.
+pub(crate) fn merge_order(height: usize, width: usize, merge: usize) -> Vec<[usize; 2]> {
+    let mut places = Vec::with_capacity(height * width);
+    for top in (0..height).step_by(merge) {
+        for left in (0..width).step_by(merge) {
+            for row in top..top + merge {
+                places.extend((left..left + merge).map(|column| [row, column]));
+            }
+        }
+    }
+    places
+}
+
+/// Angles of row and column, each for a quarter of the head, the same in each row of the batch.
+pub(crate) fn grid_rotary(places: &[[usize; 2]], batch: usize, d_head: usize, device: &Device) -> RotaryTable {
+    let frequencies: Vec<f32> =
+        (0..d_head / 4).map(|i| 10_000f64.powf(-4.0 * i as f64 / d_head as f64) as f32).collect();
+    let mut angles = Vec::with_capacity(batch * places.len() * d_head / 2);
+    for _ in 0..batch {
+        for [row, column] in places {
+            angles.extend(frequencies.iter().map(|f| *row as f32 * f));
+            angles.extend(frequencies.iter().map(|f| *column as f32 * f));
+        }
+    }
+    RotaryTable::new(&angles, [batch, places.len()], d_head, device)
+}
+
+/// `[batch, n_patches, 3 * d_vision]` to query, key (both rotated) and value, each `[batch, n_heads, n_patches, d_head]`.
+pub(crate) fn split_heads(qkv: Tensor<3>, n_heads: usize, rotary: &RotaryTable) -> [Tensor<4>; 3] {
+    let [batch, n_patches, d_qkv] = qkv.dims();
+    let qkv = qkv.reshape([batch, n_patches, 3 * n_heads, d_qkv / 3 / n_heads]).swap_dims(1, 2);
+    let part = |i: usize| qkv.clone().narrow(1, i * n_heads, n_heads);
+    [apply_rotary(part(0), rotary), apply_rotary(part(1), rotary), part(2)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn merged_patches_stand_together() {
+        let expected = [[0, 0], [0, 1], [1, 0], [1, 1], [0, 2], [0, 3], [1, 2], [1, 3]];
+        assert_eq!(merge_order(2, 4, 2), expected);
+    }
+}

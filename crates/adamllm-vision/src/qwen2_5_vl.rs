@@ -1,0 +1,253 @@
+//! The vision tower of Qwen2.5-VL (arXiv 2502.13923; model card Qwen/Qwen2.5-VL-3B-Instruct): as Qwen2-VL's, with RMS
+//! norms, gated MLPs, and attention within windows in all blocks but a few.
+
+use adamllm_nn::{
+    Activation, GatedMlp, GatedMlpConfig, Linear, LinearConfig, Mlp, MlpConfig, RmsNorm, RmsNormConfig, RotaryTable,
+    attend,
+};
+use burn::config::Config;
+use burn::module::Module;
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+
+use crate::patches::{PatchesRef, encode_by_grid, gather_patches, grid_rotary, merge_order, split_heads};
+use crate::windows::Windows;
+
+/// The sizes of a [`Qwen2_5VlTower`].
+#[derive(Config, Debug, PartialEq)]
+pub struct Qwen2_5VlTowerConfig {
+    /// Blocks.
+    pub n_layers: usize,
+    /// Width of the tower.
+    pub d_vision: usize,
+    /// Width inside the MLPs.
+    pub d_hidden: usize,
+    /// Width of the rows it gives (the decoder's width).
+    pub d_model: usize,
+    /// Attention heads.
+    pub n_heads: usize,
+    /// Blocks in which every patch sees every patch, counted from 0.
+    pub full_attention_layers: Vec<usize>,
+    /// Pixels on a window's side.
+    #[config(default = 112)]
+    pub window_size: usize,
+    /// Colour channels.
+    #[config(default = 3)]
+    pub n_channels: usize,
+    /// Pixels on a patch's side.
+    #[config(default = 14)]
+    pub patch_size: usize,
+    /// Frames in a patch; a picture is repeated.
+    #[config(default = 2)]
+    pub temporal_patch_size: usize,
+    /// Patches on the side of a merged row.
+    #[config(default = 2)]
+    pub merge_size: usize,
+}
+
+/// Patches to rows.
+#[derive(Module, Debug)]
+pub struct Qwen2_5VlTower {
+    /// A convolution whose kernel is its stride, as a linear layer: `[d_vision, n_channels * frames * patch * patch]`.
+    pub patch_embedding: Linear,
+    /// The blocks.
+    pub blocks: Vec<WindowBlock>,
+    /// Joins neighbouring patches.
+    pub merger: RmsPatchMerger,
+    /// The sizes.
+    #[module(skip)]
+    pub config: Qwen2_5VlTowerConfig,
+}
+
+/// Attention and gated MLP, each behind a norm and added to the residual stream.
+#[derive(Module, Debug)]
+pub struct WindowBlock {
+    /// Before the attention.
+    pub norm1: RmsNorm,
+    /// Query, key and value in one layer: `[3 * d_vision, d_vision]`.
+    pub qkv: Linear,
+    /// `[d_vision, d_vision]`.
+    pub projection: Linear,
+    /// Before the MLP.
+    pub norm2: RmsNorm,
+    /// SwiGLU with biases.
+    pub mlp: GatedMlp,
+    /// Attention heads.
+    pub n_heads: usize,
+}
+
+/// Joins `merge_size^2` patches into one row of the decoder's width.
+#[derive(Module, Debug)]
+pub struct RmsPatchMerger {
+    /// Over single patches.
+    pub norm: RmsNorm,
+    /// `d_vision * merge_size^2` to itself to `d_model`.
+    pub mlp: Mlp,
+}
+
+impl Qwen2_5VlTowerConfig {
+    /// A tower with normally distributed weights, made when first used.
+    pub fn init(&self, device: &Device) -> Qwen2_5VlTower {
+        let d_merged = self.d_vision * self.merge_size * self.merge_size;
+        Qwen2_5VlTower {
+            patch_embedding: LinearConfig::new(self.d_patch(), self.d_vision).init(device),
+            blocks: (0..self.n_layers).map(|_| self.init_block(device)).collect(),
+            merger: RmsPatchMerger {
+                norm: RmsNormConfig::new(self.d_vision).init(device),
+                mlp: MlpConfig::new(d_merged, d_merged, self.d_model, Activation::Gelu).init(device),
+            },
+            config: self.clone(),
+        }
+    }
+
+    fn init_block(&self, device: &Device) -> WindowBlock {
+        let d = self.d_vision;
+        let linear = |d_in, d_out| LinearConfig::new(d_in, d_out).with_bias(true).init(device);
+        WindowBlock {
+            norm1: RmsNormConfig::new(d).init(device),
+            qkv: linear(d, 3 * d),
+            projection: linear(d, d),
+            norm2: RmsNormConfig::new(d).init(device),
+            mlp: GatedMlpConfig::new(d, self.d_hidden).with_bias(true).init(device),
+            n_heads: self.n_heads,
+        }
+    }
+
+    /// Values in one patch.
+    pub fn d_patch(&self) -> usize {
+        self.n_channels * self.temporal_patch_size * self.patch_size * self.patch_size
+    }
+
+    /// Merged rows on a window's side.
+    fn window(&self) -> usize {
+        (self.window_size / self.merge_size / self.patch_size).max(1)
+    }
+
+    /// Qwen/Qwen2.5-VL-3B-Instruct.
+    pub fn qwen2_5_vl_3b() -> Self {
+        Self::new(32, 1280, 3420, 2048, 16, vec![7, 15, 23, 31])
+    }
+
+    /// A few thousand parameters, for tests.
+    pub fn tiny() -> Self {
+        Self::new(2, 16, 24, 16, 2, vec![1]).with_window_size(56)
+    }
+}
+
+impl Qwen2_5VlTower {
+    /// The rows of all pictures, in the pictures' order. Pictures of equal grid go through the tower together; no
+    /// picture sees another.
+    ///
+    /// # Shapes
+    /// - output: `[sum of n_rows, d_model]`
+    ///
+    /// # Panics
+    /// If a picture's values do not fill its grid, or `pictures` is empty.
+    pub fn encode(&self, pictures: &[PatchesRef], dtype: DType, device: &Device) -> Tensor<2> {
+        encode_by_grid(pictures, device, |grid, members| self.encode_equal(pictures, grid, members, dtype, device))
+    }
+
+    fn encode_equal(
+        &self,
+        pictures: &[PatchesRef],
+        grid: [usize; 3],
+        members: &[usize],
+        dtype: DType,
+        device: &Device,
+    ) -> Tensor<2> {
+        let config = &self.config;
+        let [_, height, width] = grid;
+        let per_row = config.merge_size * config.merge_size;
+        let windows = Windows::cut([height / config.merge_size, width / config.merge_size], config.window());
+        let patch_order = windows.patch_order(per_row);
+        let places = merge_order(height, width, config.merge_size);
+        let places: Vec<_> = patch_order.iter().map(|&patch| places[patch]).collect();
+
+        let patches = gather_patches(pictures, members, grid, config.d_patch(), dtype, device);
+        let batch = patches.dims()[0];
+        let rotary = grid_rotary(&places, batch, config.d_vision / config.n_heads, device);
+        let mut x = self.patch_embedding.forward(patches.select(1, indices(&patch_order, device)));
+        for (i, block) in self.blocks.iter().enumerate() {
+            let within = (!config.full_attention_layers.contains(&i)).then_some((&windows, per_row));
+            x = block.forward(x, &rotary, within);
+        }
+        // Back to reading order: merged rows are what moved.
+        let rows = self.merger.forward(x, per_row);
+        let rows = rows.select(1, indices(&windows.inverse(), device));
+        rows.flatten(0, 1)
+    }
+}
+
+fn indices(order: &[usize], device: &Device) -> Tensor<1, Int> {
+    let order: Vec<i32> = order.iter().map(|&i| i as i32).collect();
+    let n = order.len();
+    Tensor::from_data(TensorData::new(order, [n]), device)
+}
+
+impl WindowBlock {
+    /// `[batch, n_patches, d_vision]` to the same, the patches in the order of their windows.
+    fn forward(&self, x: Tensor<3>, rotary: &RotaryTable, within: Option<(&Windows, usize)>) -> Tensor<3> {
+        let qkv = split_heads(self.qkv.forward(self.norm1.forward(x.clone())), self.n_heads, rotary);
+        let mixed = match within {
+            None => {
+                let [query, key, value] = qkv;
+                attend(query, key, value, None)
+            }
+            Some((windows, per_row)) => attend_within(qkv, windows, per_row),
+        };
+        let x = x + self.projection.forward(mixed);
+        let changed = self.mlp.forward(self.norm2.forward(x.clone()));
+        x + changed
+    }
+}
+
+/// Attention in which a patch sees its own window. Windows of equal size are rows of one batch.
+fn attend_within(qkv: [Tensor<4>; 3], windows: &Windows, per_row: usize) -> Tensor<3> {
+    let [batch, n_heads, _, d_head] = qkv[0].dims();
+    let mut start = 0;
+    let mut mixed = Vec::with_capacity(windows.groups().len());
+    for group in windows.groups() {
+        let (n, size) = (group.n_windows, group.n_rows * per_row);
+        // [batch, heads, n * size, d] to [batch * n, heads, size, d]
+        let cut = |x: &Tensor<4>| {
+            let x = x.clone().narrow(2, start, n * size).reshape([batch, n_heads, n, size * d_head]);
+            x.swap_dims(1, 2).reshape([batch * n, n_heads, size, d_head])
+        };
+        let [query, key, value] = [cut(&qkv[0]), cut(&qkv[1]), cut(&qkv[2])];
+        mixed.push(attend(query, key, value, None).reshape([batch, n * size, n_heads * d_head]));
+        start += n * size;
+    }
+    Tensor::cat(mixed, 1)
+}
+
+impl RmsPatchMerger {
+    /// `[batch, n_patches, d_vision]` to `[batch, n_patches / per_row, d_model]`.
+    fn forward(&self, x: Tensor<3>, per_row: usize) -> Tensor<3> {
+        let [batch, n_patches, d_vision] = x.dims();
+        let joined = self.norm.forward(x).reshape([batch, n_patches / per_row, d_vision * per_row]);
+        self.mlp.forward(joined)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Without a block of full attention, a change in one window reaches that window's rows only.
+    #[test]
+    fn windows_do_not_see_each_other() {
+        let device = Device::flex();
+        let tower =
+            Qwen2_5VlTowerConfig { full_attention_layers: vec![], ..Qwen2_5VlTowerConfig::tiny() }.init(&device);
+        let d_patch = tower.config.d_patch();
+        let rows_of =
+            |picture: &[f32], grid| tower.encode(&[PatchesRef { values: picture, grid }], DType::F32, &device);
+        let grid = [1, 6, 10]; // 3 x 5 merged rows: windows of 2 x 2, and smaller ones at the right and the bottom
+        let mut picture: Vec<f32> = (0..60 * d_patch).map(|i| (i as f32 * 0.37).sin()).collect();
+        let before = rows_of(&picture, grid);
+        picture[..d_patch].iter_mut().for_each(|v| *v += 1.0); // the first patch, of merged row (0, 0)
+        let changed = (rows_of(&picture, grid) - before).abs().max_dim(1);
+        let changed: Vec<f32> = changed.into_data().try_to_vec().expect("f32");
+        let reached: Vec<usize> = (0..15).filter(|&i| changed[i] > 1e-6).collect();
+        assert_eq!(reached, [0, 1, 5, 6]);
+    }
+}

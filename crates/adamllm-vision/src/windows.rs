@@ -1,0 +1,70 @@
+/// A grid of merged rows cut into square windows, smaller ones at the right and at the bottom. Windows of equal shape
+/// stand together, so that they can go through an attention as one batch.
+#[derive(Clone, Debug)]
+pub(crate) struct Windows {
+    order: Vec<usize>,
+    groups: Vec<WindowGroup>,
+}
+
+/// Windows of equal shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WindowGroup {
+    pub(crate) n_windows: usize,
+    /// Merged rows in each.
+    pub(crate) n_rows: usize,
+}
+
+impl Windows {
+    /// Cuts a grid of `[height, width]` merged rows into windows of `side` x `side`.
+    pub(crate) fn cut([height, width]: [usize; 2], side: usize) -> Self {
+        let mut shapes: Vec<([usize; 2], Vec<usize>)> = Vec::new();
+        for top in (0..height).step_by(side) {
+            for left in (0..width).step_by(side) {
+                let shape = [side.min(height - top), side.min(width - left)];
+                let rows = (top..top + shape[0]).flat_map(|row| (left..left + shape[1]).map(move |c| row * width + c));
+                match shapes.iter_mut().find(|(known, _)| *known == shape) {
+                    Some((_, members)) => members.extend(rows),
+                    None => shapes.push((shape, rows.collect())),
+                }
+            }
+        }
+        let group = |(shape, members): &([usize; 2], Vec<usize>)| {
+            let n_rows = shape[0] * shape[1];
+            WindowGroup { n_windows: members.len() / n_rows, n_rows }
+        };
+        let groups = shapes.iter().map(group).collect();
+        Self { order: shapes.into_iter().flat_map(|(_, members)| members).collect(), groups }
+    }
+
+    /// In the order in which the rows stand.
+    pub(crate) fn groups(&self) -> &[WindowGroup] {
+        &self.groups
+    }
+
+    /// For each place in window order, the patch that goes there; a merged row's `per_row` patches stay together.
+    pub(crate) fn patch_order(&self, per_row: usize) -> Vec<usize> {
+        self.order.iter().flat_map(|row| row * per_row..(row + 1) * per_row).collect()
+    }
+
+    /// For each merged row in reading order, its place in window order.
+    pub(crate) fn inverse(&self) -> Vec<usize> {
+        let mut places = vec![0; self.order.len()];
+        self.order.iter().enumerate().for_each(|(place, &row)| places[row] = place);
+        places
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn smaller_windows_at_the_borders() {
+        let windows = Windows::cut([3, 3], 2);
+        assert_eq!(windows.order, [0, 1, 3, 4, 2, 5, 6, 7, 8]);
+        let sizes: Vec<_> = windows.groups().iter().map(|g| (g.n_windows, g.n_rows)).collect();
+        assert_eq!(sizes, [(1, 4), (1, 2), (1, 2), (1, 1)]);
+        assert_eq!(windows.inverse(), [0, 1, 4, 2, 3, 5, 6, 7, 8]);
+        assert_eq!(windows.patch_order(4)[..8], [0, 1, 2, 3, 4, 5, 6, 7]);
+    }
+}
