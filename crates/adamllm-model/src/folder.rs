@@ -94,7 +94,7 @@ impl ModelFolder {
     }
 
     /// The folder's files, without its subfolders, sorted.
-    fn files(&self) -> Result<Vec<PathBuf>, ModelError> {
+    pub(crate) fn files(&self) -> Result<Vec<PathBuf>, ModelError> {
         files_of(&self.path)
     }
 

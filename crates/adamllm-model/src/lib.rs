@@ -36,8 +36,10 @@ pub mod mllama;
 mod model;
 mod processor;
 pub mod qwen2_vl;
+mod seen_images;
 mod template;
 mod text;
+mod verify;
 mod vision;
 
 pub use batch::{Padding, VlmBatch};
@@ -52,4 +54,5 @@ pub use model::{Embedded, ImageRows, ModelInput, VisionLanguageModel};
 pub use processor::{Processor, Rendered};
 pub use template::{ChatTemplate, Segment, TemplateTokens};
 pub use text::TextCodec;
+pub use verify::Difference;
 pub use vision::{VisionConfig, VisionSide};

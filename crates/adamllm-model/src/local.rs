@@ -1,10 +1,13 @@
 use std::sync::Arc;
 
 use adamllm_core::random::named_stream;
-use adamllm_core::{Completion, Decoding, Finish, Generate, ImageStore, Prompt, Sampling, ScoreRequest, TurnMarkers};
+use adamllm_core::{
+    Completion, Decoding, Finish, Generate, ImageRef, ImageStore, Prompt, Sampling, ScoreRequest, TurnMarkers,
+};
 use adamllm_language::{Answer, DecodeRequest, EndReason, RowRequest, Sampler, SamplingRule, decode};
 use burn::tensor::{DType, Device, TensorData, activation};
 
+use crate::seen_images::SeenImages;
 use crate::{Encoded, ModelError, ModelFolder, Padding, Processor, VisionLanguageModel, VlmBatch};
 
 /// A model in this process, with its processor and its source of pictures.
@@ -94,22 +97,26 @@ impl LocalModel {
     ) -> Vec<Result<Completion, ModelError>> {
         let mut slots: Vec<Option<Result<Completion, ModelError>>> = prompts.iter().map(|_| None).collect();
         let mut ready = Vec::new();
+        let mut seen = SeenImages::default();
         for (i, prompt) in prompts.iter().enumerate() {
-            match self.prepare(prompt, options) {
+            match self.prepare(prompt, options, &mut seen) {
                 Ok(encoded) => ready.push((i, encoded)),
                 Err(error) => slots[i] = Some(Err(error)),
             }
         }
-        for batch in schedule(ready, self.limits, options.max_new_tokens) {
-            for (i, completion) in self.run(&batch, prompts, options, &mut on_text) {
+        let batches = schedule(ready, self.limits, options.max_new_tokens);
+        seen.expect(batches.iter().map(|batch| distinct_images(batch)));
+        for batch in batches {
+            for (i, completion) in self.run(&batch, prompts, options, &mut seen, &mut on_text) {
                 slots[i] = Some(completion);
             }
         }
         slots.into_iter().map(|slot| slot.expect("every prompt is either refused or scheduled")).collect()
     }
 
-    fn prepare(&self, prompt: &Prompt, options: &Decoding) -> Result<Encoded, ModelError> {
-        let encoded = self.processor.encode_prompt(prompt, &*self.images)?;
+    fn prepare(&self, prompt: &Prompt, options: &Decoding, seen: &mut SeenImages) -> Result<Encoded, ModelError> {
+        let open = |image: &ImageRef| seen.encode(image, &self.processor, &*self.images);
+        let encoded = self.processor.encode_prompt_with(prompt, open)?;
         self.check_context(&encoded, options.max_new_tokens, options.max_context)?;
         Ok(encoded)
     }
@@ -130,6 +137,7 @@ impl LocalModel {
         batch: &[(usize, Encoded)],
         prompts: &[Prompt],
         options: &Decoding,
+        seen: &mut SeenImages,
         on_text: &mut impl FnMut(usize, &str),
     ) -> Vec<(usize, Result<Completion, ModelError>)> {
         let rows: Vec<&Encoded> = batch.iter().map(|(_, encoded)| encoded).collect();
@@ -145,7 +153,7 @@ impl LocalModel {
         });
         let through = self.processor.text().end_tokens_through_turns();
         let end_tokens = if options.through_turns { &through } else { self.processor.text().end_tokens() };
-        let embedded = collated.with_input(|input| self.model.embed(input));
+        let embedded = collated.with_input(|input| self.model.embed_with(input, seen.rows(input.images, &self.model)));
         let request = DecodeRequest {
             rows: embedded.rows,
             pictures: embedded.pictures,
@@ -257,6 +265,14 @@ impl Generate for LocalModel {
     fn turn_markers(&self) -> Option<TurnMarkers> {
         self.processor.text().turn_markers().cloned()
     }
+}
+
+/// The images that a batch's prompts ask about, each once.
+fn distinct_images(batch: &[(usize, Encoded)]) -> Vec<&ImageRef> {
+    let mut images: Vec<&ImageRef> = batch.iter().flat_map(|(_, row)| row.images.iter().map(|i| &i.image)).collect();
+    images.sort();
+    images.dedup();
+    images
 }
 
 /// Prompts of similar length together, within the limits.

@@ -75,18 +75,31 @@ impl VisionLanguageModel {
     /// # Panics
     /// If there are images and the family reads none.
     pub fn embed(&self, input: &ModelInput) -> Embedded {
+        let images = (!input.images.is_empty()).then(|| self.encode_images(input.images));
+        self.embed_with(input, images)
+    }
+
+    /// The rows of all images, one image after the other: `[sum of n_rows, d_model]`.
+    ///
+    /// # Panics
+    /// If the family reads no images, or `images` is empty.
+    pub fn encode_images(&self, images: &[EncodedImage]) -> Tensor<2> {
+        let vision = self.vision.as_ref().expect("images for a text-only model");
+        vision.encode(images, self.dtype(), &self.device())
+    }
+
+    /// As [`VisionLanguageModel::embed`], with the rows of all the input's images at hand.
+    pub fn embed_with(&self, input: &ModelInput, images: Option<Tensor<2>>) -> Embedded {
         let device = self.device();
         let ids: Vec<i32> = input.tokens.iter().map(|&t| t as i32).collect();
         let tokens = Tensor::<2, Int>::from_data(TensorData::new(ids, input.dims), &device);
         let text = self.language.embed(tokens);
-        if input.images.is_empty() {
-            return Embedded { rows: text, pictures: None };
-        }
-        let vision = self.vision.as_ref().expect("images for a text-only model");
-        let images = vision.encode(input.images, self.dtype(), &device);
-        match input.image_rows {
-            ImageRows::Spliced(places) => Embedded { rows: splice(text, images, places, &device), pictures: None },
-            ImageRows::Attended { slots, view } => {
+        match (input.image_rows, images) {
+            (_, None) => Embedded { rows: text, pictures: None },
+            (ImageRows::Spliced(places), Some(images)) => {
+                Embedded { rows: splice(text, images, places, &device), pictures: None }
+            }
+            (ImageRows::Attended { slots, view }, Some(images)) => {
                 let rows = fill_slots(images, slots, view, &device);
                 Embedded { rows: text, pictures: Some((rows, view.clone())) }
             }

@@ -96,7 +96,7 @@ impl Processor {
         {
             draft.push(&[end], true);
         }
-        self.finish(conversation.id.clone(), draft, &conversation.images, store)
+        self.finish(conversation.id.clone(), draft, &conversation.images, |image| self.encode_image(image, store))
     }
 
     /// A prompt, with the header of the turn that the model writes.
@@ -104,17 +104,26 @@ impl Processor {
     /// # Errors
     /// As [`Processor::encode`].
     pub fn encode_prompt(&self, prompt: &Prompt, store: &dyn ImageStore) -> Result<Encoded, ModelError> {
+        self.encode_prompt_with(prompt, |image| self.encode_image(image, store))
+    }
+
+    /// As [`Processor::encode_prompt`], with images from `open`.
+    pub(crate) fn encode_prompt_with(
+        &self,
+        prompt: &Prompt,
+        open: impl FnMut(&ImageRef) -> Result<EncodedImage, ModelError>,
+    ) -> Result<Encoded, ModelError> {
         let mut draft = Draft::default();
         match prompt {
             Prompt::Text(text) => {
                 draft.push(&self.text.encode(text, true)?, false);
-                self.finish(RecordId::of("text-prompt", [text.as_str()]), draft, &[], store)
+                self.finish(RecordId::of("text-prompt", [text.as_str()]), draft, &[], open)
             }
             Prompt::Chat { conversation, .. } => {
                 self.check(conversation)?;
                 let text = self.render(prompt)?.text;
                 draft.push(&self.text.encode(&text, false)?, false);
-                self.finish(conversation.id.clone(), draft, &conversation.images, store)
+                self.finish(conversation.id.clone(), draft, &conversation.images, open)
             }
         }
     }
@@ -194,10 +203,9 @@ impl Processor {
         id: RecordId,
         draft: Draft,
         images: &[ImageRef],
-        store: &dyn ImageStore,
+        open: impl FnMut(&ImageRef) -> Result<EncodedImage, ModelError>,
     ) -> Result<Encoded, ModelError> {
-        let images: Vec<EncodedImage> =
-            images.iter().map(|image| self.encode_image(image, store)).collect::<Result<_, _>>()?;
+        let images: Vec<EncodedImage> = images.iter().map(open).collect::<Result<_, _>>()?;
         let Some(token) = self.image_token() else {
             return Ok(Encoded { id, tokens: draft.tokens, targets: draft.targets, images, image_starts: vec![] });
         };

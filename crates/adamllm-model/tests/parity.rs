@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use adamllm_core::{Conversation, Decoding, Generate, ImageStore, Message, Prompt, Role, ScoreRequest, Supervision};
 use adamllm_data::FolderImages;
 use adamllm_model::{
-    BatchLimits, ImageProcessor, LocalModel, ModelFolder, Padding, Processor, TileLayout, VisionLanguageModel, VlmBatch,
+    BatchLimits, Difference, ImageProcessor, LocalModel, ModelFolder, Padding, Processor, TileLayout,
+    VisionLanguageModel, VlmBatch,
 };
 use adamllm_nn::{ModulePath, Objective, snapshots};
 use burn::optim::GradientsParams;
@@ -425,18 +426,51 @@ fn saving_keeps_the_folder() {
         let out = tempfile::tempdir().expect("a temporary folder");
         base.save(&model, out.path()).expect("saves");
         let saved = ModelFolder::open(out.path()).expect("opens");
-        assert_eq!(saved.tensors().expect("headers"), base.tensors().expect("headers"), "{name}");
+        assert_eq!(saved.verify(&base).expect("headers"), [], "{name}");
         let again = saved.load(DType::F32, &Device::flex()).expect("loads");
         for (a, b) in snapshots(&model).iter().zip(snapshots(&again)) {
             assert_eq!(a.read(), b.read(), "{name} {}", a.info.name);
         }
-        for entry in std::fs::read_dir(base.path()).expect("lists") {
-            let path = entry.expect("an entry").path();
-            if path.is_file() && path.extension().is_none_or(|e| e != "safetensors") {
-                let copy = std::fs::read(out.path().join(path.file_name().expect("a name"))).expect("copied");
-                assert_eq!(copy, std::fs::read(&path).expect("readable"), "{}", path.display());
-            }
+    }
+}
+
+/// `verify` names each kind of difference.
+#[test]
+fn differences_to_the_base_are_listed() {
+    let path = |name: &str| fixtures().join("qwen2_vl").join(name);
+    let [model, hub] = ["model", "hub2024"].map(|name| ModelFolder::open(path(name)).expect("opens"));
+    let found = model.verify(&hub).expect("headers");
+    let has = |wanted: Difference| found.contains(&wanted);
+    assert!(has(Difference::Missing("visual.merger.ln_q.weight".into())));
+    assert!(has(Difference::Unexpected("model.visual.merger.ln_q.weight".into())));
+    assert!(has(Difference::SideFile("preprocessor_config.json".into())));
+    let dtype = |d: &Difference| matches!(d, Difference::Dtype { key, expected, got } if key == "lm_head.weight" && expected == "BF16" && got == "F32");
+    assert!(found.iter().any(dtype), "{found:?}");
+}
+
+/// Prompts about one image in several batches: the tower reads it once, and the answers are those of single prompts.
+#[test]
+fn one_image_is_opened_once_for_all_its_prompts() {
+    struct Counting(Decoded, std::sync::atomic::AtomicUsize);
+    impl ImageStore for Counting {
+        fn open(&self, image: &adamllm_core::ImageRef) -> Result<adamllm_core::RgbImage, adamllm_core::CoreError> {
+            self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            self.0.open(image)
         }
+    }
+    for family in ["qwen2_vl", "llava_next", "mllama"] {
+        let folder = ModelFolder::open(fixtures().join(family).join("model")).expect("opens");
+        let store = std::sync::Arc::new(Counting(images(), Default::default()));
+        let local = LocalModel::load(&folder, DType::F32, &Device::flex(), store.clone())
+            .expect("loads")
+            .with_limits(BatchLimits { rows: 2, ..BatchLimits::default() });
+        let questions = ["What is it?", "Is it red or blue?", "How many are there in the picture?", "Where?", "Why?"];
+        let prompts: Vec<Prompt> = questions.iter().map(|question| Prompt::ask(&"wide".into(), question)).collect();
+        let together = greedy_ids(&local, &prompts, 6);
+        assert_eq!(store.1.load(std::sync::atomic::Ordering::Relaxed), 1, "{family}");
+        let alone: Vec<String> =
+            prompts.iter().map(|prompt| greedy_ids(&local, std::slice::from_ref(prompt), 6).remove(0)).collect();
+        assert_eq!(together, alone, "{family}");
     }
 }
 
