@@ -64,6 +64,9 @@ pub fn attend(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, mask: Option<&
     let [_, n_kv_heads, n_keys, _] = key.dims();
     assert!(n_heads.is_multiple_of(n_kv_heads), "{n_heads} query heads cannot share {n_kv_heads} key heads");
     let group = n_heads / n_kv_heads;
+    if n_queries > 1 && !query.device().is_autodiff() {
+        return attend_without_gradient(query, key, value, mask, group);
+    }
     let dtype = query.dtype();
 
     let query = query * (d_head as f64).powf(-0.5);
@@ -82,6 +85,30 @@ pub fn attend(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, mask: Option<&
     mixed.reshape([batch, n_heads, n_queries, d_head]).swap_dims(1, 2).reshape([batch, n_queries, n_heads * d_head])
 }
 
+/// The backend's own attention, which keeps no scores: on the CPU one head is one task, and long rows go in tiles. It has no
+/// backward pass of its own (autodiff would take it apart again), and wants as many key heads as query heads.
+fn attend_without_gradient(
+    query: Tensor<4>,
+    key: Tensor<4>,
+    value: Tensor<4>,
+    mask: Option<&AttentionMask>,
+    group: usize,
+) -> Tensor<3> {
+    let [batch, n_heads, n_queries, d_head] = query.dims();
+    let [_, n_kv_heads, n_keys, _] = key.dims();
+    let repeated = |x: Tensor<4>| match group {
+        1 => x,
+        _ => {
+            let x = x.reshape([batch, n_kv_heads, 1, n_keys * d_head]);
+            x.repeat_dim(2, group).reshape([batch, n_heads, n_keys, d_head])
+        }
+    };
+    let bias = mask.map(|mask| cast_to(mask.bias.clone(), query.dtype()));
+    let options = burn::tensor::ops::AttentionModuleOptions::default();
+    let mixed = burn::tensor::module::attention(query, repeated(key), repeated(value), None, bias, options);
+    mixed.swap_dims(1, 2).reshape([batch, n_queries, n_heads * d_head])
+}
+
 #[cfg(test)]
 mod tests {
     use burn::tensor::Distribution;
@@ -92,7 +119,8 @@ mod tests {
         Tensor::random(shape, Distribution::Normal(0.0, 1.0), &Device::flex())
     }
 
-    /// burn's own attention, with keys and values repeated for each query head, is the reference.
+    /// burn's own attention, with keys and values repeated for each query head, is the reference; with and without
+    /// gradients.
     #[test]
     fn equals_burn_with_repeated_heads() {
         let (q, k, v) = (random([2, 6, 5, 8]), random([2, 2, 5, 8]), random([2, 2, 5, 8]));
@@ -102,7 +130,14 @@ mod tests {
             burn::tensor::module::attention(q.clone(), repeat(k.clone()), repeat(v.clone()), None, None, options);
         let expected = expected.swap_dims(1, 2).reshape([2, 5, 48]);
         let mask = AttentionMask::causal(&[0, 0], 0, 5, &Device::flex());
-        let got = attend(q, k, v, mask.as_ref());
+        let got = attend(q.clone(), k.clone(), v.clone(), mask.as_ref());
+        assert!((got - expected.clone()).abs().max().into_scalar::<f32>() < 1e-5);
+
+        let device = Device::flex().autodiff();
+        let tracked = |x: Tensor<4>| Tensor::<4>::from_data(x.into_data(), &device).require_grad();
+        let mask = AttentionMask::causal(&[0, 0], 0, 5, &device);
+        let got = attend(tracked(q), tracked(k), tracked(v), mask.as_ref()).into_data();
+        let got = Tensor::<3>::from_data(got, &Device::flex());
         assert!((got - expected).abs().max().into_scalar::<f32>() < 1e-5);
     }
 

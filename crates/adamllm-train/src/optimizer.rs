@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use adamllm_nn::ModulePath;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::{AdamW, AdamWConfig, AdamWState, AdaptiveMomentumState, GradientsParams, Optimizer};
 use burn::tensor::Tensor;

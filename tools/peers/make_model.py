@@ -1,0 +1,82 @@
+"""Writes a Qwen2-VL folder with random weights, for measuring speed and memory. Run: `python make_model.py SIZE FOLDER [--dtype bf16]`.
+
+SIZE is `33m` (width 512, 8 layers, a tower of 4) or `2b` (the sizes of Qwen2-VL-2B-Instruct). Tokenizer and template are made
+here; the answers mean nothing.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast, Qwen2VLConfig, Qwen2VLForConditionalGeneration
+
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
+SIZES = {
+    "33m": {
+        "text": {"hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 8, "num_attention_heads": 8,
+                 "num_key_value_heads": 2, "vocab_size": 8192, "mrope_section": [8, 12, 12]},
+        "vision": {"depth": 4, "embed_dim": 256, "num_heads": 4},
+    },
+    "2b": {
+        "text": {"hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28, "num_attention_heads": 12,
+                 "num_key_value_heads": 2, "vocab_size": 151936, "mrope_section": [16, 24, 24]},
+        "vision": {"depth": 32, "embed_dim": 1280, "num_heads": 16},
+    },
+}
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.content is string %}{{ m.content }}{% else %}"
+    "{% for p in m.content %}{% if p.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ p.text }}{% endif %}"
+    "{% endfor %}{% endif %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """Bytes as tokens, and the family's special tokens."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    inner = Tokenizer(models.BPE({letter: i for i, letter in enumerate(alphabet)}, []))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    out = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<|im_end|>", pad_token="<|endoftext|>")
+    out.add_special_tokens({"additional_special_tokens": SPECIAL})
+    out.chat_template = TEMPLATE
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("size", choices=SIZES)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--dtype", choices=["f32", "bf16"], default="f32")
+    arguments = parser.parse_args()
+    torch.manual_seed(0)
+    tokens = tokenizer()
+    ids = tokens.get_vocab()
+    size = SIZES[arguments.size]
+    text = dict(size["text"])
+    rope = {"rope_type": "default", "rope_theta": 1_000_000.0, "mrope_section": text.pop("mrope_section")}
+    config = Qwen2VLConfig(
+        text_config={**text, "rope_parameters": rope, "tie_word_embeddings": True, "max_position_embeddings": 32768},
+        vision_config={**size["vision"], "hidden_size": text["hidden_size"]}, tie_word_embeddings=True,
+        image_token_id=ids["<|image_pad|>"], video_token_id=ids["<|video_pad|>"],
+        vision_start_token_id=ids["<|vision_start|>"], vision_end_token_id=ids["<|vision_end|>"],
+    )
+    dtype = torch.bfloat16 if arguments.dtype == "bf16" else torch.float32
+    model = Qwen2VLForConditionalGeneration._from_config(config, dtype=dtype)
+    model.generation_config.eos_token_id = ids["<|im_end|>"]
+    model.save_pretrained(arguments.folder)
+    tokens.save_pretrained(arguments.folder)
+    processor = {
+        "do_convert_rgb": True, "do_normalize": True, "do_rescale": True, "do_resize": True,
+        "image_mean": [0.48145466, 0.4578275, 0.40821073], "image_std": [0.26862954, 0.26130258, 0.27577711],
+        "image_processor_type": "Qwen2VLImageProcessor", "min_pixels": 3136, "max_pixels": 12845056, "merge_size": 2,
+        "patch_size": 14, "temporal_patch_size": 2, "processor_class": "Qwen2VLProcessor", "resample": 3,
+        "rescale_factor": 1 / 255,
+    }
+    (arguments.folder / "preprocessor_config.json").write_text(json.dumps(processor, indent=2))
+    print(f"{arguments.folder}: {sum(p.numel() for p in model.parameters()):,} parameters")
+
+
+if __name__ == "__main__":
+    main()
