@@ -434,6 +434,24 @@ fn saving_keeps_the_folder() {
     }
 }
 
+/// The same logits in bf16 and f16, but for their rounding: norms, rotary angles and softmax run in f32.
+#[test]
+fn half_precision_stays_close() {
+    for family in ["qwen2_vl", "qwen2_5_vl", "llava_next", "mllama"] {
+        let fixture = Fixture::open(family, "model", "cases.json", "expected.safetensors");
+        for (dtype, band) in [(DType::BF16, 0.06), (DType::F16, 0.01)] {
+            let store = std::sync::Arc::new(images());
+            let local = LocalModel::load(&fixture.folder, dtype, &Device::flex(), store).expect("loads");
+            assert_eq!(local.model().dtype(), dtype);
+            let case = fixture.list("prompts").iter().find(|case| name(case) == "photo").expect("recorded");
+            let encoded = local.processor().encode_prompt(&prompt(case), local.images()).expect("encodes");
+            let (_, expected) = fixture.tensor("prompt.photo.logits_last");
+            let worst = difference(&local.last_logits(&encoded), &expected);
+            assert!(worst < band, "{family} in {dtype:?}: differs by {worst}");
+        }
+    }
+}
+
 /// `verify` names each kind of difference.
 #[test]
 fn differences_to_the_base_are_listed() {
