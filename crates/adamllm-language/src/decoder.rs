@@ -161,6 +161,28 @@ impl Decoder {
         }
     }
 
+    /// Every linear layer of the blocks, under its path of field names (`layers.0.attention.query`): where adapters go.
+    pub fn linear_layers_mut(&mut self) -> Vec<(String, &mut Linear)> {
+        let mut found = Vec::new();
+        for (i, layer) in self.layers.iter_mut().enumerate() {
+            let SelfAttention { query, key, value, output, .. } = &mut layer.attention;
+            let attention = [("query", query), ("key", key), ("value", value), ("output", output)];
+            found.extend(attention.map(|(name, linear)| (format!("layers.{i}.attention.{name}"), linear)));
+            let GatedMlp { gate, up, down } = &mut layer.mlp;
+            let mlp = [("gate", gate), ("up", up), ("down", down)];
+            found.extend(mlp.map(|(name, linear)| (format!("layers.{i}.mlp.{name}"), linear)));
+        }
+        for (i, layer) in self.cross_layers.iter_mut().enumerate() {
+            let crate::cross::CrossAttention { query, key, value, output, .. } = &mut layer.attention;
+            let attention = [("query", query), ("key", key), ("value", value), ("output", output)];
+            found.extend(attention.map(|(name, linear)| (format!("cross_layers.{i}.attention.{name}"), linear)));
+            let GatedMlp { gate, up, down } = &mut layer.mlp;
+            let mlp = [("gate", gate), ("up", up), ("down", down)];
+            found.extend(mlp.map(|(name, linear)| (format!("cross_layers.{i}.mlp.{name}"), linear)));
+        }
+        found
+    }
+
     /// A cache for this decoder's layers.
     pub fn cache(&self, capacity: usize) -> KvCache {
         KvCache::new(self.layers.len(), self.cross_layers.len(), capacity)

@@ -65,6 +65,12 @@ pub enum ModelError {
         /// Keys that the model does not know.
         unexpected: Vec<String>,
     },
+    /// A low-rank adapter does not fit the model.
+    #[error("adapter: {detail}")]
+    Adapter {
+        /// What does not fit.
+        detail: String,
+    },
     /// The tokenizer could not be read or used.
     #[error("{path}: tokenizer: {detail}", path = path.display())]
     Tokenizer {

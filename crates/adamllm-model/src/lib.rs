@@ -24,6 +24,7 @@
 //! # }
 //! ```
 
+mod adapter;
 mod batch;
 mod encoded;
 mod error;

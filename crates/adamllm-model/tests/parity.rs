@@ -9,7 +9,7 @@ use adamllm_model::{
     BatchLimits, Difference, ImageProcessor, LocalModel, ModelFolder, Padding, Processor, TileLayout,
     VisionLanguageModel, VlmBatch,
 };
-use adamllm_nn::{ModulePath, Objective, snapshots};
+use adamllm_nn::{LoraConfig, ModulePath, Objective, snapshots};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device};
 use safetensors::SafeTensors;
@@ -450,6 +450,72 @@ fn half_precision_stays_close() {
             assert!(worst < band, "{family} in {dtype:?}: differs by {worst}");
         }
     }
+}
+
+/// A PEFT adapter, beside the weights and merged into them; written again, it reads the same.
+#[test]
+fn an_adapter_of_peft() {
+    let fixture = qwen2_vl("model");
+    let path = fixtures().join("adapter");
+    let expected: Value =
+        serde_json::from_slice(&std::fs::read(path.join("expected.json")).expect("a committed fixture"))
+            .expect("valid JSON");
+    let expected: Vec<f32> = serde_json::from_value(expected["logits_last"].clone()).expect("numbers");
+    let case = fixture.list("prompts").iter().find(|case| name(case) == "text_only").expect("recorded");
+    let logits = |model: VisionLanguageModel| {
+        let processor = Processor::read(&fixture.folder).expect("reads");
+        let local = LocalModel::new(model, processor, std::sync::Arc::new(images()), "adapted".into());
+        let encoded = local.processor().encode_prompt(&prompt(case), local.images()).expect("encodes");
+        local.last_logits(&encoded)
+    };
+    let base = |folder: &ModelFolder| folder.load(DType::F32, &Device::flex()).expect("loads");
+    let adapted = fixture.folder.load_adapter(base(&fixture.folder), &path).expect("fits");
+    assert!(difference(&logits(base(&fixture.folder)), &expected) > 1e-2, "the adapter changes something");
+    assert!(difference(&logits(adapted.clone()), &expected) < 1e-4);
+    assert!(difference(&logits(adapted.clone().merge_lora()), &expected) < 1e-4);
+
+    let config = LoraConfig { rank: 4, alpha: 8.0, targets: ["query", "value", "down"].map(String::from).to_vec() };
+    let out = tempfile::tempdir().expect("a temporary folder");
+    fixture.folder.save_adapter(&adapted, &config, out.path()).expect("saves");
+    let again = fixture.folder.load_adapter(base(&fixture.folder), out.path()).expect("fits");
+    assert_eq!(logits(again), logits(adapted));
+    let tensors = |path: &std::path::Path| {
+        let bytes = std::fs::read(path.join("adapter_model.safetensors")).expect("written");
+        let tensors = SafeTensors::deserialize(&bytes).expect("whole");
+        let mut list: Vec<_> = tensors.tensors().into_iter().map(|(k, v)| (k, v.data().to_vec())).collect();
+        list.sort();
+        list
+    };
+    assert_eq!(tensors(out.path()), tensors(&path), "PEFT's own keys and bytes");
+    // Another layout of the same model takes it, too; another family does not.
+    let hub = qwen2_vl("hub2024");
+    assert!(hub.folder.load_adapter(base(&hub.folder), &path).is_ok());
+    let llama = ModelFolder::open(fixtures().join("llama/model")).expect("opens");
+    let error = llama.load_adapter(base(&llama), &path).expect_err("does not fit").to_string();
+    assert!(error.contains("adapter"), "{error}");
+}
+
+/// Only the factors of a new adapter get gradients.
+#[test]
+fn a_new_adapter_trains_alone() {
+    let fixture = qwen2_vl("model");
+    let config = LoraConfig { rank: 2, alpha: 4.0, targets: ["query", "up"].map(String::from).to_vec() };
+    let model =
+        fixture.folder.load(DType::F32, &Device::flex().autodiff()).expect("loads").with_lora(&config).expect("fits");
+    let processor = Processor::read(&fixture.folder).expect("reads");
+    let case = fixture.list("conversations").iter().find(|case| name(case) == "text_only").expect("recorded");
+    let encoded = processor.encode(&conversation(case), Supervision::Replies, &images()).expect("encodes");
+    let loss = model.loss_sum(&VlmBatch::collate(&[&encoded], Padding::Right, &processor));
+    let expected = case["loss_sum"].as_f64().expect("a number");
+    let got = f64::from(loss.clone().into_scalar::<f32>());
+    assert!((got - expected).abs() < 1e-5 * expected, "a new adapter changes nothing");
+    let gradients = GradientsParams::from_grads(loss.backward(), &model);
+    let named = named_gradients(&model, &gradients);
+    assert_eq!(named.len(), 3 * 2 * 2, "three layers, two targets, two factors");
+    assert!(named.iter().all(|(name, _)| name.contains(".lora.")));
+    assert!(named.iter().any(|(name, values)| name.ends_with(".lora.b") && values.iter().any(|v| *v != 0.0)));
+    let unknown = LoraConfig { targets: vec!["qkv".into()], ..config };
+    assert!(fixture.folder.load(DType::F32, &Device::flex()).expect("loads").with_lora(&unknown).is_err());
 }
 
 /// `verify` names each kind of difference.

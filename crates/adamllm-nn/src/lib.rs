@@ -21,6 +21,7 @@
 
 mod attention;
 mod linear;
+mod lora;
 mod mlp;
 mod norm;
 mod objective;
@@ -29,6 +30,7 @@ mod rotary;
 
 pub use attention::{AttentionMask, attend};
 pub use linear::{Linear, LinearConfig};
+pub use lora::{Lora, LoraConfig};
 pub use mlp::{Activation, GatedMlp, GatedMlpConfig, Mlp, MlpConfig};
 pub use norm::{LayerNorm, LayerNormConfig, RmsNorm, RmsNormConfig};
 pub use objective::{Batch, Objective};

@@ -2,6 +2,8 @@ use burn::config::Config;
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor};
 
+use crate::Lora;
+
 /// The sizes of a [`Linear`].
 #[derive(Config, Debug)]
 pub struct LinearConfig {
@@ -24,6 +26,8 @@ pub struct Linear {
     pub weight: Param<Tensor<2>>,
     /// `[d_output]`.
     pub bias: Option<Param<Tensor<1>>>,
+    /// A low-rank adapter beside the weight.
+    pub lora: Option<Lora>,
 }
 
 impl LinearConfig {
@@ -33,6 +37,7 @@ impl LinearConfig {
         Linear {
             weight: normal.init([self.d_output, self.d_input], device),
             bias: self.bias.then(|| Initializer::Zeros.init([self.d_output], device)),
+            lora: None,
         }
     }
 }
@@ -50,9 +55,43 @@ impl Linear {
         let rows: usize = shape[..D - 1].iter().product();
         let weight = self.weight.val().transpose();
         let x = x.reshape([rows, shape[D - 1]]);
+        let adapted = self.lora.as_ref().map(|lora| lora.forward(x.clone()));
         let y = burn::tensor::module::linear(x, weight, self.bias.as_ref().map(Param::val));
+        let y = adapted.into_iter().fold(y, Tensor::add);
         let mut shape = shape;
         shape[D - 1] = y.dims()[1];
         y.reshape(shape)
+    }
+
+    /// Adds the adapter's product to the weight and drops the adapter.
+    pub fn merge_lora(self) -> Self {
+        let Some(lora) = self.lora else { return self };
+        let product = lora.product();
+        Self { weight: self.weight.map(|weight| weight + product), lora: None, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Distribution;
+
+    use super::*;
+    use crate::LoraConfig;
+
+    #[test]
+    fn merging_an_adapter_changes_nothing_but_the_weight() {
+        let device = Device::flex();
+        let config = LoraConfig { rank: 2, alpha: 4.0, targets: vec![] };
+        let mut linear = LinearConfig::new(5, 3).with_bias(true).init(&device);
+        let x = Tensor::<2>::random([4, 5], Distribution::Normal(0.0, 1.0), &device);
+        let plain = linear.forward(x.clone());
+        linear.lora = Some(Lora::init(5, 3, &config, &device));
+        assert!((linear.forward(x.clone()) - plain.clone()).abs().max().into_scalar::<f32>() < 1e-6, "B is zero");
+        let b = Tensor::<2>::random([3, 2], Distribution::Normal(0.0, 1.0), &device);
+        linear.lora.as_mut().expect("just set").b = Param::from_tensor(b);
+        let adapted = linear.forward(x.clone());
+        assert!((adapted.clone() - plain).abs().max().into_scalar::<f32>() > 1e-3);
+        let merged = linear.merge_lora().forward(x);
+        assert!((merged - adapted).abs().max().into_scalar::<f32>() < 1e-5);
     }
 }

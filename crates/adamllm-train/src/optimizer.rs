@@ -146,6 +146,7 @@ impl ModuleMapper for Freeze<'_> {
     }
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let frozen = self.config.group(&self.path.name()).is_some_and(|group| group.frozen);
-        param.set_require_grad(!frozen)
+        // Never switched on again: what the model itself has frozen (the weights beside an adapter) stays so.
+        if frozen { param.set_require_grad(false) } else { param }
     }
 }
