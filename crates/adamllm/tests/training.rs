@@ -1,4 +1,4 @@
-//! Twenty AdamW steps on a tiny Qwen2-VL, beside torch's: the fixture of `tools/fixtures`.
+//! Twenty AdamW steps on a tiny model of each family, beside torch's: the fixture of `tools/fixtures`.
 #![cfg(all(feature = "train", feature = "model", feature = "data", feature = "flex"))]
 
 use std::path::PathBuf;
@@ -37,13 +37,16 @@ fn conversation(case: &Value) -> Conversation {
     Conversation::new(messages, images.map(|i| i.as_str().expect("a name").into()).collect())
 }
 
-#[test]
-fn twenty_steps_equal_torch() {
-    let folder = ModelFolder::open(fixtures().join("qwen2_vl/model")).expect("opens");
+/// The gradient of these is zero by mathematics (softmax does not see a bias of the keys); AdamW makes full steps of what
+/// rounding leaves there, in any direction.
+const WITHOUT_GRADIENT: &str = "self_attn.k_proj.bias";
+
+fn twenty_steps_equal_torch(family: &str) {
+    let folder = ModelFolder::open(fixtures().join(family).join("model")).expect("opens");
     let processor = Processor::read(&folder).expect("reads");
     let images = Decoded(FolderImages::new(fixtures().join("images")), json("images/images.json"));
-    let cases = json("qwen2_vl/cases.json");
-    let trace = json("qwen2_vl/training.json");
+    let cases = json(&format!("{family}/cases.json"));
+    let trace = json(&format!("{family}/training.json"));
     let named = |name: &str| {
         let list = cases["conversations"].as_array().expect("a list");
         conversation(list.iter().find(|c| c["name"] == name).expect("a recorded conversation"))
@@ -93,8 +96,31 @@ fn twenty_steps_equal_torch() {
         let key = KeyLayout::Transformers5.key(folder.config(), &snapshot.info.name);
         let norm = trace["final"][&key]["norm"].as_f64().unwrap_or_else(|| panic!("no final {key}"));
         let got: f64 = snapshot.read().iter::<f32>().map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
-        assert!((got - norm).abs() < 1e-3 * norm, "{key}: norm {got}, expected {norm}");
         checked += 1;
+        if family == "llava_next" && key.contains("vision_tower") && key.ends_with(WITHOUT_GRADIENT) {
+            continue;
+        }
+        assert!((got - norm).abs() < 1e-3 * norm, "{key}: norm {got}, expected {norm}");
     }
     assert_eq!(checked, trace["final"].as_object().expect("an object").len());
+}
+
+#[test]
+fn qwen2_vl() {
+    twenty_steps_equal_torch("qwen2_vl");
+}
+
+#[test]
+fn qwen2_5_vl() {
+    twenty_steps_equal_torch("qwen2_5_vl");
+}
+
+#[test]
+fn llava_next() {
+    twenty_steps_equal_torch("llava_next");
+}
+
+#[test]
+fn mllama() {
+    twenty_steps_equal_torch("mllama");
 }
