@@ -146,8 +146,8 @@ impl PixelStatistics {
     fn of(encoded: &Encoded, processor: &Processor) -> Self {
         let values = || encoded.images.iter().flat_map(|image| image.pixels.iter().map(|&v| f64::from(v)));
         let n = values().count();
-        let mean = values().sum::<f64>() / n.max(1) as f64;
-        let variance = values().map(|v| (v - mean).powi(2)).sum::<f64>() / n.saturating_sub(1).max(1) as f64;
+        let mean = values().fold(0.0, |sum, v| sum + v) / n.max(1) as f64;
+        let variance = values().fold(0.0, |sum, v| sum + (v - mean).powi(2)) / n.saturating_sub(1).max(1) as f64;
         let shape_of = |image: &EncodedImage| processor.image_processor().map(|p| p.pixel_shape(&image.layout));
         let joined = |mut all: Vec<usize>, one: Vec<usize>| {
             all[0] += one[0];

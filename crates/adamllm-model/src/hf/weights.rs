@@ -119,12 +119,44 @@ impl Shard {
             Dtype::BF16 => DType::BF16,
             other => return Err(format!("expected F32, F16 or BF16, got {other:?}")),
         };
+        if let Some(at) = first_not_finite(view.data(), source) {
+            return Err(format!("value {at} is not finite"));
+        }
         let data = TensorData::from_bytes_vec(view.data().to_vec(), view.shape().to_vec(), source);
-        let data = if source == dtype { data } else { data.convert_dtype(dtype) };
-        let not_finite = data.iter::<f32>().position(|value| !value.is_finite());
-        match not_finite {
-            Some(at) => Err(format!("value {at} is not finite")),
-            None => Ok(data),
+        self.release(view.data());
+        Ok(if source == dtype { data } else { data.convert_dtype(dtype) })
+    }
+
+    /// Gives the pages of a tensor that was copied back to the system, so that the process holds the model and not the file
+    /// beside it.
+    #[cfg(unix)]
+    fn release(&self, bytes: &[u8]) {
+        let start = bytes.as_ptr() as usize - self.map.as_ptr() as usize;
+        // SAFETY: the map is read-only and backed by a file, so pages that are dropped are read again when needed.
+        let dropped =
+            unsafe { self.map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, bytes.len()) };
+        if let Err(error) = dropped {
+            tracing::debug!(%error, "the system keeps the pages of a tensor");
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn release(&self, _bytes: &[u8]) {}
+}
+
+/// The place of the first value that is infinite or not a number: all bits of its exponent are set.
+fn first_not_finite(bytes: &[u8], dtype: DType) -> Option<usize> {
+    let halves = |exponent: u16| {
+        let set = move |half: &[u8]| u16::from_le_bytes([half[0], half[1]]) & exponent == exponent;
+        bytes.chunks_exact(2).position(set)
+    };
+    match dtype {
+        DType::F16 => halves(0x7c00),
+        DType::BF16 => halves(0x7f80),
+        _ => {
+            const EXPONENT: u32 = 0x7f80_0000;
+            let set = |word: &[u8]| u32::from_le_bytes([word[0], word[1], word[2], word[3]]) & EXPONENT == EXPONENT;
+            bytes.chunks_exact(4).position(set)
         }
     }
 }
