@@ -11,7 +11,6 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use adamllm::core::{LedgerRow, Reason, Stage, Supervision, jsonl};
@@ -144,7 +143,7 @@ impl Job {
             },
             None => FilterConfig::scored(0.5),
         };
-        prepare(&arguments)?;
+        cli::prepare(&arguments.out, "quickstart.json", arguments.resume, arguments.overwrite)?;
         Ok(Self {
             images: Arc::new(FolderImages::new(arguments.images.clone().unwrap_or(domain.clone()))),
             captions: arguments.captions.clone().unwrap_or(domain.join("captions.json")),
@@ -198,7 +197,7 @@ impl Job {
     /// Part 2, first half: one conversation per image, and its tokens.
     fn compose(&self) -> Result<Rows, Box<dyn std::error::Error>> {
         let pairs: Vec<ImageCaption> =
-            cli::pairs(&self.captions)?.into_iter().flatten().filter(|pair| pair.validate().is_ok()).collect();
+            cli::pairs(&self.captions)?.flatten().filter(|pair| pair.validate().is_ok()).collect();
         let tasks: Vec<InstructionTask> = jsonl::read_all(self.out("synthesis").join("tasks.jsonl"))?;
         let stage = SingleStage { seed: self.arguments.seed, ..SingleStage::default() };
         let conversations = stage.compose(&pairs, &tasks)?;
@@ -246,7 +245,7 @@ impl Job {
             Ok::<_, String>(VlmBatch::collate(&chosen, Padding::Right, &processor))
         });
         let model: VisionLanguageModel = self.base.load(DType::F32, &self.device.clone().autodiff())?;
-        let stop = interrupted()?;
+        let stop = cli::interrupted()?;
         let run = Run {
             folder: Some(self.out("training")),
             resume: self.arguments.resume,
@@ -356,7 +355,7 @@ impl Job {
 
     /// What both models say about the first pictures.
     fn samples(&self, n: usize) -> Result<Vec<serde_json::Value>, Box<dyn std::error::Error>> {
-        let pairs: Vec<ImageCaption> = cli::pairs(&self.captions)?.into_iter().flatten().take(n).collect();
+        let pairs: Vec<ImageCaption> = cli::pairs(&self.captions)?.flatten().take(n).collect();
         let prompts: Vec<Prompt> = pairs.iter().map(|pair| Prompt::ask(&pair.image, "Describe the image.")).collect();
         let say = |folder: &ModelFolder| -> Result<Vec<String>, Box<dyn std::error::Error>> {
             let answers = self.load(folder)?.generate(&prompts, &Decoding::greedy(48));
@@ -366,29 +365,4 @@ impl Job {
         let sample = |((pair, before), after): ((&ImageCaption, String), String)| json!({ "image": pair.image, "caption": pair.caption, "before": before, "after": after });
         Ok(pairs.iter().zip(before).zip(after).map(sample).collect())
     }
-}
-
-/// The output folder: new or empty, or a run of this job that was asked to go on or to be replaced.
-fn prepare(arguments: &Arguments) -> JobResult {
-    let out = &arguments.out;
-    let marker = out.join("quickstart.json");
-    if out.exists() && out.read_dir()?.next().is_some() && !arguments.resume {
-        if !arguments.overwrite || !marker.exists() {
-            let hint = if marker.exists() { "--resume, --overwrite or another --out" } else { "another --out" };
-            return Err(format!("{} is not empty: choose {hint}", out.display()).into());
-        }
-        std::fs::remove_dir_all(out)?;
-    }
-    std::fs::create_dir_all(out)?;
-    if !marker.exists() {
-        std::fs::write(marker, "{}\n")?;
-    }
-    Ok(())
-}
-
-/// Set by Ctrl-C and by a terminating signal: training writes a checkpoint and ends.
-fn interrupted() -> Result<&'static AtomicBool, ctrlc::Error> {
-    static STOP: AtomicBool = AtomicBool::new(false);
-    ctrlc::set_handler(|| STOP.store(true, Ordering::Relaxed))?;
-    Ok(&STOP)
 }
