@@ -65,9 +65,10 @@ impl Progress for Bar {
     }
 
     fn end(&mut self) {
+        let n = self.bar.position();
         self.bar.finish_and_clear();
         if !self.terminal {
-            let (n, seconds) = (self.bar.position(), self.begun.elapsed().as_secs_f64());
+            let (n, seconds) = (n, self.begun.elapsed().as_secs_f64());
             eprintln!("{}: {n} done in {seconds:.1} s {}", self.stage, self.bar.message());
         }
     }

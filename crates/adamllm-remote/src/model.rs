@@ -161,6 +161,8 @@ fn greet(sender: &Sender, wanted: Option<&str>) -> Result<Offer, RemoteError> {
     for url in sender.pool.urls() {
         let list = match sender.connection.get(&format!("{url}/models")) {
             Ok(list) => list,
+            // A server without a list; it will say whether it knows the named model.
+            Err(Trouble::Lasting(RemoteError::Refused { status: 404 | 405, .. })) if wanted.is_some() => Value::Null,
             Err(Trouble::Lasting(error)) => return Err(error),
             Err(Trouble::Passing { failure, .. }) => {
                 failures.push(format!("{url}: {failure}"));
@@ -199,6 +201,8 @@ fn offered(list: &Value, wanted: Option<&str>) -> Result<Offer, Vec<String>> {
         .collect();
     let names = || offers.iter().map(|offer| offer.name.clone()).collect();
     match (wanted, &offers[..]) {
+        // `transformers serve` lists what is in its cache, not what it serves.
+        (Some(wanted), []) => Ok(Offer { name: wanted.into(), root: wanted.into(), owner: String::new() }),
         (None, [only]) => Ok(only.clone()),
         (Some(wanted), _) => offers.iter().find(|offer| offer.name == wanted).cloned().ok_or_else(names),
         (None, _) => Err(names()),
@@ -237,6 +241,8 @@ mod tests {
         assert_eq!(offered(&list, Some("b")).map(|offer| offer.root), Ok("b".into()));
         assert_eq!(offered(&list, None), Err(vec!["a".to_owned(), "b".to_owned()]));
         assert_eq!(offered(&list, Some("c")), Err(vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(offered(&json!({"data": []}), Some("a")).map(|offer| offer.name), Ok("a".into()), "an empty list");
+        assert_eq!(offered(&json!({"data": []}), None), Err(vec![]));
         assert_eq!(offered(&json!({"data": [{"id": "a"}]}), None).map(|offer| offer.name), Ok("a".into()));
     }
 }
