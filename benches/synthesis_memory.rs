@@ -35,15 +35,15 @@ fn synthesizer() -> ScriptedModel {
     })
 }
 
-/// The judge's answer depends on the question's length.
+/// The judge's answer depends on the length of its prompt, which holds the caption several times.
 struct Judge;
 
 impl Generate for Judge {
     type Error = ScriptedError;
     fn generate(&self, prompts: &[Prompt], _: &Decoding) -> Vec<Result<Completion, ScriptedError>> {
         let answer = |prompt: &Prompt| match prompt {
-            Prompt::Text(text) if text.len() % 3 == 0 => " Yes",
-            Prompt::Text(text) if text.len() % 3 == 1 => " No",
+            Prompt::Text(text) if text.len() / 7 % 3 == 0 => " Yes",
+            Prompt::Text(text) if text.len() / 7 % 3 == 1 => " No",
             _ => " Open",
         };
         let model = ScriptedModel::new(move |prompt| Ok(answer(prompt).into()));
