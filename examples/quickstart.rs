@@ -21,6 +21,7 @@ use adamllm::prelude::*;
 use adamllm::synth::{FilterConfig, RunSummary, SynthesisRun};
 use adamllm::train::{FitOutcome, FitReport, RowBatches, Run, Schedule};
 use adamllm_examples::cli::{self, Bar, JobResult};
+use adamllm_examples::models::{AnyModel, ModelArguments};
 use clap::Parser;
 use serde_json::json;
 
@@ -45,10 +46,10 @@ struct Arguments {
     /// The base model's folder; the mini one otherwise
     #[arg(long)]
     model: Option<String>,
-    /// The synthesizer's folder; the mini one otherwise
+    /// The synthesizer's folder, or URLs of servers; the mini one otherwise
     #[arg(long)]
     synthesizer: Option<String>,
-    /// The judge's folder; the mini one otherwise
+    /// The judge's folder, or URLs of servers; the mini one otherwise
     #[arg(long)]
     judge: Option<String>,
     /// The judge's few-shot prompt with {Q}, {informative_A} and {precise_A}; the mini judge has its own
@@ -75,9 +76,8 @@ struct Arguments {
     /// Replaces the run in --out
     #[arg(long, conflicts_with = "resume")]
     overwrite: bool,
-    /// flex (the CPU), or another backend that is compiled in
-    #[arg(long, default_value = "flex")]
-    device: String,
+    #[command(flatten)]
+    models: ModelArguments,
     /// Prints one JSON object instead of the story
     #[arg(long)]
     json: bool,
@@ -104,8 +104,8 @@ struct Job {
     captions: PathBuf,
     benchmark: Option<PathBuf>,
     base: ModelFolder,
-    synthesizer: ModelFolder,
-    judge: ModelFolder,
+    synthesizer: String,
+    judge: String,
     filter: FilterConfig,
     device: Device,
 }
@@ -128,7 +128,11 @@ impl Job {
         let mini = cli::mini_folder();
         let domain = mini.join(&arguments.domain);
         let mini_model = |name: &str| mini.join("models").join(name).to_string_lossy().into_owned();
-        let open = |given: &Option<String>, name: &str| cli::model_folder(given.as_ref().unwrap_or(&mini_model(name)));
+        let named = |given: &Option<String>, name: &str| given.clone().unwrap_or_else(|| mini_model(name));
+        let (synthesizer, judge) = (named(&arguments.synthesizer, "synthesizer"), named(&arguments.judge, "judge"));
+        AnyModel::check(&synthesizer)?;
+        AnyModel::check(&judge)?;
+        let base = cli::model_folder(&named(&arguments.model, "base"))?;
         let own = arguments.captions.is_some();
         let benchmark = arguments.benchmark.clone().or_else(|| (!own).then(|| domain.join("benchmark.toml")));
         let prompt = match (&arguments.judge_prompt, &arguments.judge) {
@@ -148,11 +152,11 @@ impl Job {
             images: Arc::new(FolderImages::new(arguments.images.clone().unwrap_or(domain.clone()))),
             captions: arguments.captions.clone().unwrap_or(domain.join("captions.json")),
             benchmark,
-            base: open(&arguments.model, "base")?,
-            synthesizer: open(&arguments.synthesizer, "synthesizer")?,
-            judge: open(&arguments.judge, "judge")?,
+            base,
+            synthesizer,
+            judge,
             filter,
-            device: cli::device(&arguments.device)?,
+            device: cli::device(&arguments.models.device)?,
             arguments,
         })
     }
@@ -175,8 +179,8 @@ impl Job {
     fn synthesize(&self) -> Result<RunSummary, Box<dyn std::error::Error>> {
         self.say(&format!("1. synthesis: {} -> {}", self.captions.display(), self.out("synthesis").display()));
         let pairs = cli::pairs(&self.captions)?;
-        let synthesizer = self.load(&self.synthesizer)?;
-        let judge = self.load(&self.judge)?;
+        let open = |name: &str| AnyModel::open(name, &self.arguments.models, self.images.clone());
+        let (synthesizer, judge) = (open(&self.synthesizer)?, open(&self.judge)?);
         let run = SynthesisRun::new(self.out("synthesis"), &*self.images).resuming(self.arguments.resume);
         let filter = ConsistencyFilter::with_config(&judge, self.filter.clone())?;
         let summary = run.run(pairs, &Synthesizer::new(&synthesizer), &filter, &mut Bar::default())?;

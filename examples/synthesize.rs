@@ -111,6 +111,9 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> JobResult {
     let images: Arc<dyn ImageStore> = adamllm::data::images_at(&arguments.images)?.into();
     let leaks = leak_index(&arguments.benchmark)?;
+    for name in [&arguments.synthesizer, &arguments.judge].into_iter().flatten() {
+        AnyModel::check(name)?;
+    }
     cli::prepare(&arguments.out, "synthesize.json", arguments.resume, arguments.overwrite)?;
     let mut summary = if arguments.variant == Variant::CaptionOnly {
         captions_only(&arguments, &*images)?

@@ -8,7 +8,7 @@ use adamllm::core::{Completion, ScoreRequest, TurnMarkers};
 use adamllm::prelude::*;
 use adamllm::remote::{ApiKey, RemoteConfig, RemoteModel, ScoreMethod, UserTurn};
 
-use crate::cli::{self, Dtype};
+use crate::cli::{self, Dtype, JobResult};
 
 /// How the models of a job are loaded, or asked where they are servers.
 #[derive(clap::Args, Clone, Debug)]
@@ -101,6 +101,14 @@ impl fmt::Display for AnyError {
 impl std::error::Error for AnyError {}
 
 impl AnyModel {
+    /// Finds out that a model folder is not there before anything is written. Servers are asked later.
+    ///
+    /// # Errors
+    /// As [`cli::model_folder`].
+    pub fn check(name: &str) -> JobResult {
+        if is_url(name) { Ok(()) } else { cli::model_folder(name).map(drop) }
+    }
+
     /// Loads a model folder (or a Hub id), or connects to servers: `http://host:port[/v1]`, several with commas between
     /// them, and `#name` behind the last one where they serve several models.
     ///
@@ -111,13 +119,17 @@ impl AnyModel {
         arguments: &ModelArguments,
         images: Arc<dyn ImageStore>,
     ) -> Result<Self, Box<dyn std::error::Error>> {
-        if name.starts_with("http://") || name.starts_with("https://") {
+        if is_url(name) {
             return Ok(Self::Remote(Box::new(RemoteModel::connect(remote_config(name, arguments)?, images)?)));
         }
         let folder = cli::model_folder(name)?;
         let device = cli::device(&arguments.device)?;
         Ok(Self::Local(Box::new(LocalModel::load(&folder, arguments.dtype.into(), &device, images)?)))
     }
+}
+
+fn is_url(name: &str) -> bool {
+    name.starts_with("http://") || name.starts_with("https://")
 }
 
 fn remote_config(name: &str, arguments: &ModelArguments) -> Result<RemoteConfig, Box<dyn std::error::Error>> {
