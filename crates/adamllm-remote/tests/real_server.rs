@@ -1,7 +1,8 @@
 //! The client against a real server: `tools/remote/check` starts one and runs this test, which is ignored otherwise.
 //!
 //! `ADAMLLM_SERVER` is the base URL, `ADAMLLM_SERVER_MODEL` the model's name where the server does not list it,
-//! `ADAMLLM_SERVER_PICTURE` a picture where the model sees, `ADAMLLM_SERVER_SCORES` whether it gives log-probabilities.
+//! `ADAMLLM_SERVER_PICTURE` a picture where the model sees, `ADAMLLM_SERVER_SCORES` `yes` or `no`: whether it gives log-probabilities
+//! (with a model that knows the answers).
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -73,7 +74,8 @@ fn both_ways_to_score_agree() {
     let text = "Question: Is the ground ice?\nLong answer: It is.\nShort answer: yes\nVerdict:";
     let request = ScoreRequest { prompt: Prompt::Text(text.into()), continuations };
     let score = |method| connect(method, Arc::new(MemoryImages::new())).score(std::slice::from_ref(&request)).remove(0);
-    if variable("ADAMLLM_SERVER_SCORES").is_none() {
+    let Some(scores) = variable("ADAMLLM_SERVER_SCORES") else { return };
+    if scores == "no" {
         let refused = score(ScoreMethod::TopTokens(5));
         assert!(matches!(refused, Err(RemoteError::Refused { .. } | RemoteError::Answer { .. })), "{refused:?}");
         return;
