@@ -28,7 +28,8 @@ fn conversations() -> Vec<Conversation> {
         informative: folder.join("ALLaVA-Instruct-VFLAN-4V.json"),
     })
     .expect("the mini seed files");
-    let rows = index.conversations(&SeedConfig::default()).expect("opens");
+    let config = SeedConfig::default();
+    let rows = index.conversations(&config).expect("opens");
     rows.map(|row| row.expect("sound").conversation).collect()
 }
 
