@@ -1,4 +1,4 @@
-//! What the examples share: the command line ([`cli`]) and the mini world ([`mini`]).
+//! What the examples share: the command line ([`cli`]), models by name ([`models`]) and the mini world ([`mini`]).
 //!
 //! ```
 //! use adamllm_examples::mini::{CaptionPlan, Domain, Form, Scene, Task};
@@ -15,6 +15,7 @@
 
 pub mod cli;
 pub mod mini;
+pub mod models;
 
 /// The root README's example, compiled.
 #[cfg(doctest)]

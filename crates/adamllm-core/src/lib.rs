@@ -27,6 +27,7 @@
 //! ```
 
 mod conversation;
+mod disk_table;
 mod error;
 mod file;
 mod generate;
@@ -43,6 +44,7 @@ pub mod testing;
 mod turns;
 
 pub use conversation::{Conversation, IMAGE_MARKER, Message, Role, Supervision};
+pub use disk_table::DiskTable;
 pub use error::CoreError;
 pub use file::{file_hash, write_atomically};
 pub use generate::{Completion, Decoding, Finish, Generate, Prompt, Sampling, ScoreRequest};
