@@ -7,13 +7,13 @@ mod template;
 use std::path::Path;
 use std::sync::Arc;
 
-use adamllm_core::{Decoding, ImageStore, RecordId};
+use adamllm_core::{Decoding, ImageStore, RecordId, Row, RowSource};
 use serde_json::Value;
 
 pub use description::{AnswerKind, BenchmarkDescription, ColumnNames, HubPlace};
 
 use crate::metrics::NameSet;
-use crate::{AnswerType, Benchmark, EvalError, Example, Expected, JsonRows, OptionSet, Row, RowSource};
+use crate::{AnswerType, Benchmark, EvalError, Example, Expected, JsonRows, OptionSet};
 use columns::RowReader;
 
 /// A benchmark made of a [`BenchmarkDescription`] and rows.

@@ -1,36 +1,12 @@
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use adamllm_core::CoreError;
+use adamllm_core::{CoreError, Row, RowSource};
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::EvalError;
-
-/// A row of a benchmark's file: columns by name.
-pub type Row = Map<String, Value>;
-
-/// Where a benchmark's rows come from. JSON files are read here; Arrow and parquet readers implement this elsewhere, giving
-/// pictures a name in the `image` column under which their [`ImageStore`](adamllm_core::ImageStore) finds them.
-pub trait RowSource: Send + Sync {
-    /// The number of rows.
-    fn len(&self) -> usize;
-
-    /// Whether there is no row.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Reads one row, `index` from 0.
-    ///
-    /// # Errors
-    /// A row that is not readable, or a file that is not.
-    fn row(&self, index: usize) -> Result<Cow<'_, Row>, EvalError>;
-
-    /// The row's place for error messages: file and row, counted from 1.
-    fn place(&self, index: usize) -> String;
-}
 
 /// Rows of a JSON Lines file, or of a JSON file that holds one array, in memory.
 #[derive(Debug, Default)]
@@ -62,8 +38,9 @@ impl JsonRows {
     fn read_wanted(path: &Path, columns: Option<&[String]>) -> Result<Self, EvalError> {
         let path = path.to_path_buf();
         let content = std::fs::read(&path).map_err(CoreError::io("read", &path))?;
+        let content = content.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&content);
         let first = content.iter().find(|b| !b.is_ascii_whitespace());
-        let rows = if first == Some(&b'[') { array_rows(&path, &content)? } else { line_rows(&content, columns) };
+        let rows = if first == Some(&b'[') { array_rows(&path, content)? } else { line_rows(content, columns) };
         Ok(Self { path, rows })
     }
 
@@ -79,12 +56,12 @@ impl RowSource for JsonRows {
         self.rows.len()
     }
 
-    fn row(&self, index: usize) -> Result<Cow<'_, Row>, EvalError> {
+    fn row(&self, index: usize) -> Result<Cow<'_, Row>, CoreError> {
         match &self.rows[index].1 {
             Ok(row) => Ok(Cow::Borrowed(row)),
-            Err(got) => Err(EvalError::Row {
-                place: self.place(index),
-                column: "(all)".into(),
+            Err(got) => Err(CoreError::Field {
+                record: self.place(index),
+                field: "(row)",
                 expected: "a JSON object".into(),
                 got: got.clone(),
             }),

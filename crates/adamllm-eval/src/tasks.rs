@@ -7,7 +7,9 @@
 
 use std::sync::LazyLock;
 
-use crate::{BenchmarkDescription, DescribedBenchmark, EvalError, RowSource};
+use adamllm_core::RowSource;
+
+use crate::{BenchmarkDescription, DescribedBenchmark, EvalError};
 
 /// The paper's domains.
 pub const DOMAINS: [&str; 3] = ["biomed", "food", "remote-sensing"];
