@@ -17,7 +17,7 @@
 //! | [`Corruption`] | pictures and words spoilt on purpose |
 //! | [`report_table`], [`comparison_table`] | Markdown |
 //! | [`html_report()`] | `report.html`: bars, numbers, and a browser of examples |
-//! | [`paper_tables()`], [`Grid`] | the paper's tables with a user's runs beside them: Markdown, CSV, HTML |
+//! | [`paper_tables()`], [`tables_beside`], [`Grid`] | the paper's tables with a user's runs beside them: Markdown, CSV, HTML |
 //!
 //! ```
 //! use adamllm_eval::{BenchmarkDescription, DescribedBenchmark, JsonRows, Prediction, score};
@@ -72,7 +72,7 @@ pub use grid::Grid;
 pub use html::{Exhibit, ExhibitRun, HtmlOptions, html_report};
 pub use markdown::{comparison_table, report_table};
 pub use outcome::Outcome;
-pub use paper_tables::{PaperColumn, PaperRow, PaperTable, TableRun, paper_table, paper_tables};
+pub use paper_tables::{PaperColumn, PaperRow, PaperTable, TableRun, paper_table, paper_tables, tables_beside};
 pub use predict::{PredictOptions, predict};
 pub use prediction::Prediction;
 pub use report::{GroupScore, REPORT_VERSION, Report, RunInfo};
