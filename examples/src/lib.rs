@@ -1,4 +1,4 @@
-//! What the examples share: the command line ([`cli`]) and the mini world ([`mini`]).
+//! What the examples share: the command line ([`cli`]), benchmarks named on it ([`benchmarks`]) and the mini world (`mini`).
 //!
 //! ```
 //! use adamllm_examples::mini::{CaptionPlan, Domain, Form, Scene, Task};
@@ -13,7 +13,9 @@
 //! assert_eq!(scene.picture().dimensions(), (112, 112));
 //! ```
 
+pub mod benchmarks;
 pub mod cli;
+#[cfg(feature = "models")]
 pub mod mini;
 
 /// The root README's example, compiled.

@@ -110,6 +110,9 @@ mod forms {
         let error = task.example(1).expect_err("no dish");
         assert!(error.is_row());
         let text = error.to_string();
-        assert!(text.ends_with("rows.parquet row 2 column `label`: expected one of the names, got left lung"), "{text}");
+        assert!(
+            text.ends_with("rows.parquet row 2 column `label`: expected one of the names, got left lung"),
+            "{text}"
+        );
     }
 }
