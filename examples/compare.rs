@@ -138,13 +138,13 @@ fn paired(first: Vec<TaskRun>, second: Vec<TaskRun>) -> Answer<Vec<(TaskRun, Tas
     if pairs.is_empty() { Err("the two runs share no task".into()) } else { Ok(pairs) }
 }
 
-/// The folders' names, as far as they differ.
+/// The last path elements in which the folders differ.
 fn names(first: &Path, second: &Path) -> [String; 2] {
-    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
-    match (name(first), name(second)) {
-        (Some(a), Some(b)) if a != b => [a, b],
-        _ => [first, second].map(|path| path.display().to_string()),
-    }
+    let elements = |path: &Path| -> Vec<String> {
+        path.components().rev().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect()
+    };
+    let differing = elements(first).into_iter().zip(elements(second)).find(|(a, b)| a != b);
+    differing.map_or_else(|| ["first".into(), "second".into()], |(a, b)| [a, b])
 }
 
 fn page(choice: &Choice, names: &[String; 2], pairs: &[(TaskRun, TaskRun)]) -> Answer<String> {

@@ -166,3 +166,18 @@ fn every_task_reads_its_rows() {
     let example = tasks::open("PMC_VQA", Box::new(rows)).and_then(|task| task.example(0)).expect("reads");
     assert_eq!(example.prompt, "Question: Q?\nThe choices are: A: w\nB: x\nC: y\nD: z");
 }
+
+/// The paper counts every row.
+#[test]
+fn rows_that_stand_twice_count_twice() {
+    let row = r#"{"image": "1.jpg", "input": "Is it a CT?", "label": "Yes", "answer_type": "CLOSED"}"#;
+    let other = row.replace("1.jpg", "2.jpg");
+    let rows = [row, &other, row, row].map(|row| serde_json::from_str(row).expect("a row"));
+    let task = tasks::open("SLAKE", Box::new(JsonRows::from_rows("rows.jsonl", rows))).expect("the task's rows");
+    let examples: Vec<_> = (0..4).map(|index| task.example(index).expect("a row")).collect();
+    let ids: std::collections::HashSet<_> = examples.iter().map(|example| example.id.clone()).collect();
+    assert_eq!(ids.len(), 4);
+    let answers: Vec<_> = examples.iter().map(|example| Prediction::new(example.id.clone(), "yes")).collect();
+    let report = score(&task, &answers).expect("scores");
+    assert_eq!((report.overall.n, report.overall.n_clusters, report.rejected), (4, 2, 0));
+}
