@@ -88,15 +88,15 @@ mod tests {
     #[test]
     fn a_key_covers_everything_that_an_answer_depends_on() {
         let prompt = |text| Prompt::ask(&"a.png".into(), text);
-        let (a, b) = (RecordId::of("p", ["a"]), RecordId::of("p", ["b"]));
-        let base = || answer_key("predict", "m", &Decoding::greedy(8), &prompt("What?"), &[a.clone()]);
+        let (a, b) = ([RecordId::of("p", ["a"])], [RecordId::of("p", ["b"])]);
+        let base = || answer_key("predict", "m", &Decoding::greedy(8), &prompt("What?"), &a);
         assert_eq!(base(), base());
         let others = [
-            answer_key("propose", "m", &Decoding::greedy(8), &prompt("What?"), &[a.clone()]),
-            answer_key("predict", "n", &Decoding::greedy(8), &prompt("What?"), &[a.clone()]),
-            answer_key("predict", "m", &Decoding::greedy(9), &prompt("What?"), &[a.clone()]),
-            answer_key("predict", "m", &Decoding::greedy(8), &prompt("Who?"), &[a.clone()]),
-            answer_key("predict", "m", &Decoding::greedy(8), &prompt("What?"), &[b]),
+            answer_key("propose", "m", &Decoding::greedy(8), &prompt("What?"), &a),
+            answer_key("predict", "n", &Decoding::greedy(8), &prompt("What?"), &a),
+            answer_key("predict", "m", &Decoding::greedy(9), &prompt("What?"), &a),
+            answer_key("predict", "m", &Decoding::greedy(8), &prompt("Who?"), &a),
+            answer_key("predict", "m", &Decoding::greedy(8), &prompt("What?"), &b),
             answer_key("predict", "m", &Decoding::greedy(8), &prompt("What?"), &[]),
         ];
         assert!(others.iter().all(|other| *other != base()));
