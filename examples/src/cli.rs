@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use adamllm::core::{CoreError, ImageCaption, LedgerRow, Progress, Reason, RecordId, RgbImage, Stage};
 use adamllm::data::Records;
+use adamllm::eval::Grid;
 use adamllm::prelude::*;
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -23,11 +24,25 @@ pub fn main<A: Parser>(job: impl FnOnce(A) -> JobResult) -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     match job(arguments) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => failed(error.as_ref()),
     }
+}
+
+/// [`main()`] for a job that also answers by its exit code.
+pub fn main_with_code<A: Parser>(job: impl FnOnce(A) -> Result<ExitCode, Box<dyn std::error::Error>>) -> ExitCode {
+    let mut code = ExitCode::SUCCESS;
+    let answered = main(|arguments| {
+        code = job(arguments)?;
+        Ok(())
+    });
+    if answered == ExitCode::SUCCESS { code } else { answered }
+}
+
+/// One line, whatever the error says.
+fn failed(error: &dyn std::error::Error) -> ExitCode {
+    let text = error.to_string();
+    eprintln!("error: {}", text.split_whitespace().collect::<Vec<_>>().join(" "));
+    ExitCode::FAILURE
 }
 
 /// A progress bar on stderr; where stderr is no terminal, a line for each stage.
@@ -79,6 +94,7 @@ impl Progress for Bar {
 ///
 /// # Errors
 /// Says what was looked for where there is no such folder.
+#[cfg(feature = "models")]
 pub fn model_folder(name: &str) -> Result<ModelFolder, Box<dyn std::error::Error>> {
     let path = Path::new(name);
     if path.is_dir() {
@@ -124,10 +140,21 @@ pub fn download(
     Ok(Hub::new(config)?.download(repo, selection, &mut Bar::default())?)
 }
 
+/// The versions that a run's report names beside the evaluator's own: of the examples, and of burn in `Cargo.lock`.
+pub fn software() -> std::collections::BTreeMap<String, String> {
+    let lock = include_str!("../../Cargo.lock");
+    let version = |name: &str| {
+        let entry = lock.split("[[package]]").find(|entry| entry.contains(&format!("\nname = \"{name}\"\n")))?;
+        Some(entry.split("version = \"").nth(1)?.split('"').next()?.to_owned())
+    };
+    ["adamllm", "burn"].into_iter().filter_map(|name| Some((name.to_owned(), version(name)?))).collect()
+}
+
 /// The device of the given name, among the backends that are compiled in.
 ///
 /// # Errors
 /// Names the backends that are.
+#[cfg(feature = "models")]
 pub fn device(name: &str) -> Result<Device, Box<dyn std::error::Error>> {
     match name {
         #[cfg(feature = "flex")]
@@ -182,6 +209,7 @@ pub enum Dtype {
     F16,
 }
 
+#[cfg(feature = "models")]
 impl From<Dtype> for DType {
     fn from(dtype: Dtype) -> Self {
         match dtype {
@@ -190,6 +218,30 @@ impl From<Dtype> for DType {
             Dtype::F16 => Self::F16,
         }
     }
+}
+
+/// Tables as `tables.md`, `tables.csv` and `tables.html` in a folder; nothing where there are none. Gives the files' names.
+///
+/// # Errors
+/// The files.
+pub fn write_tables(folder: &Path, tables: &[Grid]) -> Result<Vec<String>, CoreError> {
+    if tables.is_empty() {
+        return Ok(Vec::new());
+    }
+    let joined = |text: fn(&Grid) -> String| tables.iter().map(text).collect::<Vec<_>>().join("\n");
+    let page = "<!doctype html>\n<meta charset=\"utf-8\">\n<title>Tables</title>\n<style>body { font: 15px/1.5 system-ui, sans-serif; \
+                margin: 2rem; } table { border-collapse: collapse; margin: 0 0 2rem; font-variant-numeric: tabular-nums; } \
+                caption { text-align: left; font-weight: 600; padding: .5rem 0; } th, td { padding: .2rem .6rem; text-align: right; \
+                border-bottom: 1px solid #ddd; } th:first-child { text-align: left; font-weight: 400; }</style>\n";
+    let texts = [
+        ("tables.md", joined(|grid| format!("**{}**\n\n{}", grid.title, grid.to_markdown()))),
+        ("tables.csv", joined(Grid::to_csv)),
+        ("tables.html", format!("{page}{}", joined(Grid::to_html))),
+    ];
+    for (name, text) in &texts {
+        adamllm::core::write_atomically(folder.join(name), text)?;
+    }
+    Ok(texts.map(|(name, _)| name.to_owned()).to_vec())
 }
 
 /// `datasets/mini`: beside the sources, or below the current folder.

@@ -1,4 +1,5 @@
-//! What the examples share: the command line ([`cli`]), models by name ([`models`]) and the mini world ([`mini`]).
+//! What the examples share: the command line ([`cli`]), benchmarks named on it ([`benchmarks`]), models by name (`models`)
+//! and the mini world (`mini`).
 //!
 //! ```
 //! use adamllm_examples::mini::{CaptionPlan, Domain, Form, Scene, Task};
@@ -13,8 +14,11 @@
 //! assert_eq!(scene.picture().dimensions(), (112, 112));
 //! ```
 
+pub mod benchmarks;
 pub mod cli;
+#[cfg(feature = "models")]
 pub mod mini;
+#[cfg(feature = "models")]
 pub mod models;
 
 /// The root README's example, compiled.

@@ -12,9 +12,11 @@
 //! | [`ImageCaption`], [`InstructionTask`], [`Conversation`] | the records that more than one crate needs |
 //! | [`Generate`] | a model seen from outside: [`Prompt`]s in, [`Completion`]s out |
 //! | [`ImageStore`] | where pictures come from |
+//! | [`RowSource`] | rows of a table, wherever they lie |
 //! | [`jsonl`] | the files between the stages: read row by row, appended and synced |
+//! | [`answer_key`], [`jsonl::Journal`], [`Shard`] | long runs: what is done is not done again, and work is split by id |
 //! | [`Ledger`] | every row that leaves the path, with its [`Reason`] |
-//! | [`Shard`], [`random`] | work split by id, randomness seeded by id |
+//! | [`random`] | randomness seeded by id |
 //!
 //! ```
 //! use adamllm_core::{ImageCaption, Prompt};
@@ -26,6 +28,7 @@
 //! assert_eq!(prompt.images().len(), 1);
 //! ```
 
+mod answer_key;
 mod conversation;
 mod disk_table;
 mod error;
@@ -38,11 +41,13 @@ mod ledger;
 mod progress;
 pub mod random;
 mod record;
+mod rows;
 mod shard;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod turns;
 
+pub use answer_key::{ImageHashes, answer_key, image_hash};
 pub use conversation::{Conversation, IMAGE_MARKER, Message, Role, Supervision};
 pub use disk_table::DiskTable;
 pub use error::CoreError;
@@ -53,6 +58,7 @@ pub use image_store::{ImageRef, ImageStore, MemoryImages};
 pub use ledger::{Ledger, LedgerRow, Reason, Stage};
 pub use progress::Progress;
 pub use record::{ImageCaption, InstructionTask};
+pub use rows::{Row, RowSource};
 pub use shard::Shard;
 pub use turns::TurnMarkers;
 

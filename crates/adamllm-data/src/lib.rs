@@ -3,7 +3,9 @@
 //! | item | what it reads |
 //! |---|---|
 //! | [`image_captions`], [`conversations`] | JSON arrays and JSON Lines: ShareGPT (LLaMA-Factory), LLaVA, `captions.jsonl` |
-//! | [`FolderImages`], [`FirstOf`], [`images_at`] | pictures in a folder, in several stores, at any path |
+//! | [`LocalDataset`] | rows and pictures of a data set on disk, whatever its form |
+//! | [`JsonFile`] | rows of a JSON array or JSON Lines, each read when it is asked for |
+//! | [`FolderImages`], [`FirstOf`], [`CurrentImages`], [`images_at`] | pictures in a folder, in several stores, in one after the other, at any path |
 //! | `ZipImages` (feature `zip`) | pictures in a zip archive |
 //! | `Table` (features `arrow`, `parquet`) | rows and their pictures in `datasets` folders and parquet files |
 //! | `hub` (feature `hub`) | models and data sets from the Hugging Face Hub, in Python's cache |
@@ -37,6 +39,7 @@ mod error;
 mod folder;
 #[cfg(feature = "hub")]
 pub mod hub;
+mod local;
 mod read;
 mod stores;
 #[cfg(feature = "arrow")]
@@ -47,7 +50,8 @@ pub use archive::ZipImages;
 pub use decode::{Alpha, DecodeOptions, PILLOW_PIXEL_LIMIT, PictureFormat, decode, image_size, image_size_of_file};
 pub use error::DecodeError;
 pub use folder::FolderImages;
-pub use read::{Records, conversations, image_captions};
-pub use stores::{FirstOf, images_at};
+pub use local::LocalDataset;
+pub use read::{JsonFile, Records, conversations, image_captions};
+pub use stores::{CurrentImages, FirstOf, images_at};
 #[cfg(feature = "arrow")]
 pub use table::Table;

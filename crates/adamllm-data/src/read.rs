@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use adamllm_core::{Conversation, CoreError, ImageCaption};
 use serde_json::Value;
 
+pub use json_file::JsonFile;
 pub(crate) use row::Row;
 use split::JsonRows;
 
+mod json_file;
 mod row;
 mod split;
 

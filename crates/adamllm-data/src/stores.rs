@@ -1,4 +1,5 @@
 use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use adamllm_core::{CoreError, ImageRef, ImageStore, RgbImage};
 
@@ -49,6 +50,47 @@ impl ImageStore for FirstOf {
     }
 }
 
+/// A store behind which another one can be put: a model that is loaded once looks at the pictures of one data set after the
+/// other. Clones are the same store.
+#[derive(Clone)]
+pub struct CurrentImages(Arc<RwLock<Arc<dyn ImageStore>>>);
+
+impl std::fmt::Debug for CurrentImages {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("CurrentImages(...)")
+    }
+}
+
+impl CurrentImages {
+    /// The pictures of `store`.
+    pub fn new(store: Arc<dyn ImageStore>) -> Self {
+        Self(Arc::new(RwLock::new(store)))
+    }
+
+    /// From now on, the pictures of another store.
+    pub fn set(&self, store: Arc<dyn ImageStore>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = store;
+    }
+
+    fn get(&self) -> Arc<dyn ImageStore> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl ImageStore for CurrentImages {
+    fn open(&self, image: &ImageRef) -> Result<RgbImage, CoreError> {
+        self.get().open(image)
+    }
+
+    fn size(&self, image: &ImageRef) -> Result<(u32, u32), CoreError> {
+        self.get().size(image)
+    }
+
+    fn bytes(&self, image: &ImageRef) -> Result<Option<Vec<u8>>, CoreError> {
+        self.get().bytes(image)
+    }
+}
+
 /// The pictures at a path, whatever it is: a folder, or (feature `zip`) an archive.
 ///
 /// # Errors
@@ -84,6 +126,19 @@ mod tests {
             assert_eq!(stores.size(&name.into()).expect("is there").0, width);
         }
         assert!(matches!(stores.open(&"c".into()), Err(CoreError::ImageMissing { .. })));
+    }
+
+    #[test]
+    fn another_store_behind_the_same_one() {
+        let store = |width| {
+            let mut images = MemoryImages::new();
+            images.insert("a", RgbImage::new(width, 1));
+            Arc::new(images)
+        };
+        let current = CurrentImages::new(store(1));
+        let seen_by_the_model = current.clone();
+        current.set(store(2));
+        assert_eq!(seen_by_the_model.size(&"a".into()).expect("is there"), (2, 1));
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! Tables with pictures inside: the Arrow folders of `datasets.save_to_disk`, and parquet files.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use adamllm_core::{Conversation, CoreError, ImageCaption, ImageRef, ImageStore, RgbImage};
+use adamllm_core::{Conversation, CoreError, ImageCaption, ImageRef, ImageStore, RgbImage, RowSource};
 use arrow_array::RecordBatch;
 use serde_json::Value;
 
@@ -20,8 +22,9 @@ mod parquet;
 ///
 /// A row is read as JSON. A picture (a struct of `bytes` and `path`, as `datasets` keeps them) becomes a reference made of
 /// the row's number (from 0), the column and, in lists, the place: `"17/image"`, `"17/images/0"`. The table itself is the
-/// [`ImageStore`] for these references. Arrow folders are mapped into memory, so nothing is read before it is used; of
-/// parquet files one row group at a time is kept unpacked.
+/// [`ImageStore`] for these references, and the [`RowSource`] of the rows. Arrow folders are mapped into memory: nothing is
+/// read before it is used, and what was used is given back when reading goes on behind it, so memory stays the same
+/// whatever the table's size. Of parquet files one row group at a time is kept unpacked.
 #[derive(Clone, Debug)]
 pub struct Table {
     path: PathBuf,
@@ -30,12 +33,14 @@ pub struct Table {
     starts: Vec<u64>,
     n_rows: u64,
     options: DecodeOptions,
+    /// The part that was used last.
+    last: Arc<AtomicUsize>,
 }
 
 /// Neighbouring rows that are at hand together.
 #[derive(Clone, Debug)]
 enum Part {
-    Mapped(RecordBatch),
+    Mapped(arrow::MappedBatch),
     #[cfg(feature = "parquet")]
     RowGroup(Arc<parquet::ParquetFile>, usize),
 }
@@ -43,9 +48,18 @@ enum Part {
 impl Part {
     fn batch(&self) -> Result<RecordBatch, CoreError> {
         match self {
-            Self::Mapped(batch) => Ok(batch.clone()),
+            Self::Mapped(mapped) => Ok(mapped.batch.clone()),
             #[cfg(feature = "parquet")]
             Self::RowGroup(file, group) => file.row_group(*group),
+        }
+    }
+
+    /// Gives back the memory that reading this part took.
+    fn release(&self) {
+        match self {
+            Self::Mapped(mapped) => mapped.release(),
+            #[cfg(feature = "parquet")]
+            Self::RowGroup(file, group) => file.release(*group),
         }
     }
 }
@@ -58,21 +72,49 @@ impl Table {
     /// [`CoreError::Io`] where there is no such table, or one that breaks its format's rules.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, CoreError> {
         let path = path.into();
+        let files = files(&path)?;
+        Self::of_files(path, &files)
+    }
+
+    /// Some files of a folder as one table.
+    pub(crate) fn of_files(path: PathBuf, files: &[PathBuf]) -> Result<Self, CoreError> {
         let (mut parts, mut starts, mut n_rows) = (Vec::new(), Vec::new(), 0);
-        for file in files(&path)? {
-            for (part, n) in opened(&file)? {
+        for file in files {
+            for (part, n) in opened(file)? {
                 parts.push(part);
                 starts.push(n_rows);
                 n_rows += n as u64;
             }
         }
-        Ok(Self { path, parts, starts, n_rows, options: DecodeOptions::default() })
+        let last = Arc::new(AtomicUsize::new(usize::MAX));
+        Ok(Self { path, parts, starts, n_rows, options: DecodeOptions::default(), last })
+    }
+
+    /// A part's rows. The part that was used before it is given back.
+    fn batch(&self, part: usize) -> Result<RecordBatch, CoreError> {
+        let last = self.last.swap(part, Ordering::Relaxed);
+        if last != part
+            && let Some(last) = self.parts.get(last)
+        {
+            last.release();
+        }
+        self.parts[part].batch()
+    }
+
+    /// The part that holds a row.
+    fn part_of(&self, row: u64) -> usize {
+        self.starts.partition_point(|&start| start <= row) - 1
     }
 
     /// Decodes pictures with other options.
     pub fn with_options(mut self, options: DecodeOptions) -> Self {
         self.options = options;
         self
+    }
+
+    /// The file or folder that was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The number of rows.
@@ -87,8 +129,8 @@ impl Table {
 
     /// The rows as JSON objects, pictures as references.
     pub fn rows(&self) -> impl Iterator<Item = Result<Value, CoreError>> + '_ {
-        self.parts.iter().zip(&self.starts).flat_map(move |(part, &start)| {
-            let (batch, failure) = match part.batch() {
+        self.starts.iter().enumerate().flat_map(move |(part, &start)| {
+            let (batch, failure) = match self.batch(part) {
                 Ok(batch) => (Some(batch), None),
                 Err(error) => (None, Some(Err(error))),
             };
@@ -114,6 +156,10 @@ impl Table {
     }
 
     fn row_of(&self, batch: &RecordBatch, i: usize, number: u64) -> Result<Value, CoreError> {
+        self.columns_of(batch, i, number).map(Value::Object)
+    }
+
+    fn columns_of(&self, batch: &RecordBatch, i: usize, number: u64) -> Result<adamllm_core::Row, CoreError> {
         let schema = batch.schema();
         let mut row = serde_json::Map::new();
         for (field, column) in schema.fields().iter().zip(batch.columns()) {
@@ -126,7 +172,7 @@ impl Table {
             })?;
             row.insert(field.name().clone(), value);
         }
-        Ok(Value::Object(row))
+        Ok(row)
     }
 
     /// A picture's bytes, handed to `read` where they lie.
@@ -139,12 +185,34 @@ impl Table {
         let mut steps = image.as_str().split('/');
         let number = steps.next().and_then(|row| row.parse::<u64>().ok()).filter(|&row| row < self.n_rows);
         let number = number.ok_or_else(missing)?;
-        let part = self.starts.partition_point(|&start| start <= number) - 1;
-        let batch = self.parts[part].batch()?;
+        let part = self.part_of(number);
+        let batch = self.batch(part)?;
         let column = steps.next().and_then(|name| batch.column_by_name(name)).ok_or_else(missing)?;
         let place = (number - self.starts[part]) as usize;
         let bytes = cell::picture(Arc::clone(column), place, &mut steps).ok_or_else(missing)?;
-        read(bytes.as_slice())
+        let answer = read(bytes.as_slice());
+        if let Part::Mapped(mapped) = &self.parts[part] {
+            mapped.release_bytes(bytes.as_slice());
+        }
+        answer
+    }
+}
+
+impl RowSource for Table {
+    fn len(&self) -> usize {
+        self.n_rows as usize
+    }
+
+    fn row(&self, index: usize) -> Result<Cow<'_, adamllm_core::Row>, CoreError> {
+        let number = index as u64;
+        assert!(number < self.n_rows, "row {index} of {}", self.n_rows);
+        let part = self.part_of(number);
+        let batch = self.batch(part)?;
+        self.columns_of(&batch, (number - self.starts[part]) as usize, number).map(Cow::Owned)
+    }
+
+    fn place(&self, index: usize) -> String {
+        format!("{} row {}", self.path.display(), index + 1)
     }
 }
 
@@ -224,7 +292,8 @@ fn opened(file: &Path) -> Result<Vec<(Part, usize)>, CoreError> {
         return Err(CoreError::io("read without the feature `parquet`", file)(std::io::ErrorKind::Unsupported.into()));
     }
     let batches = arrow::mapped(file)?;
-    Ok(batches.into_iter().map(|batch| (batch.num_rows(), batch)).map(|(n, batch)| (Part::Mapped(batch), n)).collect())
+    let part = |mapped: arrow::MappedBatch| (mapped.batch.num_rows(), mapped);
+    Ok(batches.into_iter().map(part).map(|(n, mapped)| (Part::Mapped(mapped), n)).collect())
 }
 
 /// An Arrow error with the file's name.

@@ -4,16 +4,17 @@ mod columns;
 mod description;
 mod template;
 
+use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use adamllm_core::{Decoding, ImageStore, RecordId};
+use adamllm_core::{Decoding, ImageStore, RecordId, Row, RowSource};
 use serde_json::Value;
 
 pub use description::{AnswerKind, BenchmarkDescription, ColumnNames, HubPlace};
 
 use crate::metrics::NameSet;
-use crate::{AnswerType, Benchmark, EvalError, Example, Expected, JsonRows, OptionSet, Row, RowSource};
+use crate::{AnswerType, Benchmark, EvalError, Example, Expected, JsonRows, OptionSet};
 use columns::RowReader;
 
 /// A benchmark made of a [`BenchmarkDescription`] and rows.
@@ -24,6 +25,8 @@ pub struct DescribedBenchmark {
     /// The description's shared names, prepared.
     names: Option<Arc<NameSet>>,
     options: Option<Arc<OptionSet>>,
+    /// Rows whose content stood in an earlier row, by how often.
+    repeats: OnceLock<HashMap<usize, usize>>,
 }
 
 impl std::fmt::Debug for DescribedBenchmark {
@@ -52,7 +55,7 @@ impl DescribedBenchmark {
         let names = description.load_names()?;
         let options = names.as_ref().map(|names| Arc::new(OptionSet::numbered(names)));
         let names = names.map(|names| Arc::new(NameSet::new(names)));
-        let benchmark = Self { description, rows, images: None, names, options };
+        let benchmark = Self { description, rows, images: None, names, options, repeats: OnceLock::new() };
         benchmark.refuse_other_tasks()?;
         Ok(benchmark)
     }
@@ -91,6 +94,42 @@ impl DescribedBenchmark {
         let expected = self.expected(self.description.answer_type_of(&reader)?, &reader)?;
         let answer = if row.get(answer) == Some(&Value::Null) { String::new() } else { reader.text(answer)? };
         Ok((expected, guess_seed(&row, index), answer))
+    }
+
+    fn given_id(&self, row: &RowReader<'_>) -> Option<String> {
+        [self.description.columns.id.as_str(), "id", "syn_id"].into_iter().find_map(|column| row.id(column))
+    }
+
+    /// The id of a row's content. Published test sets hold the same question about the same picture twice now and then, and
+    /// count it twice: the second one's id is another.
+    fn content_id(&self, row: &Row, index: usize) -> RecordId {
+        let id = content_id(self.name(), row);
+        // Pictures that lie in the rows are named by the row's number: no other row is the same.
+        let picture = row.get(&self.description.columns.image).and_then(Value::as_str);
+        if picture.is_some_and(|name| name.starts_with(&format!("{index}/"))) {
+            return id;
+        }
+        match self.repeats.get_or_init(|| self.find_repeats()).get(&index) {
+            Some(n) => RecordId::of("repeat", [id.as_str(), &n.to_string()]),
+            None => id,
+        }
+    }
+
+    fn find_repeats(&self) -> HashMap<usize, usize> {
+        let mut seen: HashMap<RecordId, usize> = HashMap::new();
+        let mut repeats = HashMap::new();
+        for index in 0..self.rows.len() {
+            let Ok(row) = self.rows.row(index) else { continue };
+            if self.given_id(&RowReader { row: &row, rows: &*self.rows, index }).is_some() {
+                continue;
+            }
+            let n = seen.entry(content_id(self.name(), &row)).or_default();
+            if *n > 0 {
+                repeats.insert(index, *n);
+            }
+            *n += 1;
+        }
+        repeats
     }
 
     fn expected(&self, answer_type: AnswerType, row: &RowReader<'_>) -> Result<Expected, EvalError> {
@@ -154,8 +193,7 @@ impl Benchmark for DescribedBenchmark {
             None => template::render(self.description.template(answer_type), &reader, &expected)?,
         };
         let question = reader.text(&columns.question).unwrap_or_else(|_| prompt.clone());
-        let given = [columns.id.as_str(), "id", "syn_id"].into_iter().find_map(|column| reader.id(column));
-        let id = given.map_or_else(|| content_id(self.name(), &row), RecordId::given);
+        let id = self.given_id(&reader).map_or_else(|| self.content_id(&row, index), RecordId::given);
         let guess_seed = guess_seed(&row, index);
         let group = columns.group.as_ref().map(|column| reader.text(column)).transpose()?;
         Ok(Example { id, images, prompt, question, expected, guess_seed, group })

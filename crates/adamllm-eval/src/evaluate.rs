@@ -1,10 +1,15 @@
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Instant;
 
 use adamllm_core::{CoreError, Generate, Ledger, Progress, jsonl, write_atomically};
 
 use crate::predict::predict_all;
 use crate::score::score_in_clusters;
-use crate::{Benchmark, EvalError, Outcome, PredictOptions, Prediction, Rejected, Report, RunInfo, Scored};
+use crate::survey::Survey;
+use crate::{
+    Benchmark, EvalError, Outcome, PredictOptions, Prediction, REPORT_VERSION, Rejected, Report, RunInfo, Scored,
+};
 
 /// The files of one run in its folder.
 pub mod files {
@@ -37,6 +42,7 @@ pub fn evaluate<G: Generate>(
     options: &PredictOptions,
     progress: &mut dyn Progress,
 ) -> Result<Scored, EvalError> {
+    let begun = Instant::now();
     std::fs::create_dir_all(folder).map_err(CoreError::io("create", folder))?;
     let options = PredictOptions {
         journal: Some(folder.join(files::JOURNAL)),
@@ -46,19 +52,60 @@ pub fn evaluate<G: Generate>(
     let mut ledger = Ledger::create(folder.join(files::LEDGER))?;
     let predicted = predict_all(model, benchmark, &options, &mut ledger, progress)?;
     jsonl::write(folder.join(files::PREDICTIONS), &predicted.predictions)?;
-    let mut scored = score_in_clusters(benchmark, &predicted.predictions, &predicted.clusters)?;
-    let decoding = options.decoding.clone().unwrap_or_else(|| benchmark.decoding());
+    let mut scored = score_in_clusters(benchmark, &predicted.predictions, &predicted.survey.clusters)?;
     scored.report = scored.report.with_run(RunInfo {
-        dataset: Some(predicted.dataset.to_string()),
-        images: predicted.images.map(|id| id.to_string()),
-        prompt: predicted.first_prompt,
-        decoding: Some(decoding),
+        decoding: Some(options.decoding.clone().unwrap_or_else(|| benchmark.decoding())),
         generate_seconds: Some(predicted.generate_seconds),
+        n_asked: Some(predicted.n_asked),
         n_new_tokens: Some(predicted.n_new_tokens),
-        ..RunInfo::of_model(model.identity())
+        seconds: Some(begun.elapsed().as_secs_f64()),
+        software: with_this_crate(&options.software),
+        ..RunInfo::of_survey(model.identity(), predicted.survey)
     });
     write_scores(folder, &scored.outcomes, &scored.report)?;
     Ok(scored)
+}
+
+/// [`evaluate`] of answers that were made elsewhere, or in parts (one file for each shard): `name` stands for the model.
+///
+/// Lines and predictions that cannot be used cost themselves only; they are in [`Scored::rejected`] and counted in the
+/// report.
+///
+/// # Errors
+/// The files; a benchmark that fails as a whole.
+pub fn evaluate_answers(
+    name: &str,
+    benchmark: &dyn Benchmark,
+    answers: &[impl AsRef<Path>],
+    folder: &Path,
+) -> Result<Scored, EvalError> {
+    let begun = Instant::now();
+    std::fs::create_dir_all(folder).map_err(CoreError::io("create", folder))?;
+    let (mut predictions, mut lost) = (Vec::new(), Vec::new());
+    for file in answers {
+        let (read, rejected) = read_predictions(file)?;
+        predictions.extend(read);
+        lost.extend(rejected);
+    }
+    let survey = Survey::whole(benchmark)?;
+    let mut scored = score_in_clusters(benchmark, &predictions, &survey.clusters)?;
+    jsonl::write(folder.join(files::PREDICTIONS), &predictions)?;
+    scored.report.rejected += lost.len();
+    scored.rejected.splice(0..0, lost);
+    scored.report = scored.report.with_run(RunInfo {
+        seconds: Some(begun.elapsed().as_secs_f64()),
+        software: with_this_crate(&BTreeMap::new()),
+        ..RunInfo::of_survey(name, survey)
+    });
+    write_scores(folder, &scored.outcomes, &scored.report)?;
+    Ok(scored)
+}
+
+fn with_this_crate(others: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut software = others.clone();
+    software.insert(env!("CARGO_PKG_NAME").to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+    software.insert("platform".to_owned(), format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS));
+    software
 }
 
 /// Writes `outcomes.jsonl` and `report.json`.
@@ -90,13 +137,30 @@ pub fn read_predictions(path: impl AsRef<Path>) -> Result<(Vec<Prediction>, Vec<
     Ok((predictions, rejected))
 }
 
-/// Reads a report that was written before, of this version of the schema or an older one.
+/// Reads outcomes that were written before.
 ///
 /// # Errors
 /// [`CoreError::Io`], [`CoreError::Json`].
+pub fn read_outcomes(path: impl AsRef<Path>) -> Result<Vec<Outcome>, EvalError> {
+    Ok(jsonl::read_all(path)?)
+}
+
+/// Reads a report that was written before, of this version of the schema or an older one.
+///
+/// # Errors
+/// [`CoreError::Io`], [`CoreError::Json`], and [`CoreError::Field`] for a newer version.
 pub fn read_report(path: impl AsRef<Path>) -> Result<Report, EvalError> {
     let path = path.as_ref();
     let bytes = std::fs::read(path).map_err(CoreError::io("read", path))?;
     let invalid = |source| CoreError::Json { path: path.to_path_buf(), row: 1, source };
-    Ok(serde_json::from_slice(&bytes).map_err(invalid)?)
+    let report: Report = serde_json::from_slice(&bytes).map_err(invalid)?;
+    if report.version > REPORT_VERSION {
+        return Err(EvalError::Core(CoreError::Field {
+            record: path.display().to_string(),
+            field: "version",
+            expected: format!("at most {REPORT_VERSION}"),
+            got: report.version.to_string(),
+        }));
+    }
+    Ok(report)
 }

@@ -4,6 +4,7 @@
 mod browser;
 mod figures;
 mod picture;
+mod summary;
 
 use crate::grid::escape_html;
 use crate::{Benchmark, EvalError, Outcome, Prediction, Report};
@@ -58,7 +59,9 @@ impl Default for HtmlOptions {
 /// A benchmark that fails as a whole.
 pub fn html_report(title: &str, exhibits: &[Exhibit<'_>], options: &HtmlOptions) -> Result<String, EvalError> {
     let data = browser::collect(exhibits, options)?;
-    let figures: String = exhibits.iter().map(figures::section).collect();
+    let summary = summary::section(exhibits);
+    let figures: String =
+        exhibits.iter().enumerate().map(|(place, exhibit)| figures::section(place, exhibit)).collect();
     // "<" never stands in the data, so no text in it can end the element.
     let data = serde_json::to_string(&data).expect("the page's data has string keys").replace('<', "\\u003c");
     Ok(format!(
@@ -66,7 +69,7 @@ pub fn html_report(title: &str, exhibits: &[Exhibit<'_>], options: &HtmlOptions)
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n\
          <style>\n{style}</style>\n</head>\n<body>\n<header><h1>{title}</h1>\n\
          <p><b>paper</b>: the reference's scoring, quirks included. <b>strict</b>: what the score should mean; \
-         an answer that cannot be read is wrong.</p></header>\n<main>\n{figures}{browser}</main>\n\
+         an answer that cannot be read is wrong.</p></header>\n<main>\n{summary}{figures}{browser}</main>\n\
          <script type=\"application/json\" id=\"data\">{data}</script>\n<script>\n{script}</script>\n</body>\n</html>\n",
         title = escape_html(title),
         style = include_str!("html/page.css"),

@@ -10,14 +10,14 @@
 //! | [`DescribedBenchmark`] | a benchmark made of a TOML or JSON description and rows, without code |
 //! | [`tasks`] | the paper's twelve benchmarks, described |
 //! | [`predict()`] | a model answers; a run that was killed goes on |
-//! | [`evaluate()`] | both, with everything on disk |
+//! | [`evaluate()`], [`evaluate_answers`] | both, with everything on disk; for a model, and for answers made elsewhere |
 //! | [`score()`], [`Outcome`], [`Report`] | both scorings, row by row and summed up |
 //! | [`score_file`], [`score_rows()`] | rows that hold the answers already: a file made elsewhere |
 //! | [`Resampling`], [`Estimate`], [`compare()`] | how sure a number is, and whether two runs differ |
 //! | [`Corruption`] | pictures and words spoilt on purpose |
 //! | [`report_table`], [`comparison_table`] | Markdown |
 //! | [`html_report()`] | `report.html`: bars, numbers, and a browser of examples |
-//! | [`paper_tables()`], [`Grid`] | the paper's tables with a user's runs beside them: Markdown, CSV, HTML |
+//! | [`paper_tables()`], [`tables_beside`], [`Grid`] | the paper's tables with a user's runs beside them: Markdown, CSV, HTML |
 //!
 //! ```
 //! use adamllm_eval::{BenchmarkDescription, DescribedBenchmark, JsonRows, Prediction, score};
@@ -57,24 +57,26 @@ mod score;
 mod score_rows;
 mod scoring;
 mod statistics;
+mod survey;
 pub mod tasks;
 mod word_hash;
 
+pub use adamllm_core::{Row, RowSource};
 pub use benchmark::Benchmark;
 pub use corruption::{CorruptedBenchmark, CorruptedImages, Corruption, shuffle_words};
 pub use described::{AnswerKind, BenchmarkDescription, ColumnNames, DescribedBenchmark, HubPlace};
 pub use error::EvalError;
-pub use evaluate::{evaluate, files, read_predictions, read_report, write_scores};
+pub use evaluate::{evaluate, evaluate_answers, files, read_outcomes, read_predictions, read_report, write_scores};
 pub use example::{AnswerType, Example, Expected, LabelMetric, OptionSet};
 pub use grid::Grid;
 pub use html::{Exhibit, ExhibitRun, HtmlOptions, html_report};
 pub use markdown::{comparison_table, report_table};
 pub use outcome::Outcome;
-pub use paper_tables::{PaperColumn, PaperRow, PaperTable, TableRun, paper_table, paper_tables};
+pub use paper_tables::{PaperColumn, PaperRow, PaperTable, TableRun, paper_table, paper_tables, tables_beside};
 pub use predict::{PredictOptions, predict};
 pub use prediction::Prediction;
 pub use report::{GroupScore, REPORT_VERSION, Report, RunInfo};
-pub use rows::{JsonRows, Row, RowSource};
+pub use rows::JsonRows;
 pub use score::{Rejected, Scored, score, score_all};
 pub use score_rows::{ANSWER_COLUMN, RowScore, ScoreSummary, ScoredRows, score_file, score_rows};
 pub use scoring::{AnswerScore, score_answer};

@@ -78,6 +78,26 @@ pub fn paper_table(id: &str) -> Result<&'static PaperTable, EvalError> {
     found.ok_or_else(|| EvalError::Unknown { what: "table", got: id.into(), expected: names() })
 }
 
+/// The tables to which the runs have something to add, with the runs below the paper's rows. A run says in
+/// [`TableRun::column`] where in table T4 it belongs; the other tables take whatever its reports can fill.
+pub fn tables_beside(runs: &[TableRun<'_>]) -> Vec<Grid> {
+    let fits = |table: &PaperTable, run: &TableRun<'_>| match table.id.as_str() {
+        "T4" => run.column.is_some(),
+        _ => table
+            .columns
+            .iter()
+            .any(|column| column.value(&TableRun { column: None, ..*run }, Scoring::Paper).is_some()),
+    };
+    let table = |table: &'static PaperTable| {
+        let only = |run: &TableRun<'_>| if table.id == "T4" { run.column.map(str::to_owned) } else { None };
+        let columns: Vec<Option<String>> = runs.iter().map(only).collect();
+        let fitting = runs.iter().zip(&columns).filter(|(run, _)| fits(table, run));
+        let runs: Vec<_> = fitting.map(|(run, column)| TableRun { column: column.as_deref(), ..*run }).collect();
+        (!runs.is_empty()).then(|| table.beside(&runs))
+    };
+    paper_tables().iter().filter_map(table).collect()
+}
+
 impl PaperTable {
     /// The table with two rows for each run below it: in the paper's scoring, which is comparable, and in the strict one. An
     /// average is the unweighted mean of its columns, as in the paper, and absent where one of them is.
@@ -97,7 +117,7 @@ impl PaperTable {
         }
         for run in runs {
             for scoring in [Scoring::Paper, Scoring::Strict] {
-                let name = format!("**{}** ({})", run.name, if scoring == Scoring::Paper { "paper" } else { "strict" });
+                let name = format!("{} ({})", run.name, if scoring == Scoring::Paper { "paper" } else { "strict" });
                 push(name, self.columns.iter().map(|column| column.value(run, scoring)).collect());
             }
         }
@@ -209,14 +229,18 @@ mod tests {
         let run = TableRun { name: "ours", reports: &reports, column: None };
         let food = paper_table("t3a").expect("a table").beside(&[run]);
         let last = &food.rows[food.rows.len() - 2..];
-        assert_eq!(last[0], ["**ours** (paper)", "40.0", "40.0", "40.0", "40.0", "40.0"]);
-        assert_eq!(last[1], ["**ours** (strict)", "20.0", "20.0", "20.0", "20.0", "20.0"]);
+        assert_eq!(last[0], ["ours (paper)", "40.0", "40.0", "40.0", "40.0", "40.0"]);
+        assert_eq!(last[1], ["ours (strict)", "20.0", "20.0", "20.0", "20.0", "20.0"]);
         let part = TableRun { reports: &reports[..1], ..run };
         assert_eq!(paper_table("T3a").expect("a table").beside(&[part]).rows.pop().expect("a row")[5], "–");
 
         let ablation = paper_table("T5").expect("a table").beside(&[run]).rows;
-        assert_eq!(ablation[ablation.len() - 2], ["**ours** (paper)", "–", "40.0"]);
+        assert_eq!(ablation[ablation.len() - 2], ["ours (paper)", "–", "40.0"]);
+        let titles = |run| tables_beside(&[run]).into_iter().map(|grid| grid.title[..3].to_owned()).collect::<Vec<_>>();
+        assert_eq!(titles(run), ["T3a", "T5:"]);
+        assert_eq!(titles(part), ["T3a"]);
         let column = Some("Recipe1M, single stage, synthetic tasks");
+        assert_eq!(titles(TableRun { column, ..run }), ["T3a", "T4:", "T5:"]);
         let pipeline = paper_table("T4").expect("a table").beside(&[TableRun { column, ..run }]).rows;
         let filled: Vec<_> = pipeline[3].iter().enumerate().filter(|(_, cell)| *cell == "40.0").collect();
         assert_eq!(filled, [(4, &"40.0".to_owned())]);

@@ -1,11 +1,12 @@
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::time::Instant;
 
 use adamllm_core::jsonl::{self, Journal};
-use adamllm_core::{Completion, CoreError, Decoding, Generate, ImageRef, ImageStore, Ledger, Progress, Prompt};
-use adamllm_core::{Reason, RecordId, Shard, Stage};
+use adamllm_core::{Completion, Decoding, Generate, Ledger, Progress, Prompt, Reason, RecordId};
+use adamllm_core::{Shard, Stage, answer_key};
 
+use crate::survey::Survey;
 use crate::{Benchmark, EvalError, Example, Prediction};
 
 /// Where predictions go, and how many prompts the model sees at once.
@@ -24,11 +25,21 @@ pub struct PredictOptions {
     pub predictions: Option<PathBuf>,
     /// Replaces the benchmark's own decoding.
     pub decoding: Option<Decoding>,
+    /// What else belongs into the report's [`software`](crate::RunInfo::software): the engine and its version.
+    pub software: BTreeMap<String, String>,
 }
 
 impl Default for PredictOptions {
     fn default() -> Self {
-        Self { batch_size: 8, shard: Shard::WHOLE, limit: None, journal: None, predictions: None, decoding: None }
+        Self {
+            batch_size: 8,
+            shard: Shard::WHOLE,
+            limit: None,
+            journal: None,
+            predictions: None,
+            decoding: None,
+            software: BTreeMap::new(),
+        }
     }
 }
 
@@ -52,178 +63,165 @@ pub fn predict<G: Generate>(
 }
 
 /// Predictions, and what there is to say about how they came about.
-pub(crate) struct Predicted {
+pub(crate) struct Predicted<'a> {
     pub(crate) predictions: Vec<Prediction>,
     /// Inside the model; answers from the journal take no time.
     pub(crate) generate_seconds: f64,
+    /// Prompts that the model was asked in that time.
+    pub(crate) n_asked: usize,
     /// Tokens written in that time.
     pub(crate) n_new_tokens: u64,
-    /// A hash over all readable examples.
-    pub(crate) dataset: RecordId,
-    /// A hash over the pictures of the examples of this shard, where they were at hand.
-    pub(crate) images: Option<RecordId>,
-    /// The first readable example's prompt.
-    pub(crate) first_prompt: Option<String>,
-    /// Examples without a group of their own, by what their pictures hold: the same picture under two names is one.
-    pub(crate) clusters: HashMap<RecordId, String>,
+    /// The rows that were asked about.
+    pub(crate) survey: Survey<'a>,
 }
 
-pub(crate) fn predict_all<G: Generate>(
+pub(crate) fn predict_all<'a, G: Generate>(
     model: &G,
-    benchmark: &dyn Benchmark,
+    benchmark: &'a dyn Benchmark,
     options: &PredictOptions,
     ledger: &mut Ledger,
     progress: &mut dyn Progress,
-) -> Result<Predicted, EvalError> {
-    let decoding = options.decoding.clone().unwrap_or_else(|| benchmark.decoding());
-    let journal = options.journal.as_ref().map(Journal::open).transpose()?;
-    let keys = KeyMaker::new(&model.identity(), &decoding, benchmark.images());
+) -> Result<Predicted<'a>, EvalError> {
     let n = options.limit.unwrap_or(usize::MAX).min(benchmark.len());
     let mut examinee = Examinee {
         model,
-        decoding,
-        journal,
-        keys,
+        benchmark,
+        identity: model.identity(),
+        decoding: options.decoding.clone().unwrap_or_else(|| benchmark.decoding()),
+        journal: options.journal.as_ref().map(Journal::open).transpose()?,
         ledger,
-        done: Vec::new(),
         seen: HashSet::new(),
-        seconds: 0.0,
-        n_new_tokens: 0,
-        dataset: RecordId::of("dataset", [benchmark.name()]),
-        images: RecordId::of("images", [benchmark.name()]),
-        first_prompt: None,
-        clusters: HashMap::new(),
+        done: Predicted {
+            predictions: Vec::new(),
+            generate_seconds: 0.0,
+            n_asked: 0,
+            n_new_tokens: 0,
+            survey: Survey::of(benchmark),
+        },
     };
     progress.begin(&format!("predict {}", benchmark.name()), n as u64);
     let indices: Vec<usize> = (0..n).collect();
     for batch in indices.chunks(options.batch_size.max(1)) {
-        examinee.answer_batch(benchmark, batch, &options.shard)?;
+        examinee.answer_batch(batch, &options.shard)?;
         progress.advance(batch.len() as u64);
     }
     progress.end();
     examinee.ledger.sync()?;
-    examinee.done.sort_by_key(|(index, _)| *index);
-    Ok(Predicted {
-        predictions: examinee.done.into_iter().map(|(_, prediction)| prediction).collect(),
-        generate_seconds: examinee.seconds,
-        n_new_tokens: examinee.n_new_tokens,
-        dataset: examinee.dataset,
-        images: benchmark.images().map(|_| examinee.images),
-        first_prompt: examinee.first_prompt,
-        clusters: examinee.clusters,
-    })
+    Ok(examinee.done)
 }
 
-struct Examinee<'a, G: Generate> {
-    model: &'a G,
+struct Examinee<'a, 'm, G: Generate> {
+    model: &'m G,
+    benchmark: &'a dyn Benchmark,
+    identity: String,
     decoding: Decoding,
     journal: Option<Journal<Prediction>>,
-    keys: KeyMaker<'a>,
-    ledger: &'a mut Ledger,
-    done: Vec<(usize, Prediction)>,
+    ledger: &'m mut Ledger,
     seen: HashSet<RecordId>,
-    seconds: f64,
-    n_new_tokens: u64,
-    dataset: RecordId,
-    images: RecordId,
-    first_prompt: Option<String>,
-    clusters: HashMap<RecordId, String>,
+    done: Predicted<'a>,
 }
 
-/// An example that the model has yet to answer.
-struct Pending {
-    index: usize,
+/// An example that the model can be asked.
+#[derive(Clone)]
+struct Question {
     id: RecordId,
     key: RecordId,
     prompt: Prompt,
 }
 
-impl<G: Generate> Examinee<'_, G> {
-    fn answer_batch(&mut self, benchmark: &dyn Benchmark, indices: &[usize], shard: &Shard) -> Result<(), EvalError> {
-        let mut pending = Vec::new();
+impl<G: Generate> Examinee<'_, '_, G> {
+    fn answer_batch(&mut self, indices: &[usize], shard: &Shard) -> Result<(), EvalError> {
+        let mut questions = Vec::new();
         for &index in indices {
-            let example = benchmark.example(index);
-            if let Ok(example) = &example {
-                self.note(example);
-            }
-            match example {
-                Ok(example) if !shard.holds(&example.id) => {}
-                Ok(example) => pending.extend(self.look_up(index, &example)?),
+            match self.benchmark.example(index) {
+                Ok(example) => {
+                    self.done.survey.note(&example);
+                    if shard.holds(&example.id) {
+                        questions.extend(self.question(&example)?);
+                    }
+                }
                 Err(error) if error.is_row() => {
-                    let id = RecordId::given(format!("{}:{}", benchmark.name(), index + 1));
+                    let id = RecordId::given(format!("{}:{}", self.benchmark.name(), index + 1));
                     self.lose(&id, reason_of(&error), error)?;
                 }
                 Err(error) => return Err(error),
             }
         }
-        self.ask(&pending)
+        self.answer(&questions)
     }
 
-    /// Adds the example to the data set's hash.
-    fn note(&mut self, example: &Example) {
-        let mut parts = vec![self.dataset.as_str(), example.id.as_str(), &example.prompt];
-        let expected = format!("{} {}", example.expected.answer_type().as_str(), example.expected.describe());
-        parts.push(&expected);
-        parts.extend(example.images.iter().map(ImageRef::as_str));
-        self.dataset = RecordId::of("example", parts);
-        if self.first_prompt.is_none() {
-            self.first_prompt = Some(example.prompt.clone());
-        }
-    }
-
-    /// The example as work to do, unless its answer is known already or it cannot be asked.
-    fn look_up(&mut self, index: usize, example: &Example) -> Result<Option<Pending>, EvalError> {
+    /// The example's question, unless it cannot be asked.
+    fn question(&mut self, example: &Example) -> Result<Option<Question>, EvalError> {
         if !self.seen.insert(example.id.clone()) {
             self.lose(&example.id, Reason::DuplicateId, "the same id came before")?;
             return Ok(None);
         }
-        let prompt = example.to_prompt();
-        let key = match self.keys.key(&prompt) {
-            Ok((key, pictures)) => {
-                let pictures = pictures.concat();
-                self.images = RecordId::of("images", [self.images.as_str(), &pictures]);
-                if example.group.is_none() && !pictures.is_empty() {
-                    self.clusters.insert(example.id.clone(), pictures);
-                }
-                key
-            }
+        let pictures = match self.done.survey.look_at_pictures(example) {
+            Ok(pictures) => pictures,
             Err(error) => {
                 self.lose(&example.id, Reason::from(&error), error)?;
                 return Ok(None);
             }
         };
-        let known = self.journal.as_mut().map(|journal| journal.get(&key)).transpose()?.flatten();
-        let Some(known) = known else { return Ok(Some(Pending { index, id: example.id.clone(), key, prompt })) };
-        self.done.push((index, Prediction { id: example.id.clone(), ..known }));
-        Ok(None)
+        let prompt = example.to_prompt();
+        let key = answer_key("predict", &self.identity, &self.decoding, &prompt, &pictures);
+        Ok(Some(Question { id: example.id.clone(), key, prompt }))
     }
 
-    fn ask(&mut self, pending: &[Pending]) -> Result<(), EvalError> {
-        if pending.is_empty() {
-            return Ok(());
-        }
-        let prompts: Vec<Prompt> = pending.iter().map(|p| p.prompt.clone()).collect();
-        let begun = Instant::now();
-        let answers = self.model.generate(&prompts, &self.decoding);
-        self.seconds += begun.elapsed().as_secs_f64();
-        let mut finished = Vec::new();
-        for (work, answer) in pending.iter().zip(answers) {
-            match answer {
-                Ok(completion) => finished.push((work, prediction(&work.id, completion))),
-                Err(error) => self.lose(&work.id, Reason::ModelError, error)?,
+    fn answer(&mut self, questions: &[Question]) -> Result<(), EvalError> {
+        let (model, decoding, done) = (self.model, &self.decoding, &mut self.done);
+        let mut ask = |missing: &[Question]| ask(model, missing, decoding, done);
+        let slots = match &mut self.journal {
+            Some(journal) => {
+                let keys: Vec<_> = questions.iter().map(|question| question.key.clone()).collect();
+                journal.complete(&keys, questions, ask)?
+            }
+            None => ask(questions),
+        };
+        for (Question { id, prompt, .. }, slot) in questions.iter().zip(slots) {
+            match slot {
+                Ok(known) => self.done.predictions.push(Prediction { id: id.clone(), ..known }),
+                Err(detail) => {
+                    let (reason, detail) = self.diagnosed(prompt, detail);
+                    self.lose(id, reason, detail)?;
+                }
             }
         }
-        self.n_new_tokens += finished.iter().map(|(_, prediction)| prediction.n_new_tokens as u64).sum::<u64>();
-        if let Some(journal) = &mut self.journal {
-            journal.append(finished.iter().map(|(work, prediction)| (&work.key, prediction)))?;
-        }
-        self.done.extend(finished.into_iter().map(|(work, prediction)| (work.index, prediction)));
         Ok(())
+    }
+
+    /// Where the model failed because of a picture, says so.
+    fn diagnosed(&self, prompt: &Prompt, detail: String) -> (Reason, String) {
+        let Some(store) = self.benchmark.images() else { return (Reason::ModelError, detail) };
+        let broken = prompt.images().iter().find_map(|image| store.open(image).err());
+        broken.map_or((Reason::ModelError, detail), |error| (Reason::from(&error), error.to_string()))
     }
 
     fn lose(&mut self, id: &RecordId, reason: Reason, detail: impl ToString) -> Result<(), EvalError> {
         Ok(self.ledger.drop_row(id, Stage::Predict, reason, detail)?)
     }
+}
+
+/// Asks the model, and keeps the time. A failure in words: it ends in the ledger.
+fn ask<G: Generate>(
+    model: &G,
+    questions: &[Question],
+    decoding: &Decoding,
+    done: &mut Predicted<'_>,
+) -> Vec<Result<Prediction, String>> {
+    let prompts: Vec<Prompt> = questions.iter().map(|question| question.prompt.clone()).collect();
+    let begun = Instant::now();
+    let answers = model.generate(&prompts, decoding);
+    done.generate_seconds += begun.elapsed().as_secs_f64();
+    done.n_asked += prompts.len();
+    let slot = |(question, answer): (&Question, Result<Completion, G::Error>)| match answer {
+        Ok(completion) => {
+            done.n_new_tokens += completion.n_new_tokens as u64;
+            Ok(prediction(&question.id, completion))
+        }
+        Err(error) => Err(error.to_string()),
+    };
+    questions.iter().zip(answers).map(slot).collect()
 }
 
 fn prediction(id: &RecordId, completion: Completion) -> Prediction {
@@ -239,50 +237,5 @@ fn reason_of(error: &EvalError) -> Reason {
     match error {
         EvalError::Core(error) => Reason::from(error),
         _ => Reason::InvalidField,
-    }
-}
-
-/// Makes cache keys of everything that an answer depends on.
-struct KeyMaker<'a> {
-    run: String,
-    images: Option<&'a dyn ImageStore>,
-    digests: HashMap<ImageRef, RecordId>,
-}
-
-impl<'a> KeyMaker<'a> {
-    fn new(identity: &str, decoding: &Decoding, images: Option<&'a dyn ImageStore>) -> Self {
-        let decoding = serde_json::to_string(decoding).expect("decoding has string keys and finite numbers");
-        Self { run: RecordId::of("run", [identity, &decoding]).to_string(), images, digests: HashMap::new() }
-    }
-
-    /// The key, and the pictures' hashes.
-    fn key(&mut self, prompt: &Prompt) -> Result<(RecordId, Vec<String>), CoreError> {
-        let text = serde_json::to_string(prompt).expect("prompts have string keys");
-        let mut pictures = Vec::new();
-        for image in prompt.images() {
-            pictures.push(self.digest(image)?.to_string());
-        }
-        let parts = [self.run.as_str(), &text].into_iter().chain(pictures.iter().map(String::as_str));
-        Ok((RecordId::of("prediction", parts), pictures))
-    }
-
-    /// A hash of the picture's file, of its pixels where there is no file, of its name where there is no store.
-    fn digest(&mut self, image: &ImageRef) -> Result<RecordId, CoreError> {
-        if let Some(digest) = self.digests.get(image) {
-            return Ok(digest.clone());
-        }
-        let digest = match self.images {
-            None => RecordId::of("image name", [image.as_str()]),
-            Some(store) => match store.bytes(image)? {
-                Some(bytes) => RecordId::of_bytes("image file", [&bytes[..]]),
-                None => {
-                    let picture = store.open(image)?;
-                    let size = format!("{}x{}", picture.width(), picture.height());
-                    RecordId::of_bytes("pixels", [size.as_bytes(), picture.as_raw()])
-                }
-            },
-        };
-        self.digests.insert(image.clone(), digest.clone());
-        Ok(digest)
     }
 }

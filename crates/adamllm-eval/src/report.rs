@@ -3,13 +3,14 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::statistics::{Bootstrap, Clusters};
+use crate::survey::Survey;
 use crate::{AnswerType, Estimate, Outcome, Resampling};
 
 /// The version of [`Report`]'s schema: raised when a field changes its meaning or goes away.
 pub const REPORT_VERSION: u32 = 1;
 
 /// What a model reached on a benchmark: both scorings, with their uncertainty, and everything that did not go well.
-/// `report.json` is this, serialised.
+/// `report.json` is this, serialised; `docs/guides/report.md` describes it field by field.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// [`REPORT_VERSION`].
@@ -56,7 +57,7 @@ pub struct GroupScore {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RunInfo {
-    /// The model's identity, as in the cache keys.
+    /// The model's identity, as in the cache keys; a name where the answers were made elsewhere.
     pub model: String,
     /// A hash over all rows: ids, prompts, labels, picture names.
     pub dataset: Option<String>,
@@ -64,13 +65,17 @@ pub struct RunInfo {
     pub images: Option<String>,
     /// The first example's prompt.
     pub prompt: Option<String>,
-    /// How answers were decoded.
+    /// How answers were decoded; absent where they were made elsewhere.
     pub decoding: Option<adamllm_core::Decoding>,
-    /// Seconds that generation took; answers from the journal take none.
+    /// Seconds inside the model; answers from the journal take none.
     pub generate_seconds: Option<f64>,
+    /// Prompts that the model was asked in that time.
+    pub n_asked: Option<usize>,
     /// Tokens written in that time.
     pub n_new_tokens: Option<u64>,
-    /// Names and versions of the software.
+    /// Seconds for everything: reading, asking, scoring.
+    pub seconds: Option<f64>,
+    /// Names and versions of the software, and the platform.
     pub software: BTreeMap<String, String>,
 }
 
@@ -123,10 +128,15 @@ impl GroupScore {
 }
 
 impl RunInfo {
-    /// A run of one model, with this crate's version noted.
-    pub fn of_model(identity: impl Into<String>) -> Self {
-        let software = [("adamllm-eval".to_owned(), env!("CARGO_PKG_VERSION").to_owned())].into();
-        Self { model: identity.into(), software, ..Self::default() }
+    /// What a survey of the rows tells.
+    pub(crate) fn of_survey(model: impl Into<String>, survey: Survey<'_>) -> Self {
+        Self {
+            model: model.into(),
+            dataset: Some(survey.dataset.to_string()),
+            images: survey.images.map(|hash| hash.to_string()),
+            prompt: survey.first_prompt,
+            ..Self::default()
+        }
     }
 }
 

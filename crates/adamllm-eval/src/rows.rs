@@ -1,46 +1,36 @@
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use adamllm_core::CoreError;
-use rayon::iter::{IntoParallelIterator, ParallelIterator};
+use adamllm_core::{CoreError, Row, RowSource};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::EvalError;
 
-/// A row of a benchmark's file: columns by name.
-pub type Row = Map<String, Value>;
-
-/// Where a benchmark's rows come from. JSON files are read here; Arrow and parquet readers implement this elsewhere, giving
-/// pictures a name in the `image` column under which their [`ImageStore`](adamllm_core::ImageStore) finds them.
-pub trait RowSource: Send + Sync {
-    /// The number of rows.
-    fn len(&self) -> usize;
-
-    /// Whether there is no row.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Reads one row, `index` from 0.
-    ///
-    /// # Errors
-    /// A row that is not readable, or a file that is not.
-    fn row(&self, index: usize) -> Result<Cow<'_, Row>, EvalError>;
-
-    /// The row's place for error messages: file and row, counted from 1.
-    fn place(&self, index: usize) -> String;
-}
-
-/// Rows of a JSON Lines file, or of a JSON file that holds one array, in memory.
-#[derive(Debug, Default)]
+/// Rows of a JSON Lines file, or of a JSON file that holds one array. The file is in memory; lines are parsed when they are
+/// asked for, so that a large file is never there twice.
+#[derive(Debug)]
 pub struct JsonRows {
     path: PathBuf,
-    rows: Vec<Numbered>,
+    rows: Store,
+}
+
+#[derive(Debug)]
+enum Store {
+    Parsed(Vec<Numbered>),
+    Lines {
+        content: Vec<u8>,
+        lines: Vec<Line>,
+        /// The columns that are kept; all where `None`.
+        columns: Option<Vec<String>>,
+    },
 }
 
 /// A row's number in the file, counted from 1, and the row or why it is none.
 type Numbered = (u64, Result<Row, String>);
+
+/// A line's number, counted from 1, and its bytes in the file.
+type Line = (u64, std::ops::Range<usize>);
 
 impl JsonRows {
     /// Reads the file. A line that is not a JSON object (or not UTF-8) costs itself only.
@@ -62,37 +52,54 @@ impl JsonRows {
     fn read_wanted(path: &Path, columns: Option<&[String]>) -> Result<Self, EvalError> {
         let path = path.to_path_buf();
         let content = std::fs::read(&path).map_err(CoreError::io("read", &path))?;
-        let first = content.iter().find(|b| !b.is_ascii_whitespace());
-        let rows = if first == Some(&b'[') { array_rows(&path, &content)? } else { line_rows(&content, columns) };
+        let start = if content.starts_with(b"\xEF\xBB\xBF") { 3 } else { 0 };
+        let first = content[start..].iter().find(|b| !b.is_ascii_whitespace());
+        let rows = if first == Some(&b'[') {
+            Store::Parsed(array_rows(&path, &content[start..])?)
+        } else {
+            Store::Lines { lines: lines_of(&content, start), columns: columns.map(<[_]>::to_vec), content }
+        };
         Ok(Self { path, rows })
     }
 
     /// Rows that are in memory already; `name` stands for the file in error messages.
     pub fn from_rows(name: impl Into<PathBuf>, rows: impl IntoIterator<Item = Row>) -> Self {
         let rows = rows.into_iter().enumerate().map(|(i, row)| (i as u64 + 1, Ok(row))).collect();
-        Self { path: name.into(), rows }
+        Self { path: name.into(), rows: Store::Parsed(rows) }
+    }
+
+    fn no_object(&self, index: usize, got: String) -> CoreError {
+        CoreError::Field { record: self.place(index), field: "(row)", expected: "a JSON object".into(), got }
     }
 }
 
 impl RowSource for JsonRows {
     fn len(&self) -> usize {
-        self.rows.len()
+        match &self.rows {
+            Store::Parsed(rows) => rows.len(),
+            Store::Lines { lines, .. } => lines.len(),
+        }
     }
 
-    fn row(&self, index: usize) -> Result<Cow<'_, Row>, EvalError> {
-        match &self.rows[index].1 {
-            Ok(row) => Ok(Cow::Borrowed(row)),
-            Err(got) => Err(EvalError::Row {
-                place: self.place(index),
-                column: "(all)".into(),
-                expected: "a JSON object".into(),
-                got: got.clone(),
-            }),
+    fn row(&self, index: usize) -> Result<Cow<'_, Row>, CoreError> {
+        match &self.rows {
+            Store::Parsed(rows) => match &rows[index].1 {
+                Ok(row) => Ok(Cow::Borrowed(row)),
+                Err(got) => Err(self.no_object(index, got.clone())),
+            },
+            Store::Lines { content, lines, columns } => {
+                let parsed = parse(&content[lines[index].1.clone()], columns.as_deref());
+                parsed.map(Cow::Owned).map_err(|error| self.no_object(index, error.to_string()))
+            }
         }
     }
 
     fn place(&self, index: usize) -> String {
-        format!("{} row {}", self.path.display(), self.rows[index].0)
+        let number = match &self.rows {
+            Store::Parsed(rows) => rows[index].0,
+            Store::Lines { lines, .. } => lines[index].0,
+        };
+        format!("{} row {number}", self.path.display())
     }
 }
 
@@ -109,18 +116,22 @@ fn array_rows(path: &Path, content: &[u8]) -> Result<Vec<Numbered>, EvalError> {
     Ok(values.into_iter().enumerate().map(row).collect())
 }
 
-fn line_rows(content: &[u8], columns: Option<&[String]>) -> Vec<Numbered> {
-    let numbered = (1..).zip(content.split(|&b| b == b'\n'));
-    let lines: Vec<_> = numbered.filter(|(_, line)| !line.iter().all(u8::is_ascii_whitespace)).collect();
-    let parse = |line: &[u8]| match columns {
-        None => serde_json::from_slice(line),
-        Some(columns) => {
-            let mut json = serde_json::Deserializer::from_slice(line);
-            let row = WantedColumns(columns).deserialize(&mut json)?;
-            json.end().map(|()| row)
-        }
+/// The lines that are not blank.
+fn lines_of(content: &[u8], start: usize) -> Vec<Line> {
+    let mut at = start;
+    let line = |(number, line): (u64, &[u8])| {
+        let begin = at;
+        at += line.len() + 1;
+        (!line.iter().all(u8::is_ascii_whitespace)).then_some((number, begin..begin + line.len()))
     };
-    lines.into_par_iter().map(|(n, line)| (n, parse(line).map_err(|error| error.to_string()))).collect()
+    (1..).zip(content[start..].split(|&b| b == b'\n')).filter_map(line).collect()
+}
+
+fn parse(line: &[u8], columns: Option<&[String]>) -> serde_json::Result<Row> {
+    let Some(columns) = columns else { return serde_json::from_slice(line) };
+    let mut json = serde_json::Deserializer::from_slice(line);
+    let row = WantedColumns(columns).deserialize(&mut json)?;
+    json.end().map(|()| row)
 }
 
 /// Reads a JSON object and keeps these columns.

@@ -1,11 +1,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use adamllm_core::RowSource;
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use serde::{Deserialize, Serialize};
 
-use crate::{AnswerType, Benchmark, BenchmarkDescription, DescribedBenchmark, EvalError, LabelMetric};
-use crate::{JsonRows, RowSource, score_answer};
+use crate::score_answer;
+use crate::{AnswerType, Benchmark, BenchmarkDescription, DescribedBenchmark, EvalError, JsonRows, LabelMetric};
 
 /// The column that holds an answer made elsewhere.
 pub const ANSWER_COLUMN: &str = "pred";

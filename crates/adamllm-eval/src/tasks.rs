@@ -5,9 +5,12 @@
 //! How the paper scores remote sensing is not published beyond "accuracy" and "Rouge-L": there, `paper` follows the code of
 //! the other domains (names as in Food101, short answers as its closed questions).
 
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use crate::{BenchmarkDescription, DescribedBenchmark, EvalError, RowSource};
+use adamllm_core::{CoreError, RowSource};
+
+use crate::{BenchmarkDescription, DescribedBenchmark, EvalError};
 
 /// The paper's domains.
 pub const DOMAINS: [&str; 3] = ["biomed", "food", "remote-sensing"];
@@ -65,7 +68,6 @@ pub fn of_domain(domain: &str) -> Result<Vec<&'static BenchmarkDescription>, Eva
 /// # Errors
 /// [`EvalError::Unknown`].
 pub fn named(name: &str) -> Result<&'static BenchmarkDescription, EvalError> {
-    let bare = |name: &str| name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase();
     let wanted = bare(name);
     let names = || all().iter().map(|task| task.name.as_str()).collect::<Vec<_>>().join(", ");
     all().iter().find(|task| bare(&task.name) == wanted).ok_or_else(|| EvalError::Unknown {
@@ -73,6 +75,34 @@ pub fn named(name: &str) -> Result<&'static BenchmarkDescription, EvalError> {
         got: name.into(),
         expected: names(),
     })
+}
+
+/// Where a task's data set lies below a folder: a folder or file (`.arrow`, `.parquet`, `.json`, `.jsonl`) that is called as the task,
+/// or as the folder in which it was published, whatever its case and marks. `None` where there is none.
+///
+/// # Errors
+/// [`CoreError::Io`] where the folder cannot be listed.
+pub fn find(task: &BenchmarkDescription, root: &Path) -> Result<Option<PathBuf>, EvalError> {
+    let wanted: Vec<String> = [Some(task.name.as_str()), task.hub.as_ref().map(|hub| hub.folder.as_str())]
+        .into_iter()
+        .flatten()
+        .map(bare)
+        .collect();
+    let is_task = |path: &PathBuf| {
+        let known =
+            path.extension().is_some_and(|e| ["arrow", "parquet", "json", "jsonl"].iter().any(|known| e == *known));
+        let name = if path.is_dir() { path.file_name() } else { path.file_stem().filter(|_| known) };
+        name.and_then(|name| name.to_str()).is_some_and(|name| wanted.contains(&bare(name)))
+    };
+    let entries = std::fs::read_dir(root).map_err(CoreError::io("list", root))?;
+    let mut found: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_task).collect();
+    found.sort();
+    Ok(found.into_iter().next())
+}
+
+/// A name without case and marks.
+fn bare(name: &str) -> String {
+    name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase()
 }
 
 /// A task over rows.
@@ -86,6 +116,24 @@ pub fn open(name: &str, rows: Box<dyn RowSource>) -> Result<DescribedBenchmark, 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn data_lies_where_it_was_published_or_under_the_tasks_name() {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        for folder in ["pmc_vqa", "nutrition50k", "vqa-rad.txt"] {
+            std::fs::create_dir(root.path().join(folder)).expect("made");
+        }
+        for file in ["Food-101.parquet", "slake.txt"] {
+            std::fs::write(root.path().join(file), "").expect("written");
+        }
+        let found = |name| find(named(name).expect("a task"), root.path()).expect("lists");
+        let file = |name: &str| Some(root.path().join(name));
+        assert_eq!(found("PMC_VQA"), file("pmc_vqa"));
+        assert_eq!(found("Nutrition5K"), file("nutrition50k"));
+        assert_eq!(found("Food101"), file("Food-101.parquet"));
+        assert_eq!((found("SLAKE"), found("VQA_RAD")), (None, None));
+        assert!(find(named("UCM").expect("a task"), Path::new("no/such/folder")).is_err());
+    }
 
     #[test]
     fn twelve_tasks_in_three_domains() {

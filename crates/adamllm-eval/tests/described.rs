@@ -84,8 +84,7 @@ fn a_bad_row_is_named_and_costs_itself() {
     let rows = b"{\"question\": \"q\", \"label\": \"red\"}\n\n{\"question\": \"q\", \"label\": \"gr\xc3\xbcn\"}\n{\"label\": \"\xff\"}\n[]\n{\"question\": \"q\", \"label\": {}}";
     assert_eq!(row_error(category, rows, 1), "rows.jsonl row 3 column `label`: expected one of the names, got grün");
     assert!(
-        row_error(category, rows, 2)
-            .starts_with("rows.jsonl row 4 column `(all)`: expected a JSON object, got invalid")
+        row_error(category, rows, 2).starts_with("rows.jsonl row 4 field `(row)`: expected a JSON object, got invalid")
     );
     assert!(row_error(category, rows, 3).starts_with("rows.jsonl row 5"));
     assert_eq!(row_error(category, rows, 4), "rows.jsonl row 6 column `label`: expected text, got {}");
@@ -166,4 +165,19 @@ fn every_task_reads_its_rows() {
     let rows = JsonRows::from_rows("rows.jsonl", [serde_json::from_str(pmc).expect("a row")]);
     let example = tasks::open("PMC_VQA", Box::new(rows)).and_then(|task| task.example(0)).expect("reads");
     assert_eq!(example.prompt, "Question: Q?\nThe choices are: A: w\nB: x\nC: y\nD: z");
+}
+
+/// The paper counts every row.
+#[test]
+fn rows_that_stand_twice_count_twice() {
+    let row = r#"{"image": "1.jpg", "input": "Is it a CT?", "label": "Yes", "answer_type": "CLOSED"}"#;
+    let other = row.replace("1.jpg", "2.jpg");
+    let rows = [row, &other, row, row].map(|row| serde_json::from_str(row).expect("a row"));
+    let task = tasks::open("SLAKE", Box::new(JsonRows::from_rows("rows.jsonl", rows))).expect("the task's rows");
+    let examples: Vec<_> = (0..4).map(|index| task.example(index).expect("a row")).collect();
+    let ids: std::collections::HashSet<_> = examples.iter().map(|example| example.id.clone()).collect();
+    assert_eq!(ids.len(), 4);
+    let answers: Vec<_> = examples.iter().map(|example| Prediction::new(example.id.clone(), "yes")).collect();
+    let report = score(&task, &answers).expect("scores");
+    assert_eq!((report.overall.n, report.overall.n_clusters, report.rejected), (4, 2, 0));
 }

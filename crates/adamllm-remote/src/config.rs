@@ -81,6 +81,10 @@ impl RemoteConfig {
         if let Some(url) = self.servers.iter().find(is_http) {
             return error("servers", "http:// or https://", url.clone());
         }
+        let needs_tls = |url: &&String| !cfg!(feature = "tls") && url.starts_with("https://");
+        if let Some(url) = self.servers.iter().find(needs_tls) {
+            return error("servers", "http://, or the feature `tls` of adamllm-remote compiled in", url.clone());
+        }
         if self.concurrency == 0 {
             return error("concurrency", "at least 1", "0".into());
         }

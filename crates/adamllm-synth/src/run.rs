@@ -23,7 +23,6 @@ mod lost;
 mod merge;
 mod ordered_file;
 mod propose;
-mod remembered;
 mod row;
 mod summary;
 

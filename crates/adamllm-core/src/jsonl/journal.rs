@@ -12,8 +12,8 @@ use crate::{CoreError, DiskTable, RecordId};
 /// Work already done, by cache key: how synthesis and evaluation survive being killed.
 ///
 /// A line is `{"key": ..., "row": ...}`. Hashes of the keys and file positions lie in a [`DiskTable`], so memory stays
-/// flat over millions of rows. Make the key of everything the answer depends on (rendered prompt, image bytes, the model's
-/// identity, decoding): a changed input then has a new key and is computed again, an unchanged one is not.
+/// flat over millions of rows. Make the key of everything the answer depends on ([`answer_key`](crate::answer_key)): a
+/// changed input then has a new key and is computed again, an unchanged one is not.
 #[derive(Debug)]
 pub struct Journal<T> {
     appender: Appender,
@@ -121,11 +121,68 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
         }
         self.appender.sync()
     }
+
+    /// Answers from the journal where it has them, from `ask` where not: one slot per item, in order. `keys[i]` is the key
+    /// of `items[i]`. New answers are synced to the journal; failures are not, so that they are tried again when the
+    /// run goes on.
+    ///
+    /// # Errors
+    /// The journal's file, and lines that hold another kind of row.
+    ///
+    /// # Panics
+    /// Where `ask` gives another number of slots than it was given items.
+    pub fn complete<I: Clone, E>(
+        &mut self,
+        keys: &[RecordId],
+        items: &[I],
+        ask: impl FnOnce(&[I]) -> Vec<Result<T, E>>,
+    ) -> Result<Vec<Result<T, E>>, CoreError> {
+        let known: Vec<_> = keys.iter().map(|key| self.get(key)).collect::<Result<_, _>>()?;
+        let is_missing = |(item, known): (&I, &Option<T>)| known.is_none().then(|| item.clone());
+        let missing: Vec<_> = items.iter().zip(&known).filter_map(is_missing).collect();
+        let asked = if missing.is_empty() { Vec::new() } else { ask(&missing) };
+        assert_eq!(asked.len(), missing.len(), "one slot per item that was asked for");
+        let missing_keys = keys.iter().zip(&known).filter_map(|(key, known)| known.is_none().then_some(key));
+        let answered: Vec<_> =
+            missing_keys.zip(&asked).filter_map(|(key, slot)| Some((key, slot.as_ref().ok()?))).collect();
+        if !answered.is_empty() {
+            self.append(answered)?;
+        }
+        let mut asked = asked.into_iter();
+        let fill = |known: Option<T>| known.map_or_else(|| asked.next().expect("counted above"), Ok);
+        Ok(known.into_iter().map(fill).collect())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn asks_only_what_is_missing_and_forgets_failures() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("journal.jsonl");
+        let keys = ["a", "b", "c"].map(|k| RecordId::of("t", [k]));
+        let mut asked = Vec::new();
+        let mut complete = |fails: &str| {
+            let mut journal = Journal::<String>::open(&path).expect("opens");
+            let ask = |items: &[&str]| {
+                asked.push(items.join(""));
+                let answer = |item: &&str| match *item == fails {
+                    true => Err(CoreError::ImageMissing { image: (*item).into(), place: "here".into() }),
+                    false => Ok(item.to_uppercase()),
+                };
+                items.iter().map(answer).collect()
+            };
+            journal.complete(&keys, &["a", "b", "c"], ask).expect("writes")
+        };
+        let shown = |slots: Vec<Result<String, _>>| slots.into_iter().map(Result::ok).collect::<Vec<_>>();
+        let [a, b, c] = ["A", "B", "C"].map(|text| Some(text.to_owned()));
+        assert_eq!(shown(complete("b")), [a.clone(), None, c.clone()]);
+        assert_eq!(shown(complete("")), [a.clone(), b.clone(), c.clone()]);
+        assert_eq!(shown(complete("")), [a, b, c]);
+        assert_eq!(asked, ["abc", "b"]);
+    }
 
     #[test]
     fn survives_a_torn_line() {

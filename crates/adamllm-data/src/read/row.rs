@@ -152,7 +152,7 @@ impl Row<'_> {
 }
 
 /// A value in an error message: short, whatever it is.
-fn shown(value: &Value) -> String {
+pub(super) fn shown(value: &Value) -> String {
     let text = value.to_string();
     match text.char_indices().nth(80) {
         Some((end, _)) => format!("{}...", &text[..end]),

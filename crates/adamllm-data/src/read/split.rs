@@ -8,6 +8,9 @@ pub(super) struct JsonRows {
     input: BufReader<File>,
     form: Form,
     row: u64,
+    /// Where the row that was read last begins, and where the next one does.
+    begin: u64,
+    position: u64,
     buffer: Vec<u8>,
     done: bool,
 }
@@ -21,17 +24,24 @@ enum Form {
 impl JsonRows {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let mut input = BufReader::with_capacity(1 << 16, File::open(path)?);
+        let mut position = 0;
         if input.fill_buf()?.starts_with(b"\xEF\xBB\xBF") {
             input.consume(3); // a byte order mark
+            position += 3;
         }
-        let form = match first_solid_byte(&mut input)? {
-            Some(b'[') => {
-                input.consume(1);
-                Form::Array
-            }
-            _ => Form::Lines,
-        };
-        Ok(Self { input, form, row: 0, buffer: Vec::new(), done: false })
+        let (first, n_blank) = first_solid_byte(&mut input)?;
+        position += n_blank;
+        let form = if first == Some(b'[') { Form::Array } else { Form::Lines };
+        if form == Form::Array {
+            input.consume(1);
+            position += 1;
+        }
+        Ok(Self { input, form, row: 0, begin: position, position, buffer: Vec::new(), done: false })
+    }
+
+    /// Where the row that was read last stands in the file: its first byte, in bytes from the start.
+    pub(super) fn begin(&self) -> u64 {
+        self.begin
     }
 
     /// Counted from 1; a line's number in JSON Lines.
@@ -48,7 +58,12 @@ impl JsonRows {
                 Form::Lines => self.input.read_until(b'\n', &mut self.buffer).map(|n| n == 0),
             };
             match read {
-                Ok(last) => self.done = last,
+                Ok(last) => {
+                    self.done = last;
+                    self.begin = self.position;
+                    // An element of an array has a comma or a bracket behind it; a line's end is in the buffer.
+                    self.position += self.buffer.len() as u64 + u64::from(self.form == Form::Array);
+                }
                 Err(error) => {
                     self.done = true;
                     return Some(Err(error));
@@ -64,15 +79,16 @@ impl JsonRows {
     }
 }
 
-fn first_solid_byte(input: &mut impl BufRead) -> io::Result<Option<u8>> {
-    loop {
+/// The first byte that is no white space, and how many stood before it.
+fn first_solid_byte(input: &mut impl BufRead) -> io::Result<(Option<u8>, u64)> {
+    for n_blank in 0.. {
         let available = input.fill_buf()?;
-        let Some(&byte) = available.first() else { return Ok(None) };
-        if !byte.is_ascii_whitespace() {
-            return Ok(Some(byte));
+        match available.first() {
+            Some(byte) if byte.is_ascii_whitespace() => input.consume(1),
+            first => return Ok((first.copied(), n_blank)),
         }
-        input.consume(1);
     }
+    unreachable!("files end")
 }
 
 /// Copies one element of an array up to the comma behind it; `true` when the array (or the file) is over. Brackets are

@@ -1,5 +1,6 @@
 use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
 
 use adamllm_core::CoreError;
 use arrow_array::RecordBatch;
@@ -10,22 +11,81 @@ use memmap2::Mmap;
 
 use super::arrow_error;
 
-/// The batches of an Arrow stream, their columns lying in the mapped file.
-pub(super) fn mapped(path: &Path) -> Result<Vec<RecordBatch>, CoreError> {
+/// A batch of an Arrow stream, its columns lying in the mapped file.
+#[derive(Clone, Debug)]
+pub(super) struct MappedBatch {
+    pub(super) batch: RecordBatch,
+    pages: Pages,
+}
+
+/// The batches of an Arrow stream.
+pub(super) fn mapped(path: &Path) -> Result<Vec<MappedBatch>, CoreError> {
     let file = File::open(path).map_err(CoreError::io("open", path))?;
     // SAFETY: the file is mapped for reading only. As with every mapping, it must not be cut by another process while it
     // is used; tables are written once.
     let map = unsafe { Mmap::map(&file) }.map_err(CoreError::io("map", path))?;
-    let mut rest = Buffer::from(Bytes::from_owner(map));
+    let map = Shared(Arc::new(map));
+    let n_bytes = map.0.len();
+    let mut rest = Buffer::from(Bytes::from_owner(map.clone()));
     let mut decoder = StreamDecoder::new();
     let mut batches = Vec::new();
     let failed = arrow_error(path);
     while !rest.is_empty() {
-        match decoder.decode(&mut rest).map_err(|error| failed(error.into()))? {
-            Some(batch) => batches.push(batch),
-            None => break,
-        }
+        let start = n_bytes - rest.len();
+        let Some(batch) = decoder.decode(&mut rest).map_err(|error| failed(error.into()))? else { break };
+        let pages = Pages { map: map.clone(), start, length: n_bytes - rest.len() - start };
+        pages.release();
+        batches.push(MappedBatch { batch, pages });
     }
     decoder.finish().map_err(|error| failed(error.into()))?;
     Ok(batches)
+}
+
+impl MappedBatch {
+    /// Gives the memory back that holds this batch. It stays usable: what is used again is read from the file again.
+    pub(super) fn release(&self) {
+        self.pages.release();
+    }
+
+    /// [`MappedBatch::release`] for a part of the batch.
+    pub(super) fn release_bytes(&self, bytes: &[u8]) {
+        let base = self.pages.map.0.as_ptr() as usize;
+        let at = (bytes.as_ptr() as usize).checked_sub(base).filter(|at| at + bytes.len() <= self.pages.map.0.len());
+        if let Some(start) = at {
+            Pages { map: self.pages.map.clone(), start, length: bytes.len() }.release();
+        }
+    }
+}
+
+/// A mapping that several batches and buffers share.
+#[derive(Clone, Debug)]
+struct Shared(Arc<Mmap>);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// A part of a mapped file.
+#[derive(Clone, Debug)]
+struct Pages {
+    map: Shared,
+    start: usize,
+    length: usize,
+}
+
+impl Pages {
+    /// Mapped pages count as this process's memory until they are given back, so reading a large table would fill it.
+    fn release(&self) {
+        #[cfg(unix)]
+        // SAFETY: the mapping is of a file and is only ever read: a page that is given back and touched again has the
+        // file's content again.
+        let advised =
+            unsafe { self.map.0.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, self.start, self.length) };
+        #[cfg(unix)]
+        if let Err(error) = advised {
+            tracing::debug!(%error, "the pages of a table stay in memory");
+        }
+    }
 }

@@ -41,6 +41,14 @@ impl ParquetFile {
         Ok(batch)
     }
 
+    /// Forgets a row group, if it is the one that was unpacked last.
+    pub(super) fn release(&self, group: usize) {
+        let mut unpacked = self.unpacked.lock().unwrap_or_else(PoisonError::into_inner);
+        if unpacked.as_ref().is_some_and(|(number, _)| *number == group) {
+            *unpacked = None;
+        }
+    }
+
     fn unpack(&self, group: usize) -> Result<RecordBatch, CoreError> {
         let failed = arrow_error(&self.path);
         let file = File::open(&self.path).map_err(CoreError::io("open", &self.path))?;

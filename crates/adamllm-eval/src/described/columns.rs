@@ -1,7 +1,7 @@
-use adamllm_core::ImageRef;
+use adamllm_core::{ImageRef, Row, RowSource};
 use serde_json::Value;
 
-use crate::{EvalError, Row, RowSource};
+use crate::EvalError;
 
 /// A row, and where it stands for error messages.
 pub(crate) struct RowReader<'a> {

@@ -6,9 +6,9 @@ use crate::grid::escape_html;
 use crate::{AnswerType, Estimate, GroupScore, Outcome};
 
 /// A benchmark's bars, numbers and confusion tables.
-pub(super) fn section(exhibit: &Exhibit<'_>) -> String {
+pub(super) fn section(place: usize, exhibit: &Exhibit<'_>) -> String {
     let name = escape_html(exhibit.benchmark.name());
-    let mut out = format!("<section class=\"benchmark\">\n<h2>{name}</h2>\n");
+    let mut out = format!("<section class=\"benchmark\" id=\"b{place}\">\n<h2>{name}</h2>\n");
     let mut types: Vec<AnswerType> = exhibit.runs.iter().flat_map(|r| r.report.by_type.keys().copied()).collect();
     types.sort_unstable();
     types.dedup();
@@ -26,6 +26,7 @@ pub(super) fn section(exhibit: &Exhibit<'_>) -> String {
     for run in &exhibit.runs {
         push_left_out(&mut out, run);
     }
+    out.push_str(&super::summary::differences(exhibit));
     out.push_str("<div class=\"confusions\">\n");
     for run in &exhibit.runs {
         push_confusion(&mut out, run);
@@ -41,20 +42,22 @@ fn push_groups(
     group: impl Fn(&ExhibitRun<'_>) -> Option<GroupScore>,
 ) {
     out.push_str("<tbody>\n");
-    for run in &exhibit.runs {
-        let Some(group) = group(run) else { continue };
+    let groups: Vec<_> = exhibit.runs.iter().filter_map(|run| Some((run, group(run)?))).collect();
+    let n_lines = 2 * groups.len();
+    for (i, (run, group)) in groups.iter().enumerate() {
         let run = escape_html(run.name);
+        let answers = if i == 0 { format!("<td rowspan=\"{n_lines}\">{answers}</td>") } else { String::new() };
         let (n, random, unparsed) = (group.n, group.random, group.unparsed);
         let note = if random > 0 { format!("{random} drawn at random") } else { String::new() };
         // Writing to a String cannot fail, here and below.
         let _ = write!(
             out,
-            "<tr><td rowspan=\"2\">{answers}</td><td rowspan=\"2\">{run}</td><td rowspan=\"2\">{n}</td>{}</tr>\n<tr>{}</tr>\n",
+            "<tr>{answers}<td rowspan=\"2\">{run}</td><td rowspan=\"2\">{n}</td>{}</tr>\n<tr>{}</tr>\n",
             score_cells("paper", group.paper, &note),
             score_cells(
                 "strict",
                 group.strict,
-                &if unparsed > 0 { format!("{unparsed} unread") } else { String::new() }
+                &if unparsed > 0 { format!("{unparsed} unparsed") } else { String::new() }
             ),
         );
     }
@@ -98,7 +101,7 @@ fn push_confusion(out: &mut String, run: &ExhibitRun<'_>) {
     if counts.is_empty() {
         return;
     }
-    const COLUMNS: [&str; 4] = ["yes", "no", "other", "unread"];
+    const COLUMNS: [&str; 4] = ["yes", "no", "other", "unparsed"];
     let most = counts.values().flat_map(|row| row.values()).copied().max().unwrap_or(1) as f64;
     let _ = write!(out, "<table class=\"confusion\"><caption>{}: closed questions</caption>", escape_html(run.name));
     out.push_str("<thead><tr><th>label \\ answer</th>");
@@ -119,7 +122,7 @@ fn said(outcome: &Outcome) -> &'static str {
     match outcome.strict_read.as_deref() {
         Some("yes") => "yes",
         Some("no") => "no",
-        _ if outcome.unparsed => "unread",
+        _ if outcome.unparsed => "unparsed",
         _ => "other",
     }
 }

@@ -2,7 +2,7 @@
 const page = JSON.parse(document.getElementById("data").textContent);
 const PAGE = 24;
 const byId = (id) => document.getElementById(id);
-const controls = ["benchmark", "type", "wrong", "unparsed", "scorings", "runs", "text"];
+const controls = ["benchmark", "type", "run", "wrong", "unparsed", "scorings", "runs", "text"];
 const control = Object.fromEntries(controls.map((name) => [name, byId("f-" + name)]));
 let shown = PAGE;
 
@@ -27,7 +27,8 @@ const benchmark = () => page.benchmarks[Number(control.benchmark.value)];
 function fillTypes() {
   const types = [...new Set(benchmark().examples.map((example) => example.answer_type))].sort();
   fill(control.type, [["", "all"], ...types.map((type) => [type, type])]);
-  control.runs.disabled = benchmark().runs.length < 2;
+  fill(control.run, [["", "any"], ...benchmark().runs.map((name, i) => [i, name])]);
+  for (const name of ["run", "runs"]) control[name].closest("label").hidden = benchmark().runs.length < 2;
 }
 
 function runsDiffer(example) {
@@ -36,12 +37,13 @@ function runsDiffer(example) {
 }
 
 function matches(example) {
-  const answers = example.answers.filter(Boolean);
+  const of = control.run.value;
+  const answers = (of === "" ? example.answers : [example.answers[Number(of)]]).filter(Boolean);
   if (control.type.value && example.answer_type !== control.type.value) return false;
   if (control.wrong.checked && !answers.some((answer) => answer.strict < 100)) return false;
   if (control.unparsed.checked && !answers.some((answer) => answer.unparsed)) return false;
   if (control.scorings.checked && !answers.some((answer) => answer.disagrees)) return false;
-  if (control.runs.checked && !control.runs.disabled && !runsDiffer(example)) return false;
+  if (control.runs.checked && !runsDiffer(example)) return false;
   const wanted = control.text.value.trim().toLowerCase();
   const texts = [example.question, example.label, ...answers.map((answer) => answer.text)];
   return !wanted || texts.some((text) => text.toLowerCase().includes(wanted));
@@ -54,10 +56,11 @@ function badge(name, score) {
 
 function answerNode(run, answer) {
   const node = element("div", "answer");
-  const head = element("div", "small", run + " ");
+  const head = element("div", "head");
+  head.append(element("span", "run", run));
   node.append(head);
   if (!answer) {
-    head.append("no answer");
+    head.append(element("span", "small", "no answer"));
     return node;
   }
   head.append(badge("paper", answer.paper), badge("strict", answer.strict));
@@ -80,8 +83,9 @@ function card(example, runs) {
   }
   if (example.pictures.length) node.append(pictures);
   node.append(element("div", "question", example.question));
-  node.append(element("div", "small", "label (" + example.answer_type + ")"));
-  node.append(element("div", "label", example.label));
+  const label = element("div", "label");
+  label.append(element("span", "small", "label (" + example.answer_type + ")  "), example.label);
+  node.append(label);
   example.answers.forEach((answer, i) => node.append(answerNode(runs[i], answer)));
   node.append(element("div", "small", example.id));
   return node;

@@ -5,7 +5,6 @@ use super::SynthesisRun;
 use super::keys::opinion_key;
 use super::lost::Lost;
 use super::ordered_file::OrderedFile;
-use super::remembered::remembered;
 use crate::{ConsistencyFilter, Judged, Opinion, SynthError, TaskTriplet};
 
 impl SynthesisRun<'_> {
@@ -71,7 +70,7 @@ fn judge_batch<J: Generate>(
     journal: &mut Journal<Opinion>,
 ) -> Result<Vec<Result<Judged, Lost>>, SynthError> {
     let keys: Vec<_> = batch.iter().map(|triplet| opinion_key(triplet, judge)).collect();
-    let opinions = remembered(journal, &keys, batch, |missing| judge.ask(missing))?;
+    let opinions = journal.complete(&keys, batch, |missing| judge.ask(missing))?;
     let decide = |(triplet, opinion): (&TaskTriplet, Result<Opinion, SynthError>)| {
         let opinion = opinion.map_err(|error| Lost::of(&triplet.pair, Stage::Judge, error))?;
         Ok(judge.decide(triplet.clone(), &opinion))

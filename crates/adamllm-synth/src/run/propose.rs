@@ -6,7 +6,6 @@ use super::finish::ProposeCounts;
 use super::keys::proposal_key;
 use super::lost::Lost;
 use super::ordered_file::OrderedFile;
-use super::remembered::remembered;
 use super::{InputRow, SynthesisRun};
 use crate::hygiene::TaskHygiene;
 use crate::{SynthError, Synthesizer, TaskTriplet, task_by_rule};
@@ -132,7 +131,7 @@ impl SynthesisRun<'_> {
         let keys: Vec<_> = keyed.iter().filter_map(|key| key.as_ref().ok()).cloned().collect();
         let whole: Vec<_> =
             pairs.iter().zip(&keyed).filter(|(_, key)| key.is_ok()).map(|(pair, _)| pair.clone()).collect();
-        let mut written = remembered(journal, &keys, &whole, |missing| synthesizer.write(missing))?.into_iter();
+        let mut written = journal.complete(&keys, &whole, |missing| synthesizer.write(missing))?.into_iter();
         let outcome = |(key, pair): (Result<RecordId, SynthError>, &ImageCaption)| {
             let completion = key.and_then(|_| written.next().expect("one slot per key"));
             let triplet = completion.and_then(|completion| synthesizer.read(pair, &completion));

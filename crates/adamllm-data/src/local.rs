@@ -1,0 +1,170 @@
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use adamllm_core::{CoreError, ImageStore, RowSource};
+
+use crate::{FirstOf, FolderImages, JsonFile, images_at};
+
+/// A data set on disk, whatever its form: its rows, and the store of the pictures that they name.
+///
+/// | what lies there | rows | pictures |
+/// |---|---|---|
+/// | a folder of `datasets.save_to_disk`, `.arrow` files (feature `arrow`) | the table's | in the rows |
+/// | `.parquet` files (feature `parquet`) | the table's | in the rows |
+/// | a `.json` or `.jsonl` file | the file's | paths from its folder, from `images` in it, or in a zip beside it (feature `zip`) |
+///
+/// Nothing is read before it is asked for.
+#[derive(Clone)]
+pub struct LocalDataset {
+    path: PathBuf,
+    rows: Arc<dyn RowSource>,
+    images: Arc<dyn ImageStore>,
+}
+
+impl std::fmt::Debug for LocalDataset {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LocalDataset").field("path", &self.path).field("n_rows", &self.rows.len()).finish()
+    }
+}
+
+impl LocalDataset {
+    /// Opens a file, or a folder that holds one data set. Where a folder holds several splits, `split` is taken: the
+    /// folder of that name, or the files whose names begin with it.
+    ///
+    /// # Errors
+    /// [`CoreError::Io`] where nothing is there or a file breaks its format's rules; [`CoreError::Field`] where it is not
+    /// clear which of several files is meant.
+    pub fn open(path: impl Into<PathBuf>, split: &str) -> Result<Self, CoreError> {
+        let path = path.into();
+        let found = std::fs::metadata(&path).map_err(CoreError::io("open", &path))?;
+        if found.is_dir() { Self::open_folder(path, split) } else { Self::open_file(path) }
+    }
+
+    /// The rows.
+    pub fn rows(&self) -> Arc<dyn RowSource> {
+        Arc::clone(&self.rows)
+    }
+
+    /// The pictures that the rows name.
+    pub fn images(&self) -> Arc<dyn ImageStore> {
+        Arc::clone(&self.images)
+    }
+
+    /// The file or folder that was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn open_file(path: PathBuf) -> Result<Self, CoreError> {
+        if is_table(&path) {
+            let files = [path.clone()];
+            return table(path, &files);
+        }
+        let rows = Arc::new(JsonFile::open(&path)?);
+        let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(".".as_ref());
+        let images = Arc::new(pictures_beside(folder)?);
+        Ok(Self { path, rows, images })
+    }
+
+    fn open_folder(folder: PathBuf, split: &str) -> Result<Self, CoreError> {
+        if folder.join("dataset_dict.json").exists() && folder.join(split).is_dir() {
+            return Self::open_folder(folder.join(split), split);
+        }
+        let files = sorted_files(&folder)?;
+        let tables = of_split(files.iter().filter(|file| is_table(file)).cloned().collect(), split);
+        if !tables.is_empty() {
+            return if folder.join("state.json").exists() { saved(folder) } else { table(folder, &tables) };
+        }
+        match &of_split(files.into_iter().filter(|file| is_json_rows(file)).collect(), split)[..] {
+            [only] => return Self::open_file(only.clone()),
+            [] => {}
+            several => {
+                let names: Vec<_> = several.iter().filter_map(|file| file.file_name()?.to_str()).collect();
+                return Err(CoreError::Field {
+                    record: folder.display().to_string(),
+                    field: "(files)",
+                    expected: format!("one file of rows, or one named {split}.json or {split}.jsonl"),
+                    got: names.join(", "),
+                });
+            }
+        }
+        match [split, "data"].map(|name| folder.join(name)).into_iter().find(|inner| inner.is_dir()) {
+            Some(inner) => Self::open_folder(inner, split),
+            None => Err(CoreError::io("find .arrow, .parquet, .json or .jsonl files in", folder)(
+                std::io::ErrorKind::NotFound.into(),
+            )),
+        }
+    }
+}
+
+fn sorted_files(folder: &Path) -> Result<Vec<PathBuf>, CoreError> {
+    let entries = std::fs::read_dir(folder).map_err(CoreError::io("list", folder))?;
+    let paths: Result<Vec<_>, _> = entries.map(|entry| entry.map(|entry| entry.path())).collect();
+    let mut files = paths.map_err(CoreError::io("list", folder))?;
+    files.retain(|path| path.is_file());
+    files.sort();
+    Ok(files)
+}
+
+/// The files whose names begin with the split's; all of them where there is none.
+fn of_split(files: Vec<PathBuf>, split: &str) -> Vec<PathBuf> {
+    let belongs = |file: &&PathBuf| {
+        let rest = file.file_name().and_then(|name| name.to_str()?.strip_prefix(split));
+        rest.is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
+    };
+    let chosen: Vec<_> = files.iter().filter(belongs).cloned().collect();
+    if chosen.is_empty() { files } else { chosen }
+}
+
+fn is_table(file: &Path) -> bool {
+    file.extension().is_some_and(|extension| extension == "arrow" || extension == "parquet")
+}
+
+/// JSON that holds rows: not what `datasets` keeps about a table.
+fn is_json_rows(file: &Path) -> bool {
+    const ABOUT: [&str; 4] = ["dataset_info.json", "dataset_infos.json", "state.json", "dataset_dict.json"];
+    let json = file.extension().is_some_and(|extension| extension == "json" || extension == "jsonl");
+    json && !file.file_name().is_some_and(|name| ABOUT.iter().any(|about| name == *about))
+}
+
+/// Pictures by their paths from the folder, from its `images`, and in the zips in it.
+fn pictures_beside(folder: &Path) -> Result<FirstOf, CoreError> {
+    let mut stores: Vec<Box<dyn ImageStore>> = vec![Box::new(FolderImages::new(folder))];
+    let inner = folder.join("images");
+    if inner.is_dir() {
+        stores.push(Box::new(FolderImages::new(inner)));
+    }
+    for file in sorted_files(folder)?.iter().filter(|file| file.extension().is_some_and(|e| e == "zip")) {
+        stores.push(images_at(file)?);
+        #[cfg(feature = "zip")]
+        stores.push(Box::new(crate::ZipImages::open(file)?.under("images")));
+    }
+    Ok(FirstOf::new(stores))
+}
+
+#[cfg(feature = "arrow")]
+fn table(path: PathBuf, files: &[PathBuf]) -> Result<LocalDataset, CoreError> {
+    Ok(of_table(crate::Table::of_files(path, files)?))
+}
+
+/// What `save_to_disk` wrote: its own list of files counts.
+#[cfg(feature = "arrow")]
+fn saved(folder: PathBuf) -> Result<LocalDataset, CoreError> {
+    Ok(of_table(crate::Table::open(folder)?))
+}
+
+#[cfg(feature = "arrow")]
+fn of_table(table: crate::Table) -> LocalDataset {
+    let (path, table) = (table.path().to_path_buf(), Arc::new(table));
+    LocalDataset { path, rows: table.clone(), images: table }
+}
+
+#[cfg(not(feature = "arrow"))]
+fn table(path: PathBuf, _files: &[PathBuf]) -> Result<LocalDataset, CoreError> {
+    Err(CoreError::io("read without the feature `arrow`", path)(std::io::ErrorKind::Unsupported.into()))
+}
+
+#[cfg(not(feature = "arrow"))]
+fn saved(folder: PathBuf) -> Result<LocalDataset, CoreError> {
+    table(folder, &[])
+}
