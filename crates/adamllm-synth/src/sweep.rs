@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use adamllm_core::RecordId;
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,9 @@ pub struct SweepPoint {
     pub recall: Proportion,
     /// Of all labelled triplets, those that filter and people treat alike (kept and consistent, or neither).
     pub agreement: Proportion,
+    /// The same share, 0 to 1, with each label weighted by how many triplets of its verdict it stands for: an audit sample
+    /// holds equally many of each verdict, the data do not.
+    pub weighted_agreement: f64,
 }
 
 /// Yield against agreement with people, over thresholds from 0 to 1.
@@ -32,7 +35,7 @@ pub struct Sweep {
     pub n_labelled: u64,
     /// One point for each hundredth.
     pub points: Vec<SweepPoint>,
-    /// The threshold of the best agreement (the middle one, where several in a row agree equally); `None` where nothing is
+    /// The threshold of the best weighted agreement (the middle one, where several in a row agree equally); `None` where nothing is
     /// labelled.
     pub suggested: Option<f64>,
 }
@@ -44,12 +47,22 @@ impl Sweep {
     /// (a judge that wrote) are passed over.
     pub fn over(judged: impl IntoIterator<Item = Judged>, labels: &HashMap<RecordId, Verdict>) -> Self {
         let (mut all, mut labelled) = (Vec::new(), Vec::new());
+        // By verdict: all triplets, and those with a label.
+        let mut strata: BTreeMap<Verdict, [f64; 2]> = BTreeMap::new();
         for row in judged {
             let Some(p_yes) = row.p_yes else { continue };
             all.push(p_yes);
+            let [n, n_labelled] = strata.entry(row.verdict).or_default();
+            *n += 1.0;
             if let Some(label) = labels.get(&row.triplet.id) {
-                labelled.push((p_yes, *label == Verdict::Consistent));
+                *n_labelled += 1.0;
+                let is_consistent = *label == Verdict::Consistent;
+                labelled.push(Labelled { p_yes, is_consistent, verdict: row.verdict, weight: 1.0 });
             }
+        }
+        for row in &mut labelled {
+            let [n, n_labelled] = strata[&row.verdict];
+            row.weight = n / n_labelled;
         }
         let point = |step| sweep_point(f64::from(step) / f64::from(N_STEPS), &all, &labelled);
         let points: Vec<_> = (0..=N_STEPS).map(point).collect();
@@ -64,10 +77,22 @@ impl Sweep {
     }
 }
 
-fn sweep_point(threshold: f64, all: &[f64], labelled: &[(f64, bool)]) -> SweepPoint {
+/// A triplet that people labelled.
+struct Labelled {
+    p_yes: f64,
+    is_consistent: bool,
+    verdict: Verdict,
+    /// How many triplets it stands for.
+    weight: f64,
+}
+
+fn sweep_point(threshold: f64, all: &[f64], labelled: &[Labelled]) -> SweepPoint {
     let count = |holds: &dyn Fn(bool, bool) -> bool| {
-        labelled.iter().filter(|(p_yes, consistent)| holds(*p_yes >= threshold, *consistent)).count() as u64
+        labelled.iter().filter(|row| holds(row.p_yes >= threshold, row.is_consistent)).count() as u64
     };
+    let weight = |rows: &mut dyn Iterator<Item = &Labelled>| rows.map(|row| row.weight).sum::<f64>();
+    let agreed = weight(&mut labelled.iter().filter(|row| (row.p_yes >= threshold) == row.is_consistent));
+    let whole = weight(&mut labelled.iter());
     let kept = all.iter().filter(|p_yes| **p_yes >= threshold).count() as u64;
     let kept_consistent = count(&|kept, consistent| kept && consistent);
     SweepPoint {
@@ -77,13 +102,15 @@ fn sweep_point(threshold: f64, all: &[f64], labelled: &[(f64, bool)]) -> SweepPo
         precision: Proportion::wilson(kept_consistent, count(&|kept, _| kept)),
         recall: Proportion::wilson(kept_consistent, count(&|_, consistent| consistent)),
         agreement: Proportion::wilson(count(&|kept, consistent| kept == consistent), labelled.len() as u64),
+        // Rounded, so that thresholds that agree equally are equal.
+        weighted_agreement: if labelled.is_empty() { 0.0 } else { (agreed / whole * 1e9).round() / 1e9 },
     }
 }
 
 fn middle_of_best(points: &[SweepPoint]) -> Option<f64> {
-    let best = points.iter().map(|point| point.agreement.successes).max()?;
-    let start = points.iter().position(|point| point.agreement.successes == best)?;
-    let length = points[start..].iter().take_while(|point| point.agreement.successes == best).count();
+    let best = points.iter().map(|point| point.weighted_agreement).max_by(f64::total_cmp)?;
+    let start = points.iter().position(|point| point.weighted_agreement == best)?;
+    let length = points[start..].iter().take_while(|point| point.weighted_agreement == best).count();
     Some(points[start + (length - 1) / 2].threshold)
 }
 
@@ -115,6 +142,22 @@ mod tests {
         assert_eq!(sweep.points[0].precision.value, 0.4);
         assert_eq!(sweep.for_precision(0.3), Some(0.43));
         assert_eq!(sweep.for_precision(0.99), None, "two labels cannot show that");
+    }
+
+    #[test]
+    fn labels_stand_for_their_whole_verdict() {
+        // One label for 50 triplets at 0.4 (people: consistent), three for three at 0.6 (people: not).
+        let many = (0..50).map(|i| judged(&format!("low {i}"), 0.4));
+        let rows: Vec<_> = many.chain((0..3).map(|i| judged(&format!("high {i}"), 0.6))).collect();
+        let mut labels = HashMap::from([(rows[0].triplet.id.clone(), Verdict::Consistent)]);
+        labels.extend(rows[50..].iter().map(|row| (row.triplet.id.clone(), Verdict::Inconsistent)));
+        let sweep = Sweep::over(rows, &labels);
+        let [low, high] = [sweep.points[30], sweep.points[80]];
+        assert_eq!((low.agreement.successes, high.agreement.successes), (1, 3), "of four labels");
+        assert!(
+            (low.weighted_agreement - 50.0 / 53.0).abs() < 1e-8 && (high.weighted_agreement - 3.0 / 53.0).abs() < 1e-8
+        );
+        assert_eq!(sweep.suggested, Some(0.2), "the middle of 0 to 0.4");
     }
 
     #[test]
