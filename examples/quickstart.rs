@@ -11,7 +11,6 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use adamllm::core::{LedgerRow, Reason, Stage, Supervision, jsonl};
@@ -22,6 +21,7 @@ use adamllm::prelude::*;
 use adamllm::synth::{FilterConfig, RunSummary, SynthesisRun};
 use adamllm::train::{FitOutcome, FitReport, RowBatches, Run, Schedule};
 use adamllm_examples::cli::{self, Bar, JobResult};
+use adamllm_examples::models::{AnyModel, ModelArguments};
 use clap::Parser;
 use serde_json::json;
 
@@ -46,10 +46,10 @@ struct Arguments {
     /// The base model's folder; the mini one otherwise
     #[arg(long)]
     model: Option<String>,
-    /// The synthesizer's folder; the mini one otherwise
+    /// The synthesizer's folder, or URLs of servers; the mini one otherwise
     #[arg(long)]
     synthesizer: Option<String>,
-    /// The judge's folder; the mini one otherwise
+    /// The judge's folder, or URLs of servers; the mini one otherwise
     #[arg(long)]
     judge: Option<String>,
     /// The judge's few-shot prompt with {Q}, {informative_A} and {precise_A}; the mini judge has its own
@@ -76,9 +76,8 @@ struct Arguments {
     /// Replaces the run in --out
     #[arg(long, conflicts_with = "resume")]
     overwrite: bool,
-    /// flex (the CPU), or another backend that is compiled in
-    #[arg(long, default_value = "flex")]
-    device: String,
+    #[command(flatten)]
+    models: ModelArguments,
     /// Prints one JSON object instead of the story
     #[arg(long)]
     json: bool,
@@ -105,8 +104,8 @@ struct Job {
     captions: PathBuf,
     benchmark: Option<PathBuf>,
     base: ModelFolder,
-    synthesizer: ModelFolder,
-    judge: ModelFolder,
+    synthesizer: String,
+    judge: String,
     filter: FilterConfig,
     device: Device,
 }
@@ -129,7 +128,11 @@ impl Job {
         let mini = cli::mini_folder();
         let domain = mini.join(&arguments.domain);
         let mini_model = |name: &str| mini.join("models").join(name).to_string_lossy().into_owned();
-        let open = |given: &Option<String>, name: &str| cli::model_folder(given.as_ref().unwrap_or(&mini_model(name)));
+        let named = |given: &Option<String>, name: &str| given.clone().unwrap_or_else(|| mini_model(name));
+        let (synthesizer, judge) = (named(&arguments.synthesizer, "synthesizer"), named(&arguments.judge, "judge"));
+        AnyModel::check(&synthesizer)?;
+        AnyModel::check(&judge)?;
+        let base = cli::model_folder(&named(&arguments.model, "base"))?;
         let own = arguments.captions.is_some();
         let benchmark = arguments.benchmark.clone().or_else(|| (!own).then(|| domain.join("benchmark.toml")));
         let prompt = match (&arguments.judge_prompt, &arguments.judge) {
@@ -144,16 +147,16 @@ impl Job {
             },
             None => FilterConfig::scored(0.5),
         };
-        prepare(&arguments)?;
+        cli::prepare(&arguments.out, "quickstart.json", arguments.resume, arguments.overwrite)?;
         Ok(Self {
             images: Arc::new(FolderImages::new(arguments.images.clone().unwrap_or(domain.clone()))),
             captions: arguments.captions.clone().unwrap_or(domain.join("captions.json")),
             benchmark,
-            base: open(&arguments.model, "base")?,
-            synthesizer: open(&arguments.synthesizer, "synthesizer")?,
-            judge: open(&arguments.judge, "judge")?,
+            base,
+            synthesizer,
+            judge,
             filter,
-            device: cli::device(&arguments.device)?,
+            device: cli::device(&arguments.models.device)?,
             arguments,
         })
     }
@@ -176,8 +179,8 @@ impl Job {
     fn synthesize(&self) -> Result<RunSummary, Box<dyn std::error::Error>> {
         self.say(&format!("1. synthesis: {} -> {}", self.captions.display(), self.out("synthesis").display()));
         let pairs = cli::pairs(&self.captions)?;
-        let synthesizer = self.load(&self.synthesizer)?;
-        let judge = self.load(&self.judge)?;
+        let open = |name: &str| AnyModel::open(name, &self.arguments.models, self.images.clone());
+        let (synthesizer, judge) = (open(&self.synthesizer)?, open(&self.judge)?);
         let run = SynthesisRun::new(self.out("synthesis"), &*self.images).resuming(self.arguments.resume);
         let filter = ConsistencyFilter::with_config(&judge, self.filter.clone())?;
         let summary = run.run(pairs, &Synthesizer::new(&synthesizer), &filter, &mut Bar::default())?;
@@ -198,7 +201,7 @@ impl Job {
     /// Part 2, first half: one conversation per image, and its tokens.
     fn compose(&self) -> Result<Rows, Box<dyn std::error::Error>> {
         let pairs: Vec<ImageCaption> =
-            cli::pairs(&self.captions)?.into_iter().flatten().filter(|pair| pair.validate().is_ok()).collect();
+            cli::pairs(&self.captions)?.flatten().filter(|pair| pair.validate().is_ok()).collect();
         let tasks: Vec<InstructionTask> = jsonl::read_all(self.out("synthesis").join("tasks.jsonl"))?;
         let stage = SingleStage { seed: self.arguments.seed, ..SingleStage::default() };
         let conversations = stage.compose(&pairs, &tasks)?;
@@ -246,7 +249,7 @@ impl Job {
             Ok::<_, String>(VlmBatch::collate(&chosen, Padding::Right, &processor))
         });
         let model: VisionLanguageModel = self.base.load(DType::F32, &self.device.clone().autodiff())?;
-        let stop = interrupted()?;
+        let stop = cli::interrupted()?;
         let run = Run {
             folder: Some(self.out("training")),
             resume: self.arguments.resume,
@@ -356,7 +359,7 @@ impl Job {
 
     /// What both models say about the first pictures.
     fn samples(&self, n: usize) -> Result<Vec<serde_json::Value>, Box<dyn std::error::Error>> {
-        let pairs: Vec<ImageCaption> = cli::pairs(&self.captions)?.into_iter().flatten().take(n).collect();
+        let pairs: Vec<ImageCaption> = cli::pairs(&self.captions)?.flatten().take(n).collect();
         let prompts: Vec<Prompt> = pairs.iter().map(|pair| Prompt::ask(&pair.image, "Describe the image.")).collect();
         let say = |folder: &ModelFolder| -> Result<Vec<String>, Box<dyn std::error::Error>> {
             let answers = self.load(folder)?.generate(&prompts, &Decoding::greedy(48));
@@ -366,29 +369,4 @@ impl Job {
         let sample = |((pair, before), after): ((&ImageCaption, String), String)| json!({ "image": pair.image, "caption": pair.caption, "before": before, "after": after });
         Ok(pairs.iter().zip(before).zip(after).map(sample).collect())
     }
-}
-
-/// The output folder: new or empty, or a run of this job that was asked to go on or to be replaced.
-fn prepare(arguments: &Arguments) -> JobResult {
-    let out = &arguments.out;
-    let marker = out.join("quickstart.json");
-    if out.exists() && out.read_dir()?.next().is_some() && !arguments.resume {
-        if !arguments.overwrite || !marker.exists() {
-            let hint = if marker.exists() { "--resume, --overwrite or another --out" } else { "another --out" };
-            return Err(format!("{} is not empty: choose {hint}", out.display()).into());
-        }
-        std::fs::remove_dir_all(out)?;
-    }
-    std::fs::create_dir_all(out)?;
-    if !marker.exists() {
-        std::fs::write(marker, "{}\n")?;
-    }
-    Ok(())
-}
-
-/// Set by Ctrl-C and by a terminating signal: training writes a checkpoint and ends.
-fn interrupted() -> Result<&'static AtomicBool, ctrlc::Error> {
-    static STOP: AtomicBool = AtomicBool::new(false);
-    ctrlc::set_handler(|| STOP.store(true, Ordering::Relaxed))?;
-    Ok(&STOP)
 }

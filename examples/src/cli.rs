@@ -4,9 +4,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use adamllm::core::{CoreError, ImageCaption, LedgerRow, Progress, Reason, RecordId, RgbImage, Stage};
+use adamllm::data::Records;
 use adamllm::eval::Grid;
 use adamllm::prelude::*;
 use clap::Parser;
@@ -78,9 +80,10 @@ impl Progress for Bar {
     }
 
     fn end(&mut self) {
+        let n = self.bar.position();
         self.bar.finish_and_clear();
         if !self.terminal {
-            let (n, seconds) = (self.bar.position(), self.begun.elapsed().as_secs_f64());
+            let (n, seconds) = (n, self.begun.elapsed().as_secs_f64());
             eprintln!("{}: {n} done in {seconds:.1} s {}", self.stage, self.bar.message());
         }
     }
@@ -247,18 +250,64 @@ pub fn mini_folder() -> PathBuf {
     if beside.is_dir() { beside } else { PathBuf::from("datasets/mini") }
 }
 
-/// Image-caption pairs of a file: ShareGPT JSON or JSON Lines. A row that is wrong costs itself only, and stands in the
-/// ledger later.
+/// Image-caption pairs of a file, as they are asked for: ShareGPT JSON or JSON Lines. A row that is wrong costs itself
+/// only, and stands in the ledger later.
+#[derive(Debug)]
+pub struct Pairs {
+    records: Records<ImageCaption>,
+    file: PathBuf,
+}
+
+/// Opens a file of [`Pairs`].
 ///
 /// # Errors
 /// Where the file does not open.
-pub fn pairs(file: &Path) -> Result<Vec<Result<ImageCaption, LedgerRow>>, Box<dyn std::error::Error>> {
-    let rows = adamllm::data::image_captions(file)?;
-    let lost = |row: usize, error: adamllm::core::CoreError| LedgerRow {
-        id: RecordId::given(format!("{}:{}", file.display(), row + 1)),
-        stage: Stage::Read,
-        reason: Reason::from(&error),
-        detail: error.to_string(),
-    };
-    Ok(rows.enumerate().map(|(row, pair)| pair.map_err(|error| lost(row, error))).collect())
+pub fn pairs(file: &Path) -> Result<Pairs, CoreError> {
+    Ok(Pairs { records: adamllm::data::image_captions(file)?, file: file.to_owned() })
+}
+
+impl Iterator for Pairs {
+    type Item = Result<ImageCaption, LedgerRow>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let pair = self.records.next()?;
+        let lost = |error: CoreError| LedgerRow {
+            id: RecordId::given(format!("{}:{}", self.file.display(), self.records.row())),
+            stage: Stage::Read,
+            reason: Reason::from(&error),
+            detail: error.to_string(),
+        };
+        Some(pair.map_err(lost))
+    }
+}
+
+/// Makes a job's output folder: new or empty, or one of this job (it holds `marker`) that was asked to go on or to be
+/// replaced.
+///
+/// # Errors
+/// A folder that holds anything else.
+pub fn prepare(out: &Path, marker: &str, resume: bool, overwrite: bool) -> JobResult {
+    let marker = out.join(marker);
+    if out.exists() && out.read_dir()?.next().is_some() && !resume {
+        if !overwrite || !marker.exists() {
+            let hint = if marker.exists() { "--resume, --overwrite or another --out" } else { "another --out" };
+            return Err(format!("{} is not empty: choose {hint}", out.display()).into());
+        }
+        std::fs::remove_dir_all(out)?;
+    }
+    std::fs::create_dir_all(out)?;
+    if !marker.exists() {
+        std::fs::write(marker, "{}\n")?;
+    }
+    Ok(())
+}
+
+/// Set by Ctrl-C and by a terminating signal: training writes a checkpoint and ends.
+///
+/// # Errors
+/// Where the signals are handled by somebody else.
+pub fn interrupted() -> Result<&'static AtomicBool, ctrlc::Error> {
+    static STOP: AtomicBool = AtomicBool::new(false);
+    ctrlc::set_handler(|| STOP.store(true, Ordering::Relaxed))?;
+    Ok(&STOP)
 }

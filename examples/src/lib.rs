@@ -1,4 +1,5 @@
-//! What the examples share: the command line ([`cli`]), benchmarks named on it ([`benchmarks`]) and the mini world (`mini`).
+//! What the examples share: the command line ([`cli`]), benchmarks named on it ([`benchmarks`]) models by name (`models`)
+//! and the mini world (`mini`).
 //!
 //! ```
 //! use adamllm_examples::mini::{CaptionPlan, Domain, Form, Scene, Task};
@@ -17,6 +18,8 @@ pub mod benchmarks;
 pub mod cli;
 #[cfg(feature = "models")]
 pub mod mini;
+#[cfg(feature = "models")]
+pub mod models;
 
 /// The root README's example, compiled.
 #[cfg(doctest)]

@@ -30,6 +30,7 @@
 
 mod answer_key;
 mod conversation;
+mod disk_table;
 mod error;
 mod file;
 mod generate;
@@ -48,6 +49,7 @@ mod turns;
 
 pub use answer_key::{ImageHashes, answer_key, image_hash};
 pub use conversation::{Conversation, IMAGE_MARKER, Message, Role, Supervision};
+pub use disk_table::DiskTable;
 pub use error::CoreError;
 pub use file::{file_hash, write_atomically};
 pub use generate::{Completion, Decoding, Finish, Generate, Prompt, Sampling, ScoreRequest};

@@ -15,6 +15,7 @@
 //! | [`ConsistencyFilter`] | asks a language model whether the two answers come to the same |
 //! | [`combine`] | makes one task of a consistent triplet |
 //! | [`SynthesisRun`] | all of it, over JSONL files, resumable and sharded |
+//! | [`kept_pairs`] | what a finished run hands on to training: pairs, with their tasks |
 //! | [`Variant`] | the method, its baselines and its ablations |
 //! | [`Sweep`], [`AuditSample`], [`AuditReport`] | how far the judge agrees with people, and which threshold to take |
 //! | [`write_report`] | one self-contained page to look through a run |
@@ -81,7 +82,7 @@ pub use prompt_template::PromptTemplate;
 pub use proportion::Proportion;
 pub use report::{ReportConfig, write_report};
 pub use rules::task_by_rule;
-pub use run::{InputRow, RunConfig, RunSummary, SynthesisRun};
+pub use run::{InputRow, KeptPairs, RunConfig, RunSummary, SynthesisRun, caption_stays, kept_pairs};
 pub use sweep::{Sweep, SweepPoint};
 pub use synthesizer::{CAPTION_REQUEST, Synthesizer, SynthesizerConfig};
 pub use task_type::TaskType;

@@ -17,6 +17,7 @@ use crate::{ConsistencyFilter, SynthError, Synthesizer, Variant};
 
 mod finish;
 mod judge;
+mod kept;
 mod keys;
 mod lost;
 mod merge;
@@ -25,6 +26,7 @@ mod propose;
 mod row;
 mod summary;
 
+pub use kept::{KeptPairs, caption_stays, kept_pairs};
 pub(crate) use ordered_file::OrderedFile;
 pub use row::InputRow;
 pub use summary::RunSummary;

@@ -10,7 +10,10 @@ use adamllm_core::{
     TurnMarkers, jsonl,
 };
 use adamllm_synth::hygiene::HygieneConfig;
-use adamllm_synth::{ConsistencyFilter, InputRow, RunConfig, RunSummary, SynthesisRun, Synthesizer, Variant};
+use adamllm_synth::{
+    ConsistencyFilter, InputRow, RunConfig, RunSummary, SynthesisRun, Synthesizer, SynthesizerConfig, Variant,
+    kept_pairs,
+};
 use scripted::{captions, grey, judge, pictures, synthesizer};
 
 /// Counts what it is asked.
@@ -170,4 +173,39 @@ fn variants_leave_out_what_they_leave_out() {
     let rules = outcome(Variant::RuleBased).expect("runs");
     assert_eq!((rules.rows_in, rules.rows_out, rules.triplets), (100, 90, 0));
     assert!(outcome(Variant::CaptionOnly).is_none(), "there is nothing to synthesize");
+}
+
+#[test]
+fn other_decoding_is_another_answer() {
+    let (folder, images) = (tempfile::tempdir().expect("a temporary folder"), pictures());
+    let ask = |max_new_tokens: usize, caption: &str| {
+        let (writer, reader) = (Counted::new(synthesizer(), "writer"), Counted::new(judge(), "reader"));
+        let standard = SynthesizerConfig::default();
+        let decoding = Decoding { max_new_tokens, ..standard.decoding.clone() };
+        let writing = Synthesizer::with_config(&writer, SynthesizerConfig { decoding, ..standard }).expect("valid");
+        let run = SynthesisRun::new(folder.path(), &images).resuming(true);
+        let pairs = [ImageCaption::new("1.png", "1 cell"), ImageCaption::new("2.png", caption)];
+        run.run(pairs, &writing, &ConsistencyFilter::new(&reader), &mut ()).expect("runs");
+        writer.prompts.get()
+    };
+    assert_eq!([ask(512, "2 cells"), ask(512, "2 cells")], [2, 0]);
+    assert_eq!(ask(256, "2 cells"), 2, "other decoding options");
+    assert_eq!(ask(256, "3 cells"), 1, "another caption: its row only");
+    assert_eq!(ask(512, "2 cells"), 0, "the old answers are still there");
+}
+
+#[test]
+fn sound_pairs_go_on_to_training_once() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut rows = captions();
+    rows.extend([rows[0].clone(), rows[1].clone()]);
+    let summary = run(folder.path(), rows.iter().cloned().map(InputRow::Pair).collect(), Shard::WHOLE);
+    let kept = kept_pairs(folder.path(), rows.clone()).expect("opens");
+    let kept: Vec<_> = kept.collect::<Result<_, _>>().expect("reads");
+    let n_tasks = kept.iter().filter(|(_, task)| task.is_some()).count() as u64;
+    assert_eq!(n_tasks, summary.rows_out, "every task finds its pair");
+    assert!(kept.iter().flat_map(|(pair, task)| Some((pair, task.as_ref()?))).all(|(pair, task)| task.pair == pair.id));
+    let lost = ["propose/empty_caption", "propose/forged_turn", "propose/image_missing", "read/duplicate_id"];
+    let n_lost: u64 = lost.iter().map(|reason| summary.ledger[*reason]).sum();
+    assert_eq!(kept.len() as u64, summary.rows_in - n_lost);
 }

@@ -75,6 +75,7 @@ pub fn write_dataset(folder: impl AsRef<Path>, seed: u64, size: &DatasetSize) ->
             let scenes: Vec<_> = others.by_ref().take(size.n_seeds).collect();
             write_images(folder, &scenes)?;
             jsonl::write(place.join("seeds.jsonl"), &seed_rows(&scenes))?;
+            write_seed_files(&place.join("seed_files"), &scenes)?;
         } else {
             let scenes: Vec<_> = others.by_ref().take(size.n_pairs).collect();
             write_images(folder, &scenes)?;
@@ -148,6 +149,37 @@ fn seed_rows(scenes: &[Scene]) -> Vec<Value> {
     });
     rows.collect()
 }
+
+/// The first seeds again, in the layouts of the public seed data: VisionFLAN's one file and ALLaVA's two.
+fn write_seed_files(folder: &Path, scenes: &[Scene]) -> Result<(), MiniError> {
+    create_dir_all(folder).map_err(CoreError::io("create", folder))?;
+    let (mut precise, mut captions, mut informative) = (Vec::new(), Vec::new(), Vec::new());
+    for (n, scene) in scenes.iter().take(N_SEED_FILE_ROWS).enumerate() {
+        let seed = Seed::draw(scene, &mut scene.random("mini seed"));
+        let image = image_in_domain(scene).replace("images/", "");
+        let nested = format!("allava_vflan/images/images_191task_1k/{image}");
+        let turns = |question: &str, answer: &str| json!([{"from": "human", "value": question}, {"from": "gpt", "value": answer}]);
+        let task = if seed.instruction.contains("choices") { "mini multiple choice" } else { "mini question" };
+        let question = format!("{}\n{IMAGE_MARKER}", seed.instruction);
+        precise.push(json!({"id": format!("mini_{n}"), "image": image, "conversations": turns(&question, &seed.precise), "task_name": task}));
+        let request = format!("{IMAGE_MARKER}\nWhat is there to see? Tell me all of it.");
+        captions.push(json!({"id": format!("allava_vflan_cap_{n}"), "image": nested, "conversations": turns(&request, &seed.caption)}));
+        let question = format!("{IMAGE_MARKER}\n{}", seed.instruction);
+        informative.push(json!({"id": format!("allava_vflan_inst_{n}"), "image": nested, "conversations": turns(&question, &seed.informative)}));
+    }
+    for (name, rows) in [
+        ("metadata.json", precise),
+        ("ALLaVA-Caption-VFLAN-4V.json", captions),
+        ("ALLaVA-Instruct-VFLAN-4V.json", informative),
+    ] {
+        let rows: Vec<_> = rows.iter().map(Value::to_string).collect();
+        write_atomically(folder.join(name), format!("[\n{}\n]\n", rows.join(",\n")))?;
+    }
+    Ok(())
+}
+
+/// Enough to run the tuning job on.
+const N_SEED_FILE_ROWS: usize = 60;
 
 fn labelled(seed: u64, count: usize) -> Vec<Labelled> {
     let verdicts = [Verdict::Yes, Verdict::No, Verdict::Open];

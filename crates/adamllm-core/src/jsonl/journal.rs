@@ -1,6 +1,5 @@
-use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, Seek, SeekFrom};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
@@ -8,27 +7,21 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Appender;
-use crate::{CoreError, RecordId};
+use crate::{CoreError, DiskTable, RecordId};
 
 /// Work already done, by cache key: how synthesis and evaluation survive being killed.
 ///
-/// A line is `{"key": ..., "row": ...}`. Only keys and file positions are held in memory, so it stays small over
-/// millions of rows. Make the key of everything the answer depends on ([`answer_key`](crate::answer_key)): a changed
-/// input then has a new key and is computed again, an unchanged one is not.
+/// A line is `{"key": ..., "row": ...}`. Hashes of the keys and file positions lie in a [`DiskTable`], so memory stays
+/// flat over millions of rows. Make the key of everything the answer depends on ([`answer_key`](crate::answer_key)): a
+/// changed input then has a new key and is computed again, an unchanged one is not.
 #[derive(Debug)]
 pub struct Journal<T> {
     appender: Appender,
     reader: File,
     path: PathBuf,
-    positions: HashMap<RecordId, Span>,
+    positions: DiskTable,
     end: u64,
     row: PhantomData<fn() -> T>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Span {
-    start: u64,
-    length: usize,
 }
 
 #[derive(Serialize)]
@@ -39,6 +32,7 @@ struct LineOut<'a, T> {
 
 #[derive(Deserialize)]
 struct LineIn<T> {
+    key: RecordId,
     row: T,
 }
 
@@ -56,7 +50,9 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
         let path = path.as_ref().to_path_buf();
         let appender = Appender::open(&path)?;
         let reader = File::open(&path).map_err(CoreError::io("open", &path))?;
-        let mut journal = Self { appender, reader, path, positions: HashMap::new(), end: 0, row: PhantomData };
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let positions = DiskTable::new(folder)?;
+        let mut journal = Self { appender, reader, path, positions, end: 0, row: PhantomData };
         journal.index()?;
         Ok(journal)
     }
@@ -75,7 +71,7 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
                 row,
                 source,
             })?;
-            self.positions.insert(parsed.key, Span { start: self.end, length });
+            self.positions.insert(parsed.key.to_u64(), self.end)?;
             self.end += length as u64;
         }
         Ok(())
@@ -83,7 +79,7 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
 
     /// The number of different keys.
     pub fn len(&self) -> usize {
-        self.positions.len()
+        self.positions.len() as usize
     }
 
     /// Whether nothing is done yet.
@@ -91,26 +87,23 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
         self.positions.is_empty()
     }
 
-    /// Whether this key's work is done.
-    pub fn contains(&self, key: &RecordId) -> bool {
-        self.positions.contains_key(key)
-    }
-
     /// Reads back what was done for this key.
     ///
     /// # Errors
     /// [`CoreError::Io`]; [`CoreError::Json`] where the line holds another kind of row.
     pub fn get(&mut self, key: &RecordId) -> Result<Option<T>, CoreError> {
-        let Some(&Span { start, length }) = self.positions.get(key) else { return Ok(None) };
-        let mut line = vec![0; length];
+        let Some(start) = self.positions.get(key.to_u64())? else { return Ok(None) };
+        let mut line = Vec::new();
         self.reader.seek(SeekFrom::Start(start)).map_err(CoreError::io("seek in", &self.path))?;
-        self.reader.read_exact(&mut line).map_err(CoreError::io("read", &self.path))?;
+        let mut reader = BufReader::new(&self.reader);
+        reader.read_until(b'\n', &mut line).map_err(CoreError::io("read", &self.path))?;
         let parsed: LineIn<T> = serde_json::from_slice(&line).map_err(|source| CoreError::Json {
             path: self.path.clone(),
             row: 0,
             source,
         })?;
-        Ok(Some(parsed.row))
+        // Two keys with one hash: the later one hides the earlier, which is then computed again.
+        Ok((parsed.key == *key).then_some(parsed.row))
     }
 
     /// Notes finished work and waits until it is on the disk. Give a whole batch at once: syncing costs milliseconds.
@@ -123,9 +116,8 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
     {
         for (key, row) in done {
             self.appender.append(&[LineOut { key, row }])?;
-            let length = self.appender.buffer.len();
-            self.positions.insert(key.clone(), Span { start: self.end, length });
-            self.end += length as u64;
+            self.positions.insert(key.to_u64(), self.end)?;
+            self.end += self.appender.buffer.len() as u64;
         }
         self.appender.sync()
     }

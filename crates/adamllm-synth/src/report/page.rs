@@ -43,10 +43,12 @@ fn tiles(summary: &RunSummary) -> String {
         ("inconsistent", summary.inconsistent),
         ("open", summary.open),
         ("unclear", summary.unclear),
+        ("unjudged", summary.unjudged),
         ("tasks out", summary.rows_out),
         ("in the ledger", summary.ledger_rows),
     ];
-    counts.map(tile).concat()
+    let is_shown = |(name, n): &(&str, u64)| *n > 0 || *name != "unjudged";
+    counts.into_iter().filter(is_shown).map(tile).collect()
 }
 
 fn ledger(summary: &RunSummary) -> String {

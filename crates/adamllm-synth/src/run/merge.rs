@@ -1,9 +1,8 @@
-use std::collections::HashSet;
 use std::iter::Peekable;
 use std::path::{Path, PathBuf};
 
 use adamllm_core::jsonl::{self, Rows};
-use adamllm_core::{CoreError, InstructionTask, LedgerRow, Reason, RecordId, Shard};
+use adamllm_core::{CoreError, DiskTable, InstructionTask, LedgerRow, Reason, RecordId, Shard};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -127,13 +126,13 @@ impl SynthesisRun<'_> {
         let mut mergers = self.mergers(shards)?;
         let parts = (0..).map_while(|i| Shard::new(i, shards.len() as u64));
         let parts: Vec<_> = parts.collect();
-        let (mut seen, mut counts) = (HashSet::new(), ProposeCounts::default());
+        let (mut seen, mut counts) = (DiskTable::new(&self.folder)?, ProposeCounts::default());
         for row in rows {
             let row: InputRow = row.into();
             let Some(shard) = parts.iter().position(|part| part.holds(row.id())) else { continue };
             counts.rows_in += 1;
             let repeats = match &row {
-                InputRow::Pair(pair) => !seen.insert(pair.id.to_u64()),
+                InputRow::Pair(pair) => seen.insert(pair.id.to_u64(), 0)?.is_some(),
                 InputRow::Lost(lost) => lost.repeats_id(),
             };
             mergers.take(shard, row.id(), repeats)?;

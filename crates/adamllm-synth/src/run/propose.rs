@@ -1,7 +1,5 @@
-use std::collections::HashSet;
-
 use adamllm_core::jsonl::Journal;
-use adamllm_core::{Completion, Generate, ImageCaption, ImageRef, Progress, Reason, RecordId, Stage};
+use adamllm_core::{Completion, DiskTable, Generate, ImageCaption, ImageRef, Progress, Reason, RecordId, Stage};
 use serde::Serialize;
 
 use super::finish::ProposeCounts;
@@ -98,7 +96,7 @@ impl SynthesisRun<'_> {
         let rows = rows.into_iter();
         progress.begin("propose", rows.size_hint().1.unwrap_or(0) as u64);
         let mut rows = rows.map(Into::into).filter(|row: &InputRow| self.shard.holds(row.id()));
-        let (mut seen, mut counts) = (HashSet::new(), ProposeCounts::default());
+        let (mut seen, mut counts) = (DiskTable::new(&self.folder)?, ProposeCounts::default());
         loop {
             let batch: Vec<_> = rows.by_ref().take(self.config.batch_size).collect();
             if batch.is_empty() {
@@ -106,7 +104,8 @@ impl SynthesisRun<'_> {
             }
             let n_rows = batch.len() as u64;
             counts.rows_in += n_rows;
-            let admitted: Vec<_> = batch.into_iter().map(|row| admit(row, &mut seen)).collect();
+            let admitted = batch.into_iter().map(|row| admit(row, &mut seen));
+            let admitted: Vec<_> = admitted.collect::<Result<_, _>>()?;
             let pairs = admitted.iter().filter_map(|slot| slot.as_ref().ok()).cloned().collect();
             let mut outcomes = work(pairs)?.into_iter();
             for slot in admitted {
@@ -151,10 +150,10 @@ impl SynthesisRun<'_> {
 }
 
 /// A pair that was not seen before. Ids are compared by 64 bits of their hash.
-fn admit(row: InputRow, seen: &mut HashSet<u64>) -> Result<ImageCaption, Lost> {
-    match row {
-        InputRow::Pair(pair) if seen.insert(pair.id.to_u64()) => Ok(pair),
+fn admit(row: InputRow, seen: &mut DiskTable) -> Result<Result<ImageCaption, Lost>, SynthError> {
+    Ok(match row {
+        InputRow::Pair(pair) if seen.insert(pair.id.to_u64(), 0)?.is_none() => Ok(pair),
         InputRow::Pair(pair) => Err(Lost::new(&pair.id, Stage::Read, Reason::DuplicateId, "the id came before")),
         InputRow::Lost(row) => Err(Lost { row, text: None }),
-    }
+    })
 }

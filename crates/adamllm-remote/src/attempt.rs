@@ -1,0 +1,138 @@
+//! One request, tried until it is answered, refused, or not worth another try.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::Retry;
+use crate::connection::{Connection, Trouble};
+use crate::error::{Failure, RemoteError};
+use crate::pool::{Pool, Turn};
+
+/// An answer and the URL that it came from.
+pub(crate) struct Answered {
+    pub(crate) url: String,
+    pub(crate) json: Value,
+}
+
+/// Everything that a request needs.
+#[derive(Debug)]
+pub(crate) struct Sender {
+    pub(crate) connection: Connection,
+    pub(crate) pool: Pool,
+    pub(crate) retry: Retry,
+}
+
+impl Sender {
+    /// Sends a body to `path` of any of the servers.
+    pub(crate) fn send(&self, path: &str, body: &Value) -> Result<Answered, RemoteError> {
+        let body = serde_json::to_vec(body).expect("string keys and finite numbers");
+        let (mut attempts, mut avoided, mut last) = (0, None, None);
+        let gives_up_at = Instant::now() + self.retry.patience;
+        loop {
+            let server = match self.pool.take(avoided, Instant::now()) {
+                Turn::Ask(server) => server,
+                Turn::Check(server) => {
+                    self.check(server);
+                    continue;
+                }
+                Turn::Wait(until) if until <= gives_up_at => {
+                    std::thread::sleep(until.saturating_duration_since(Instant::now()));
+                    continue;
+                }
+                Turn::Wait(_) => return Err(self.gave_up(path, avoided, attempts, last)),
+            };
+            let url = format!("{}/{path}", self.pool.urls()[server]);
+            let outcome = self.connection.post(&url, &body);
+            self.pool.give_back(server);
+            let (failure, pause) = match outcome {
+                Ok(json) => {
+                    self.pool.recovered(server);
+                    return Ok(Answered { url, json });
+                }
+                Err(Trouble::Lasting(error)) => return Err(error),
+                Err(Trouble::Passing { failure, pause }) => (failure, pause),
+            };
+            attempts += 1;
+            tracing::info!(url, attempts, %failure, "a request failed");
+            let rest = self.settle(server, attempts, &failure, pause);
+            (avoided, last) = (Some(server), Some(failure));
+            if attempts >= self.retry.attempts || Instant::now() + rest > gives_up_at {
+                return Err(self.gave_up(path, avoided, attempts, last));
+            }
+            std::thread::sleep(rest);
+        }
+    }
+
+    /// Lets the server rest where the failure is the server's; returns how long this request itself shall rest.
+    fn settle(&self, server: usize, attempts: u32, failure: &Failure, asked: Option<Duration>) -> Duration {
+        let pause = asked.unwrap_or_else(|| self.pause(attempts));
+        match failure {
+            Failure::Connection(_) => {
+                self.pool.lost(server, Instant::now(), |failures| self.pause(failures));
+                Duration::ZERO
+            }
+            Failure::Busy { .. } => {
+                self.pool.rest(server, Instant::now() + pause);
+                Duration::ZERO
+            }
+            Failure::TimedOut(_) | Failure::Server { .. } | Failure::NotJson(_) => pause,
+        }
+    }
+
+    /// Checks a server that could not be reached.
+    fn check(&self, server: usize) {
+        let url = format!("{}/models", self.pool.urls()[server]);
+        match self.connection.get(&url) {
+            Ok(_) => {
+                tracing::info!(url, "a server is back");
+                self.pool.recovered(server);
+            }
+            Err(_) => self.pool.lost(server, Instant::now(), |failures| self.pause(failures)),
+        }
+    }
+
+    fn gave_up(&self, path: &str, server: Option<usize>, attempts: u32, last: Option<Failure>) -> RemoteError {
+        match (server, last) {
+            (Some(server), Some(last)) => {
+                RemoteError::GaveUp { url: format!("{}/{path}", self.pool.urls()[server]), attempts, last }
+            }
+            _ => {
+                let rests = |url: &String| format!("{url}: rests longer than {:?}", self.retry.patience);
+                RemoteError::NoServer { failures: self.pool.urls().iter().map(rests).collect() }
+            }
+        }
+    }
+
+    /// The pause behind the given number of failures: doubled each time, cut to a random 50 to 100 %.
+    fn pause(&self, failures: u32) -> Duration {
+        let doubled = self.retry.pause.saturating_mul(1 << (failures - 1).min(20));
+        doubled.min(self.retry.longest_pause).mul_f64(0.5 + 0.5 * random_unit())
+    }
+}
+
+/// 0 to 1, another one in each call and each process: the standard library seeds its hash maps so.
+fn random_unit() -> f64 {
+    (RandomState::new().build_hasher().finish() >> 11) as f64 / (1u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::RemoteConfig;
+
+    #[test]
+    fn pauses_double_and_are_jittered() {
+        let config = RemoteConfig::new(["http://127.0.0.1:1"]);
+        let retry = Retry { pause: Duration::from_millis(100), longest_pause: Duration::from_secs(1), ..config.retry };
+        let connection = Connection::new(&config).expect("valid");
+        let sender = Sender { connection, pool: Pool::new(config.servers), retry };
+        for (failures, longest) in [(1, 100), (2, 200), (4, 800), (5, 1000), (60, 1000)] {
+            let pauses: Vec<_> = (0..50).map(|_| sender.pause(failures)).collect();
+            let longest = Duration::from_millis(longest);
+            assert!(pauses.iter().all(|pause| *pause >= longest / 2 && *pause <= longest));
+            assert!(pauses.iter().any(|pause| *pause != pauses[0]), "jitter");
+        }
+    }
+}
