@@ -21,8 +21,10 @@ fn rows(task: &str) -> Vec<Row> {
                 if i.is_multiple_of(2) { ("the left upper lobe", "OPEN") } else { ("Yes", "CLOSED") };
             json!({"label": label, "answer_type": answer_type, "pred": format!("It's seen in the left lobe, no. {i}: yes.")})
         }
-        "PMC_VQA" => json!({"label": "B", "A": "a nodule", "B": "the left lung", "C": "3.5 cm", "D": "air",
-                            "pred": ["The answer is (B).", "the left lung", "I cannot tell"][i % 3]}),
+        "PMC_VQA" => {
+            let answer = ["The answer is (B).", "the left lung", "I cannot tell"][i % 3];
+            json!({"label": "B", "A": "a nodule", "B": "the left lung", "C": "3.5 cm", "D": "air", "pred": answer})
+        }
         "Food101" => json!({"label": name(i), "pred": format!("This looks like {}.", name(i + i % 2))}),
         "FoodSeg103" => json!({"label": [name(i), name(i + 1), name(i + 2)],
                                "pred": format!("[{}, {}, {}]", name(i), name(i + 2), name(i + 9))}),
