@@ -17,7 +17,8 @@ use adamllm::eval::{
 };
 use adamllm::prelude::*;
 use adamllm_examples::benchmarks::{Choice, Opened};
-use adamllm_examples::cli::{self, Bar, Dtype, JobResult};
+use adamllm_examples::cli::{self, Bar, JobResult};
+use adamllm_examples::models::{AnyModel, ModelArguments};
 use clap::Parser;
 use serde_json::{Value, json};
 
@@ -27,7 +28,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Asks a model the questions of benchmarks, and scores its answers both ways.
 #[derive(Parser, Debug)]
 struct Arguments {
-    /// A model folder
+    /// A model folder, or the URLs of servers: `http://host:port[/v1]`, `#name` behind it where they serve several models
     #[arg(long, required_unless_present = "predictions")]
     model: Option<String>,
     /// Answers that are there already, instead of a model: files of `id` and `answer`, or a folder with a file for each task
@@ -62,12 +63,8 @@ struct Arguments {
     /// The column of the paper's table 4 that the run belongs to, by its name
     #[arg(long)]
     pipeline: Option<String>,
-    /// flex (the CPU), or another backend that is compiled in
-    #[arg(long, default_value = "flex")]
-    device: String,
-    /// The dtype of the weights on the device
-    #[arg(long, value_enum, default_value = "f32")]
-    dtype: Dtype,
+    #[command(flatten)]
+    models: ModelArguments,
     /// Leaves the page out
     #[arg(long)]
     no_html: bool,
@@ -96,10 +93,8 @@ fn run(arguments: Arguments) -> JobResult {
     match &arguments.model {
         Some(model) => {
             let images = CurrentImages::new(opened[0].images.0.clone());
-            let device = cli::device(&arguments.device)?;
-            let folder = cli::model_folder(model)?;
-            let local = LocalModel::load(&folder, arguments.dtype.into(), &device, Arc::new(images.clone()))?;
-            suite.ask_all(&local, &images)?;
+            let model = AnyModel::open(model, &arguments.models, Arc::new(images.clone()))?;
+            suite.ask_all(&model, &images)?;
         }
         None => suite.take_all()?,
     }
