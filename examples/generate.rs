@@ -75,14 +75,16 @@ fn run(arguments: Arguments) -> JobResult {
 
     let prompt = prompt(&arguments)?;
     let options = decoding(&arguments)?;
+    let begun = Instant::now();
     let encoded = model.processor().encode_prompt(&prompt, model.images())?;
+    let encode_s = begun.elapsed().as_secs_f64();
     // The prompt alone, for its time and its logits; the answer's time is the rest of the generation.
     let begun = Instant::now();
     let logits = model.last_logits(&encoded);
     let prefill_s = begun.elapsed().as_secs_f64();
     let begun = Instant::now();
     let completion = model.generate(std::slice::from_ref(&prompt), &options).remove(0)?;
-    let decode_s = (begun.elapsed().as_secs_f64() - prefill_s).max(0.0);
+    let decode_s = (begun.elapsed().as_secs_f64() - prefill_s - encode_s).max(0.0);
 
     if !arguments.json {
         println!("{}", completion.text);
@@ -102,6 +104,7 @@ fn run(arguments: Arguments) -> JobResult {
         "text": completion.text,
         "timing": {
             "load_s": load_s,
+            "encode_s": encode_s,
             "prefill_s": prefill_s,
             "prefill_tokens": completion.n_prompt_tokens,
             "decode_s": decode_s,

@@ -55,15 +55,18 @@ struct Arguments {
     /// The judge's few-shot prompt with {Q}, {informative_A} and {precise_A}; the mini judge has its own
     #[arg(long)]
     judge_prompt: Option<PathBuf>,
-    /// Passes over the data
-    #[arg(long, default_value_t = 24.0)]
-    epochs: f64,
-    /// Rows in an optimizer step
-    #[arg(long, default_value_t = 16)]
-    batch_size: usize,
-    /// The peak learning rate
-    #[arg(long, default_value_t = 1e-3)]
-    learning_rate: f64,
+    /// Passes over the data; 24 for the mini domains, 1 (the paper's) for pairs of your own
+    #[arg(long)]
+    epochs: Option<f64>,
+    /// Rows in an optimizer step; 16 for the mini base, 128 (the paper's) for a model of your own
+    #[arg(long)]
+    batch_size: Option<usize>,
+    /// Rows in one forward pass; 16 for the mini base, 1 for a model of your own
+    #[arg(long)]
+    micro_batch_size: Option<usize>,
+    /// The peak learning rate; 1e-3 for the mini base, 1e-5 (the paper's for Qwen2-VL-2B) for a model of your own
+    #[arg(long)]
+    learning_rate: Option<f64>,
     /// Seeds every random choice
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -231,13 +234,16 @@ impl Job {
 
     /// Part 2, second half: the single stage.
     fn post_train(&self, rows: &Rows) -> Result<FitReport, Box<dyn std::error::Error>> {
+        let arguments = &self.arguments;
+        let own_model = arguments.model.is_some();
+        let batch_size = arguments.batch_size.unwrap_or(if own_model { 128 } else { 16 });
         let config = TrainConfig {
-            seed: self.arguments.seed,
-            epochs: self.arguments.epochs,
-            batch_size: self.arguments.batch_size,
-            micro_batch_size: self.arguments.batch_size,
-            learning_rate: self.arguments.learning_rate,
-            schedule: Schedule { warmup: 0.05, ..Schedule::default() },
+            seed: arguments.seed,
+            epochs: arguments.epochs.unwrap_or(if arguments.captions.is_some() { 1.0 } else { 24.0 }),
+            batch_size,
+            micro_batch_size: arguments.micro_batch_size.unwrap_or(if own_model { 1 } else { batch_size }),
+            learning_rate: arguments.learning_rate.unwrap_or(if own_model { 1e-5 } else { 1e-3 }),
+            schedule: Schedule { warmup: if own_model { 0.1 } else { 0.05 }, ..Schedule::default() },
             save_every: Some(100),
             ..TrainConfig::default()
         };

@@ -52,7 +52,7 @@ def theirs(arguments) -> None:
     import resource
 
     print(json.dumps({
-        "load_s": load, "image_s": image_s, "prefill_s": prefill, "decode_s": decode, "ids": ids["input_ids"][0].tolist(),
+        "load_s": load, "encode_s": image_s, "prefill_s": prefill, "decode_s": decode, "ids": ids["input_ids"][0].tolist(),
         "answer": out[0, ids["input_ids"].shape[1]:].tolist(), "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }))
 
@@ -100,9 +100,9 @@ def main() -> None:
     print(f"prompt ids equal: {a[0]['ids'] == b[0]['ids']}; answers equal: {a[0]['answer'] == b[0]['answer']}; {n_prompt} prompt tokens")
     print(f"| {'median of ' + str(arguments.rounds):<24} | adamllm | transformers | ratio |")
     median = lambda side, key: statistics.median(run[key] for run in side)
-    for title, key, amount in (("load, s", "load_s", None), ("prefill, tokens/s", "prefill_s", n_prompt), ("decode, tokens/s", "decode_s", arguments.tokens)):
+    for title, key, amount in (("load, s", "load_s", None), ("image, ms", "encode_s", None), ("prefill, tokens/s", "prefill_s", n_prompt), ("decode, tokens/s", "decode_s", arguments.tokens)):
         x, y = median(a, key), median(b, key)
-        show = (lambda s: f"{amount / s:.1f}") if amount else (lambda s: f"{s:.2f}")
+        show = (lambda s: f"{amount / s:.1f}") if amount else (lambda s: f"{s * 1000:.1f}" if key == "encode_s" else f"{s:.2f}")
         print(f"| {title:<24} | {show(x)} | {show(y)} | {y / x:.2f} |")
     x, y = median(a, "peak"), median(b, "peak")
     print(f"| {'peak memory, MiB':<24} | {x / 2**20:.0f} | {y / 2**20:.0f} | {y / x:.2f} |")

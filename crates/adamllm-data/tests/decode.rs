@@ -140,6 +140,7 @@ fn other_bytes_are_named() {
     let error = decode(b"<html>not found</html>", &DecodeOptions::default());
     assert_eq!(error, Err(DecodeError::UnknownFormat { got: "3c68746d6c3e6e6f".into() }));
     assert_eq!(PictureFormat::of(b"GIF89a"), Ok(PictureFormat::Gif));
+    assert_eq!(decode(b"", &DecodeOptions::default()), Err(DecodeError::Empty));
 }
 
 #[test]

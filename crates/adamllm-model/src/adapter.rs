@@ -166,7 +166,7 @@ impl ModelFolder {
         let bytes = safetensors::serialize(views.map_err(broken)?, Some(metadata)).map_err(broken)?;
         adamllm_core::write_atomically(&path, bytes)?;
         let json = self.peft_config(config);
-        Ok(adamllm_core::write_atomically(&to.join(CONFIG), format!("{json:#}\n"))?)
+        Ok(adamllm_core::write_atomically(to.join(CONFIG), format!("{json:#}\n"))?)
     }
 
     fn peft_config(&self, config: &LoraConfig) -> Value {

@@ -189,3 +189,96 @@ fn a_failing_prompt_keeps_its_slot() {
         assert_eq!(answers[slot].as_ref().expect("answers"), &alone);
     }
 }
+
+/// A folder of another family, copied, with one line of a file changed.
+fn spoilt(folder: &str, file: &str, from: &str, to: &str) -> TempDir {
+    let out = tempfile::tempdir().expect("a temporary folder");
+    let base = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures")).join(folder);
+    for entry in std::fs::read_dir(base).expect("lists") {
+        let path = entry.expect("an entry").path();
+        if path.is_file() {
+            std::fs::copy(&path, out.path().join(path.file_name().expect("a name"))).expect("copies");
+        }
+    }
+    edit(&out.path().join(file), from, to);
+    out
+}
+
+#[test]
+fn settings_that_do_not_fit_are_named_in_every_family() {
+    let cases = [
+        (
+            "mllama/model",
+            "\"cross_attention_layers\": [\n      1,\n      3",
+            "\"cross_attention_layers\": [1, 9",
+            "cross_attention_layers",
+        ),
+        ("mllama/model", "\"vision_output_dim\": 96", "\"vision_output_dim\": 95", "vision_output_dim"),
+        ("llava_next/model", "\"vision_feature_layer\": -2", "\"vision_feature_layer\": -9", "vision_feature_layer"),
+        (
+            "llava_next/llava_llama",
+            "\"mm_vision_tower\": \"vision_tower\"",
+            "\"mm_vision_tower\": \"siglip\"",
+            "mm_vision_tower",
+        ),
+        ("qwen2_5_vl/model", "\"out_hidden_size\": 32", "\"out_hidden_size\": 48", "out_hidden_size"),
+    ];
+    for (folder, from, to, field) in cases {
+        let folder = spoilt(folder, "config.json", from, to);
+        match ModelFolder::open(folder.path()) {
+            Err(ModelError::ConfigField { field: got, .. }) => assert!(got.contains(field), "{got}"),
+            other => panic!("{field}: expected a fault of a field, got {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_placeholder_that_the_tokenizer_lacks_is_named() {
+    let folder = spoilt("llava_next/model", "config.json", "\"image_token_index\": 378", "\"image_token_index\": 9999");
+    let error = Processor::read(&ModelFolder::open(folder.path()).expect("opens")).expect_err("has no such token");
+    assert!(matches!(&error, ModelError::TokenMissing { token, .. } if token.contains("9999")), "{error}");
+}
+
+/// The template's own words reach the caller: what it raises, and a filter that nobody knows.
+#[test]
+fn a_template_that_fails_is_quoted() {
+    for (source, said) in [
+        ("{{ raise_exception('only one turn, please') }}", "only one turn, please"),
+        ("{% for m in messages %}{{ m.content | sparkle }}{% endfor %}", "sparkle"),
+    ] {
+        let folder = copy("model");
+        std::fs::write(folder.path().join("chat_template.jinja"), source).expect("writes");
+        let opened = ModelFolder::open(folder.path()).expect("opens");
+        let error = match Processor::read(&opened) {
+            Err(error) => error,
+            Ok(processor) => {
+                processor.encode_prompt(&Prompt::ask(&"a.png".into(), "What?"), &images()).expect_err("fails")
+            }
+        };
+        assert!(matches!(error, ModelError::Template { .. }) && error.to_string().contains(said), "{error}");
+    }
+}
+
+/// Shapes far from any photograph: refused by the family that cannot cut them, resized by the others, never a crash.
+#[test]
+fn extreme_pictures() {
+    let processor = |folder: &str| {
+        let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures")).join(folder);
+        Processor::read(&ModelFolder::open(path).expect("opens")).expect("reads")
+    };
+    let layout = |folder: &str, size| processor(folder).layout(&"wide.png".into(), size);
+    for folder in ["qwen2_vl/model", "qwen2_5_vl/model"] {
+        let error = layout(folder, (40_000, 100)).expect_err("400 times as wide as high").to_string();
+        assert!(error.contains("wide.png"), "{error}");
+    }
+    for folder in ["llava_next/model", "mllama/model"] {
+        assert!(layout(folder, (40_000, 100)).expect("is scaled down").n_rows() > 0);
+        let mut store = MemoryImages::new();
+        store.insert("wide.png", RgbImage::new(40_000, 10));
+        let encoded = processor(folder).encode_image(&"wide.png".into(), &store).expect("is scaled down");
+        assert!(encoded.pixels.iter().all(|value| value.is_finite()));
+    }
+    for folder in ["qwen2_vl/model", "llava_next/model", "mllama/model"] {
+        assert!(layout(folder, (0, 10)).is_err());
+    }
+}

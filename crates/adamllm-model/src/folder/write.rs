@@ -116,7 +116,7 @@ impl ModelFolder {
 /// The same bytes under the same name in another folder.
 fn copy(file: &Path, to: &Path) -> Result<(), ModelError> {
     let content = fs::read(file).map_err(CoreError::io("read", file))?;
-    Ok(adamllm_core::write_atomically(&to.join(file.file_name().expect("a file has a name")), content)?)
+    Ok(adamllm_core::write_atomically(to.join(file.file_name().expect("a file has a name")), content)?)
 }
 
 /// A tensor that leaves the device when safetensors asks for its bytes.
