@@ -1,5 +1,5 @@
 //! Equality with Hugging Face transformers, by the fixtures that `tools/fixtures` made. The formats are described in
-//! `tools/fixtures/README.md`.
+//! `tools/fixtures/README.md`. One long file, since every family goes through the same comparisons.
 
 use std::path::PathBuf;
 

@@ -26,15 +26,6 @@ const DECODER: &[(&str, &str)] = &[
     ("mlp.down.", "mlp.down_proj."),
 ];
 
-const QWEN2_VL_TOWER: &[(&str, &str)] = &[
-    ("patch_embedding.", "patch_embed.proj."),
-    ("qkv.", "attn.qkv."),
-    ("projection.", "attn.proj."),
-    ("merger.norm.", "merger.ln_q."),
-    ("merger.mlp.fc1.", "merger.mlp.0."),
-    ("merger.mlp.fc2.", "merger.mlp.2."),
-];
-
 const CROSS_LAYERS: &[(&str, &str)] = &[
     ("attention_norm.", "input_layernorm."),
     ("attention.query_norm.", "cross_attn.q_norm."),
@@ -51,7 +42,8 @@ const CROSS_LAYERS: &[(&str, &str)] = &[
     ("mlp.down.", "mlp.down_proj."),
 ];
 
-const QWEN2_5_VL_TOWER: &[(&str, &str)] = &[
+/// Qwen2-VL and Qwen2.5-VL; the gated MLPs are the latter's.
+const QWEN_VL_TOWER: &[(&str, &str)] = &[
     ("patch_embedding.", "patch_embed.proj."),
     ("qkv.", "attn.qkv."),
     ("projection.", "attn.proj."),
@@ -149,7 +141,6 @@ impl KeyLayout {
     fn vision_key(self, family: Family, name: &str) -> String {
         let transformers5 = if self == Self::Transformers5 { "model." } else { "" };
         match family {
-            Family::Qwen2_5Vl => format!("{transformers5}visual.{}", rename(name, QWEN2_5_VL_TOWER)),
             Family::LlavaNext => self.llava_key(name),
             Family::Mllama => match name.strip_prefix("tower.") {
                 Some(rest) => {
@@ -161,8 +152,8 @@ impl KeyLayout {
                 }
                 None => format!("{transformers5}multi_modal_{name}"),
             },
-            Family::Qwen2Vl | Family::Llama | Family::Qwen2 => {
-                format!("{transformers5}visual.{}", rename(name, QWEN2_VL_TOWER))
+            Family::Qwen2Vl | Family::Qwen2_5Vl | Family::Llama | Family::Qwen2 => {
+                format!("{transformers5}visual.{}", rename(name, QWEN_VL_TOWER))
             }
         }
     }
