@@ -8,7 +8,7 @@ use adamllm_nn::{
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Int, Tensor};
 
-use crate::cross::{CrossInput, CrossLayer};
+use crate::cross::{CrossAttention, CrossInput, CrossLayer};
 use crate::{DecoderConfig, KvCache, Positions};
 
 /// Embedding, blocks, final norm, head.
@@ -166,19 +166,11 @@ impl Decoder {
         let mut found = Vec::new();
         for (i, layer) in self.layers.iter_mut().enumerate() {
             let SelfAttention { query, key, value, output, .. } = &mut layer.attention;
-            let attention = [("query", query), ("key", key), ("value", value), ("output", output)];
-            found.extend(attention.map(|(name, linear)| (format!("layers.{i}.attention.{name}"), linear)));
-            let GatedMlp { gate, up, down } = &mut layer.mlp;
-            let mlp = [("gate", gate), ("up", up), ("down", down)];
-            found.extend(mlp.map(|(name, linear)| (format!("layers.{i}.mlp.{name}"), linear)));
+            found.extend(named(&format!("layers.{i}"), [query, key, value, output], &mut layer.mlp));
         }
         for (i, layer) in self.cross_layers.iter_mut().enumerate() {
-            let crate::cross::CrossAttention { query, key, value, output, .. } = &mut layer.attention;
-            let attention = [("query", query), ("key", key), ("value", value), ("output", output)];
-            found.extend(attention.map(|(name, linear)| (format!("cross_layers.{i}.attention.{name}"), linear)));
-            let GatedMlp { gate, up, down } = &mut layer.mlp;
-            let mlp = [("gate", gate), ("up", up), ("down", down)];
-            found.extend(mlp.map(|(name, linear)| (format!("cross_layers.{i}.mlp.{name}"), linear)));
+            let CrossAttention { query, key, value, output, .. } = &mut layer.attention;
+            found.extend(named(&format!("cross_layers.{i}"), [query, key, value, output], &mut layer.mlp));
         }
         found
     }
@@ -187,6 +179,19 @@ impl Decoder {
     pub fn cache(&self, capacity: usize) -> KvCache {
         KvCache::new(self.layers.len(), self.cross_layers.len(), capacity)
     }
+}
+
+/// The linear layers of one block under their names.
+fn named<'a>(
+    block: &str,
+    [query, key, value, output]: [&'a mut Linear; 4],
+    GatedMlp { gate, up, down }: &'a mut GatedMlp,
+) -> Vec<(String, &'a mut Linear)> {
+    let attention = [("query", query), ("key", key), ("value", value), ("output", output)];
+    let attention = attention.map(|(name, linear)| (format!("{block}.attention.{name}"), linear));
+    let mlp = [("gate", gate), ("up", up), ("down", down)];
+    let mlp = mlp.map(|(name, linear)| (format!("{block}.mlp.{name}"), linear));
+    attention.into_iter().chain(mlp).collect()
 }
 
 impl DecoderLayer {

@@ -25,7 +25,7 @@ impl ModelFolder {
         let base = WeightFiles::open(&self.path)?;
         let layout = KeyLayout::detect(base.keys());
         let parameters = self.by_key(model, layout);
-        self.check_keys(&base, &parameters)?;
+        self.check_keys(&base, layout, &parameters)?;
         fs::create_dir_all(to).map_err(CoreError::io("create", to))?;
         for shard in &base.shards {
             let views = shard.tensors.iter().map(|(key, header)| {
@@ -69,8 +69,7 @@ impl ModelFolder {
         named.collect()
     }
 
-    fn check_keys(&self, base: &WeightFiles, parameters: &ByKey) -> Result<(), ModelError> {
-        let layout = KeyLayout::detect(base.keys());
+    fn check_keys(&self, base: &WeightFiles, layout: KeyLayout, parameters: &ByKey) -> Result<(), ModelError> {
         let head = layout.head_key(self.config.family);
         let tied = |key: &str| key == head && self.config.decoder.tied_head;
         let has = |key: &str| parameters.contains_key(key) || tied(key);
