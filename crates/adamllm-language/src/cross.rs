@@ -81,6 +81,13 @@ pub struct CrossInput {
     sees_picture: Option<Tensor<3>>,
 }
 
+impl CrossInput {
+    /// The same view of other rows.
+    pub(crate) fn with_rows(&self, rows: Option<Tensor<3>>) -> Self {
+        Self { rows, ..self.clone() }
+    }
+}
+
 impl PictureView {
     /// Slots in each row of the batch.
     pub fn n_slots(&self) -> usize {

@@ -2,8 +2,8 @@
 //! 2407.10671).
 
 use adamllm_nn::{
-    AttentionMask, GatedMlp, GatedMlpConfig, Linear, LinearConfig, RmsNorm, RmsNormConfig, RotaryTable, apply_rotary,
-    attend,
+    AttentionMask, BlockRunner, Direct, GatedMlp, GatedMlpConfig, Linear, LinearConfig, RmsNorm, RmsNormConfig,
+    RotaryTable, apply_rotary, attend,
 };
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Int, Tensor};
@@ -70,6 +70,12 @@ pub struct DecoderInput<'a> {
     pub cross: Option<CrossInput>,
 }
 
+/// A layer and its number among its kind.
+enum Place<'a> {
+    Own(usize, &'a DecoderLayer),
+    Cross(usize, &'a CrossLayer),
+}
+
 impl DecoderConfig {
     /// A decoder with normally distributed weights, made when first used.
     pub fn init(&self, device: &Device) -> Decoder {
@@ -125,28 +131,68 @@ impl Decoder {
     ///
     /// # Shapes
     /// - `input.rows` and output: `[batch, seq, d_model]`
-    pub fn forward(&self, input: DecoderInput, mut cache: Option<&mut KvCache>) -> Tensor<3> {
+    pub fn forward(&self, input: DecoderInput, cache: Option<&mut KvCache>) -> Tensor<3> {
+        let Some(cache) = cache else { return self.forward_in_blocks(input, &mut Direct) };
         let DecoderInput { rows, positions, mask, cross } = input;
         let [_, seq, _] = rows.dims();
         let rotary = positions.rotary(&self.config.rope, self.config.d_head, &rows.device());
         let mut hidden = rows;
-        let (mut own, mut crossing) = (self.layers.iter().enumerate(), self.cross_layers.iter().enumerate());
-        for place in 0..self.layers.len() + self.cross_layers.len() {
-            let cache = cache.as_deref_mut();
-            if self.config.cross_layers.contains(&place) {
-                let (i, layer) = crossing.next().expect("one layer for each place");
-                if let Some(cross) = &cross {
-                    hidden = layer.forward(hidden, cross, cache.map(|cache| (i, cache)));
-                }
-            } else {
-                let (i, layer) = own.next().expect("the other places are the decoder's own");
-                hidden = layer.forward(hidden, &rotary, mask.as_ref(), cache.map(|cache| (i, cache)));
-            }
+        for place in self.places() {
+            hidden = match (place, &cross) {
+                (Place::Own(i, layer), _) => layer.forward(hidden, &rotary, mask.as_ref(), Some((i, cache))),
+                (Place::Cross(i, layer), Some(cross)) => layer.forward(hidden, cross, Some((i, cache))),
+                (Place::Cross(..), None) => hidden,
+            };
         }
-        if let Some(cache) = cache {
-            cache.advance(seq);
+        cache.advance(seq);
+        self.norm.forward(hidden)
+    }
+
+    /// As [`Decoder::forward`] without a cache; `blocks` runs the layers.
+    pub fn forward_in_blocks<'a>(&'a self, input: DecoderInput, blocks: &mut dyn BlockRunner<'a>) -> Tensor<3> {
+        let DecoderInput { rows, positions, mask, cross } = input;
+        let rotary = positions.rotary(&self.config.rope, self.config.d_head, &rows.device());
+        let cross = cross.map(|cross| {
+            let rows = cross.rows.clone().expect("without a cache, the pictures' rows come with the input");
+            (blocks.shared(rows), cross)
+        });
+        let mut hidden = rows;
+        for place in self.places() {
+            hidden = match (place, &cross) {
+                (Place::Own(_, layer), _) => {
+                    let (rotary, mask) = (rotary.clone(), mask.clone());
+                    blocks.block(
+                        vec![hidden],
+                        true,
+                        Box::new(move |x| layer.forward(x[0].clone(), &rotary, mask.as_ref(), None)),
+                    )
+                }
+                (Place::Cross(_, layer), Some((rows, cross))) => {
+                    let cross = cross.with_rows(None);
+                    let forward = move |x: &[Tensor<3>]| {
+                        let input = cross.with_rows(Some(x[1].clone()));
+                        layer.forward(x[0].clone(), &input, None)
+                    };
+                    blocks.block(vec![hidden, rows.clone()], true, Box::new(forward))
+                }
+                (Place::Cross(..), None) => hidden,
+            };
         }
         self.norm.forward(hidden)
+    }
+
+    /// The layers in the order in which they are passed.
+    fn places(&self) -> impl Iterator<Item = Place<'_>> {
+        let (mut own, mut cross) = (self.layers.iter().enumerate(), self.cross_layers.iter().enumerate());
+        (0..self.layers.len() + self.cross_layers.len()).map(move |place| {
+            if self.config.cross_layers.contains(&place) {
+                let (i, layer) = cross.next().expect("one layer for each place");
+                Place::Cross(i, layer)
+            } else {
+                let (i, layer) = own.next().expect("the other places are the decoder's own");
+                Place::Own(i, layer)
+            }
+        })
     }
 
     /// Hidden states to logits. Rank 2, so that only the rows that are needed are paid for.

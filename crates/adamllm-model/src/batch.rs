@@ -1,6 +1,8 @@
+use std::ops::Range;
+
 use adamllm_language::{PictureView, Positions};
-use adamllm_nn::{Batch, Objective};
-use burn::tensor::{DType, Int, Tensor, TensorData, activation};
+use adamllm_nn::{AttentionMask, Batch, BlockRunner, Direct, Objective, cross_entropy};
+use burn::tensor::{Int, Tensor, TensorData};
 
 use crate::mllama::picture_spans;
 use crate::qwen2_vl::multimodal_positions;
@@ -192,25 +194,32 @@ impl VisionLanguageModel {
     /// # Panics
     /// If the batch has no target.
     pub fn target_log_probabilities(&self, batch: &VlmBatch) -> Tensor<1> {
-        let n = batch.targets.len();
-        assert!(n > 0, "a batch without targets has no loss");
-        let hidden = batch.with_input(|input| self.hidden(input, &batch.padding, None));
-        let device = hidden.device();
-        let indices = |axis: usize| {
-            let values: Vec<i32> = batch.targets.iter().map(|target| target[axis] as i32).collect();
-            Tensor::<1, Int>::from_data(TensorData::new(values, [n]), &device)
-        };
-        let rows = hidden.flatten::<2>(0, 1).select(0, indices(0));
-        let logits = self.language.logits(rows).cast(DType::F32);
-        activation::log_softmax(logits, 1).gather(1, indices(1).unsqueeze_dim(1)).flatten(0, 1)
+        let rows = self.target_rows(batch, &mut Direct);
+        self.losses(rows, batch, 0..batch.targets.len()).neg()
     }
 }
 
 impl Objective for VisionLanguageModel {
     type Batch = VlmBatch;
 
-    /// The cross-entropy summed over the targets, in nats.
-    fn loss_sum(&self, batch: &VlmBatch) -> Tensor<1> {
-        self.target_log_probabilities(batch).sum().neg()
+    /// The hidden states that predict a target.
+    ///
+    /// # Panics
+    /// If the batch has no target.
+    fn target_rows<'a>(&'a self, batch: &VlmBatch, blocks: &mut dyn BlockRunner<'a>) -> Tensor<2> {
+        let n = batch.targets.len();
+        assert!(n > 0, "a batch without targets has no loss");
+        let device = self.device();
+        let mask = AttentionMask::causal(&batch.padding, 0, batch.dims[1], &device);
+        let hidden = batch.with_input(|input| self.hidden_in_blocks(input, mask, blocks));
+        let places: Vec<i32> = batch.targets.iter().map(|[place, _]| *place as i32).collect();
+        let places = Tensor::<1, Int>::from_data(TensorData::new(places, [n]), &device);
+        hidden.flatten::<2>(0, 1).select(0, places)
+    }
+
+    /// The cross-entropy of each target, in nats.
+    fn losses(&self, rows: Tensor<2>, batch: &VlmBatch, range: Range<usize>) -> Tensor<1> {
+        let targets: Vec<u32> = batch.targets[range].iter().map(|[_, token]| *token as u32).collect();
+        cross_entropy(self.language.logits(rows), &targets)
     }
 }

@@ -2,7 +2,7 @@
 //! and which tokens see which image.
 
 use adamllm_language::PictureSpan;
-use adamllm_nn::{Linear, LinearConfig};
+use adamllm_nn::{BlockRunner, Linear, LinearConfig};
 use adamllm_vision::{MllamaTower, MllamaTowerConfig};
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor};
@@ -43,10 +43,16 @@ impl MllamaVisionConfig {
 }
 
 impl MllamaVision {
-    /// As [`VisionSide::encode`](crate::VisionSide::encode).
-    pub(crate) fn encode(&self, images: &[EncodedImage], dtype: DType, device: &Device) -> Tensor<2> {
+    /// As [`VisionSide::encode_in_blocks`](crate::VisionSide::encode_in_blocks).
+    pub(crate) fn encode_in_blocks<'a>(
+        &'a self,
+        images: &[EncodedImage],
+        dtype: DType,
+        device: &Device,
+        blocks: &mut dyn BlockRunner<'a>,
+    ) -> Tensor<2> {
         let pictures: Vec<_> = images.iter().map(EncodedImage::tiled).collect();
-        self.projector.forward(self.tower.encode(&pictures, dtype, device)).flatten(0, 1)
+        self.projector.forward(self.tower.encode_in_blocks(&pictures, dtype, device, blocks)).flatten(0, 1)
     }
 }
 

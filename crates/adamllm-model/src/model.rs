@@ -1,5 +1,5 @@
 use adamllm_language::{Decoder, DecoderInput, KvCache, PictureView, Positions};
-use adamllm_nn::AttentionMask;
+use adamllm_nn::{AttentionMask, BlockRunner};
 use burn::module::Module;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
@@ -117,6 +117,30 @@ impl VisionLanguageModel {
         let mask = AttentionMask::causal(padding, past, seq, &device);
         let cross = pictures.map(|(rows, view)| view.input(Some(rows), past..past + seq, self.dtype(), &device));
         self.language.forward(DecoderInput { rows, positions: input.positions, mask, cross }, cache)
+    }
+
+    /// As [`VisionLanguageModel::hidden`] without a cache, under the given mask; `blocks` runs the blocks of tower and decoder.
+    ///
+    /// # Shapes
+    /// - output: `[batch, seq, d_model]`
+    ///
+    /// # Panics
+    /// If there are images and the family reads none.
+    pub fn hidden_in_blocks<'a>(
+        &'a self,
+        input: &ModelInput,
+        mask: Option<AttentionMask>,
+        blocks: &mut dyn BlockRunner<'a>,
+    ) -> Tensor<3> {
+        let device = self.device();
+        let images = (!input.images.is_empty()).then(|| {
+            let vision = self.vision.as_ref().expect("images for a text-only model");
+            vision.encode_in_blocks(input.images, self.dtype(), &device, blocks)
+        });
+        let Embedded { rows, pictures } = self.embed_with(input, images);
+        let seq = input.dims[1];
+        let cross = pictures.map(|(rows, view)| view.input(Some(rows), 0..seq, self.dtype(), &device));
+        self.language.forward_in_blocks(DecoderInput { rows, positions: input.positions, mask, cross }, blocks)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The vision side of each family: a tower and what joins it to the decoder.
 
+use adamllm_nn::{BlockRunner, Direct};
 use adamllm_vision::{Qwen2_5VlTower, Qwen2_5VlTowerConfig, Qwen2VlTower, Qwen2VlTowerConfig};
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor};
@@ -72,17 +73,31 @@ impl VisionSide {
     /// # Panics
     /// If an image was cut for another family, or `images` is empty.
     pub fn encode(&self, images: &[EncodedImage], dtype: DType, device: &Device) -> Tensor<2> {
+        self.encode_in_blocks(images, dtype, device, &mut Direct)
+    }
+
+    /// As [`VisionSide::encode`]; `blocks` runs the tower's blocks.
+    ///
+    /// # Panics
+    /// As [`VisionSide::encode`].
+    pub fn encode_in_blocks<'a>(
+        &'a self,
+        images: &[EncodedImage],
+        dtype: DType,
+        device: &Device,
+        blocks: &mut dyn BlockRunner<'a>,
+    ) -> Tensor<2> {
         match self {
             Self::Qwen2Vl(tower) => {
                 let patches: Vec<_> = images.iter().map(EncodedImage::patches).collect();
-                tower.encode(&patches, dtype, device)
+                tower.encode_in_blocks(&patches, dtype, device, blocks)
             }
             Self::Qwen2_5Vl(tower) => {
                 let patches: Vec<_> = images.iter().map(EncodedImage::patches).collect();
-                tower.encode(&patches, dtype, device)
+                tower.encode_in_blocks(&patches, dtype, device, blocks)
             }
-            Self::LlavaNext(vision) => vision.encode(images, dtype, device),
-            Self::Mllama(vision) => vision.encode(images, dtype, device),
+            Self::LlavaNext(vision) => vision.encode_in_blocks(images, dtype, device, blocks),
+            Self::Mllama(vision) => vision.encode_in_blocks(images, dtype, device, blocks),
         }
     }
 }

@@ -1,12 +1,27 @@
+use std::sync::{Arc, OnceLock};
+
 use burn::tensor::{DType, Device, Tensor, TensorData, activation};
 
 use crate::norm::cast_to;
 
-/// Which keys each query may see: a value made on the host, added to the scores.
+/// Which keys each query may see: decided on the host.
 #[derive(Clone, Debug)]
 pub struct AttentionMask {
-    /// `[batch, 1, n_queries, n_keys]`: 0 where seen, a large negative number where hidden.
-    bias: Tensor<4>,
+    visible: Visible,
+    /// Rows of the batch, queries, keys.
+    dims: [usize; 3],
+    device: Device,
+    /// `[batch, 1, n_queries, n_keys]`: 0 where seen, a large negative number where hidden; made when first needed.
+    bias: OnceLock<Tensor<4>>,
+}
+
+/// What a query may see.
+#[derive(Clone, Debug)]
+enum Visible {
+    /// For each row of the batch and query, the keys from the first number to before the second.
+    Ranges(Arc<Vec<[u32; 2]>>),
+    /// For each row of the batch, query and key, whether it is seen.
+    Cells(Arc<Vec<bool>>),
 }
 
 /// Hides a key without making a fully hidden row (padding) NaN.
@@ -14,25 +29,15 @@ const HIDDEN: f32 = -1e30;
 
 impl AttentionMask {
     /// A mask from a rule over `(row of the batch, query, key)`.
-    pub fn from_rule(
-        [batch, n_queries, n_keys]: [usize; 3],
-        device: &Device,
-        sees: impl Fn(usize, usize, usize) -> bool,
-    ) -> Self {
-        let mut bias = vec![0.0f32; batch * n_queries * n_keys];
-        let mut cells = bias.iter_mut();
+    pub fn from_rule(dims: [usize; 3], device: &Device, sees: impl Fn(usize, usize, usize) -> bool) -> Self {
+        let [batch, n_queries, n_keys] = dims;
+        let mut cells = Vec::with_capacity(batch * n_queries * n_keys);
         for row in 0..batch {
             for query in 0..n_queries {
-                for key in 0..n_keys {
-                    let cell = cells.next().expect("one cell for each query and key");
-                    if !sees(row, query, key) {
-                        *cell = HIDDEN;
-                    }
-                }
+                cells.extend((0..n_keys).map(|key| sees(row, query, key)));
             }
         }
-        let data = TensorData::new(bias, [batch, 1, n_queries, n_keys]);
-        Self { bias: Tensor::from_data(data, (device, DType::F32)) }
+        Self::new(Visible::Cells(Arc::new(cells)), dims, device)
     }
 
     /// The causal mask over left-padded rows: query `i` stands at position `past + i`, and sees keys from its row's
@@ -41,11 +46,61 @@ impl AttentionMask {
         if n_queries == 1 && padding.iter().all(|&p| p == 0) {
             return None;
         }
-        let sizes = [padding.len(), n_queries, past + n_queries];
         // A padded query sees itself, so that its (unused) row stays finite.
-        let sees =
-            |row: usize, query: usize, key: usize| key <= past + query && (key >= padding[row] || key == past + query);
-        Some(Self::from_rule(sizes, device, sees))
+        let own = |padding: usize, at: usize| [padding.min(at) as u32, at as u32 + 1];
+        let queries = past..past + n_queries;
+        let ranges = padding.iter().flat_map(|&padding| queries.clone().map(move |at| own(padding, at))).collect();
+        Some(Self::new(Visible::Ranges(Arc::new(ranges)), [padding.len(), n_queries, past + n_queries], device))
+    }
+
+    /// The causal mask over packed rows: in each row of the batch, sequences of the given lengths stand one behind the other,
+    /// and no token sees another sequence's. What is left of the `n_queries` columns is padding, and sees itself.
+    ///
+    /// # Panics
+    /// If the lengths of a row add up to more than `n_queries`.
+    pub fn packed(lengths: &[Vec<usize>], n_queries: usize, device: &Device) -> Self {
+        let mut ranges = Vec::with_capacity(lengths.len() * n_queries);
+        for row in lengths {
+            let mut start = 0;
+            for &length in row {
+                ranges.extend((start..start + length).map(|at| [start as u32, at as u32 + 1]));
+                start += length;
+            }
+            assert!(start <= n_queries, "sequences of {start} tokens do not fit into {n_queries} columns");
+            ranges.extend((start..n_queries).map(|at| [at as u32, at as u32 + 1]));
+        }
+        Self::new(Visible::Ranges(Arc::new(ranges)), [lengths.len(), n_queries, n_queries], device)
+    }
+
+    fn new(visible: Visible, dims: [usize; 3], device: &Device) -> Self {
+        Self { visible, dims, device: device.clone(), bias: OnceLock::new() }
+    }
+
+    /// The mask as a tensor that is added to the scores.
+    fn bias(&self) -> &Tensor<4> {
+        self.bias.get_or_init(|| {
+            let [batch, n_queries, n_keys] = self.dims;
+            let cell = |open: bool| if open { 0.0 } else { HIDDEN };
+            let values: Vec<f32> = match &self.visible {
+                Visible::Cells(cells) => cells.iter().map(|&open| cell(open)).collect(),
+                Visible::Ranges(ranges) => {
+                    let open = |&[first, end]: &[u32; 2]| (0..n_keys as u32).map(move |key| first <= key && key < end);
+                    ranges.iter().flat_map(open).map(cell).collect()
+                }
+            };
+            let data = TensorData::new(values, [batch, 1, n_queries, n_keys]);
+            Tensor::from_data(data, (&self.device, DType::F32))
+        })
+    }
+}
+
+#[cfg(feature = "flex")]
+impl From<&AttentionMask> for crate::fused::Visible {
+    fn from(mask: &AttentionMask) -> Self {
+        match &mask.visible {
+            Visible::Ranges(ranges) => Self::Ranges(ranges.clone()),
+            Visible::Cells(cells) => Self::Cells(cells.clone()),
+        }
     }
 }
 
@@ -61,9 +116,27 @@ impl AttentionMask {
 /// If `n_heads` is not a multiple of `n_kv_heads`.
 pub fn attend(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, mask: Option<&AttentionMask>) -> Tensor<3> {
     let [batch, n_heads, n_queries, d_head] = query.dims();
-    let [_, n_kv_heads, n_keys, _] = key.dims();
+    let [_, n_kv_heads, ..] = key.dims();
     assert!(n_heads.is_multiple_of(n_kv_heads), "{n_heads} query heads cannot share {n_kv_heads} key heads");
     let group = n_heads / n_kv_heads;
+    #[cfg(feature = "flex")]
+    if n_queries > 1 && crate::fused::applies(&query.device(), query.dtype()) {
+        let visible = mask.map_or(crate::fused::Visible::All, Into::into);
+        return crate::fused::attention(query, key, value, visible).reshape([batch, n_queries, n_heads * d_head]);
+    }
+    attend_plainly(query, key, value, mask, group)
+}
+
+/// The plain form of [`attend`].
+fn attend_plainly(
+    query: Tensor<4>,
+    key: Tensor<4>,
+    value: Tensor<4>,
+    mask: Option<&AttentionMask>,
+    group: usize,
+) -> Tensor<3> {
+    let [batch, n_heads, n_queries, d_head] = query.dims();
+    let [_, n_kv_heads, n_keys, _] = key.dims();
     if n_queries > 1 && !query.device().is_autodiff() {
         return attend_without_gradient(query, key, value, mask, group);
     }
@@ -77,7 +150,7 @@ pub fn attend(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, mask: Option<&
         None => scores,
         Some(mask) => {
             let scores = scores.reshape([batch, n_heads, n_queries, n_keys]);
-            (scores + mask.bias.clone()).reshape([batch, n_kv_heads, group * n_queries, n_keys])
+            (scores + mask.bias().clone()).reshape([batch, n_kv_heads, group * n_queries, n_keys])
         }
     };
     let weights = cast_to(activation::softmax(scores, 3), dtype);
@@ -103,7 +176,7 @@ fn attend_without_gradient(
             x.repeat_dim(2, group).reshape([batch, n_heads, n_keys, d_head])
         }
     };
-    let bias = mask.map(|mask| cast_to(mask.bias.clone(), query.dtype()));
+    let bias = mask.map(|mask| cast_to(mask.bias().clone(), query.dtype()));
     let options = burn::tensor::ops::AttentionModuleOptions::default();
     let mixed = burn::tensor::module::attention(query, repeated(key), repeated(value), None, bias, options);
     mixed.swap_dims(1, 2).reshape([batch, n_queries, n_heads * d_head])
@@ -119,8 +192,11 @@ mod tests {
         Tensor::random(shape, Distribution::Normal(0.0, 1.0), &Device::flex())
     }
 
-    /// burn's own attention, with keys and values repeated for each query head, is the reference; with and without
-    /// gradients.
+    fn apart<const D: usize>(a: &Tensor<D>, b: &Tensor<D>) -> f32 {
+        (a.clone() - b.clone()).abs().max().into_scalar::<f32>()
+    }
+
+    /// burn's own attention, with keys and values repeated for each query head, is the reference.
     #[test]
     fn equals_burn_with_repeated_heads() {
         let (q, k, v) = (random([2, 6, 5, 8]), random([2, 2, 5, 8]), random([2, 2, 5, 8]));
@@ -130,15 +206,61 @@ mod tests {
             burn::tensor::module::attention(q.clone(), repeat(k.clone()), repeat(v.clone()), None, None, options);
         let expected = expected.swap_dims(1, 2).reshape([2, 5, 48]);
         let mask = AttentionMask::causal(&[0, 0], 0, 5, &Device::flex());
-        let got = attend(q.clone(), k.clone(), v.clone(), mask.as_ref());
-        assert!((got - expected.clone()).abs().max().into_scalar::<f32>() < 1e-5);
+        assert!(apart(&attend(q.clone(), k.clone(), v.clone(), mask.as_ref()), &expected) < 1e-5);
+        assert!(apart(&attend_plainly(q, k, v, mask.as_ref(), 3), &expected) < 1e-5);
+    }
 
+    /// The output and the three gradients of `sum(attention * weights)`.
+    fn with_gradients(inputs: &[Tensor<4>; 3], mask: Option<&AttentionMask>, plainly: bool) -> Vec<Tensor<4>> {
         let device = Device::flex().autodiff();
-        let tracked = |x: Tensor<4>| Tensor::<4>::from_data(x.into_data(), &device).require_grad();
-        let mask = AttentionMask::causal(&[0, 0], 0, 5, &device);
-        let got = attend(tracked(q), tracked(k), tracked(v), mask.as_ref()).into_data();
-        let got = Tensor::<3>::from_data(got, &Device::flex());
-        assert!((got - expected).abs().max().into_scalar::<f32>() < 1e-5);
+        let inputs = inputs.clone().map(|x| Tensor::<4>::from_data(x.into_data(), &device).require_grad());
+        // As the projections give them: positions before heads in memory.
+        let [q, k, v] = inputs.clone().map(|x| x.swap_dims(1, 2).mul_scalar(1.0).swap_dims(1, 2));
+        let group = q.dims()[1] / k.dims()[1];
+        let y = if plainly { attend_plainly(q, k, v, mask, group) } else { attend(q, k, v, mask) };
+        let n = y.shape().num_elements();
+        let weights: Vec<f32> = (0..n).map(|i| (i as f32 * 0.37).sin()).collect();
+        let weights = Tensor::<3>::from_data(TensorData::new(weights, y.dims()), &device);
+        let gradients = (y.clone() * weights).sum().backward();
+        let mut found = vec![y.without_autodiff().unsqueeze_dim(0)];
+        found.extend(inputs.map(|x| x.grad(&gradients).expect("tracked")));
+        found
+    }
+
+    #[test]
+    fn the_fused_form_equals_the_plain_one_with_its_gradients() {
+        let device = Device::flex().autodiff();
+        // More queries than a block holds, and widths that no vector register divides.
+        let own = [random([2, 6, 150, 10]), random([2, 2, 150, 10]), random([2, 2, 150, 10])];
+        let other = [random([2, 4, 70, 8]), random([2, 2, 33, 8]), random([2, 2, 33, 8])];
+        let cases: [(&[Tensor<4>; 3], Option<AttentionMask>); 5] = [
+            (&own, None),
+            (&own, AttentionMask::causal(&[0, 7], 0, 150, &device)),
+            (&own, Some(AttentionMask::packed(&[vec![60, 1, 80], vec![150]], 150, &device))),
+            (&other, None),
+            (&other, Some(AttentionMask::from_rule([2, 70, 33], &device, |r, q, k| (r * 7 + q * 5 + k * 3) % 4 != 0))),
+        ];
+        for (i, (inputs, mask)) in cases.iter().enumerate() {
+            let fused = with_gradients(inputs, mask.as_ref(), false);
+            let plain = with_gradients(inputs, mask.as_ref(), true);
+            for (j, (a, b)) in fused.iter().zip(&plain).enumerate() {
+                assert!(apart(a, b) < 2e-5, "case {i}, tensor {j}: {}", apart(a, b));
+            }
+        }
+    }
+
+    #[test]
+    fn packed_sequences_are_as_if_alone() {
+        let device = Device::flex();
+        let whole = [random([1, 4, 30, 8]), random([1, 2, 30, 8]), random([1, 2, 30, 8])];
+        let mask = AttentionMask::packed(&[vec![11, 19]], 30, &device);
+        let [q, k, v] = whole.clone();
+        let packed = attend(q, k, v, Some(&mask));
+        for (start, length) in [(0, 11), (11, 19)] {
+            let [q, k, v] = whole.clone().map(|x| x.narrow(2, start, length));
+            let alone = attend(q, k, v, AttentionMask::causal(&[0], 0, length, &device).as_ref());
+            assert!(apart(&packed.clone().narrow(1, start, length), &alone) < 1e-6);
+        }
     }
 
     #[test]

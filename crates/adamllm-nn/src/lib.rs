@@ -20,6 +20,10 @@
 //! ```
 
 mod attention;
+mod blocks;
+mod cross_entropy;
+#[cfg(feature = "flex")]
+mod fused;
 mod linear;
 mod lora;
 mod mlp;
@@ -29,6 +33,8 @@ mod parameters;
 mod rotary;
 
 pub use attention::{AttentionMask, attend};
+pub use blocks::{BlockFn, BlockRunner, Direct, is_trained};
+pub use cross_entropy::cross_entropy;
 pub use linear::{Linear, LinearConfig};
 pub use lora::{Lora, LoraConfig};
 pub use mlp::{Activation, GatedMlp, GatedMlpConfig, Mlp, MlpConfig};

@@ -22,6 +22,24 @@ pub enum Activation {
 impl Activation {
     /// Element by element; the shape stays.
     pub fn apply<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
+        #[cfg(feature = "flex")]
+        if crate::fused::applies(&x.device(), x.dtype()) {
+            return crate::fused::curve(x, self.curve());
+        }
+        self.apply_plainly(x)
+    }
+
+    #[cfg(feature = "flex")]
+    fn curve(self) -> crate::fused::Curve {
+        match self {
+            Self::Silu => crate::fused::Curve::Silu,
+            Self::Gelu => crate::fused::Curve::Gelu,
+            Self::QuickGelu => crate::fused::Curve::QuickGelu,
+            Self::GeluPytorchTanh => crate::fused::Curve::GeluTanh,
+        }
+    }
+
+    fn apply_plainly<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
         match self {
             Self::Silu => activation::silu(x),
             Self::Gelu => activation::gelu(x),
@@ -70,8 +88,12 @@ impl GatedMlp {
     /// # Shapes
     /// - input and output: `[..., d_model]`
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        let gate = Activation::Silu.apply(self.gate.forward(x.clone()));
-        self.down.forward(gate * self.up.forward(x))
+        let (gate, up) = (self.gate.forward(x.clone()), self.up.forward(x));
+        #[cfg(feature = "flex")]
+        if crate::fused::applies(&gate.device(), gate.dtype()) {
+            return self.down.forward(crate::fused::gate(gate, up));
+        }
+        self.down.forward(Activation::Silu.apply(gate) * up)
     }
 }
 

@@ -33,6 +33,14 @@ impl RmsNorm {
     /// # Shapes
     /// - input and output: `[..., d_model]`
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        #[cfg(feature = "flex")]
+        if crate::fused::applies(&x.device(), x.dtype()) {
+            return crate::fused::norm(x, self.weight.val(), crate::fused::NormKind::Rms, self.epsilon);
+        }
+        self.forward_plainly(x)
+    }
+
+    fn forward_plainly<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let dtype = x.dtype();
         let x = to_f32(x);
         let mean_square = x.clone().square().mean_dim(D - 1);
@@ -77,6 +85,15 @@ impl LayerNorm {
     /// # Shapes
     /// - input and output: `[..., d_model]`
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        #[cfg(feature = "flex")]
+        if crate::fused::applies(&x.device(), x.dtype()) {
+            return crate::fused::norm(x, self.weight.val(), crate::fused::NormKind::Layer, self.epsilon)
+                + self.bias.val().unsqueeze();
+        }
+        self.forward_plainly(x)
+    }
+
+    fn forward_plainly<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let dtype = x.dtype();
         let x = to_f32(x);
         let centred = x.clone() - x.mean_dim(D - 1);

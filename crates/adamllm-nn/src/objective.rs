@@ -1,14 +1,34 @@
+use std::ops::Range;
+
 use burn::module::Module;
 use burn::tensor::Tensor;
 
-/// All that a trainer asks of a model.
+use crate::{BlockRunner, Direct};
+
+/// All that a trainer asks of a model: rows, one for each target, and what each row costs. The two stand apart so that a
+/// trainer can compute the costs piece by piece: a large vocabulary's logits are never held together.
 pub trait Objective: Module {
     /// What one forward pass reads.
     type Batch: Batch;
 
+    /// The row that each target is predicted from.
+    ///
+    /// # Shapes
+    /// - output: `[n_targets, width]`
+    fn target_rows<'a>(&'a self, batch: &Self::Batch, blocks: &mut dyn BlockRunner<'a>) -> Tensor<2>;
+
+    /// The loss of each of the batch's targets in `range`, from their rows alone.
+    ///
+    /// # Shapes
+    /// - `rows`: `[range.len(), width]`
+    /// - output: `[range.len()]`, in f32
+    fn losses(&self, rows: Tensor<2>, batch: &Self::Batch, range: Range<usize>) -> Tensor<1>;
+
     /// The loss **summed** over the batch's targets, `[1]`. Whoever accumulates divides once, by the targets of the
     /// whole window.
-    fn loss_sum(&self, batch: &Self::Batch) -> Tensor<1>;
+    fn loss_sum(&self, batch: &Self::Batch) -> Tensor<1> {
+        self.losses(self.target_rows(batch, &mut Direct), batch, 0..batch.n_targets()).sum()
+    }
 }
 
 /// A batch on the host.
@@ -22,5 +42,15 @@ pub trait Batch: Send + 'static {
     /// Images that the tower reads.
     fn n_images(&self) -> usize {
         0
+    }
+
+    /// Names of the groups that losses are reported for by themselves, such as a source or a task.
+    fn groups(&self) -> &[String] {
+        &[]
+    }
+
+    /// For each target, its place in [`Batch::groups`]; empty where there are none.
+    fn target_groups(&self) -> &[u16] {
+        &[]
     }
 }

@@ -33,6 +33,14 @@ impl RotaryTable {
 /// # Shapes
 /// - `x` and output: `[batch, n_heads, seq, d_head]`
 pub fn apply_rotary(x: Tensor<4>, table: &RotaryTable) -> Tensor<4> {
+    #[cfg(feature = "flex")]
+    if crate::fused::applies(&x.device(), x.dtype()) {
+        return crate::fused::rotary(x, table.cos.clone(), table.sin.clone());
+    }
+    apply_plainly(x, table)
+}
+
+fn apply_plainly(x: Tensor<4>, table: &RotaryTable) -> Tensor<4> {
     let dtype = x.dtype();
     let half = x.dims()[3] / 2;
     let x = to_f32(x);

@@ -9,7 +9,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
 
-use crate::optimizer::NamedAdamW;
+use crate::optimizer::{Memory, NamedOptimizer};
 use crate::{TrainConfig, TrainError};
 
 const WEIGHTS: &str = "weights.safetensors";
@@ -68,7 +68,7 @@ impl Checkpoint {
         step: usize,
         n_rows: usize,
         model: &M,
-        optimizer: &NamedAdamW,
+        optimizer: &NamedOptimizer,
         config: &TrainConfig,
     ) -> Result<Self, TrainError> {
         let path = run.join(format!("step-{step:06}"));
@@ -79,12 +79,13 @@ impl Checkpoint {
         let weights = snapshots(model).into_iter().map(|s| (s.info.name.clone(), Stored::Weight(s)));
         write_tensors(weights, &partial.join(WEIGHTS))?;
         let moments = optimizer.states.iter().flat_map(|(name, state)| {
-            let momentum = &state.momentum;
-            [("moment_1", &momentum.moment_1), ("moment_2", &momentum.moment_2)]
-                .map(|(kind, tensor)| (format!("{kind}.{name}"), Stored::Moment(tensor.clone())))
+            let kept =
+                [("first", Some(&state.first)), ("second", state.second.as_ref()), ("master", state.master.as_ref())];
+            let kept = kept.into_iter().filter_map(|(kind, tensor)| Some((kind, tensor?.clone())));
+            kept.map(move |(kind, tensor)| (format!("{kind}.{name}"), Stored::Moment(tensor)))
         });
         write_tensors(moments, &partial.join(OPTIMIZER))?;
-        let updates = optimizer.states.iter().map(|(name, s)| (name.clone(), s.momentum.time)).collect();
+        let updates = optimizer.states.iter().map(|(name, s)| (name.clone(), s.time)).collect();
         let state = State { step, n_rows, config: config.clone(), updates };
         let json = serde_json::to_vec_pretty(&state).expect("plain values");
         adamllm_core::write_atomically(partial.join(STATE), json)?;
@@ -122,22 +123,23 @@ impl Checkpoint {
         n_rows: usize,
         config: &TrainConfig,
         device: &Device,
-    ) -> Result<(M, NamedAdamW), TrainError> {
+    ) -> Result<(M, NamedOptimizer), TrainError> {
         let state: State = serde_json::from_slice(&self.read(STATE)?).map_err(|e| self.fault(e))?;
         self.check_run(&state, n_rows, config)?;
         let model = self.load_weights(model)?;
         let bytes = self.read(OPTIMIZER)?;
         let tensors = self.tensors(&bytes)?;
-        let mut optimizer = NamedAdamW::new();
+        let mut optimizer = NamedOptimizer::default();
         for (name, time) in state.updates {
-            let moment = |kind: &str| {
-                let view = tensors.tensor(&format!("{kind}.{name}")).map_err(|e| self.fault(e))?;
+            let kept = |kind: &str| {
+                let Ok(view) = tensors.tensor(&format!("{kind}.{name}")) else { return Ok(None) };
                 let data = tensor_data(&view).map_err(|e| self.fault(e))?;
                 let dtype = data.dtype();
-                Ok::<_, TrainError>(Tensor::<1>::from_data(data, (device, dtype)))
+                Ok::<_, TrainError>(Some(Tensor::<1>::from_data(data, (device, dtype))))
             };
-            let moments = [moment("moment_1")?, moment("moment_2")?];
-            optimizer.restore(name, time, moments);
+            let first = kept("first")?.ok_or_else(|| self.fault(format!("no moment of {name}")))?;
+            let memory = Memory { time, first, second: kept("second")?, master: kept("master")? };
+            optimizer.states.insert(name, memory);
         }
         Ok((model, optimizer))
     }

@@ -19,6 +19,16 @@ pub struct TrainConfig {
     /// Further limits on a forward pass, for sources that know their rows' sizes. The rows of a step are then sorted by
     /// length, so that little is padded; the step's gradient is the same.
     pub micro_batch_budget: Option<MicroBatchBudget>,
+    /// What a window's loss is divided by.
+    pub normalisation: Normalisation,
+    /// The update rule.
+    pub optimizer: OptimizerKind,
+    /// What the optimizer's moments are kept in. They are computed with in f32.
+    pub moments: MomentDtype,
+    /// What of a forward pass is made again in the backward pass.
+    pub recompute: Recompute,
+    /// Rows that pass the head together: logits of so many targets are held at a time.
+    pub loss_chunk: usize,
     /// The peak learning rate.
     pub learning_rate: f64,
     /// Its course.
@@ -43,6 +53,59 @@ pub struct TrainConfig {
     pub keep_last: usize,
     /// A row of `metrics.jsonl` after every so many steps.
     pub log_every: usize,
+}
+
+/// What a window's loss is divided by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Normalisation {
+    /// The targets of the whole window: how the window is split changes nothing.
+    Window,
+    /// The mean over each micro-batch's targets, then over the micro-batches, as the paper's tools did: targets of a
+    /// micro-batch that has few of them count for more.
+    MicroBatch,
+}
+
+/// The update rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OptimizerKind {
+    /// AdamW for every parameter.
+    #[serde(alias = "adamw")]
+    AdamW,
+    /// Muon (Jordan et al., 2024; burn's) with momentum 0.95 and updates scaled to AdamW's size for the matrices; AdamW for
+    /// vectors, embeddings and the head.
+    Muon,
+}
+
+/// What the optimizer's moments are kept in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MomentDtype {
+    /// 8 bytes for a parameter's two moments.
+    F32,
+    /// 4 bytes. A second moment moves only where its change is above one part in 512, so it follows slowly.
+    Bf16,
+}
+
+impl From<MomentDtype> for burn::tensor::DType {
+    fn from(dtype: MomentDtype) -> Self {
+        match dtype {
+            MomentDtype::F32 => Self::F32,
+            MomentDtype::Bf16 => Self::BF16,
+        }
+    }
+}
+
+/// What of a forward pass is made again in the backward pass, instead of kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Recompute {
+    /// Nothing: fastest, and every inner value is held.
+    Nothing,
+    /// The inside of every block of tower and decoder (Chen et al., 2016): one block's inner values are held at a time, for
+    /// a third of time more.
+    Blocks,
 }
 
 /// How much one forward pass may read. A row that is larger by itself has a pass of its own.
@@ -108,6 +171,11 @@ impl Default for TrainConfig {
             batch_size: 128,
             micro_batch_size: 4,
             micro_batch_budget: None,
+            normalisation: Normalisation::Window,
+            optimizer: OptimizerKind::AdamW,
+            moments: MomentDtype::F32,
+            recompute: Recompute::Nothing,
+            loss_chunk: 512,
             learning_rate: 1e-5,
             schedule: Schedule::default(),
             weight_decay: 0.1,
@@ -138,6 +206,7 @@ impl TrainConfig {
         positive("max_gradient_norm", self.max_gradient_norm.unwrap_or(1.0))?;
         at_least_one("batch_size", self.batch_size)?;
         at_least_one("micro_batch_size", self.micro_batch_size)?;
+        at_least_one("loss_chunk", self.loss_chunk)?;
         at_least_one("save_every", self.save_every.unwrap_or(1))?;
         at_least_one("keep_last", self.keep_last)?;
         at_least_one("log_every", self.log_every)?;

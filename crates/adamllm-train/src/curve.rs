@@ -177,6 +177,7 @@ mod tests {
             tokens,
             targets,
             images,
+            losses: Default::default(),
             step_s: 0.5,
             peak_bytes: Some(1_000_000_000),
             skipped: false,

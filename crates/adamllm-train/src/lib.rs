@@ -23,6 +23,7 @@
 //! # Ok::<(), adamllm_train::TrainError>(())
 //! ```
 
+mod backward;
 mod checkpoint;
 mod config;
 mod curve;
@@ -39,10 +40,13 @@ mod trainer;
 mod validation;
 
 pub use checkpoint::Checkpoint;
-pub use config::{DecayRule, MicroBatchBudget, NonFinite, ParameterGroup, TrainConfig};
+pub use config::{
+    DecayRule, MicroBatchBudget, MomentDtype, NonFinite, Normalisation, OptimizerKind, ParameterGroup, Recompute,
+    TrainConfig,
+};
 pub use curve::draw_training;
 pub use error::TrainError;
-pub use metrics::StepMetrics;
+pub use metrics::{GroupLoss, StepMetrics};
 pub use micro_batches::micro_batches;
 pub use order::BatchOrder;
 pub use schedule::{Schedule, ScheduleKind};

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use adamllm_core::jsonl::{self, Appender};
@@ -24,6 +25,9 @@ pub struct StepMetrics {
     pub targets: usize,
     /// Images that the tower read.
     pub images: usize,
+    /// The loss of each group of targets (a source, a task), where the batches name any.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub losses: BTreeMap<String, GroupLoss>,
     /// Seconds.
     pub step_s: f64,
     /// The most memory that the process has held so far, in bytes; `None` where the system does not tell. Memory of a GPU
@@ -33,6 +37,15 @@ pub struct StepMetrics {
     /// Whether the step was left out because something was not finite.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skipped: bool,
+}
+
+/// The loss of the targets of one group in a window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct GroupLoss {
+    /// Per target token, in nats.
+    pub loss: f64,
+    /// Target tokens.
+    pub targets: usize,
 }
 
 /// The process's peak resident memory, where the system tells (Linux).

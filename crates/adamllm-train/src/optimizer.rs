@@ -1,32 +1,42 @@
-//! AdamW over named parameters: burn's update rule, with a global gradient norm, decay and rates per group.
+//! Updates of named parameters, with a global gradient norm, and with decay and rates for each group.
+
+mod adamw;
+#[cfg(feature = "flex")]
+mod fused;
+mod norm;
 
 use std::collections::BTreeMap;
 
 use adamllm_nn::ModulePath;
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::optim::{AdamW, AdamWConfig, AdamWState, AdaptiveMomentumState, GradientsParams, Optimizer};
-use burn::tensor::Tensor;
+use burn::module::{Module, ModuleMapper, Param};
+use burn::optim::momentum::MomentumConfig;
+use burn::optim::{AdjustLrFn, GradientsParams, MuonConfig, Optimizer as _};
+use burn::tensor::{DType, Tensor};
 
-use crate::{DecayRule, TrainConfig};
+use self::adamw::{AdamW, Moved};
+pub(crate) use self::norm::{Accumulated, global_norm};
+use crate::{DecayRule, OptimizerKind, TrainConfig};
 
-/// The optimizer's state: two moments for each parameter that was ever updated.
-pub(crate) struct NamedAdamW {
-    with_decay: BTreeMap<u64, AdamW>,
-    pub(crate) states: BTreeMap<String, AdamWState<1>>,
+/// What the optimizer remembers of a parameter.
+#[derive(Clone, Debug)]
+pub(crate) struct Memory {
+    /// Updates so far.
+    pub(crate) time: usize,
+    /// AdamW's first moment, Muon's momentum.
+    pub(crate) first: Tensor<1>,
+    /// AdamW's second moment.
+    pub(crate) second: Option<Tensor<1>>,
+    /// The parameter in f32, where the model holds it in fewer bits: small updates add up here.
+    pub(crate) master: Option<Tensor<1>>,
 }
 
-impl NamedAdamW {
-    pub(crate) fn new() -> Self {
-        Self { with_decay: BTreeMap::new(), states: BTreeMap::new() }
-    }
+/// The optimizer's state: a memory for each parameter that was ever updated.
+#[derive(Default)]
+pub(crate) struct NamedOptimizer {
+    pub(crate) states: BTreeMap<String, Memory>,
+}
 
-    /// Restores a parameter's moments after `time` steps.
-    pub(crate) fn restore(&mut self, name: String, time: usize, moments: [Tensor<1>; 2]) {
-        let [moment_1, moment_2] = moments;
-        let momentum = AdaptiveMomentumState::new(time, moment_1, moment_2);
-        self.states.insert(name, AdamWState::new(momentum));
-    }
-
+impl NamedOptimizer {
     /// One update of every parameter that has a gradient. `scale` multiplies the gradients (clipping), `factor` the
     /// learning rates (the schedule).
     pub(crate) fn step<M: Module>(
@@ -37,30 +47,74 @@ impl NamedAdamW {
         factor: f64,
         scale: f64,
     ) -> M {
-        let mut update = Update { path: ModulePath::default(), optimizer: self, gradients, config, factor, scale };
-        model.map(&mut update)
-    }
-
-    fn rule(&mut self, config: &TrainConfig, weight_decay: f64) -> AdamW {
-        let build = || {
-            AdamWConfig::new()
-                .with_beta_1(config.betas[0] as f32)
-                .with_beta_2(config.betas[1] as f32)
-                .with_epsilon(config.epsilon as f32)
-                .with_weight_decay(weight_decay as f32)
-                .build()
-        };
-        self.with_decay.entry(weight_decay.to_bits()).or_insert_with(build).clone()
+        model.map(&mut Update { path: ModulePath::default(), optimizer: self, gradients, config, factor, scale })
     }
 }
 
 struct Update<'a> {
     path: ModulePath,
-    optimizer: &'a mut NamedAdamW,
+    optimizer: &'a mut NamedOptimizer,
     gradients: GradientsParams,
     config: &'a TrainConfig,
     factor: f64,
     scale: f64,
+}
+
+impl Update<'_> {
+    /// The learning rate and decay of a parameter now.
+    fn numbers<const D: usize>(&self, name: &str) -> (f64, f64) {
+        let group = self.config.group(name);
+        let peak = group.and_then(|g| g.learning_rate).unwrap_or(self.config.learning_rate);
+        let decay = group.and_then(|g| g.weight_decay).unwrap_or(self.config.weight_decay);
+        (peak * self.factor, if decays::<D>(name, self.config.decay_rule) { decay } else { 0.0 })
+    }
+
+    fn adamw<const D: usize>(&mut self, name: &str, tensor: Tensor<D>, gradient: Tensor<D>) -> Tensor<D> {
+        let (rate, decay) = self.numbers::<D>(name);
+        let (shape, dtype) = (tensor.shape(), tensor.dtype());
+        let gradient = gradient.flatten::<1>(0, D - 1);
+        let parameter = tensor.flatten::<1>(0, D - 1);
+        let zeros = || Tensor::zeros(gradient.dims(), (&gradient.device(), DType::F32));
+        let kept = self.optimizer.states.remove(name);
+        let memory = kept.unwrap_or_else(|| Memory { time: 0, first: zeros(), second: None, master: None });
+        let (betas, epsilon, time) = (self.config.betas, self.config.epsilon, memory.time + 1);
+        let numbers = AdamW { rate, decay, betas, epsilon, scale: self.scale, time };
+        let state = Moved {
+            parameter: memory.master.unwrap_or_else(|| in_f32(parameter)),
+            first: in_f32(memory.first),
+            second: memory.second.map_or_else(zeros, in_f32),
+        };
+        let Moved { parameter, first, second } = numbers.step(state, in_f32(gradient));
+        let [first, second] = [first, second].map(|moment| cast_to(moment, self.config.moments.into()));
+        let master = (dtype != DType::F32).then(|| parameter.clone());
+        self.optimizer.states.insert(name.to_owned(), Memory { time, first, second: Some(second), master });
+        cast_to(parameter, dtype).reshape(shape)
+    }
+
+    /// burn's Muon behind a momentum of ours, which the checkpoints can hold.
+    fn muon<const D: usize>(&mut self, name: &str, tensor: Tensor<D>, gradient: Tensor<D>) -> Tensor<D> {
+        const MOMENTUM: f64 = 0.95;
+        let (rate, decay) = self.numbers::<D>(name);
+        let (shape, dtype) = (tensor.shape(), tensor.dtype());
+        let gradient = gradient.flatten::<1>(0, D - 1).cast(DType::F32) * self.scale;
+        let kept = self.optimizer.states.remove(name);
+        let time = kept.as_ref().map_or(0, |memory| memory.time) + 1;
+        let (velocity, master) = match kept {
+            Some(memory) => (in_f32(memory.first) * MOMENTUM + gradient.clone(), memory.master),
+            None => (gradient.clone(), None),
+        };
+        let nesterov = gradient + velocity.clone() * MOMENTUM;
+        let first = cast_to(velocity, self.config.moments.into());
+        let none = MomentumConfig { momentum: 0.0, dampening: 0.0, nesterov: false };
+        let rule = MuonConfig::new().with_momentum(none).with_adjust_lr_fn(AdjustLrFn::MatchRmsAdamW).build();
+        let size = [shape[0], shape.num_elements() / shape[0]];
+        let matrix = master.unwrap_or_else(|| in_f32(tensor.flatten::<1>(0, D - 1))).reshape(size);
+        let (moved, _) = rule.step::<2>(rate, matrix * (1.0 - rate * decay), nesterov.reshape(size), None);
+        let moved = moved.flatten::<1>(0, 1);
+        let master = (dtype != DType::F32).then(|| moved.clone());
+        self.optimizer.states.insert(name.to_owned(), Memory { time, first, second: None, master });
+        cast_to(moved, dtype).reshape(shape)
+    }
 }
 
 impl ModuleMapper for Update<'_> {
@@ -74,26 +128,29 @@ impl ModuleMapper for Update<'_> {
         // The gradient leaves the container here, so its memory is free again behind this parameter.
         let Some(gradient) = self.gradients.remove::<D>(param.id) else { return param };
         let name = self.path.name();
-        let group = self.config.group(&name);
-        let peak = group.and_then(|g| g.learning_rate).unwrap_or(self.config.learning_rate);
-        let decay = group.and_then(|g| g.weight_decay).unwrap_or(self.config.weight_decay);
-        let decay = if decays::<D>(&name, self.config.decay_rule) { decay } else { 0.0 };
-        let rule = self.optimizer.rule(self.config, decay);
-        let state = self.optimizer.states.remove(&name);
-        let gradient = if self.scale == 1.0 { gradient } else { gradient * self.scale };
-
-        let mut new_state = None;
-        let param = param.map(|tensor| {
+        param.map(|tensor| {
             let required = tensor.is_require_grad();
-            let shape = tensor.shape();
-            let flat = tensor.without_autodiff().flatten::<1>(0, D - 1);
-            let (updated, state) = rule.step(peak * self.factor, flat, gradient.flatten::<1>(0, D - 1), state);
-            new_state = state;
-            Tensor::from_inner(updated.reshape(shape)).set_require_grad(required)
-        });
-        self.optimizer.states.extend(new_state.map(|state| (name, state)));
-        param
+            let tensor = tensor.without_autodiff();
+            let moved = match self.config.optimizer {
+                OptimizerKind::Muon if D == 2 && !is_table(&name) => self.muon(&name, tensor, gradient),
+                _ => self.adamw(&name, tensor, gradient),
+            };
+            Tensor::from_inner(moved).set_require_grad(required)
+        })
     }
+}
+
+/// Tables of embeddings and the head: matrices whose rows are looked up or compared, which Muon leaves to AdamW.
+fn is_table(name: &str) -> bool {
+    name.contains("embedding") || name.contains("head")
+}
+
+fn in_f32(tensor: Tensor<1>) -> Tensor<1> {
+    cast_to(tensor, DType::F32)
+}
+
+fn cast_to(tensor: Tensor<1>, dtype: DType) -> Tensor<1> {
+    if tensor.dtype() == dtype { tensor } else { tensor.cast(dtype) }
 }
 
 /// Whether a parameter decays. Layer norms are the norms with a bias, which have it by name.
@@ -101,29 +158,6 @@ fn decays<const D: usize>(name: &str, rule: DecayRule) -> bool {
     match rule {
         DecayRule::Modern => D > 1,
         DecayRule::Hf445 => D > 1 || (name.ends_with("norm.weight") && name.starts_with("language.")),
-    }
-}
-
-/// The norm over all gradients together.
-pub(crate) fn global_norm<M: Module>(model: &M, gradients: &GradientsParams) -> f64 {
-    let mut squares = Squares { gradients, sum: None };
-    model.visit(&mut squares);
-    squares.sum.map_or(0.0, |sum| f64::from(sum.into_scalar::<f32>()).sqrt())
-}
-
-struct Squares<'a> {
-    gradients: &'a GradientsParams,
-    sum: Option<Tensor<1>>,
-}
-
-impl ModuleVisitor for Squares<'_> {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let Some(gradient) = self.gradients.get::<D>(param.id) else { return };
-        let square = gradient.cast(burn::tensor::DType::F32).square().sum();
-        self.sum = Some(match self.sum.take() {
-            Some(sum) => sum + square,
-            None => square,
-        });
     }
 }
 

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -7,16 +8,18 @@ use adamllm_core::jsonl::Appender;
 use adamllm_core::{CoreError, Progress};
 use adamllm_nn::{Batch, Objective};
 use burn::module::Module;
-use burn::optim::{GradientsAccumulator, GradientsParams};
+use burn::optim::GradientsParams;
 use burn::tensor::Device;
 
+use crate::backward::differentiate;
 use crate::metrics::{MetricsFile, peak_bytes};
 use crate::micro_batches::micro_batches;
-use crate::optimizer::{NamedAdamW, freeze, global_norm};
+use crate::optimizer::{Accumulated, NamedOptimizer, freeze, global_norm};
 use crate::spikes::Spikes;
 use crate::validation::{Examinations, examine};
 use crate::{
-    BatchOrder, BatchSource, Checkpoint, NonFinite, StepMetrics, TrainConfig, TrainError, Validation, ValidationMetrics,
+    BatchOrder, BatchSource, Checkpoint, NonFinite, Normalisation, StepMetrics, TrainConfig, TrainError, Validation,
+    ValidationMetrics,
 };
 
 /// Fits a model to batches.
@@ -146,8 +149,17 @@ impl Trainer {
             let steps = start..total;
             scope.spawn(move || feed(source, order, steps, &self.config, &sender));
             let spikes = Spikes::default();
-            let fitting =
-                Fitting { config: &self.config, model, optimizer, order, total, n_rows, metrics_file, source, spikes };
+            let fitting = Fitting {
+                config: &self.config,
+                model: Some(model),
+                optimizer,
+                order,
+                total,
+                n_rows,
+                metrics_file,
+                source,
+                spikes,
+            };
             fitting.run(start, &receiver, validation, examinations, run, progress)
         });
         progress.end();
@@ -158,10 +170,10 @@ impl Trainer {
     /// before the first step.
     pub fn rehearse<M: Objective>(&self, model: &M, batch: &M::Batch) -> Rehearsal {
         let begun = Instant::now();
-        let loss = model.loss_sum(batch) / batch.n_targets().max(1) as f64;
-        let value = f64::from(loss.clone().into_scalar::<f32>());
-        drop(loss.backward());
-        Rehearsal { loss: value, seconds: begun.elapsed().as_secs_f64(), peak_bytes: peak_bytes() }
+        let share = 1.0 / batch.n_targets().max(1) as f64;
+        let losses = differentiate(model, batch, share, &self.config, &mut Accumulated::default());
+        let loss = losses.iter().map(|&loss| f64::from(loss)).sum::<f64>() * share;
+        Rehearsal { loss, seconds: begun.elapsed().as_secs_f64(), peak_bytes: peak_bytes() }
     }
 
     /// The state that a run begins with: fresh, or the newest checkpoint's.
@@ -171,8 +183,8 @@ impl Trainer {
         run: &Run,
         n_rows: usize,
         device: &Device,
-    ) -> Result<(M, NamedAdamW, usize), TrainError> {
-        let Some(folder) = &run.folder else { return Ok((model, NamedAdamW::new(), 0)) };
+    ) -> Result<(M, NamedOptimizer, usize), TrainError> {
+        let Some(folder) = &run.folder else { return Ok((model, NamedOptimizer::default(), 0)) };
         std::fs::create_dir_all(folder).map_err(CoreError::io("create", folder))?;
         let newest = Checkpoint::list(folder)?.pop();
         let started = newest.is_some() || folder.join("metrics.jsonl").exists();
@@ -180,7 +192,7 @@ impl Trainer {
             return Err(TrainError::RunExists { folder: folder.clone() });
         }
         match newest {
-            None => Ok((model, NamedAdamW::new(), 0)),
+            None => Ok((model, NamedOptimizer::default(), 0)),
             Some(checkpoint) => {
                 let inner = device.clone().without_autodiff();
                 let (model, optimizer) = checkpoint.restore(model, n_rows, &self.config, &inner)?;
@@ -226,8 +238,9 @@ fn feed<S: BatchSource>(
 
 struct Fitting<'a, M, S> {
     config: &'a TrainConfig,
-    model: M,
-    optimizer: NamedAdamW,
+    /// Empty only while it is updated.
+    model: Option<M>,
+    optimizer: NamedOptimizer,
     order: BatchOrder,
     total: usize,
     n_rows: usize,
@@ -278,7 +291,7 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> Fitting<'_, M, S>
             }
             let due = |v: &&Validation<V>| last || report.steps.is_multiple_of(v.every.max(1));
             if let Some(validation) = validation.as_ref().filter(due) {
-                let found = examinations.push(report.steps, examine(&self.model, validation)?)?;
+                let found = examinations.push(report.steps, examine(self.model(), validation)?)?;
                 tracing::info!(step = found.step, loss = found.loss, best = found.best, "examined");
                 if let Some(folder) = run.folder.as_deref().filter(|_| found.best) {
                     self.save(&folder.join("best"), report.steps, 1)?;
@@ -297,11 +310,11 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> Fitting<'_, M, S>
             }
         }
         report.validation = examinations.into_rows();
-        Ok((self.model, report))
+        Ok((self.model.expect("a model between steps"), report))
     }
 
     fn save(&self, folder: &Path, step: usize, keep: usize) -> Result<(), TrainError> {
-        Checkpoint::write(folder, step, self.n_rows, &self.model, &self.optimizer, self.config)?;
+        Checkpoint::write(folder, step, self.n_rows, self.model(), &self.optimizer, self.config)?;
         Checkpoint::prune(folder, keep)
     }
 
@@ -326,24 +339,23 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> Fitting<'_, M, S>
             tokens: window.batches.iter().map(Batch::n_tokens).sum(),
             targets: n_targets,
             images: window.batches.iter().map(Batch::n_images).sum(),
+            losses: BTreeMap::new(),
             step_s: 0.0,
             peak_bytes: None,
             skipped: false,
         };
-        let mut gradients = self.gradients(&window.batches, n_targets, &mut metrics.loss);
-        metrics.grad_norm = global_norm(&self.model, &gradients);
+        let mut gradients = self.gradients(&window.batches, &mut metrics);
+        metrics.grad_norm = global_norm(self.model(), &gradients);
         let finite = |m: &StepMetrics| m.loss.is_finite() && m.grad_norm.is_finite();
         if !finite(&metrics)
             && self.config.non_finite == NonFinite::Quarantine
             && let Some(rest) = self.without_faulty_rows(&window.rows, &metrics, folder)?
         {
-            let n_targets = rest.iter().map(Batch::n_targets).sum();
-            metrics.targets = n_targets;
+            metrics.targets = rest.iter().map(Batch::n_targets).sum();
             metrics.tokens = rest.iter().map(Batch::n_tokens).sum();
             metrics.images = rest.iter().map(Batch::n_images).sum();
-            metrics.loss = 0.0;
-            gradients = self.gradients(&rest, n_targets, &mut metrics.loss);
-            metrics.grad_norm = global_norm(&self.model, &gradients);
+            gradients = self.gradients(&rest, &mut metrics);
+            metrics.grad_norm = global_norm(self.model(), &gradients);
         }
         if finite(&metrics) {
             let scale = match self.config.max_gradient_norm {
@@ -351,8 +363,9 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> Fitting<'_, M, S>
                 Some(max) => (max / (metrics.grad_norm + 1e-6)).min(1.0),
                 None => 1.0,
             };
-            let model = self.model.clone();
-            self.model = self.optimizer.step(model, gradients, self.config, factor, scale);
+            // Taken out, so that no second handle keeps the update from being made in place.
+            let model = self.model.take().expect("a model between steps");
+            self.model = Some(self.optimizer.step(model, gradients, self.config, factor, scale));
         } else {
             self.not_finite(&mut metrics, window.rows)?;
         }
@@ -362,20 +375,32 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> Fitting<'_, M, S>
         Ok(metrics)
     }
 
-    /// Gradients of the window's loss per target: each micro-batch's sum is divided by the targets of the whole window.
+    /// Gradients of the window's loss, and the loss itself, into `metrics`. Each micro-batch's sum is divided by the targets of
+    /// the whole window (or its own, as the configuration says).
     /// One after the other: burn's graphs of two threads that share parameters consume each other's steps.
-    fn gradients(&self, batches: &[M::Batch], n_targets: usize, loss: &mut f64) -> GradientsParams {
-        let mut accumulator = GradientsAccumulator::new();
-        for batch in batches.iter().filter(|batch| batch.n_targets() > 0) {
-            let share = self.model.loss_sum(batch) / n_targets as f64;
-            *loss += f64::from(share.clone().into_scalar::<f32>());
-            let gradients = GradientsParams::from_grads(share.backward(), &self.model);
-            if batches.len() == 1 {
-                return gradients;
+    fn gradients(&self, batches: &[M::Batch], metrics: &mut StepMetrics) -> GradientsParams {
+        let mut accumulated = Accumulated::default();
+        let batches: Vec<_> = batches.iter().filter(|batch| batch.n_targets() > 0).collect();
+        (metrics.loss, metrics.losses) = (0.0, BTreeMap::new());
+        for batch in &batches {
+            let share = match self.config.normalisation {
+                Normalisation::Window => 1.0 / metrics.targets.max(1) as f64,
+                Normalisation::MicroBatch => 1.0 / (batch.n_targets() * batches.len()) as f64,
+            };
+            let losses = differentiate(self.model(), *batch, share, self.config, &mut accumulated);
+            metrics.loss += losses.iter().map(|&loss| f64::from(loss)).sum::<f64>() * share;
+            for (loss, &group) in losses.iter().zip(batch.target_groups()) {
+                let sum = metrics.losses.entry(batch.groups()[usize::from(group)].clone()).or_default();
+                sum.loss += f64::from(*loss);
+                sum.targets += 1;
             }
-            accumulator.accumulate(&self.model, gradients);
         }
-        accumulator.grads()
+        metrics.losses.values_mut().for_each(|group| group.loss /= group.targets as f64);
+        accumulated.take()
+    }
+
+    fn model(&self) -> &M {
+        self.model.as_ref().expect("a model between steps")
     }
 
     /// The step's batches again without the rows that are not finite by themselves, which are written to
@@ -389,12 +414,11 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> Fitting<'_, M, S>
         let (mut kept, mut faulty) = (Vec::new(), Vec::new());
         for &row in rows {
             let batch = [self.source.batch(&[row])?];
-            let n_targets = batch[0].n_targets();
-            let mut loss = 0.0;
-            let gradients = self.gradients(&batch, n_targets.max(1), &mut loss);
-            let gradient_norm = global_norm(&self.model, &gradients);
-            if loss.is_finite() && gradient_norm.is_finite() {
-                kept.extend((n_targets > 0).then_some(row));
+            let mut own = StepMetrics { targets: batch[0].n_targets(), ..metrics.clone() };
+            let gradients = self.gradients(&batch, &mut own);
+            let gradient_norm = global_norm(self.model(), &gradients);
+            if own.loss.is_finite() && gradient_norm.is_finite() {
+                kept.extend((own.targets > 0).then_some(row));
             } else {
                 faulty.push(row);
             }

@@ -1,10 +1,11 @@
 //! The fitting loop on a regression problem: resume to the bit, the same gradient for every split, and the policies.
 
 use std::cell::Cell;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use adamllm_nn::{Batch, Linear, LinearConfig, Objective, snapshots};
+use adamllm_nn::{Batch, BlockRunner, Linear, LinearConfig, Objective, snapshots};
 use adamllm_train::{
     Checkpoint, FitOutcome, MicroBatchBudget, NonFinite, ParameterGroup, RowBatches, RowSize, Run, StepMetrics,
     TrainConfig, TrainError, Trainer, Validation, ValidationMetrics,
@@ -36,12 +37,20 @@ impl Batch for Points {
 impl Objective for Regression {
     type Batch = Points;
 
-    fn loss_sum(&self, batch: &Points) -> Tensor<1> {
-        let device = self.first.weight.val().device();
-        let n = batch.y.len();
-        let column = |values: &[f32]| Tensor::<2>::from_data(TensorData::new(values.to_vec(), [n, 1]), &device);
-        let hidden = self.first.forward(column(&batch.x)).tanh();
-        (self.second.forward(hidden) - column(&batch.y)).square().sum()
+    fn target_rows<'a>(&'a self, batch: &Points, blocks: &mut dyn BlockRunner<'a>) -> Tensor<2> {
+        let x = self.column(&batch.x).unsqueeze::<3>();
+        let hidden = blocks.block(vec![x], true, Box::new(|x| self.first.forward(x[0].clone()).tanh()));
+        hidden.squeeze_dim(0)
+    }
+
+    fn losses(&self, rows: Tensor<2>, batch: &Points, range: Range<usize>) -> Tensor<1> {
+        (self.second.forward(rows) - self.column(&batch.y[range])).square().flatten(0, 1)
+    }
+}
+
+impl Regression {
+    fn column(&self, values: &[f32]) -> Tensor<2> {
+        Tensor::from_data(TensorData::new(values.to_vec(), [values.len(), 1]), &self.first.weight.val().device())
     }
 }
 

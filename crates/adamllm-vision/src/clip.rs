@@ -1,7 +1,7 @@
 //! The CLIP vision tower (Radford et al. 2021, arXiv 2103.00020; model card openai/clip-vit-large-patch14-336) as LLaVA
 //! reads it: the patches' features of an inner layer, without the class row.
 
-use adamllm_nn::{Activation, LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use adamllm_nn::{Activation, BlockRunner, Direct, LayerNorm, LayerNormConfig, Linear, LinearConfig, is_trained};
 use burn::config::Config;
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{DType, Device, Tensor};
@@ -110,6 +110,20 @@ impl ClipTower {
     /// # Panics
     /// If a picture's values do not fill its tiles, or `pictures` is empty.
     pub fn encode(&self, pictures: &[TilesRef], dtype: DType, device: &Device) -> Tensor<3> {
+        self.encode_in_blocks(pictures, dtype, device, &mut Direct)
+    }
+
+    /// As [`ClipTower::encode`]; `blocks` runs the blocks.
+    ///
+    /// # Panics
+    /// As [`ClipTower::encode`].
+    pub fn encode_in_blocks<'a>(
+        &'a self,
+        pictures: &[TilesRef],
+        dtype: DType,
+        device: &Device,
+        blocks: &mut dyn BlockRunner<'a>,
+    ) -> Tensor<3> {
         let values: Vec<f32> = pictures.iter().flat_map(|picture| picture.values.iter().copied()).collect();
         let patches = self.patch_embedding.forward(self.config.cut().patches(values, dtype, device));
         let [n_tiles, n_patches, d_vision] = patches.dims();
@@ -117,8 +131,11 @@ impl ClipTower {
         let class = self.class_embedding.val().reshape([1, 1, d_vision]).expand([n_tiles, 1, d_vision]);
         let x = Tensor::cat(vec![class, patches], 1) + self.position_embedding.val().unsqueeze::<3>();
         let mut x = self.pre_norm.forward(x);
+        let embeddings = self.class_embedding.is_require_grad() || self.position_embedding.is_require_grad();
+        let mut trained = embeddings || is_trained(&self.patch_embedding) || is_trained(&self.pre_norm);
         for layer in &self.layers[..self.config.n_used_layers] {
-            x = layer.forward(x, None);
+            trained |= is_trained(layer);
+            x = blocks.block(vec![x], trained, Box::new(move |x| layer.forward(x[0].clone(), None)));
         }
         x.narrow(1, 1, n_patches)
     }

@@ -4,7 +4,9 @@
 //! What transformers does is kept where it surprises: patches see the rows of missing tiles (only pairs of padding rows
 //! are hidden from each other), and every tile is filled up with empty rows to a multiple of eight.
 
-use adamllm_nn::{Activation, AttentionMask, LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use adamllm_nn::{
+    Activation, AttentionMask, BlockRunner, Direct, LayerNorm, LayerNormConfig, Linear, LinearConfig, is_trained,
+};
 use burn::config::Config;
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
@@ -168,6 +170,20 @@ impl MllamaTower {
     /// # Panics
     /// If a picture's values do not fill its tiles, it has more than `max_tiles`, or `pictures` is empty.
     pub fn encode(&self, pictures: &[TiledPicture], dtype: DType, device: &Device) -> Tensor<3> {
+        self.encode_in_blocks(pictures, dtype, device, &mut Direct)
+    }
+
+    /// As [`MllamaTower::encode`]; `blocks` runs the blocks.
+    ///
+    /// # Panics
+    /// As [`MllamaTower::encode`].
+    pub fn encode_in_blocks<'a>(
+        &'a self,
+        pictures: &[TiledPicture],
+        dtype: DType,
+        device: &Device,
+        blocks: &mut dyn BlockRunner<'a>,
+    ) -> Tensor<3> {
         let config = &self.config;
         let (n, n_tiles, d) = (pictures.len(), config.max_tiles, config.d_vision);
         let rows = config.rows_per_tile();
@@ -185,16 +201,24 @@ impl MllamaTower {
         let mut x = Tensor::cat(vec![x, empty], 2).reshape([n, n_tiles * filled, d]);
         let mask = padding_mask(pictures, n_tiles, [rows, filled], device);
         let mut inner = Vec::with_capacity(config.intermediate_layers.len());
+        let embeddings =
+            self.class_embedding.is_require_grad() || is_trained(&self.positions) || is_trained(&self.pre_tile);
+        let mut trained = embeddings || is_trained(&self.patch_embedding) || is_trained(&self.pre_norm);
         for (i, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(x, Some(&mask));
+            trained |= is_trained(layer);
+            let mask = mask.clone();
+            x = blocks.block(vec![x], trained, Box::new(move |x| layer.forward(x[0].clone(), Some(&mask))));
             if config.intermediate_layers.contains(&i) {
                 inner.push(x.clone());
             }
         }
         let x = self.post_norm.forward(x).reshape([n, n_tiles, filled, d]);
         let mut x = (x + self.post_tile.forward(grids, [n_tiles, d])).reshape([n, n_tiles * filled, d]);
+        trained |= is_trained(&self.post_norm) || is_trained(&self.post_tile);
         for layer in &self.global_layers {
-            x = layer.forward(x, Some(&mask));
+            trained |= is_trained(layer);
+            let mask = mask.clone();
+            x = blocks.block(vec![x], trained, Box::new(move |x| layer.forward(x[0].clone(), Some(&mask))));
         }
 
         let unfilled =

@@ -17,7 +17,7 @@ pub struct PatchesRef<'a> {
 pub(crate) fn encode_by_grid(
     pictures: &[PatchesRef],
     device: &Device,
-    encode: impl Fn([usize; 3], &[usize]) -> Tensor<2>,
+    mut encode: impl FnMut([usize; 3], &[usize]) -> Tensor<2>,
 ) -> Tensor<2> {
     let groups = group_by_grid(pictures);
     let encoded: Vec<Tensor<2>> = groups.iter().map(|(grid, members)| encode(*grid, members)).collect();

@@ -2,8 +2,8 @@
 //! norms, gated MLPs, and attention within windows in all blocks but a few.
 
 use adamllm_nn::{
-    Activation, GatedMlp, GatedMlpConfig, Linear, LinearConfig, Mlp, MlpConfig, RmsNorm, RmsNormConfig, RotaryTable,
-    attend,
+    Activation, BlockRunner, Direct, GatedMlp, GatedMlpConfig, Linear, LinearConfig, Mlp, MlpConfig, RmsNorm,
+    RmsNormConfig, RotaryTable, attend, is_trained,
 };
 use burn::config::Config;
 use burn::module::Module;
@@ -143,21 +143,38 @@ impl Qwen2_5VlTower {
     /// # Panics
     /// If a picture's values do not fill its grid, or `pictures` is empty.
     pub fn encode(&self, pictures: &[PatchesRef], dtype: DType, device: &Device) -> Tensor<2> {
-        encode_by_grid(pictures, device, |grid, members| self.encode_equal(pictures, grid, members, dtype, device))
+        self.encode_in_blocks(pictures, dtype, device, &mut Direct)
     }
 
-    fn encode_equal(
-        &self,
+    /// As [`Qwen2_5VlTower::encode`]; `blocks` runs the blocks.
+    ///
+    /// # Panics
+    /// As [`Qwen2_5VlTower::encode`].
+    pub fn encode_in_blocks<'a>(
+        &'a self,
+        pictures: &[PatchesRef],
+        dtype: DType,
+        device: &Device,
+        blocks: &mut dyn BlockRunner<'a>,
+    ) -> Tensor<2> {
+        encode_by_grid(pictures, device, |grid, members| {
+            self.encode_equal(pictures, grid, members, (dtype, device), blocks)
+        })
+    }
+
+    fn encode_equal<'a>(
+        &'a self,
         pictures: &[PatchesRef],
         grid: [usize; 3],
         members: &[usize],
-        dtype: DType,
-        device: &Device,
+        (dtype, device): (DType, &Device),
+        blocks: &mut dyn BlockRunner<'a>,
     ) -> Tensor<2> {
         let config = &self.config;
         let [_, height, width] = grid;
         let per_row = config.merge_size * config.merge_size;
-        let windows = Windows::cut([height / config.merge_size, width / config.merge_size], config.window());
+        let windows =
+            std::rc::Rc::new(Windows::cut([height / config.merge_size, width / config.merge_size], config.window()));
         let patch_order = windows.patch_order(per_row);
         let places = merge_order(height, width, config.merge_size);
         let places: Vec<_> = patch_order.iter().map(|&patch| places[patch]).collect();
@@ -166,9 +183,14 @@ impl Qwen2_5VlTower {
         let batch = patches.dims()[0];
         let rotary = grid_rotary(&places, batch, config.d_vision / config.n_heads, device);
         let mut x = self.patch_embedding.forward(patches.select(1, indices(&patch_order, device)));
+        let mut trained = is_trained(&self.patch_embedding);
         for (i, block) in self.blocks.iter().enumerate() {
-            let within = (!config.full_attention_layers.contains(&i)).then_some((&windows, per_row));
-            x = block.forward(x, &rotary, within);
+            trained |= is_trained(block);
+            let (rotary, windows) = (rotary.clone(), windows.clone());
+            let windowed = !config.full_attention_layers.contains(&i);
+            let forward =
+                move |x: &[Tensor<3>]| block.forward(x[0].clone(), &rotary, windowed.then_some((&*windows, per_row)));
+            x = blocks.block(vec![x], trained, Box::new(forward));
         }
         // Back to reading order: merged rows are what moved.
         let rows = self.merger.forward(x, per_row);

@@ -1,7 +1,10 @@
 //! The vision tower of Qwen2-VL (arXiv 2409.12191; model card Qwen/Qwen2-VL-2B-Instruct): patches of any picture size,
 //! 2-D rotary positions, and a merger that joins 2 x 2 patches into one row for the decoder.
 
-use adamllm_nn::{Activation, LayerNorm, LayerNormConfig, Linear, LinearConfig, Mlp, MlpConfig, RotaryTable, attend};
+use adamllm_nn::{
+    Activation, BlockRunner, Direct, LayerNorm, LayerNormConfig, Linear, LinearConfig, Mlp, MlpConfig, RotaryTable,
+    attend, is_trained,
+};
 use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor};
@@ -138,16 +141,32 @@ impl Qwen2VlTower {
     /// # Panics
     /// If a picture's values do not fill its grid, or `pictures` is empty.
     pub fn encode(&self, pictures: &[PatchesRef], dtype: DType, device: &Device) -> Tensor<2> {
-        encode_by_grid(pictures, device, |grid, members| self.encode_equal(pictures, grid, members, dtype, device))
+        self.encode_in_blocks(pictures, dtype, device, &mut Direct)
     }
 
-    fn encode_equal(
-        &self,
+    /// As [`Qwen2VlTower::encode`]; `blocks` runs the blocks.
+    ///
+    /// # Panics
+    /// As [`Qwen2VlTower::encode`].
+    pub fn encode_in_blocks<'a>(
+        &'a self,
+        pictures: &[PatchesRef],
+        dtype: DType,
+        device: &Device,
+        blocks: &mut dyn BlockRunner<'a>,
+    ) -> Tensor<2> {
+        encode_by_grid(pictures, device, |grid, members| {
+            self.encode_equal(pictures, grid, members, (dtype, device), blocks)
+        })
+    }
+
+    fn encode_equal<'a>(
+        &'a self,
         pictures: &[PatchesRef],
         grid: [usize; 3],
         members: &[usize],
-        dtype: DType,
-        device: &Device,
+        (dtype, device): (DType, &Device),
+        blocks: &mut dyn BlockRunner<'a>,
     ) -> Tensor<2> {
         let [_, height, width] = grid;
         let order = merge_order(height, width, self.config.merge_size);
@@ -155,8 +174,11 @@ impl Qwen2VlTower {
         let d_head = self.config.d_vision / self.config.n_heads;
         let rotary = grid_rotary(&order, patches.dims()[0], d_head, device);
         let mut x = self.patch_embedding.forward(patches);
+        let mut trained = is_trained(&self.patch_embedding);
         for block in &self.blocks {
-            x = block.forward(x, &rotary);
+            trained |= is_trained(block);
+            let rotary = rotary.clone();
+            x = blocks.block(vec![x], trained, Box::new(move |x| block.forward(x[0].clone(), &rotary)));
         }
         self.merger.forward(x, self.config.merge_size)
     }

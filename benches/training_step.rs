@@ -1,0 +1,90 @@
+//! Whole training steps of the trainer on one batch, again and again: how long they take and how much memory they hold.
+//!
+//!     cargo bench --bench training_step -- FOLDER [--rows 4] [--tokens 256] [--side 224] [--steps 6] [--dtype f32]
+//!
+//! Prints one JSON object; `tools/peers/training.py` sets it beside torch's.
+#![allow(missing_docs, clippy::print_stdout)]
+
+use std::path::PathBuf;
+
+use adamllm::core::{MemoryImages, Supervision};
+use adamllm::model::{Padding, VlmBatch};
+use adamllm::prelude::*;
+use adamllm::train::{RowBatches, Run, Schedule};
+use image::{Rgb, RgbImage};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+struct Arguments {
+    folder: PathBuf,
+    rows: usize,
+    tokens: usize,
+    side: u32,
+    steps: usize,
+}
+
+fn arguments() -> Arguments {
+    let mut arguments = Arguments { folder: PathBuf::new(), rows: 4, tokens: 256, side: 224, steps: 6 };
+    let mut given = std::env::args().skip(1).filter(|argument| argument != "--bench");
+    while let Some(argument) = given.next() {
+        let mut number = || given.next().and_then(|n| n.parse().ok()).expect("a number");
+        match argument.as_str() {
+            "--rows" => arguments.rows = number(),
+            "--tokens" => arguments.tokens = number(),
+            "--side" => arguments.side = number() as u32,
+            "--steps" => arguments.steps = number(),
+            folder => arguments.folder = folder.into(),
+        }
+    }
+    arguments
+}
+
+/// A picture of noise that repeats in every process.
+fn picture(side: u32, seed: u32) -> RgbImage {
+    let value = |x: u32, y: u32, c: u32| ((x * 31 + y * 17 + c * 7 + seed * 13) * 2_654_435_761 >> 24) as u8;
+    RgbImage::from_fn(side, side, |x, y| Rgb([value(x, y, 0), value(x, y, 1), value(x, y, 2)]))
+}
+
+fn main() {
+    let arguments = arguments();
+    let folder = ModelFolder::open(&arguments.folder).expect("a model folder");
+    let processor = Processor::read(&folder).expect("reads");
+    let mut images = MemoryImages::new();
+    let mut encoded = Vec::new();
+    for row in 0..arguments.rows {
+        let name = format!("{row}.png");
+        images.insert(name.as_str(), picture(arguments.side, row as u32));
+        let conversation = |n: usize| {
+            let reply: String = (0..n).map(|i| char::from(b'a' + ((i * 7 + row) % 26) as u8)).collect();
+            let messages = vec![Message::user("<image>\nDescribe it."), Message::assistant(reply)];
+            Conversation::new(messages, vec![name.as_str().into()])
+        };
+        let encode = |n: usize| processor.encode(&conversation(n), Supervision::Replies, &images).expect("encodes");
+        // One letter is one token in the models of `make_model.py`.
+        let bare = encode(1).tokens.len();
+        encoded.push(encode(arguments.tokens.saturating_sub(bare) + 1));
+    }
+    let rows: Vec<_> = encoded.iter().collect();
+    let source = RowBatches::new(arguments.steps, |_: &[usize]| {
+        Ok::<_, String>(VlmBatch::collate(&rows, Padding::Right, &processor))
+    });
+    let config = TrainConfig {
+        batch_size: 1,
+        micro_batch_size: 1,
+        learning_rate: 1e-4,
+        schedule: Schedule { warmup: 0.0, ..Schedule::default() },
+        save_every: None,
+        ..TrainConfig::default()
+    };
+    let model = folder.load(DType::F32, &Device::flex().autodiff()).expect("loads");
+    let trainer = Trainer::new(config).expect("valid");
+    let (_, report) = trainer.fit(model, &source, Run::default(), &mut ()).expect("fits");
+    let seconds: Vec<f64> = report.metrics.iter().map(|m| m.step_s).collect();
+    let losses: Vec<f64> = report.metrics.iter().map(|m| m.loss).collect();
+    let tokens: usize = rows.iter().map(|row| row.tokens.len()).sum();
+    let peak = report.metrics.last().and_then(|m| m.peak_bytes);
+    let ids: Vec<&Vec<u32>> = rows.iter().map(|row| &row.tokens).collect();
+    let result = serde_json::json!({"step_s": seconds, "losses": losses, "tokens": tokens, "peak": peak, "ids": ids});
+    println!("{result}");
+}

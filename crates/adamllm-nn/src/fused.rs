@@ -1,0 +1,162 @@
+//! Operations that burn's CPU backend would take apart into many passes over memory, each as one pass over all cores, with
+//! its own backward pass. They compute what the layers' plain form computes; every other device, and every dtype but
+//! f32, runs that plain form.
+
+mod attention;
+#[cfg(feature = "autodiff")]
+mod autodiff;
+mod cross_entropy;
+mod elementwise;
+mod exp;
+mod flex;
+mod norm;
+mod view;
+
+use std::sync::Arc;
+
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, Dispatch, DispatchDevice, backend_extension};
+use burn::tensor::{DType, Device, Tensor};
+
+/// What a query may see, on the host.
+#[derive(Clone, Debug)]
+pub(crate) enum Visible {
+    /// Every key.
+    All,
+    /// For each row of the batch and query, the keys from the first number to before the second.
+    Ranges(Arc<Vec<[u32; 2]>>),
+    /// For each row of the batch, query and key, whether it is seen.
+    Cells(Arc<Vec<bool>>),
+}
+
+/// Nonlinearities with a fused form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Curve {
+    /// `x * sigmoid(x)`.
+    Silu,
+    /// `x * sigmoid(1.702 x)`.
+    QuickGelu,
+    /// Gelu's tanh approximation.
+    GeluTanh,
+    /// `x * Phi(x)`.
+    Gelu,
+}
+
+/// Which norm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NormKind {
+    /// Divided by the root mean square.
+    Rms,
+    /// Centred, and divided by the standard deviation.
+    Layer,
+}
+
+/// The token that each row is to predict.
+pub(crate) type Targets = Arc<Vec<u32>>;
+
+/// The fused operations; each forward has its backward beside it.
+#[backend_extension(Flex, Autodiff: cfg(feature = "autodiff"))]
+pub(crate) trait FusedOps: Backend {
+    /// Rows of the last axis, normalised and scaled.
+    fn fused_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, kind: NormKind, epsilon: f64) -> FloatTensor<Self>;
+    /// Gradients of `x` and `weight`.
+    fn fused_norm_backward(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        kind: NormKind,
+        epsilon: f64,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+
+    /// `x` turned by the angles of the tables, or back.
+    fn fused_rotary(
+        x: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+        back: bool,
+    ) -> FloatTensor<Self>;
+
+    /// The nonlinearity, element by element.
+    fn fused_curve(x: FloatTensor<Self>, curve: Curve) -> FloatTensor<Self>;
+    /// The gradient of `x`.
+    fn fused_curve_backward(x: FloatTensor<Self>, gradient: FloatTensor<Self>, curve: Curve) -> FloatTensor<Self>;
+
+    /// `silu(gate) * up`.
+    fn fused_gate(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self>;
+    /// Gradients of `gate` and `up`.
+    fn fused_gate_backward(
+        gate: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+
+    /// The cross-entropy of each row of logits, and the logarithm of its softmax's sum.
+    fn fused_cross_entropy(logits: FloatTensor<Self>, targets: Targets) -> (FloatTensor<Self>, FloatTensor<Self>);
+    /// The gradient of the logits.
+    fn fused_cross_entropy_backward(
+        logits: FloatTensor<Self>,
+        log_sums: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        targets: Targets,
+    ) -> FloatTensor<Self>;
+
+    /// The mixed values, `[batch, n_queries, n_heads, d_head]`, and the logarithm of each softmax's sum.
+    fn fused_attention(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        visible: Visible,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+    /// Gradients of query, key and value.
+    fn fused_attention_backward(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        output: FloatTensor<Self>,
+        log_sums: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        visible: Visible,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+}
+
+/// Whether tensors of this device and dtype take the fused form.
+pub(crate) fn applies(device: &Device, dtype: DType) -> bool {
+    let flex = match device.as_dispatch() {
+        DispatchDevice::Flex(_) => true,
+        #[cfg(feature = "autodiff")]
+        DispatchDevice::Autodiff(device) => matches!(&**device, DispatchDevice::Flex(_)),
+        #[allow(unreachable_patterns, reason = "other backends may be compiled in")]
+        _ => false,
+    };
+    flex && dtype == DType::F32
+}
+
+pub(crate) fn norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, kind: NormKind, epsilon: f64) -> Tensor<D> {
+    let y = <Dispatch as FusedOps>::fused_norm(x.into_dispatch(), weight.into_dispatch(), kind, epsilon);
+    Tensor::from_dispatch(y)
+}
+
+pub(crate) fn rotary(x: Tensor<4>, cos: Tensor<4>, sin: Tensor<4>) -> Tensor<4> {
+    let [x, cos, sin] = [x, cos, sin].map(Tensor::into_dispatch);
+    Tensor::from_dispatch(<Dispatch as FusedOps>::fused_rotary(x, cos, sin, false))
+}
+
+pub(crate) fn curve<const D: usize>(x: Tensor<D>, curve: Curve) -> Tensor<D> {
+    Tensor::from_dispatch(<Dispatch as FusedOps>::fused_curve(x.into_dispatch(), curve))
+}
+
+pub(crate) fn gate<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
+    Tensor::from_dispatch(<Dispatch as FusedOps>::fused_gate(gate.into_dispatch(), up.into_dispatch()))
+}
+
+/// `[batch, n_heads, n, d_head]` each, `n_kv_heads` for key and value; the output is `[batch, n_queries, n_heads, d_head]`.
+pub(crate) fn attention(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, visible: Visible) -> Tensor<4> {
+    let [query, key, value] = [query, key, value].map(Tensor::into_dispatch);
+    let (mixed, _) = <Dispatch as FusedOps>::fused_attention(query, key, value, visible);
+    Tensor::from_dispatch(mixed)
+}
+
+pub(crate) fn cross_entropy(logits: Tensor<2>, targets: Targets) -> Tensor<1> {
+    let (losses, _) = <Dispatch as FusedOps>::fused_cross_entropy(logits.into_dispatch(), targets);
+    Tensor::from_dispatch(losses)
+}

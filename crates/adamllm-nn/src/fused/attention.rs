@@ -1,0 +1,303 @@
+//! Attention in blocks of queries (Dao et al., 2022, arXiv 2205.14135): no matrix of scores outlives its block, and the
+//! backward pass makes each block again from the logarithms of the softmax's sums. Blocks read only the keys that one of
+//! their queries sees, so causal rows cost half, and packed rows only their own.
+
+use rayon::prelude::*;
+
+use super::Visible;
+use super::exp::exp;
+use super::view::{View4, buffer};
+
+/// Queries in a block.
+const BLOCK: usize = 64;
+
+/// The sizes of one attention.
+#[derive(Clone, Copy)]
+struct Sizes {
+    batch: usize,
+    n_heads: usize,
+    n_kv_heads: usize,
+    n_queries: usize,
+    n_keys: usize,
+    d_head: usize,
+    d_value: usize,
+}
+
+impl Sizes {
+    fn of(query: View4, key: View4, value: View4) -> Self {
+        let [batch, n_heads, n_queries, d_head] = query.dims;
+        let [_, n_kv_heads, n_keys, _] = key.dims;
+        Self { batch, n_heads, n_kv_heads, n_queries, n_keys, d_head, d_value: value.dims[3] }
+    }
+
+    fn scale(&self) -> f32 {
+        (self.d_head as f32).powf(-0.5)
+    }
+
+    fn blocks(&self) -> impl Iterator<Item = std::ops::Range<usize>> + use<> {
+        let n = self.n_queries;
+        (0..n).step_by(BLOCK).map(move |first| first..(first + BLOCK).min(n))
+    }
+}
+
+impl Visible {
+    /// The keys that query `query` of row `row` sees lie in this range.
+    fn range(&self, sizes: &Sizes, row: usize, query: usize) -> std::ops::Range<usize> {
+        match self {
+            Self::Ranges(ranges) => {
+                let [first, end] = ranges[row * sizes.n_queries + query];
+                first as usize..end as usize
+            }
+            Self::All | Self::Cells(_) => 0..sizes.n_keys,
+        }
+    }
+
+    /// A range that holds all keys that a block of queries sees.
+    fn union(&self, sizes: &Sizes, row: usize, queries: std::ops::Range<usize>) -> std::ops::Range<usize> {
+        let ranges = queries.map(|query| self.range(sizes, row, query)).filter(|range| !range.is_empty());
+        ranges.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)).unwrap_or(0..0)
+    }
+
+    /// Takes hidden keys out of a row of scores or weights over the keys `keys`. Where a query sees none of its cells, it
+    /// sees them all: that is what a large negative bias on every score comes to.
+    fn hide(&self, sizes: &Sizes, row: usize, query: usize, keys: &std::ops::Range<usize>, line: &mut [f32], as_: f32) {
+        match self {
+            Self::All => {}
+            Self::Ranges(_) => {
+                let open = self.range(sizes, row, query);
+                line[..open.start.clamp(keys.start, keys.end) - keys.start].fill(as_);
+                line[open.end.clamp(keys.start, keys.end) - keys.start..].fill(as_);
+            }
+            Self::Cells(cells) => {
+                let open = &cells[(row * sizes.n_queries + query) * sizes.n_keys..][..sizes.n_keys];
+                if open.iter().any(|open| *open) {
+                    line.iter_mut().zip(open).filter(|(_, open)| !**open).for_each(|(cell, _)| *cell = as_);
+                }
+            }
+        }
+    }
+}
+
+/// A matrix in memory: where it begins, and how far its rows and columns are apart.
+#[derive(Clone, Copy)]
+struct Matrix {
+    at: *const f32,
+    rows: isize,
+    columns: isize,
+}
+
+impl Matrix {
+    fn new((at, rows): (*const f32, isize)) -> Self {
+        Self { at, rows, columns: 1 }
+    }
+
+    fn transposed(self) -> Self {
+        Self { rows: self.columns, columns: self.rows, ..self }
+    }
+}
+
+/// `output = factor * a b`, or added to what it holds: `[m, k] x [k, n]`.
+///
+/// # Safety
+/// The matrices must lie in memory that is valid for these sizes, and nobody else may use the output's meanwhile.
+unsafe fn product([m, n, k]: [usize; 3], output: (*mut f32, isize), add: bool, a: Matrix, b: Matrix, factor: f32) {
+    let (at, rows) = output;
+    // SAFETY: as the caller says.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            at,
+            1,
+            rows,
+            add,
+            a.at,
+            a.columns,
+            a.rows,
+            b.at,
+            b.columns,
+            b.rows,
+            1.0,
+            factor,
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
+        );
+    }
+}
+
+/// A buffer whose parts are written by different tasks.
+#[derive(Clone, Copy)]
+struct Shared(*mut f32);
+// SAFETY: every task writes rows of its own heads only.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    /// A pointer `at` elements in.
+    fn offset(self, at: usize) -> *mut f32 {
+        self.0.wrapping_add(at)
+    }
+}
+
+/// The mixed values, dense `[batch, n_queries, n_heads, d_value]`, and the logarithms of the softmax's sums, `[batch, n_heads,
+/// n_queries]`.
+pub(super) fn forward(query: View4, key: View4, value: View4, visible: &Visible) -> (Vec<f32>, Vec<f32>) {
+    let sizes = Sizes::of(query, key, value);
+    let Sizes { batch, n_heads, n_queries, d_value, .. } = sizes;
+    let mut output = buffer(batch * n_queries * n_heads * d_value);
+    let mut log_sums = buffer(batch * n_heads * n_queries);
+    let shared = Shared(output.as_mut_ptr());
+    let arch = pulp::Arch::new();
+    log_sums.par_chunks_mut(n_queries).enumerate().for_each(|(task, log_sums)| {
+        let (row, head) = (task / n_heads, task % n_heads);
+        let kv_head = head / (n_heads / sizes.n_kv_heads);
+        let mut scores = Vec::new();
+        for block in sizes.blocks() {
+            let keys = visible.union(&sizes, row, block.clone());
+            let (m, n) = (block.len(), keys.len());
+            if n == 0 {
+                continue;
+            }
+            scores.clear();
+            scores.resize(m * n, 0.0);
+            let q = Matrix::new(query.matrix(row, head, block.start));
+            let k = Matrix::new(key.matrix(row, kv_head, keys.start));
+            let v = Matrix::new(value.matrix(row, kv_head, keys.start));
+            let to = shared.offset(((row * n_queries + block.start) * n_heads + head) * d_value);
+            // SAFETY: the block's scores are this task's own, and so are the head's rows of the output.
+            unsafe {
+                let scores = (scores.as_mut_ptr(), n as isize);
+                product([m, n, sizes.d_head], scores, false, q, k.transposed(), sizes.scale());
+            }
+            for (query, line) in block.clone().zip(scores.chunks_exact_mut(n)) {
+                visible.hide(&sizes, row, query, &keys, line, f32::NEG_INFINITY);
+                log_sums[query] = arch.dispatch(|| softmax(line));
+            }
+            // SAFETY: as above.
+            unsafe {
+                let weights = Matrix::new((scores.as_ptr(), n as isize));
+                product([m, d_value, n], (to, (n_heads * d_value) as isize), false, weights, v, 1.0);
+            }
+        }
+    });
+    (output, log_sums)
+}
+
+/// In place; gives the logarithm of the sum of the exponentials.
+#[inline(always)]
+fn softmax(line: &mut [f32]) -> f32 {
+    let most = most(line);
+    let mut sums = [0.0f32; 16];
+    let mut chunks = line.chunks_exact_mut(16);
+    for chunk in &mut chunks {
+        for (sum, x) in sums.iter_mut().zip(chunk) {
+            *x = weight(*x, most);
+            *sum += *x;
+        }
+    }
+    let mut sum = 0.0;
+    for x in chunks.into_remainder() {
+        *x = weight(*x, most);
+        sum += *x;
+    }
+    let sum = sum + sums.iter().sum::<f32>();
+    let inverse = 1.0 / sum;
+    line.iter_mut().for_each(|x| *x *= inverse);
+    most + sum.ln()
+}
+
+/// The largest value.
+#[inline(always)]
+pub(super) fn most(line: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; 16];
+    let chunks = line.chunks_exact(16);
+    let rest = chunks.remainder().iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b));
+    for chunk in chunks {
+        for (lane, &x) in lanes.iter_mut().zip(chunk) {
+            *lane = if x > *lane { x } else { *lane };
+        }
+    }
+    lanes.iter().fold(rest, |a, &b| a.max(b))
+}
+
+/// `e^(x - most)`, exactly 0 for hidden keys.
+#[inline(always)]
+fn weight(x: f32, most: f32) -> f32 {
+    let y = exp(x - most);
+    if x == f32::NEG_INFINITY { 0.0 } else { y }
+}
+
+/// Gradients of query, key and value, each dense with the axis of positions before that of heads.
+pub(super) fn backward(
+    [query, key, value]: [View4; 3],
+    output: &[f32],
+    log_sums: &[f32],
+    gradient: &[f32],
+    visible: &Visible,
+) -> [Vec<f32>; 3] {
+    let sizes = Sizes::of(query, key, value);
+    let Sizes { batch, n_heads, n_kv_heads, n_queries, n_keys, d_head, d_value } = sizes;
+    let mut d_query = buffer(batch * n_queries * n_heads * d_head);
+    let mut d_key = buffer(batch * n_keys * n_kv_heads * d_head);
+    let mut d_value_out = buffer(batch * n_keys * n_kv_heads * d_value);
+    let [to_query, to_key, to_value] = [&mut d_query, &mut d_key, &mut d_value_out].map(|b| Shared(b.as_mut_ptr()));
+    let arch = pulp::Arch::new();
+    (0..batch * n_kv_heads).into_par_iter().for_each(|task| {
+        let (row, kv_head) = (task / n_kv_heads, task % n_kv_heads);
+        let group = n_heads / n_kv_heads;
+        let (mut weights, mut slopes) = (Vec::new(), Vec::new());
+        for (head, block) in (kv_head * group..(kv_head + 1) * group).flat_map(|h| sizes.blocks().map(move |b| (h, b)))
+        {
+            let keys = visible.union(&sizes, row, block.clone());
+            let (m, n) = (block.len(), keys.len());
+            if n == 0 {
+                continue;
+            }
+            weights.clear();
+            weights.resize(m * n, 0.0f32);
+            slopes.clear();
+            slopes.resize(m * n, 0.0f32);
+            let q = Matrix::new(query.matrix(row, head, block.start));
+            let k = Matrix::new(key.matrix(row, kv_head, keys.start));
+            let v = Matrix::new(value.matrix(row, kv_head, keys.start));
+            let place = ((row * n_queries + block.start) * n_heads + head) * d_value;
+            let width = n_heads * d_value;
+            let g = Matrix::new((gradient[place..].as_ptr(), width as isize));
+            // SAFETY: the block's buffers are this task's own.
+            unsafe {
+                let weights = (weights.as_mut_ptr(), n as isize);
+                product([m, n, d_head], weights, false, q, k.transposed(), sizes.scale());
+                product([m, n, d_value], (slopes.as_mut_ptr(), n as isize), false, g, v.transposed(), 1.0);
+            }
+            let lines = weights.chunks_exact_mut(n).zip(slopes.chunks_exact_mut(n));
+            for ((i, query), (line, slopes)) in block.clone().enumerate().zip(lines) {
+                let log_sum = log_sums[(row * n_heads + head) * n_queries + query];
+                let at = place + i * width;
+                let (output, gradient) = (&output[at..at + d_value], &gradient[at..at + d_value]);
+                let along: f32 = output.iter().zip(gradient).map(|(o, g)| o * g).sum();
+                arch.dispatch(|| line.iter_mut().for_each(|x| *x = exp(*x - log_sum)));
+                visible.hide(&sizes, row, query, &keys, line, 0.0);
+                arch.dispatch(|| slopes.iter_mut().zip(line.iter()).for_each(|(s, w)| *s = w * (*s - along)));
+            }
+            let w = Matrix::new((weights.as_ptr(), n as isize));
+            let s = Matrix::new((slopes.as_ptr(), n as isize));
+            let at_key = (row * n_keys + keys.start) * n_kv_heads + kv_head;
+            let at_query = (row * n_queries + block.start) * n_heads + head;
+            let scale = sizes.scale();
+            // SAFETY: this task alone writes the gradients of its key head and of the query heads that share it.
+            unsafe {
+                let to = (to_value.offset(at_key * d_value), (n_kv_heads * d_value) as isize);
+                product([n, d_value, m], to, true, w.transposed(), g, 1.0);
+                let to = (to_key.offset(at_key * d_head), (n_kv_heads * d_head) as isize);
+                product([n, d_head, m], to, true, s.transposed(), q, scale);
+                let to = (to_query.offset(at_query * d_head), (n_heads * d_head) as isize);
+                product([m, d_head, n], to, false, s, k, scale);
+            }
+        }
+    });
+    [d_query, d_key, d_value_out]
+}

@@ -1,0 +1,259 @@
+//! The backward passes, registered with burn's autodiff.
+
+use burn::backend::Autodiff;
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::tensor::FloatTensor;
+
+use super::{Curve, FusedOps, NormKind, Targets, Visible};
+
+type Inner<B> = FloatTensor<B>;
+
+#[derive(Debug)]
+struct Norm;
+
+impl<B: FusedOps> Backward<B, 2> for Norm {
+    type State = (Inner<B>, Inner<B>, NormKind, f64);
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let [x_node, weight_node] = ops.parents;
+        let gradient = grads.consume::<B>(&ops.node);
+        let (x, weight, kind, epsilon) = ops.state;
+        let (d_x, d_weight) = B::fused_norm_backward(x, weight, gradient, kind, epsilon);
+        if let Some(node) = x_node {
+            grads.register::<B>(node.id, d_x);
+        }
+        if let Some(node) = weight_node {
+            grads.register::<B>(node.id, d_weight);
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Rotary;
+
+impl<B: FusedOps> Backward<B, 1> for Rotary {
+    type State = (Inner<B>, Inner<B>);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let [node] = ops.parents;
+        let gradient = grads.consume::<B>(&ops.node);
+        let (cos, sin) = ops.state;
+        if let Some(node) = node {
+            grads.register::<B>(node.id, B::fused_rotary(gradient, cos, sin, true));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct CurveOp;
+
+impl<B: FusedOps> Backward<B, 1> for CurveOp {
+    type State = (Inner<B>, Curve);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let [node] = ops.parents;
+        let gradient = grads.consume::<B>(&ops.node);
+        let (x, curve) = ops.state;
+        if let Some(node) = node {
+            grads.register::<B>(node.id, B::fused_curve_backward(x, gradient, curve));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Gate;
+
+impl<B: FusedOps> Backward<B, 2> for Gate {
+    type State = (Inner<B>, Inner<B>);
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let [gate_node, up_node] = ops.parents;
+        let gradient = grads.consume::<B>(&ops.node);
+        let (gate, up) = ops.state;
+        let (d_gate, d_up) = B::fused_gate_backward(gate, up, gradient);
+        if let Some(node) = gate_node {
+            grads.register::<B>(node.id, d_gate);
+        }
+        if let Some(node) = up_node {
+            grads.register::<B>(node.id, d_up);
+        }
+    }
+}
+
+#[derive(Debug)]
+struct CrossEntropy;
+
+impl<B: FusedOps> Backward<B, 1> for CrossEntropy {
+    type State = (Inner<B>, Inner<B>, Targets);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let [node] = ops.parents;
+        let gradient = grads.consume::<B>(&ops.node);
+        let (logits, log_sums, targets) = ops.state;
+        if let Some(node) = node {
+            grads.register::<B>(node.id, B::fused_cross_entropy_backward(logits, log_sums, gradient, targets));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Attention;
+
+impl<B: FusedOps> Backward<B, 3> for Attention {
+    /// Query, key, value, output, logarithms of the sums.
+    type State = ([Inner<B>; 5], Visible);
+
+    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = grads.consume::<B>(&ops.node);
+        let ([query, key, value, output, log_sums], visible) = ops.state;
+        let (d_query, d_key, d_value) =
+            B::fused_attention_backward(query, key, value, output, log_sums, gradient, visible);
+        for (node, gradient) in ops.parents.into_iter().zip([d_query, d_key, d_value]) {
+            if let Some(node) = node {
+                grads.register::<B>(node.id, gradient);
+            }
+        }
+    }
+}
+
+impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
+    fn fused_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, kind: NormKind, epsilon: f64) -> FloatTensor<Self> {
+        let prepared = Norm.prepare::<C>([x.node(), weight.node()]).compute_bound().stateful();
+        let (x, weight) = (x.into_primitive(), weight.into_primitive());
+        match prepared {
+            OpsKind::Tracked(prep) => {
+                let y = B::fused_norm(x.clone(), weight.clone(), kind, epsilon);
+                prep.finish((x, weight, kind, epsilon), y)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(B::fused_norm(x, weight, kind, epsilon)),
+        }
+    }
+
+    fn fused_norm_backward(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        kind: NormKind,
+        epsilon: f64,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let [x, weight, gradient] = [x, weight, gradient].map(FloatTensor::<Self>::into_primitive);
+        let (a, b) = B::fused_norm_backward(x, weight, gradient, kind, epsilon);
+        (FloatTensor::<Self>::new(a), FloatTensor::<Self>::new(b))
+    }
+
+    fn fused_rotary(
+        x: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+        back: bool,
+    ) -> FloatTensor<Self> {
+        assert!(!back, "first derivatives only");
+        let prepared = Rotary.prepare::<C>([x.node()]).compute_bound().stateful();
+        let [x, cos, sin] = [x, cos, sin].map(FloatTensor::<Self>::into_primitive);
+        let y = B::fused_rotary(x, cos.clone(), sin.clone(), back);
+        match prepared {
+            OpsKind::Tracked(prep) => prep.finish((cos, sin), y),
+            OpsKind::UnTracked(prep) => prep.finish(y),
+        }
+    }
+
+    fn fused_curve(x: FloatTensor<Self>, curve: Curve) -> FloatTensor<Self> {
+        let prepared = CurveOp.prepare::<C>([x.node()]).compute_bound().stateful();
+        let x = x.into_primitive();
+        match prepared {
+            OpsKind::Tracked(prep) => {
+                let y = B::fused_curve(x.clone(), curve);
+                prep.finish((x, curve), y)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(B::fused_curve(x, curve)),
+        }
+    }
+
+    fn fused_curve_backward(x: FloatTensor<Self>, gradient: FloatTensor<Self>, curve: Curve) -> FloatTensor<Self> {
+        FloatTensor::<Self>::new(B::fused_curve_backward(x.into_primitive(), gradient.into_primitive(), curve))
+    }
+
+    fn fused_gate(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
+        let prepared = Gate.prepare::<C>([gate.node(), up.node()]).compute_bound().stateful();
+        let (gate, up) = (gate.into_primitive(), up.into_primitive());
+        match prepared {
+            OpsKind::Tracked(prep) => {
+                let y = B::fused_gate(gate.clone(), up.clone());
+                prep.finish((gate, up), y)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(B::fused_gate(gate, up)),
+        }
+    }
+
+    fn fused_gate_backward(
+        gate: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let [gate, up, gradient] = [gate, up, gradient].map(FloatTensor::<Self>::into_primitive);
+        let (a, b) = B::fused_gate_backward(gate, up, gradient);
+        (FloatTensor::<Self>::new(a), FloatTensor::<Self>::new(b))
+    }
+
+    fn fused_cross_entropy(logits: FloatTensor<Self>, targets: Targets) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let prepared = CrossEntropy.prepare::<C>([logits.node()]).compute_bound().stateful();
+        let logits = logits.into_primitive();
+        let (losses, log_sums) = B::fused_cross_entropy(logits.clone(), targets.clone());
+        let output = match prepared {
+            OpsKind::Tracked(prep) => prep.finish((logits, log_sums.clone(), targets), losses),
+            OpsKind::UnTracked(prep) => prep.finish(losses),
+        };
+        (output, FloatTensor::<Self>::new(log_sums))
+    }
+
+    fn fused_cross_entropy_backward(
+        logits: FloatTensor<Self>,
+        log_sums: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        targets: Targets,
+    ) -> FloatTensor<Self> {
+        let [logits, log_sums, gradient] = [logits, log_sums, gradient].map(FloatTensor::<Self>::into_primitive);
+        FloatTensor::<Self>::new(B::fused_cross_entropy_backward(logits, log_sums, gradient, targets))
+    }
+
+    fn fused_attention(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        visible: Visible,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let prepared = Attention.prepare::<C>([query.node(), key.node(), value.node()]).compute_bound().stateful();
+        let [query, key, value] = [query, key, value].map(FloatTensor::<Self>::into_primitive);
+        match prepared {
+            OpsKind::Tracked(prep) => {
+                let inputs = [query.clone(), key.clone(), value.clone()];
+                let [a, b, c] = inputs;
+                let (output, log_sums) = B::fused_attention(a, b, c, visible.clone());
+                let state = ([query, key, value, output.clone(), log_sums.clone()], visible);
+                (prep.finish(state, output), FloatTensor::<Self>::new(log_sums))
+            }
+            OpsKind::UnTracked(prep) => {
+                let (output, log_sums) = B::fused_attention(query, key, value, visible);
+                (prep.finish(output), FloatTensor::<Self>::new(log_sums))
+            }
+        }
+    }
+
+    fn fused_attention_backward(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        output: FloatTensor<Self>,
+        log_sums: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        visible: Visible,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let [query, key, value] = [query, key, value].map(FloatTensor::<Self>::into_primitive);
+        let [output, log_sums, gradient] = [output, log_sums, gradient].map(FloatTensor::<Self>::into_primitive);
+        let (a, b, c) = B::fused_attention_backward(query, key, value, output, log_sums, gradient, visible);
+        (FloatTensor::<Self>::new(a), FloatTensor::<Self>::new(b), FloatTensor::<Self>::new(c))
+    }
+}

@@ -1,0 +1,137 @@
+use rayon::prelude::*;
+
+use super::exp::{exp, sigmoid, tanh};
+use super::view::{View4, buffer, rows_per_task};
+use super::{Curve, view};
+
+const TASK: usize = 1 << 14;
+
+/// Each element of `x` through `f`.
+fn map(x: &[f32], f: impl Fn(f32) -> f32 + Sync) -> Vec<f32> {
+    let mut y = buffer(x.len());
+    let arch = pulp::Arch::new();
+    y.par_chunks_mut(TASK).zip(x.par_chunks(TASK)).for_each(|(y, x)| {
+        arch.dispatch(|| y.iter_mut().zip(x).for_each(|(y, &x)| *y = f(x)));
+    });
+    y
+}
+
+/// Each pair of elements through `f`.
+fn zip(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32 + Sync) -> Vec<f32> {
+    let mut y = buffer(a.len());
+    let arch = pulp::Arch::new();
+    y.par_chunks_mut(TASK).zip(a.par_chunks(TASK)).zip(b.par_chunks(TASK)).for_each(|((y, a), b)| {
+        arch.dispatch(|| y.iter_mut().zip(a).zip(b).for_each(|((y, &a), &b)| *y = f(a, b)));
+    });
+    y
+}
+
+pub(super) fn curve(x: &[f32], curve: Curve) -> Vec<f32> {
+    match curve {
+        Curve::Silu => map(x, |x| x * sigmoid(x)),
+        Curve::QuickGelu => map(x, |x| x * sigmoid(1.702 * x)),
+        Curve::GeluTanh => map(x, |x| 0.5 * x * (1.0 + tanh(gelu_inner(x)))),
+        Curve::Gelu => map(x, |x| x * phi(x)),
+    }
+}
+
+pub(super) fn curve_backward(x: &[f32], gradient: &[f32], curve: Curve) -> Vec<f32> {
+    match curve {
+        Curve::Silu => zip(x, gradient, |x, g| g * sigmoid_slope(x, 1.0)),
+        Curve::QuickGelu => zip(x, gradient, |x, g| g * sigmoid_slope(x, 1.702)),
+        Curve::GeluTanh => zip(x, gradient, |x, g| {
+            let t = tanh(gelu_inner(x));
+            let inner_slope = GELU_SCALE * (1.0 + 3.0 * GELU_CUBIC * x * x);
+            g * (0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * inner_slope)
+        }),
+        Curve::Gelu => {
+            const INVERSE_ROOT: f32 = 0.398_942_3;
+            zip(x, gradient, |x, g| g * (phi(x) + x * INVERSE_ROOT * exp(-0.5 * x * x)))
+        }
+    }
+}
+
+/// The slope of `x * sigmoid(a x)`.
+#[inline(always)]
+fn sigmoid_slope(x: f32, a: f32) -> f32 {
+    let s = sigmoid(a * x);
+    s * (1.0 + a * x * (1.0 - s))
+}
+
+const GELU_SCALE: f32 = 0.797_884_6;
+const GELU_CUBIC: f32 = 0.044_715;
+
+#[inline(always)]
+fn gelu_inner(x: f32) -> f32 {
+    GELU_SCALE * (x + GELU_CUBIC * x * x * x)
+}
+
+/// The standard normal distribution function, from a Chebyshev fit of the complementary error function (Press et al.,
+/// Numerical Recipes): its error is relative, so the lower tail stays good.
+#[inline(always)]
+fn phi(x: f32) -> f32 {
+    let z = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
+    let t = 1.0 / (1.0 + 0.5 * z);
+    let mut p = 0.170_872_77f32;
+    p = p * t - 0.822_152_23;
+    p = p * t + 1.488_515_9;
+    p = p * t - 1.135_203_98;
+    p = p * t + 0.278_868_07;
+    p = p * t - 0.186_288_06;
+    p = p * t + 0.096_784_18;
+    p = p * t + 0.374_091_96;
+    p = p * t + 1.000_023_7;
+    let erfc = t * exp(-z * z - 1.265_512_23 + t * p);
+    if x < 0.0 { 0.5 * erfc } else { 1.0 - 0.5 * erfc }
+}
+
+pub(super) fn gate(gate: &[f32], up: &[f32]) -> Vec<f32> {
+    zip(gate, up, |gate, up| gate * sigmoid(gate) * up)
+}
+
+pub(super) fn gate_backward(gate: &[f32], up: &[f32], gradient: &[f32]) -> (Vec<f32>, Vec<f32>) {
+    let (mut d_gate, mut d_up) = (buffer(gate.len()), buffer(gate.len()));
+    let arch = pulp::Arch::new();
+    let outputs = d_gate.par_chunks_mut(TASK).zip(d_up.par_chunks_mut(TASK));
+    let inputs = gate.par_chunks(TASK).zip(up.par_chunks(TASK)).zip(gradient.par_chunks(TASK));
+    outputs.zip(inputs).for_each(|((d_gate, d_up), ((gate, up), gradient))| {
+        arch.dispatch(|| {
+            let outputs = d_gate.iter_mut().zip(d_up.iter_mut());
+            for ((d_gate, d_up), ((&x, &u), &g)) in outputs.zip(gate.iter().zip(up).zip(gradient)) {
+                let s = sigmoid(x);
+                *d_up = g * x * s;
+                *d_gate = g * u * s * (1.0 + x * (1.0 - s));
+            }
+        });
+    });
+    (d_gate, d_up)
+}
+
+/// Turns the halves of each head: `[batch, n_heads, seq, d_head]` in, `[batch, seq, n_heads, d_head]` in memory out. The tables
+/// are dense, `[batch, 1, seq, d_head]`.
+pub(super) fn rotary(x: View4, cos: &[f32], sin: &[f32], back: bool) -> Vec<f32> {
+    let [batch, n_heads, seq, d_head] = x.dims;
+    let (half, sign) = (d_head / 2, if back { -1.0 } else { 1.0 });
+    let mut y = view::buffer(batch * n_heads * seq * d_head);
+    let width = n_heads * d_head;
+    let rows = rows_per_task(batch * seq, width);
+    let arch = pulp::Arch::new();
+    y.par_chunks_mut(rows * width).enumerate().for_each(|(task, y)| {
+        arch.dispatch(|| {
+            for (i, y) in y.chunks_exact_mut(width).enumerate() {
+                let place = task * rows + i;
+                let (cos, sin) = (&cos[place * d_head..][..half], &sin[place * d_head..][..half]);
+                for (head, y) in y.chunks_exact_mut(d_head).enumerate() {
+                    let (x1, x2) = x.row(place / seq, head, place % seq).split_at(half);
+                    let (y1, y2) = y.split_at_mut(half);
+                    for j in 0..half {
+                        let s = sign * sin[j];
+                        y1[j] = x1[j] * cos[j] - x2[j] * s;
+                        y2[j] = x2[j] * cos[j] + x1[j] * s;
+                    }
+                }
+            }
+        });
+    });
+    y
+}

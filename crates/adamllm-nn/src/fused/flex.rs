@@ -1,0 +1,116 @@
+use burn::backend::Flex;
+use burn::backend::tensor::FloatTensor;
+
+use super::view::{View4, dense, dense_rows, dims, tensor, values};
+use super::{Curve, FusedOps, NormKind, Targets, Visible, attention, cross_entropy, elementwise, norm};
+
+impl FusedOps for Flex {
+    fn fused_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, kind: NormKind, epsilon: f64) -> FloatTensor<Self> {
+        let (x, weight) = (dense(x), dense(weight));
+        tensor(norm::norm(values(&x), values(&weight), kind, epsilon as f32), &dims(&x))
+    }
+
+    fn fused_norm_backward(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        kind: NormKind,
+        epsilon: f64,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let [x, weight, gradient] = [x, weight, gradient].map(dense);
+        let (d_x, d_weight) = norm::norm_backward(values(&x), values(&weight), values(&gradient), kind, epsilon as f32);
+        (tensor(d_x, &dims(&x)), tensor(d_weight, &dims(&weight)))
+    }
+
+    fn fused_rotary(
+        x: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+        back: bool,
+    ) -> FloatTensor<Self> {
+        let (x, cos, sin) = (dense_rows(x), dense(cos), dense(sin));
+        let turned = elementwise::rotary(View4::of(&x), values(&cos), values(&sin), back);
+        heads_first(turned, &dims(&x))
+    }
+
+    fn fused_curve(x: FloatTensor<Self>, curve: Curve) -> FloatTensor<Self> {
+        let x = dense(x);
+        tensor(elementwise::curve(values(&x), curve), &dims(&x))
+    }
+
+    fn fused_curve_backward(x: FloatTensor<Self>, gradient: FloatTensor<Self>, curve: Curve) -> FloatTensor<Self> {
+        let (x, gradient) = (dense(x), dense(gradient));
+        tensor(elementwise::curve_backward(values(&x), values(&gradient), curve), &dims(&x))
+    }
+
+    fn fused_gate(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
+        let (gate, up) = (dense(gate), dense(up));
+        tensor(elementwise::gate(values(&gate), values(&up)), &dims(&gate))
+    }
+
+    fn fused_gate_backward(
+        gate: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let [gate, up, gradient] = [gate, up, gradient].map(dense);
+        let (d_gate, d_up) = elementwise::gate_backward(values(&gate), values(&up), values(&gradient));
+        let dims = dims(&gate);
+        (tensor(d_gate, &dims), tensor(d_up, &dims))
+    }
+
+    fn fused_cross_entropy(logits: FloatTensor<Self>, targets: Targets) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let logits = dense(logits);
+        let (losses, log_sums) = cross_entropy::forward(values(&logits), &targets);
+        (tensor(losses, &[targets.len()]), tensor(log_sums, &[targets.len()]))
+    }
+
+    fn fused_cross_entropy_backward(
+        logits: FloatTensor<Self>,
+        log_sums: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        targets: Targets,
+    ) -> FloatTensor<Self> {
+        let [logits, log_sums, gradient] = [logits, log_sums, gradient].map(dense);
+        let slopes = cross_entropy::backward(values(&logits), values(&log_sums), values(&gradient), &targets);
+        tensor(slopes, &dims(&logits))
+    }
+
+    fn fused_attention(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        visible: Visible,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let [query, key, value] = [query, key, value].map(dense_rows);
+        let [batch, n_heads, n_queries, _] = View4::of(&query).dims;
+        let d_value = View4::of(&value).dims[3];
+        let (output, log_sums) = attention::forward(View4::of(&query), View4::of(&key), View4::of(&value), &visible);
+        let output = tensor(output, &[batch, n_queries, n_heads, d_value]);
+        (output, tensor(log_sums, &[batch, n_heads, n_queries]))
+    }
+
+    fn fused_attention_backward(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        output: FloatTensor<Self>,
+        log_sums: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        visible: Visible,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let inputs = [query, key, value].map(dense_rows);
+        let gradient = dense(gradient);
+        let views = inputs.each_ref().map(View4::of);
+        let gradients = attention::backward(views, values(&output), values(&log_sums), values(&gradient), &visible);
+        let mut gradients = gradients.into_iter().zip(&inputs).map(|(values, input)| heads_first(values, &dims(input)));
+        let mut next = || gradients.next().expect("three of them");
+        (next(), next(), next())
+    }
+}
+
+/// Values with the axis of positions before that of heads, seen as `[batch, n_heads, n, d_head]`.
+fn heads_first(values: Vec<f32>, dims: &[usize]) -> FloatTensor<Flex> {
+    let [batch, n_heads, n, d_head] = dims else { panic!("four axes, got {dims:?}") };
+    tensor(values, &[*batch, *n, *n_heads, *d_head]).transpose(1, 2)
+}

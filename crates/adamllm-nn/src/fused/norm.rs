@@ -1,0 +1,125 @@
+use rayon::prelude::*;
+
+use super::NormKind;
+use super::view::{buffer, rows_per_task};
+
+/// The mean (0 for the root mean square) and the inverse of the deviation of one row.
+#[inline(always)]
+fn statistics(x: &[f32], kind: NormKind, epsilon: f32) -> (f32, f32) {
+    let n = x.len() as f32;
+    let mean = match kind {
+        NormKind::Rms => 0.0,
+        NormKind::Layer => sum(x, |x| x) / n,
+    };
+    let variance = sum(x, |x| (x - mean) * (x - mean)) / n;
+    (mean, 1.0 / (variance + epsilon).sqrt())
+}
+
+/// A sum in sixteen lanes: a single one could not become vector code.
+#[inline(always)]
+fn sum(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+    let mut lanes = [0.0f32; 16];
+    let chunks = x.chunks_exact(16);
+    let rest: f32 = chunks.remainder().iter().map(|&x| f(x)).sum();
+    for chunk in chunks {
+        for (lane, &x) in lanes.iter_mut().zip(chunk) {
+            *lane += f(x);
+        }
+    }
+    lanes.iter().sum::<f32>() + rest
+}
+
+#[inline(always)]
+fn dot(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut lanes = [0.0f32; 16];
+    let (chunks_a, chunks_b) = (a.chunks_exact(16), b.chunks_exact(16));
+    let rest: f32 = chunks_a.remainder().iter().zip(chunks_b.remainder()).map(|(&a, &b)| f(a, b)).sum();
+    for (a, b) in chunks_a.zip(chunks_b) {
+        for i in 0..16 {
+            lanes[i] += f(a[i], b[i]);
+        }
+    }
+    lanes.iter().sum::<f32>() + rest
+}
+
+/// `(x - mean) / deviation * weight`, row by row.
+pub(super) fn norm(x: &[f32], weight: &[f32], kind: NormKind, epsilon: f32) -> Vec<f32> {
+    let width = weight.len();
+    let mut y = buffer(x.len());
+    let size = width * rows_per_task(x.len() / width, width);
+    let arch = pulp::Arch::new();
+    y.par_chunks_mut(size).zip(x.par_chunks(size)).for_each(|(y, x)| {
+        arch.dispatch(|| {
+            for (y, x) in y.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
+                let (mean, inverse) = statistics(x, kind, epsilon);
+                for ((y, &x), &w) in y.iter_mut().zip(x).zip(weight) {
+                    *y = (x - mean) * inverse * w;
+                }
+            }
+        });
+    });
+    y
+}
+
+/// Gradients of `x` and `weight`.
+pub(super) fn norm_backward(
+    x: &[f32],
+    weight: &[f32],
+    gradient: &[f32],
+    kind: NormKind,
+    epsilon: f32,
+) -> (Vec<f32>, Vec<f32>) {
+    let width = weight.len();
+    let mut d_x = buffer(x.len());
+    let size = width * rows_per_task(x.len() / width, width);
+    let arch = pulp::Arch::new();
+    let pieces = d_x.par_chunks_mut(size).zip(x.par_chunks(size).zip(gradient.par_chunks(size)));
+    let parts: Vec<Vec<f32>> = pieces
+        .map(|(d_x, (x, gradient))| {
+            let mut d_weight = vec![0.0f32; width];
+            arch.dispatch(|| {
+                let rows = x.chunks_exact(width).zip(gradient.chunks_exact(width));
+                for (d_x, (x, g)) in d_x.chunks_exact_mut(width).zip(rows) {
+                    row_backward(d_x, &mut d_weight, x, weight, g, kind, epsilon);
+                }
+            });
+            d_weight
+        })
+        .collect();
+    // Added in the order of the rows, so that the sum does not depend on which thread was first.
+    let mut d_weight = vec![0.0f32; width];
+    for part in &parts {
+        d_weight.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
+    }
+    (d_x, d_weight)
+}
+
+#[inline(always)]
+fn row_backward(
+    d_x: &mut [f32],
+    d_weight: &mut [f32],
+    x: &[f32],
+    weight: &[f32],
+    g: &[f32],
+    kind: NormKind,
+    epsilon: f32,
+) {
+    let n = x.len() as f32;
+    let (mean, inverse) = statistics(x, kind, epsilon);
+    for ((d, &x), &g) in d_weight.iter_mut().zip(x).zip(g) {
+        *d += g * (x - mean) * inverse;
+    }
+    // With y = (x - mean) * inverse and h = g * weight: d_x = inverse * (h - mean(h) - y * mean(h y)), the first mean for
+    // the layer norm only.
+    for ((d, &g), &w) in d_x.iter_mut().zip(g).zip(weight) {
+        *d = g * w;
+    }
+    let along = dot(d_x, x, |h, x| h * (x - mean)) * inverse / n;
+    let centre = match kind {
+        NormKind::Rms => 0.0,
+        NormKind::Layer => sum(d_x, |h| h) / n,
+    };
+    for (d, &x) in d_x.iter_mut().zip(x) {
+        *d = inverse * (*d - centre - (x - mean) * inverse * along);
+    }
+}

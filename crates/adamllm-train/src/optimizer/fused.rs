@@ -1,0 +1,108 @@
+//! The update and the norm in one pass over memory on burn's CPU backend, in place where nobody else holds the values.
+
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, Dispatch, DispatchDevice, Flex, backend_extension};
+use burn::tensor::{DType, Tensor, TensorData};
+use rayon::prelude::*;
+
+use super::adamw::{AdamW, Moved, update};
+
+const TASK: usize = 1 << 15;
+
+#[backend_extension(Flex)]
+pub(crate) trait FusedUpdate: Backend {
+    /// The parameter and its moments behind the update.
+    fn fused_adamw(
+        parameter: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        first: FloatTensor<Self>,
+        second: FloatTensor<Self>,
+        numbers: AdamW,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+
+    /// The sum of the squares, `[1]`.
+    fn fused_square_sum(x: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// `a + b`, in place of `a`.
+    fn fused_add(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self>;
+}
+
+type Primitive = FloatTensor<Flex>;
+
+/// The same values, dense from the first byte on.
+fn dense(tensor: Primitive) -> Primitive {
+    let whole = tensor.is_contiguous() && tensor.layout().start_offset() == 0;
+    let whole = whole && tensor.bytes().len() == tensor.layout().num_elements() * size_of::<f32>();
+    if whole { tensor } else { Primitive::from_data(tensor.into_data()) }
+}
+
+impl FusedUpdate for Flex {
+    fn fused_adamw(
+        parameter: Primitive,
+        gradient: Primitive,
+        first: Primitive,
+        second: Primitive,
+        numbers: AdamW,
+    ) -> (Primitive, Primitive, Primitive) {
+        let [mut parameter, gradient, mut first, mut second] = [parameter, gradient, first, second].map(dense);
+        let arch = pulp::Arch::new();
+        let moments = first.storage_mut::<f32>().par_chunks_mut(TASK).zip(second.storage_mut().par_chunks_mut(TASK));
+        let values = parameter.storage_mut::<f32>().par_chunks_mut(TASK).zip(gradient.storage().par_chunks(TASK));
+        values.zip(moments).for_each(|((parameter, gradient), (first, second))| {
+            arch.dispatch(|| update(&numbers, parameter, gradient, first, second));
+        });
+        (parameter, first, second)
+    }
+
+    fn fused_square_sum(x: Primitive) -> Primitive {
+        let x = dense(x);
+        let arch = pulp::Arch::new();
+        let parts = x.storage::<f32>().par_chunks(TASK).map(|part| arch.dispatch(|| square_sum(part)));
+        // Collected first: the order of the sum must not depend on the threads.
+        let parts: Vec<f64> = parts.collect();
+        Primitive::from_data(TensorData::new(vec![parts.iter().sum::<f64>() as f32], [1]))
+    }
+
+    fn fused_add(a: Primitive, b: Primitive) -> Primitive {
+        let [mut a, b] = [a, b].map(dense);
+        let arch = pulp::Arch::new();
+        let parts = a.storage_mut::<f32>().par_chunks_mut(TASK).zip(b.storage::<f32>().par_chunks(TASK));
+        parts.for_each(|(a, b)| arch.dispatch(|| a.iter_mut().zip(b).for_each(|(a, b)| *a += b)));
+        a
+    }
+}
+
+#[inline(always)]
+fn square_sum(values: &[f32]) -> f64 {
+    let mut lanes = [0.0f32; 16];
+    let chunks = values.chunks_exact(16);
+    let rest: f32 = chunks.remainder().iter().map(|x| x * x).sum();
+    for chunk in chunks {
+        for (lane, x) in lanes.iter_mut().zip(chunk) {
+            *lane += x * x;
+        }
+    }
+    lanes.iter().map(|&lane| f64::from(lane)).sum::<f64>() + f64::from(rest)
+}
+
+/// Whether a tensor (without autodiff) takes the fused form.
+pub(crate) fn applies<const D: usize>(tensor: &Tensor<D>) -> bool {
+    tensor.dtype() == DType::F32 && matches!(tensor.device().as_dispatch(), DispatchDevice::Flex(_))
+}
+
+pub(super) fn step(numbers: &AdamW, state: Moved, gradient: Tensor<1>) -> Moved {
+    let Moved { parameter, first, second } = state;
+    let [parameter, gradient, first, second] = [parameter, gradient, first, second].map(Tensor::into_dispatch);
+    let (parameter, first, second) =
+        <Dispatch as FusedUpdate>::fused_adamw(parameter, gradient, first, second, *numbers);
+    let [parameter, first, second] = [parameter, first, second].map(Tensor::from_dispatch);
+    Moved { parameter, first, second }
+}
+
+pub(crate) fn square_sum_of<const D: usize>(x: Tensor<D>) -> Tensor<1> {
+    Tensor::from_dispatch(<Dispatch as FusedUpdate>::fused_square_sum(x.into_dispatch()))
+}
+
+pub(crate) fn add<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
+    Tensor::from_dispatch(<Dispatch as FusedUpdate>::fused_add(a.into_dispatch(), b.into_dispatch()))
+}
