@@ -1,5 +1,5 @@
-use adamllm_core::random::named_stream;
-use rand::seq::SliceRandom;
+use crate::BatchSource;
+use crate::mixture::shuffle;
 
 /// Which rows stand in which window: a pure function of `(seed, step)`, whatever ran before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,22 +23,43 @@ impl BatchOrder {
         self.n_rows.div_ceil(self.batch_size).max(1)
     }
 
-    /// The rows of step `step`, in order. `shuffled` keeps the last epoch's permutation between calls.
+    /// The rows of step `step`, in order, where every epoch has every row once. `shuffled` keeps the last epoch's order
+    /// between calls.
     pub fn rows<'a>(&self, step: usize, shuffled: &'a mut Option<(usize, Vec<usize>)>) -> &'a [usize] {
+        self.take(step, shuffled, |epoch| permutation(self.n_rows, self.seed, epoch))
+    }
+
+    /// The rows of step `step` where the source says which rows an epoch has.
+    pub fn rows_of<'a, S: BatchSource>(
+        &self,
+        source: &S,
+        step: usize,
+        shuffled: &'a mut Option<(usize, Vec<usize>)>,
+    ) -> &'a [usize] {
+        self.take(step, shuffled, |epoch| source.epoch(self.seed, epoch))
+    }
+
+    fn take<'a>(
+        &self,
+        step: usize,
+        shuffled: &'a mut Option<(usize, Vec<usize>)>,
+        order: impl Fn(usize) -> Vec<usize>,
+    ) -> &'a [usize] {
         let epoch = self.epoch(step);
         if shuffled.as_ref().is_none_or(|(e, _)| *e != epoch) {
-            *shuffled = Some((epoch, self.permutation(epoch)));
+            *shuffled = Some((epoch, order(epoch)));
         }
         let (_, rows) = shuffled.as_ref().expect("just filled");
         let start = (step % self.steps_per_epoch()) * self.batch_size;
         &rows[start..(start + self.batch_size).min(rows.len())]
     }
+}
 
-    fn permutation(&self, epoch: usize) -> Vec<usize> {
-        let mut rows: Vec<usize> = (0..self.n_rows).collect();
-        rows.shuffle(&mut named_stream(self.seed, "batch order", &epoch.to_string()));
-        rows
-    }
+/// Every row once.
+pub(crate) fn permutation(n_rows: usize, seed: u64, epoch: usize) -> Vec<usize> {
+    let mut rows: Vec<usize> = (0..n_rows).collect();
+    shuffle(&mut rows, seed, epoch);
+    rows
 }
 
 #[cfg(test)]

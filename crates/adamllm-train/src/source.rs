@@ -1,14 +1,26 @@
 use adamllm_nn::Batch;
 
-use crate::TrainError;
+use crate::order::permutation;
+use crate::{TrainError, WeightedSources};
 
 /// Where the trainer's batches come from. Asked from a thread beside the training steps, always ahead of them.
 pub trait BatchSource: Sync {
     /// What it makes.
     type Batch: Batch;
 
-    /// Rows in an epoch.
+    /// Rows that it has.
     fn n_rows(&self) -> usize;
+
+    /// Rows of an epoch, the same number in each.
+    fn rows_per_epoch(&self) -> usize {
+        self.n_rows()
+    }
+
+    /// The rows of an epoch (from 0) in the order in which they are read: a pure function of its arguments. All of them,
+    /// shuffled, unless a source knows better.
+    fn epoch(&self, seed: u64, epoch: usize) -> Vec<usize> {
+        permutation(self.n_rows(), seed, epoch)
+    }
 
     /// The batch of these rows.
     ///
@@ -42,12 +54,13 @@ pub struct RowBatches<F> {
     n_rows: usize,
     make: F,
     sizes: Vec<RowSize>,
+    mixture: Option<WeightedSources>,
 }
 
 impl<F> RowBatches<F> {
     /// `make(rows)` makes the batch of these rows, each below `n_rows`.
     pub fn new(n_rows: usize, make: F) -> Self {
-        Self { n_rows, make, sizes: Vec::new() }
+        Self { n_rows, make, sizes: Vec::new(), mixture: None }
     }
 
     /// Tells how large each row is.
@@ -58,6 +71,11 @@ impl<F> RowBatches<F> {
         assert_eq!(sizes.len(), self.n_rows, "one size for each row");
         Self { sizes, ..self }
     }
+
+    /// Lets a mixture say which rows an epoch has.
+    pub fn with_mixture(self, mixture: WeightedSources) -> Self {
+        Self { mixture: Some(mixture), ..self }
+    }
 }
 
 impl<B: Batch, E: ToString, F: Fn(&[usize]) -> Result<B, E> + Sync> BatchSource for RowBatches<F> {
@@ -65,6 +83,17 @@ impl<B: Batch, E: ToString, F: Fn(&[usize]) -> Result<B, E> + Sync> BatchSource 
 
     fn n_rows(&self) -> usize {
         self.n_rows
+    }
+
+    fn rows_per_epoch(&self) -> usize {
+        self.mixture.as_ref().map_or(self.n_rows, WeightedSources::rows_per_epoch)
+    }
+
+    fn epoch(&self, seed: u64, epoch: usize) -> Vec<usize> {
+        match &self.mixture {
+            Some(mixture) => mixture.epoch(seed, epoch),
+            None => permutation(self.n_rows, seed, epoch),
+        }
     }
 
     fn batch(&self, rows: &[usize]) -> Result<B, TrainError> {

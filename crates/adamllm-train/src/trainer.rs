@@ -134,11 +134,12 @@ impl Trainer {
         V: BatchSource<Batch = M::Batch>,
     {
         let n_rows = source.n_rows();
-        let total = self.config.n_steps(n_rows);
+        let per_epoch = source.rows_per_epoch();
+        let total = self.config.n_steps(per_epoch);
         let device = model.devices().first().cloned().unwrap_or_default();
         let model = freeze(model, &self.config);
         let (model, optimizer, start) = self.begin(model, &run, n_rows, &device)?;
-        let order = BatchOrder { seed: self.config.seed, n_rows, batch_size: self.config.batch_size };
+        let order = BatchOrder { seed: self.config.seed, n_rows: per_epoch, batch_size: self.config.batch_size };
         let metrics_file = run.folder.as_deref().map(|folder| MetricsFile::open(folder, start)).transpose()?;
         let examinations = Examinations::open(run.folder.as_deref().filter(|_| validation.is_some()), start)?;
 
@@ -226,7 +227,7 @@ fn feed<S: BatchSource>(
 ) {
     let mut shuffled = None;
     for step in steps {
-        let rows = order.rows(step, &mut shuffled).to_vec();
+        let rows = order.rows_of(source, step, &mut shuffled).to_vec();
         let batches = micro_batches(&rows, source, config).iter().map(|rows| source.batch(rows)).collect();
         let window = Result::map(batches, |batches| Window { rows, batches });
         let failed = window.is_err();
