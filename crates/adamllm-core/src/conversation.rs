@@ -39,12 +39,22 @@ pub struct Message {
     /// What is said.
     #[serde(alias = "value")]
     pub content: String,
+    /// The exchange that a reply belongs to, such as `caption` or `synthetic`: under this name its loss is logged. No part
+    /// of any id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
 }
 
 impl Message {
     /// A turn of the given role.
     pub fn new(role: Role, content: impl Into<String>) -> Self {
-        Self { role, content: content.into() }
+        Self { role, content: content.into(), task: None }
+    }
+
+    /// The turn, marked as part of an exchange of this name.
+    pub fn of_task(mut self, task: impl Into<String>) -> Self {
+        self.task = Some(task.into());
+        self
     }
 
     /// A user's turn.
@@ -71,6 +81,9 @@ pub struct Conversation {
     /// One entry for each [`IMAGE_MARKER`] in the messages, in the order of the markers.
     #[serde(default)]
     pub images: Vec<ImageRef>,
+    /// Where the row comes from, for logs: under this name its loss is kept apart. No part of the id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
 }
 
 fn unset_id() -> RecordId {
@@ -80,7 +93,7 @@ fn unset_id() -> RecordId {
 impl Conversation {
     /// A conversation with the id of its content.
     pub fn new(messages: Vec<Message>, images: Vec<ImageRef>) -> Self {
-        let mut conversation = Self { id: unset_id(), messages, images };
+        let mut conversation = Self { id: unset_id(), messages, images, source: None };
         conversation.id = conversation.content_id();
         conversation
     }
@@ -161,6 +174,18 @@ mod tests {
         let [a, b] = [a, b].map(|t| serde_json::from_str::<Conversation>(t).expect("valid").with_id());
         assert_eq!(a, b);
         a.validate().expect("valid");
+    }
+
+    #[test]
+    fn names_for_the_log_are_no_part_of_the_id() {
+        let plain = Conversation::new(vec![Message::user("Hi"), Message::assistant("Yes")], vec![]);
+        let named = vec![Message::user("Hi"), Message::assistant("Yes").of_task("caption")];
+        let named = Conversation { source: Some("food".into()), ..Conversation::new(named, vec![]) };
+        assert_eq!(plain.id, named.id);
+        let text = serde_json::to_string(&plain).expect("serialises");
+        assert!(!text.contains("task") && !text.contains("source"));
+        let text = serde_json::to_string(&named).expect("serialises");
+        assert_eq!(serde_json::from_str::<Conversation>(&text).expect("reads"), named);
     }
 
     #[test]

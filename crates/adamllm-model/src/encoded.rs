@@ -5,6 +5,8 @@ use adamllm_vision::preprocess::{AnyresLayout, TileGrid};
 use adamllm_vision::{PatchesRef, TiledPicture, TilesRef};
 use serde::Serialize;
 
+use crate::{RopeMode, Span, SpanKind};
+
 /// How an image is cut: decided from its size alone. The placeholders in the text and the rows that the vision side gives
 /// both follow from it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -115,15 +117,39 @@ pub struct Encoded {
     pub tokens: Vec<u32>,
     /// For each token, whether predicting it counts for the loss.
     pub targets: Vec<bool>,
+    /// Runs of tokens of one kind, from the first to the last.
+    pub spans: Vec<Span>,
     /// The images, in the order of their placeholders.
     pub images: Vec<EncodedImage>,
     /// Where each image's placeholders begin.
     pub image_starts: Vec<usize>,
+    /// Where the row comes from, for the log.
+    pub source: Option<Arc<str>>,
+    /// For each message, the exchange that it belongs to, for the log.
+    pub tasks: Vec<Option<Arc<str>>>,
+    /// The positions that the decoder shall see.
+    pub rope: RopeMode,
 }
 
 impl Encoded {
     /// Tokens that count for the loss. The first token cannot: nothing stands before it.
     pub fn n_targets(&self) -> usize {
         self.targets.iter().skip(1).filter(|t| **t).count()
+    }
+
+    /// The span of a token; `None` behind the last.
+    pub fn span_of(&self, token: usize) -> Option<&Span> {
+        let at = self.spans.partition_point(|span| span.tokens.end <= token);
+        self.spans.get(at)
+    }
+
+    /// The exchange that a token belongs to, where its message names one.
+    pub fn task_of(&self, token: usize) -> Option<&Arc<str>> {
+        self.tasks.get(self.span_of(token)?.message?)?.as_ref()
+    }
+
+    /// Whether a token is an image's placeholder.
+    pub fn is_image(&self, token: usize) -> bool {
+        self.span_of(token).is_some_and(|span| matches!(span.kind, SpanKind::Image(_)))
     }
 }

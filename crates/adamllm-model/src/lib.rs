@@ -26,6 +26,7 @@
 
 mod adapter;
 mod batch;
+mod draft;
 mod encoded;
 mod error;
 mod folder;
@@ -38,6 +39,7 @@ mod model;
 mod processor;
 pub mod qwen2_vl;
 mod seen_images;
+mod span;
 mod template;
 mod text;
 mod verify;
@@ -53,6 +55,7 @@ pub use image_processor::ImageProcessor;
 pub use local::{BatchLimits, LocalModel};
 pub use model::{Embedded, ImageRows, ModelInput, VisionLanguageModel};
 pub use processor::{Processor, Rendered};
+pub use span::{RopeMode, Span, SpanKind};
 pub use template::{ChatTemplate, Segment, TemplateTokens};
 pub use text::TextCodec;
 pub use verify::Difference;

@@ -1,7 +1,10 @@
+use std::sync::Arc;
+
 use adamllm_core::{Conversation, CoreError, ImageRef, ImageStore, Prompt, RecordId, Supervision};
 
+use crate::draft::{Draft, Sequence, TokenKinds};
 use crate::text::TextCodec;
-use crate::{Encoded, EncodedImage, ImageProcessor, ModelConfig, ModelError, ModelFolder, TileLayout};
+use crate::{Encoded, EncodedImage, ImageProcessor, ModelConfig, ModelError, ModelFolder, RopeMode, TileLayout};
 
 /// Text and pictures to tokens and pixels: the only place where the one becomes the other.
 #[derive(Debug)]
@@ -89,14 +92,16 @@ impl Processor {
         let segments = self.template()?.segments(conversation, supervision, markers)?;
         let mut draft = Draft::default();
         for segment in &segments {
-            draft.push(&self.text.encode(&segment.text, false)?, segment.target);
+            draft.push(self.text.encode(&segment.text, false)?, segment.message, segment.target);
         }
         if supervision == Supervision::AfterFirstExchange
             && let Some(end) = self.text.end_of_text()
         {
-            draft.push(&[end], true);
+            draft.push(vec![end], conversation.messages.len().checked_sub(1), true);
         }
-        self.finish(conversation.id.clone(), draft, &conversation.images, |image| self.encode_image(image, store))
+        let encoded =
+            self.finish(conversation.id.clone(), draft, &conversation.images, |image| self.encode_image(image, store))?;
+        Ok(labelled(encoded, conversation))
     }
 
     /// A prompt, with the header of the turn that the model writes.
@@ -116,13 +121,13 @@ impl Processor {
         let mut draft = Draft::default();
         match prompt {
             Prompt::Text(text) => {
-                draft.push(&self.text.encode(text, true)?, false);
+                draft.push(self.text.encode(text, true)?, None, false);
                 self.finish(RecordId::of("text-prompt", [text.as_str()]), draft, &[], open)
             }
             Prompt::Chat { conversation, .. } => {
                 self.check(conversation)?;
                 let text = self.render(prompt)?.text;
-                draft.push(&self.text.encode(&text, false)?, false);
+                draft.push(self.text.encode(&text, false)?, None, false);
                 self.finish(conversation.id.clone(), draft, &conversation.images, open)
             }
         }
@@ -136,10 +141,10 @@ impl Processor {
     pub fn encode_spans(&self, spans: &[(&str, bool)]) -> Result<Encoded, ModelError> {
         let mut draft = Draft::default();
         for (n, (text, counts)) in spans.iter().enumerate() {
-            draft.push(&self.text.encode(text, n == 0)?, *counts);
+            draft.push(self.text.encode(text, n == 0)?, None, *counts);
         }
         let id = RecordId::of("text", spans.iter().map(|(text, _)| *text));
-        Ok(Encoded { id, tokens: draft.tokens, targets: draft.targets, images: vec![], image_starts: vec![] })
+        self.finish(id, draft, &[], |image| unreachable!("a text without images, got {image}"))
     }
 
     /// The prompt's text, one placeholder for each image.
@@ -205,42 +210,33 @@ impl Processor {
         images: &[ImageRef],
         open: impl FnMut(&ImageRef) -> Result<EncodedImage, ModelError>,
     ) -> Result<Encoded, ModelError> {
-        let images: Vec<EncodedImage> = images.iter().map(open).collect::<Result<_, _>>()?;
-        let Some(token) = self.image_token() else {
-            return Ok(Encoded { id, tokens: draft.tokens, targets: draft.targets, images, image_starts: vec![] });
-        };
-        let places = draft.tokens.iter().filter(|&&t| t == token).count();
+        let places = draft.n_images(self);
         if places != images.len() {
             return Err(CoreError::ImageCount { record: id.to_string(), markers: places, images: images.len() }.into());
         }
-        let mut encoded = Encoded { id, tokens: vec![], targets: vec![], images, image_starts: vec![] };
-        for (t, target) in draft.tokens.into_iter().zip(draft.targets) {
-            let n = if t == token {
-                let n = encoded.images[encoded.image_starts.len()].layout.n_placeholders();
-                encoded.image_starts.push(encoded.tokens.len());
-                n
-            } else {
-                1
-            };
-            encoded.tokens.extend(std::iter::repeat_n(t, n));
-            encoded.targets.extend(std::iter::repeat_n(target && t != token, n));
-        }
-        Ok(encoded)
+        let images: Vec<EncodedImage> = images.iter().map(open).collect::<Result<_, _>>()?;
+        let placeholders: Vec<usize> = images.iter().map(|image| image.layout.n_placeholders()).collect();
+        let Sequence { tokens, targets, spans, image_starts } = draft.expand(&placeholders, self);
+        let (source, tasks, rope) = (None, vec![], RopeMode::default());
+        Ok(Encoded { id, tokens, targets, spans, images, image_starts, source, tasks, rope })
     }
 }
 
-/// Tokens before their placeholders are expanded.
-#[derive(Default)]
-struct Draft {
-    tokens: Vec<u32>,
-    targets: Vec<bool>,
+impl TokenKinds for Processor {
+    fn is_image(&self, token: u32) -> bool {
+        self.image_token() == Some(token)
+    }
+
+    fn is_special(&self, token: u32) -> bool {
+        self.text.is_special(token)
+    }
 }
 
-impl Draft {
-    fn push(&mut self, tokens: &[u32], target: bool) {
-        self.tokens.extend_from_slice(tokens);
-        self.targets.extend(std::iter::repeat_n(target, tokens.len()));
-    }
+/// The row with its conversation's names for the log.
+fn labelled(mut encoded: Encoded, conversation: &Conversation) -> Encoded {
+    encoded.source = conversation.source.as_deref().map(Arc::from);
+    encoded.tasks = conversation.messages.iter().map(|message| message.task.as_deref().map(Arc::from)).collect();
+    encoded
 }
 
 /// The placeholder's id: the configuration's, which the tokenizer must have, or that of a token known to serve.

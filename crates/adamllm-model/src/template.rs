@@ -31,6 +31,8 @@ pub struct TemplateTokens {
 pub struct Segment {
     /// Its text, special tokens included, one placeholder for each image.
     pub text: String,
+    /// The message to whose turn it belongs, headers included; a system line counts with the turn behind it.
+    pub message: Option<usize>,
     /// Whether its tokens count for the loss.
     pub target: bool,
 }
@@ -154,21 +156,9 @@ impl ChatTemplate {
             let end = self.prefix(&whole, &messages[..=i], false)?;
             // What follows the end-of-turn token (a line feed in ChatML) is no part of the reply.
             let cut = whole[start..end].rfind(&markers.end_of_turn).map(|at| start + at + markers.end_of_turn.len());
-            borders.push((start, cut.unwrap_or(end)));
+            borders.push(Reply { start, end: cut.unwrap_or(end), message: i });
         }
-        let targets = match supervision {
-            Supervision::Replies => borders,
-            Supervision::AfterFirstExchange => match borders.first() {
-                // The first exchange ends behind its end-of-turn token; the line feed and the next header are learnt.
-                Some(&(_, first_end)) => vec![(first_end, whole.trim_end_matches('\n').len().max(first_end))],
-                None => Vec::new(),
-            },
-        };
-        let end = match supervision {
-            Supervision::Replies => whole.len(),
-            Supervision::AfterFirstExchange => targets.last().map_or(whole.len(), |t| t.1),
-        };
-        Ok(divide(&whole[..end], &targets))
+        Ok(divide(&whole, &borders, messages.len(), supervision))
     }
 
     /// The length of what stands before turn `messages.len()`, checked to be the beginning of the whole.
@@ -239,20 +229,32 @@ fn message_value(message: &Message) -> Value {
     context! { role, content => parts }
 }
 
-fn divide(whole: &str, targets: &[(usize, usize)]) -> Vec<Segment> {
+/// Where a reply stands in the rendered text, its end-of-turn token included.
+struct Reply {
+    start: usize,
+    end: usize,
+    message: usize,
+}
+
+/// The text between the replies, the replies, and what follows the last.
+fn divide(whole: &str, replies: &[Reply], n_messages: usize, supervision: Supervision) -> Vec<Segment> {
+    let synthesizer = supervision == Supervision::AfterFirstExchange;
     let mut segments = Vec::new();
-    let mut push = |text: &str, target: bool| {
+    let mut push = |text: &str, message: usize, target: bool| {
         if !text.is_empty() {
-            segments.push(Segment { text: text.to_owned(), target });
+            segments.push(Segment { text: text.to_owned(), message: Some(message), target });
         }
     };
     let mut at = 0;
-    for &(start, end) in targets {
-        push(&whole[at..start], false);
-        push(&whole[start..end], true);
+    for (i, &Reply { start, end, message }) in replies.iter().enumerate() {
+        // The first exchange ends behind its end-of-turn token; the line feed and the next header are learnt.
+        let learnt = synthesizer && i > 0;
+        push(&whole[at..start], message.saturating_sub(1), learnt);
+        push(&whole[start..end], message, learnt || !synthesizer);
         at = end;
     }
-    push(&whole[at..], false);
+    let rest = if synthesizer { whole[at..].trim_end_matches('\n') } else { &whole[at..] };
+    push(rest, n_messages.saturating_sub(1), synthesizer && !replies.is_empty());
     segments
 }
 
@@ -315,10 +317,11 @@ mod tests {
         let segments = template()
             .segments(&conversation(), Supervision::AfterFirstExchange, &TurnMarkers::chatml())
             .expect("renders");
-        let [before, after] = &segments[..] else { panic!("two pieces, got {segments:?}") };
-        assert!(!before.target && before.text.ends_with("A cat.<|im_end|>"));
-        let learnt = "\n<|im_start|>user\nColour?<|im_end|>\n<|im_start|>assistant\nRed.<|im_end|>";
-        assert!(after.target && after.text == learnt);
+        let text = |target| segments.iter().filter(|s| s.target == target).map(|s| s.text.as_str()).collect::<String>();
+        assert!(text(false).ends_with("A cat.<|im_end|>"));
+        assert_eq!(text(true), "\n<|im_start|>user\nColour?<|im_end|>\n<|im_start|>assistant\nRed.<|im_end|>");
+        let messages: Vec<_> = segments.iter().filter_map(|s| s.message).collect();
+        assert_eq!(messages, [0, 1, 2, 3]);
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub struct TextCodec {
     tokenizer: Tokenizer,
     path: PathBuf,
     special: Vec<String>,
+    /// The ids of `special`, sorted.
+    special_ids: Vec<u32>,
     template: Option<ChatTemplate>,
     markers: Option<TurnMarkers>,
     end_tokens: Vec<u32>,
@@ -52,6 +54,8 @@ impl TextCodec {
             .filter(|token| token.special)
             .map(|token| token.content.clone())
             .collect();
+        let mut special_ids: Vec<u32> = special.iter().filter_map(|token| tokenizer.token_to_id(token)).collect();
+        special_ids.sort_unstable();
         special.sort_by_key(|token| (std::cmp::Reverse(token.len()), token.clone()));
 
         let config = read_json(&folder.join("tokenizer_config.json"))?.unwrap_or(Value::Null);
@@ -64,6 +68,7 @@ impl TextCodec {
             tokenizer,
             path,
             special,
+            special_ids,
             template,
             markers,
             end_tokens: Vec::new(),
@@ -134,6 +139,11 @@ impl TextCodec {
     /// The first special token whose text occurs in `text`.
     pub fn special_token_in(&self, text: &str) -> Option<&str> {
         self.special.iter().map(String::as_str).find(|token| text.contains(token))
+    }
+
+    /// Whether this is the id of a special token.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.special_ids.binary_search(&id).is_ok()
     }
 
     /// The chat template, where the folder has one.

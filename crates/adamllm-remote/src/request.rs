@@ -82,7 +82,7 @@ impl Writer<'_> {
         }
         let mut pictures = conversation.images.iter();
         let mut messages = Vec::with_capacity(conversation.messages.len() + 1);
-        for Message { role, content } in &conversation.messages {
+        for Message { role, content, .. } in &conversation.messages {
             let mut parts = Vec::new();
             for (i, text) in content.split(IMAGE_MARKER).enumerate() {
                 if let Some(image) = (i > 0).then(|| pictures.next()).flatten() {
