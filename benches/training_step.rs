@@ -1,6 +1,6 @@
 //! Whole training steps of the trainer on one batch, again and again: how long they take and how much memory they hold.
 //!
-//!     cargo bench --bench training_step -- FOLDER [--rows 4] [--tokens 256] [--side 224] [--steps 6] [--dtype f32]
+//!     cargo bench --bench training_step -- FOLDER [--rows 4] [--tokens 256] [--side 224] [--steps 6] [--checkpointing]
 //!
 //! Prints one JSON object; `tools/peers/training.py` sets it beside torch's.
 #![allow(missing_docs, clippy::print_stdout)]
@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use adamllm::core::{MemoryImages, Supervision};
 use adamllm::model::{Padding, VlmBatch};
 use adamllm::prelude::*;
-use adamllm::train::{RowBatches, Run, Schedule};
+use adamllm::train::{Recompute, RowBatches, Run, Schedule};
 use image::{Rgb, RgbImage};
 
 #[global_allocator]
@@ -22,10 +22,12 @@ struct Arguments {
     tokens: usize,
     side: u32,
     steps: usize,
+    checkpointing: bool,
 }
 
 fn arguments() -> Arguments {
-    let mut arguments = Arguments { folder: PathBuf::new(), rows: 4, tokens: 256, side: 224, steps: 6 };
+    let mut arguments =
+        Arguments { folder: PathBuf::new(), rows: 4, tokens: 256, side: 224, steps: 6, checkpointing: false };
     let mut given = std::env::args().skip(1).filter(|argument| argument != "--bench");
     while let Some(argument) = given.next() {
         let mut number = || given.next().and_then(|n| n.parse().ok()).expect("a number");
@@ -33,6 +35,7 @@ fn arguments() -> Arguments {
             "--rows" => arguments.rows = number(),
             "--tokens" => arguments.tokens = number(),
             "--side" => arguments.side = number() as u32,
+            "--checkpointing" => arguments.checkpointing = true,
             "--steps" => arguments.steps = number(),
             folder => arguments.folder = folder.into(),
         }
@@ -75,6 +78,7 @@ fn main() {
         learning_rate: 1e-4,
         schedule: Schedule { warmup: 0.0, ..Schedule::default() },
         save_every: None,
+        recompute: if arguments.checkpointing { Recompute::Blocks } else { Recompute::Nothing },
         ..TrainConfig::default()
     };
     let model = folder.load(DType::F32, &Device::flex().autodiff()).expect("loads");
@@ -85,6 +89,9 @@ fn main() {
     let tokens: usize = rows.iter().map(|row| row.tokens.len()).sum();
     let peak = report.metrics.last().and_then(|m| m.peak_bytes);
     let ids: Vec<&Vec<u32>> = rows.iter().map(|row| &row.tokens).collect();
-    let result = serde_json::json!({"step_s": seconds, "losses": losses, "tokens": tokens, "peak": peak, "ids": ids});
+    let first_target = rows[0].targets.iter().position(|target| *target);
+    let result = serde_json::json!({
+        "step_s": seconds, "losses": losses, "tokens": tokens, "peak": peak, "ids": ids, "first_target": first_target,
+    });
     println!("{result}");
 }

@@ -67,6 +67,9 @@ pub struct PictureView {
     /// Tokens in each row of the batch, padding left out. Tokens behind them were generated, and see what the last of
     /// them sees.
     pub lengths: Vec<usize>,
+    /// Where the sequences of a packed row begin, for each row of the batch; empty where every row is one sequence. Tokens see
+    /// the pictures of their own sequence only.
+    pub starts: Vec<Vec<usize>>,
 }
 
 /// What the cross-attention layers read in one forward pass.
@@ -75,7 +78,7 @@ pub struct CrossInput {
     /// The pictures' rows, `[batch, n_slots * slot, d_model]`; `None` where their keys and values are in the cache.
     pub rows: Option<Tensor<3>>,
     mask: AttentionMask,
-    /// `[batch, 1, 1]`: 0 for rows of the batch that have no picture at all. They pass the layers unchanged.
+    /// `[batch, 1, 1]` or `[batch, seq, 1]`: 0 for sequences that have no picture at all. They pass the layers unchanged.
     has_picture: Option<Tensor<3>>,
     /// `[batch, seq, 1]`: 0 for tokens before the first picture. They pass the MLP unchanged.
     sees_picture: Option<Tensor<3>>,
@@ -110,10 +113,10 @@ impl PictureView {
             let Some(span) = self.spans[row].get(slot) else { return false };
             match self.token(row, columns.start + column) {
                 Some(token) if self.any(row, token) => span.holds(token) && within < span.n_open,
-                _ => true,
+                Some(token) => self.sequence(row, token) == self.sequence(row, span.first),
+                None => true,
             }
         };
-        let has: Vec<bool> = self.spans.iter().map(|spans| !spans.is_empty()).collect();
         let cells = (0..batch).flat_map(|row| columns.clone().map(move |column| (row, column)));
         let sees_any: Vec<bool> =
             cells.map(|(row, column)| self.token(row, column).is_some_and(|token| self.any(row, token))).collect();
@@ -122,10 +125,20 @@ impl PictureView {
             let values: Vec<f32> = open.into_iter().map(|open| f32::from(u8::from(open))).collect();
             (!all).then(|| Tensor::<3>::from_data(TensorData::new(values, shape), (device, dtype)))
         };
+        let has_picture = if self.starts.is_empty() {
+            factor(self.spans.iter().map(|spans| !spans.is_empty()).collect(), [batch, 1, 1])
+        } else {
+            let cells = (0..batch).flat_map(|row| columns.clone().map(move |column| (row, column)));
+            let has = |(row, token): (usize, usize)| {
+                let mut spans = self.spans[row].iter();
+                spans.any(|span| self.sequence(row, span.first) == self.sequence(row, token))
+            };
+            factor(cells.map(has).collect(), [batch, seq, 1])
+        };
         CrossInput {
             rows,
             mask: AttentionMask::from_rule([batch, seq, n_keys], device, sees),
-            has_picture: factor(has, [batch, 1, 1]),
+            has_picture,
             sees_picture: factor(sees_any, [batch, seq, 1]),
         }
     }
@@ -133,6 +146,11 @@ impl PictureView {
     /// The token in a column, `None` for left padding.
     fn token(&self, row: usize, column: usize) -> Option<usize> {
         column.checked_sub(self.padding[row]).map(|token| token.min(self.lengths[row].saturating_sub(1)))
+    }
+
+    /// Which of a packed row's sequences a token belongs to.
+    fn sequence(&self, row: usize, token: usize) -> usize {
+        self.starts.get(row).map_or(0, |starts| starts.partition_point(|&start| start <= token))
     }
 
     fn any(&self, row: usize, token: usize) -> bool {

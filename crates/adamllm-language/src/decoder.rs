@@ -3,7 +3,7 @@
 
 use adamllm_nn::{
     AttentionMask, BlockRunner, Direct, GatedMlp, GatedMlpConfig, Linear, LinearConfig, RmsNorm, RmsNormConfig,
-    RotaryTable, apply_rotary, attend,
+    RotaryTable, apply_rotary, attend, run_block,
 };
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Int, Tensor};
@@ -161,19 +161,17 @@ impl Decoder {
             hidden = match (place, &cross) {
                 (Place::Own(_, layer), _) => {
                     let (rotary, mask) = (rotary.clone(), mask.clone());
-                    blocks.block(
-                        vec![hidden],
-                        true,
-                        Box::new(move |x| layer.forward(x[0].clone(), &rotary, mask.as_ref(), None)),
-                    )
+                    let forward = move |layer: &DecoderLayer, x: &[Tensor<3>]| {
+                        layer.forward(x[0].clone(), &rotary, mask.as_ref(), None)
+                    };
+                    run_block(blocks, layer, vec![hidden], true, forward)
                 }
                 (Place::Cross(_, layer), Some((rows, cross))) => {
                     let cross = cross.with_rows(None);
-                    let forward = move |x: &[Tensor<3>]| {
-                        let input = cross.with_rows(Some(x[1].clone()));
-                        layer.forward(x[0].clone(), &input, None)
+                    let forward = move |layer: &CrossLayer, x: &[Tensor<3>]| {
+                        layer.forward(x[0].clone(), &cross.with_rows(Some(x[1].clone())), None)
                     };
-                    blocks.block(vec![hidden, rows.clone()], true, Box::new(forward))
+                    run_block(blocks, layer, vec![hidden, rows.clone()], true, forward)
                 }
                 (Place::Cross(..), None) => hidden,
             };
@@ -203,7 +201,7 @@ impl Decoder {
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
         match &self.head {
             Some(head) => head.forward(hidden),
-            None => burn::tensor::module::linear(hidden, self.embedding.val().transpose(), None),
+            None => adamllm_nn::linear(hidden, self.embedding.val(), None),
         }
     }
 

@@ -1,12 +1,12 @@
 use std::ops::Range;
 
-use adamllm_language::{PictureView, Positions};
+use adamllm_language::{PictureSpan, PictureView, Positions};
 use adamllm_nn::{AttentionMask, Batch, BlockRunner, Direct, Objective, cross_entropy};
 use burn::tensor::{Int, Tensor, TensorData};
 
 use crate::mllama::picture_spans;
 use crate::qwen2_vl::multimodal_positions;
-use crate::{Encoded, EncodedImage, ImageRows, ModelInput, Processor, TileLayout, VisionLanguageModel};
+use crate::{Encoded, EncodedImage, ImageRows, ModelInput, Processor, RopeMode, TileLayout, VisionLanguageModel};
 
 /// On which side short rows are filled up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,11 @@ pub struct VlmBatch {
     /// `[place of the predicting row, token to predict]`.
     targets: Vec<[usize; 2]>,
     n_tokens: usize,
+    /// The lengths of the sequences, where they stand one behind the other in a single row.
+    packed: Option<Vec<usize>>,
+    /// Names of the groups of targets, and for each target its group.
+    groups: Vec<String>,
+    target_groups: Vec<u16>,
 }
 
 impl VlmBatch {
@@ -41,9 +46,54 @@ impl VlmBatch {
     /// If `rows` is empty.
     pub fn collate(rows: &[&Encoded], side: Padding, processor: &Processor) -> Self {
         let seq = rows.iter().map(|row| row.tokens.len()).max().expect("at least one row");
-        let mut batch = Self {
-            tokens: Vec::with_capacity(rows.len() * seq),
-            dims: [rows.len(), seq],
+        let mut batch = Self::empty([rows.len(), seq], rows, processor);
+        let mut columns = Vec::with_capacity(rows.len() * seq);
+        for row in rows {
+            let missing = seq - row.tokens.len();
+            let (left, right) = if side == Padding::Left { (missing, 0) } else { (0, missing) };
+            batch.push_images(row, left);
+            batch.push_targets(row, left);
+            batch.tokens.extend(std::iter::repeat_n(0, left).chain(row.tokens.iter().copied()));
+            batch.tokens.extend(std::iter::repeat_n(0, right));
+            let (at, next) = row_positions(row, processor);
+            columns.extend(std::iter::repeat_n([0; 3], left).chain(at).chain(std::iter::repeat_n([0; 3], right)));
+            batch.padding.push(left);
+            batch.next_positions.push(next);
+        }
+        batch.with_positions(columns, processor)
+    }
+
+    /// Puts rows one behind the other in a single one, without padding. No token sees another row's, positions begin anew with
+    /// each, and loss and gradients are those of [`VlmBatch::collate`].
+    ///
+    /// # Panics
+    /// If `rows` is empty.
+    pub fn pack(rows: &[&Encoded], processor: &Processor) -> Self {
+        assert!(!rows.is_empty(), "at least one row");
+        let lengths: Vec<usize> = rows.iter().map(|row| row.tokens.len()).collect();
+        let mut batch = Self::empty([1, lengths.iter().sum()], rows, processor);
+        let mut columns = Vec::with_capacity(batch.n_tokens);
+        if let ImageRows::Attended { slots, view } = &mut batch.image_rows {
+            (*slots, view.spans, view.lengths) = (vec![vec![]], vec![vec![]], vec![batch.n_tokens]);
+            (view.padding, view.starts) = (vec![0], vec![vec![]]);
+        }
+        for row in rows {
+            batch.push_packed_images(row);
+            batch.push_targets(row, 0);
+            batch.tokens.extend_from_slice(&row.tokens);
+            let (at, next) = row_positions(row, processor);
+            columns.extend(at);
+            batch.next_positions = vec![next];
+        }
+        batch.padding = vec![0];
+        batch.packed = Some(lengths);
+        batch.with_positions(columns, processor)
+    }
+
+    fn empty(dims: [usize; 2], rows: &[&Encoded], processor: &Processor) -> Self {
+        Self {
+            tokens: Vec::with_capacity(dims[0] * dims[1]),
+            dims,
             positions: Positions::plain(0, 0..0),
             padding: Vec::new(),
             next_positions: Vec::new(),
@@ -51,26 +101,36 @@ impl VlmBatch {
             image_rows: no_image_rows(rows, processor),
             targets: Vec::new(),
             n_tokens: rows.iter().map(|row| row.tokens.len()).sum(),
-        };
-        let mut columns = Vec::with_capacity(rows.len() * seq);
-        for row in rows {
-            let missing = seq - row.tokens.len();
-            let (left, right) = if side == Padding::Left { (missing, 0) } else { (0, missing) };
-            let (at, next) = row_positions(row, processor);
-            batch.push_images(row, left);
-            batch.push_targets(row, left);
-            batch.tokens.extend(std::iter::repeat_n(0, left).chain(row.tokens.iter().copied()));
-            batch.tokens.extend(std::iter::repeat_n(0, right));
-            columns.extend(std::iter::repeat_n([0; 3], left).chain(at).chain(std::iter::repeat_n([0; 3], right)));
-            batch.padding.push(left);
-            batch.next_positions.push(next);
+            packed: None,
+            groups: Vec::new(),
+            target_groups: Vec::new(),
         }
-        let n = rows.len();
-        batch.positions = match processor.config().decoder.rope.mrope_section {
-            Some(_) => Positions::MRope { batch: n, at: columns },
-            None => Positions::Plain { batch: n, at: columns.into_iter().map(|[p, ..]| p).collect() },
+    }
+
+    fn with_positions(mut self, columns: Vec<[i32; 3]>, processor: &Processor) -> Self {
+        let batch = self.dims[0];
+        self.positions = match processor.config().decoder.rope.mrope_section {
+            Some(_) => Positions::MRope { batch, at: columns },
+            None => Positions::Plain { batch, at: columns.into_iter().map(|[p, ..]| p).collect() },
         };
-        batch
+        self
+    }
+
+    /// The images of a row that goes behind those that are there.
+    fn push_packed_images(&mut self, row: &Encoded) {
+        if matches!(self.image_rows, ImageRows::Spliced(_)) {
+            return self.push_images(row, 0);
+        }
+        let start = self.tokens.len();
+        let images: Vec<usize> = row.images.iter().map(|image| self.place_of(image)).collect();
+        let ImageRows::Attended { slots, view } = &mut self.image_rows else { unreachable!("spliced rows are done") };
+        view.spans[0].extend(row_spans(row).into_iter().map(|span| PictureSpan {
+            first: start + span.first,
+            end: start + span.end,
+            ..span
+        }));
+        view.starts[0].push(start);
+        slots[0].extend(images);
     }
 
     fn push_images(&mut self, row: &Encoded, left: usize) {
@@ -84,9 +144,7 @@ impl VlmBatch {
                 }
             }
             ImageRows::Attended { slots, view } => {
-                let open = row.images.iter().map(|image| open_rows(&image.layout));
-                let placed: Vec<_> = row.image_starts.iter().copied().zip(open).collect();
-                view.spans.push(picture_spans(&placed, row.tokens.len()));
+                view.spans.push(row_spans(row));
                 view.padding.push(left);
                 view.lengths.push(row.tokens.len());
                 slots.push(images);
@@ -106,7 +164,26 @@ impl VlmBatch {
     fn push_targets(&mut self, row: &Encoded, left: usize) {
         let start_of_row = self.tokens.len() + left;
         let counted = row.targets.iter().enumerate().skip(1).filter(|(_, target)| **target);
-        self.targets.extend(counted.map(|(i, _)| [start_of_row + i - 1, row.tokens[i] as usize]));
+        for (i, _) in counted {
+            self.targets.push([start_of_row + i - 1, row.tokens[i] as usize]);
+            self.push_group(row, i);
+        }
+    }
+
+    /// Notes the group of a target. Targets of rows that name neither a source nor an exchange have the group "other", where any
+    /// other row of the batch names one.
+    fn push_group(&mut self, row: &Encoded, token: usize) {
+        let name = match (row.source.as_deref(), row.task_of(token).map(AsRef::as_ref)) {
+            (Some(source), Some(task)) => format!("{source}/{task}"),
+            (Some(name), None) | (None, Some(name)) => name.to_owned(),
+            (None, None) => "other".to_owned(),
+        };
+        let known = self.groups.iter().rposition(|group| *group == name);
+        let group = known.unwrap_or_else(|| {
+            self.groups.push(name);
+            self.groups.len() - 1
+        });
+        self.target_groups.push(u16::try_from(group).expect("fewer groups than 65,536"));
     }
 
     /// Left padding of each row.
@@ -147,8 +224,15 @@ fn no_image_rows(rows: &[&Encoded], processor: &Processor) -> ImageRows {
         return ImageRows::Spliced(Vec::new());
     }
     let slot = rows.iter().flat_map(|row| &row.images).map(|image| image.layout.n_rows()).next().unwrap_or(0);
-    let view = PictureView { slot, spans: Vec::new(), padding: Vec::new(), lengths: Vec::new() };
+    let view = PictureView { slot, spans: Vec::new(), padding: Vec::new(), lengths: Vec::new(), starts: Vec::new() };
     ImageRows::Attended { slots: Vec::new(), view }
+}
+
+/// Which of a row's tokens see which of its images.
+fn row_spans(row: &Encoded) -> Vec<PictureSpan> {
+    let open = row.images.iter().map(|image| open_rows(&image.layout));
+    let placed: Vec<_> = row.image_starts.iter().copied().zip(open).collect();
+    picture_spans(&placed, row.tokens.len())
 }
 
 /// Rows of an image that belong to tiles that it has.
@@ -162,7 +246,7 @@ fn open_rows(layout: &TileLayout) -> usize {
 /// Positions in the three-axis form, equal axes for plain ones.
 fn row_positions(row: &Encoded, processor: &Processor) -> (Vec<[i32; 3]>, i32) {
     match (processor.config().decoder.rope.mrope_section, processor.image_token()) {
-        (Some(_), Some(token)) => {
+        (Some(_), Some(token)) if row.rope == RopeMode::MRope => {
             let grids: Vec<_> = row.images.iter().filter_map(|image| image.layout.merged()).collect();
             multimodal_positions(&row.tokens, token, &grids)
         }
@@ -184,6 +268,14 @@ impl Batch for VlmBatch {
 
     fn n_images(&self) -> usize {
         self.images.len()
+    }
+
+    fn groups(&self) -> &[String] {
+        if self.groups == ["other"] { &[] } else { &self.groups }
+    }
+
+    fn target_groups(&self) -> &[u16] {
+        if self.groups == ["other"] { &[] } else { &self.target_groups }
     }
 }
 
@@ -210,7 +302,10 @@ impl Objective for VisionLanguageModel {
         let n = batch.targets.len();
         assert!(n > 0, "a batch without targets has no loss");
         let device = self.device();
-        let mask = AttentionMask::causal(&batch.padding, 0, batch.dims[1], &device);
+        let mask = match &batch.packed {
+            Some(lengths) => Some(AttentionMask::packed(std::slice::from_ref(lengths), batch.dims[1], &device)),
+            None => AttentionMask::causal(&batch.padding, 0, batch.dims[1], &device),
+        };
         let hidden = batch.with_input(|input| self.hidden_in_blocks(input, mask, blocks));
         let places: Vec<i32> = batch.targets.iter().map(|[place, _]| *place as i32).collect();
         let places = Tensor::<1, Int>::from_data(TensorData::new(places, [n]), &device);

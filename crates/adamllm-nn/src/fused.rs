@@ -9,6 +9,7 @@ mod cross_entropy;
 mod elementwise;
 mod exp;
 mod flex;
+mod linear;
 mod norm;
 mod view;
 
@@ -57,6 +58,13 @@ pub(crate) type Targets = Arc<Vec<u32>>;
 /// The fused operations; each forward has its backward beside it.
 #[backend_extension(Flex, Autodiff: cfg(feature = "autodiff"))]
 pub(crate) trait FusedOps: Backend {
+    /// `x W^T`, `[n, d_input] x [d_output, d_input]`.
+    fn fused_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self>;
+    /// The gradient of the input, `gradient W`.
+    fn fused_linear_input(gradient: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self>;
+    /// The gradient of the weight, `gradient^T x`, in the weight's own layout.
+    fn fused_linear_weight(gradient: FloatTensor<Self>, x: FloatTensor<Self>) -> FloatTensor<Self>;
+
     /// Rows of the last axis, normalised and scaled.
     fn fused_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, kind: NormKind, epsilon: f64) -> FloatTensor<Self>;
     /// Gradients of `x` and `weight`.
@@ -129,6 +137,10 @@ pub(crate) fn applies(device: &Device, dtype: DType) -> bool {
         _ => false,
     };
     flex && dtype == DType::F32
+}
+
+pub(crate) fn linear(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+    Tensor::from_dispatch(<Dispatch as FusedOps>::fused_linear(x.into_dispatch(), weight.into_dispatch()))
 }
 
 pub(crate) fn norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, kind: NormKind, epsilon: f64) -> Tensor<D> {

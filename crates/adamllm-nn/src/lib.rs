@@ -33,9 +33,9 @@ mod parameters;
 mod rotary;
 
 pub use attention::{AttentionMask, attend};
-pub use blocks::{BlockFn, BlockRunner, Direct, is_trained};
+pub use blocks::{BlockFn, BlockRunner, Direct, Pass, is_trained, run_block};
 pub use cross_entropy::cross_entropy;
-pub use linear::{Linear, LinearConfig};
+pub use linear::{Linear, LinearConfig, linear};
 pub use lora::{Lora, LoraConfig};
 pub use mlp::{Activation, GatedMlp, GatedMlpConfig, Mlp, MlpConfig};
 pub use norm::{LayerNorm, LayerNormConfig, RmsNorm, RmsNormConfig};

@@ -53,10 +53,9 @@ impl Linear {
         // One large product of rank 2: a product for each row of the batch, with the weight broadcast, is half as fast.
         let shape = x.dims();
         let rows: usize = shape[..D - 1].iter().product();
-        let weight = self.weight.val().transpose();
         let x = x.reshape([rows, shape[D - 1]]);
         let adapted = self.lora.as_ref().map(|lora| lora.forward(x.clone()));
-        let y = burn::tensor::module::linear(x, weight, self.bias.as_ref().map(Param::val));
+        let y = linear(x, self.weight.val(), self.bias.as_ref().map(Param::val));
         let y = adapted.into_iter().fold(y, Tensor::add);
         let mut shape = shape;
         shape[D - 1] = y.dims()[1];
@@ -69,6 +68,22 @@ impl Linear {
         let product = lora.product();
         Self { weight: self.weight.map(|weight| weight + product), lora: None, ..self }
     }
+}
+
+/// `x W^T + b` for a weight in the layout of Hugging Face files, such as an embedding that serves as the head.
+///
+/// # Shapes
+/// - `x`: `[n, d_input]`
+/// - `weight`: `[d_output, d_input]`
+/// - output: `[n, d_output]`
+pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
+    // One row is a product of a matrix and a vector, which burn does as well.
+    #[cfg(feature = "flex")]
+    if x.dims()[0] > 1 && crate::fused::applies(&x.device(), x.dtype()) && weight.dtype() == x.dtype() {
+        let y = crate::fused::linear(x, weight);
+        return bias.into_iter().fold(y, |y, bias| y + bias.unsqueeze());
+    }
+    burn::tensor::module::linear(x, weight.transpose(), bias)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Loss and gradients of one batch: the head's logits a few rows at a time, and the blocks' inner values kept or made again.
 
-use adamllm_nn::{Batch, BlockFn, BlockRunner, Direct, Objective};
+use adamllm_nn::{Batch, BlockFn, BlockRunner, Direct, Objective, Pass};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 
@@ -15,7 +15,7 @@ pub(crate) fn differentiate<M: Objective>(
     config: &TrainConfig,
     gradients: &mut Accumulated,
 ) -> Vec<f32> {
-    let mut pass = Pass { model, gradients };
+    let mut pass = Sink { model, gradients };
     match config.recompute {
         Recompute::Nothing => {
             let rows = model.target_rows(batch, &mut Direct);
@@ -48,7 +48,7 @@ fn leaf<const D: usize>(tensor: &Tensor<D>) -> Tensor<D> {
 }
 
 /// Where gradients go.
-struct Pass<'a, M> {
+struct Sink<'a, M> {
     model: &'a M,
     gradients: &'a mut Accumulated,
 }
@@ -59,7 +59,7 @@ struct Leaf {
     slope: Option<Tensor<3>>,
 }
 
-impl<M: Objective> Pass<'_, M> {
+impl<M: Objective> Sink<'_, M> {
     /// Takes the gradients of a backward pass: the leaves' own, and the parameters'.
     fn add(&mut self, mut gradients: burn::tensor::Gradients, leaves: &mut [&mut Leaf]) {
         for leaf in leaves {
@@ -123,7 +123,7 @@ impl<'a> Recomputing<'a> {
     }
 
     /// Backward from the model's rows through every step, the last one first.
-    fn backward<M: Objective>(mut self, rows: Tensor<2>, slopes: Tensor<2>, pass: &mut Pass<M>) {
+    fn backward<M: Objective>(mut self, rows: Tensor<2>, slopes: Tensor<2>, pass: &mut Sink<M>) {
         pass.from(rows, slopes, &mut leaves(&mut self.steps));
         while let Some(Step { kind, output: Leaf { tensor, slope } }) = self.steps.pop() {
             drop(tensor);
@@ -132,7 +132,7 @@ impl<'a> Recomputing<'a> {
                 Kind::Shared(source) => pass.from(source, slope, &mut leaves(&mut self.steps)),
                 Kind::Block { inputs, forward } => {
                     let own: Vec<Tensor<3>> = inputs.iter().map(leaf).collect();
-                    let mut gradients = (forward(&own) * Tensor::from_inner(slope)).sum().backward();
+                    let mut gradients = (forward(&own, Pass::Kept) * Tensor::from_inner(slope)).sum().backward();
                     let slopes: Vec<_> = own.iter().map(|input| input.grad_remove(&mut gradients)).collect();
                     drop(own);
                     pass.add(gradients, &mut []);
@@ -154,8 +154,8 @@ fn leaves<'s>(steps: &'s mut [Step]) -> Vec<&'s mut Leaf> {
 
 impl<'a> BlockRunner<'a> for Recomputing<'a> {
     fn block(&mut self, inputs: Vec<Tensor<3>>, trained: bool, forward: BlockFn<'a>) -> Tensor<3> {
-        // The graph of this pass dies here, with all that it kept.
-        let output = forward(&inputs);
+        let bare: Vec<Tensor<3>> = inputs.iter().map(|input| input.clone().without_autodiff()).collect();
+        let output = forward(&bare, Pass::Forgotten);
         if !trained {
             return Tensor::from_inner(output.without_autodiff());
         }

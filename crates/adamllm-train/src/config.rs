@@ -19,6 +19,11 @@ pub struct TrainConfig {
     /// Further limits on a forward pass, for sources that know their rows' sizes. The rows of a step are then sorted by
     /// length, so that little is padded; the step's gradient is the same.
     pub micro_batch_budget: Option<MicroBatchBudget>,
+    /// The source's batches hold their rows one behind the other instead of padded: the budget's tokens are then those of the
+    /// rows together, and every forward pass is filled as far as rows fit.
+    pub packing: bool,
+    /// Which rows meet in a step.
+    pub order: RowOrder,
     /// What a window's loss is divided by.
     pub normalisation: Normalisation,
     /// The update rule.
@@ -53,6 +58,20 @@ pub struct TrainConfig {
     pub keep_last: usize,
     /// A row of `metrics.jsonl` after every so many steps.
     pub log_every: usize,
+}
+
+/// Which rows meet in a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RowOrder {
+    /// Any.
+    Shuffled,
+    /// Rows of similar length, for sources that know their rows' sizes: the shuffled rows of 50 steps are sorted by tokens,
+    /// cut into steps again, and the steps shuffled.
+    LengthGrouped,
+    /// In the order of the source, the same in each epoch: for sources that are ordered themselves, such as captions before
+    /// tasks.
+    Sequential,
 }
 
 /// What a window's loss is divided by.
@@ -112,7 +131,7 @@ pub enum Recompute {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MicroBatchBudget {
-    /// Tokens, padding included: rows times the longest row.
+    /// Tokens, padding included: rows times the longest row; with packing, the rows' tokens together.
     #[serde(default)]
     pub tokens: Option<usize>,
     /// Patches of images.
@@ -171,6 +190,8 @@ impl Default for TrainConfig {
             batch_size: 128,
             micro_batch_size: 4,
             micro_batch_budget: None,
+            packing: false,
+            order: RowOrder::Shuffled,
             normalisation: Normalisation::Window,
             optimizer: OptimizerKind::AdamW,
             moments: MomentDtype::F32,

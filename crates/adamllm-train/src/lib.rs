@@ -45,7 +45,7 @@ mod validation;
 pub use checkpoint::Checkpoint;
 pub use config::{
     DecayRule, MicroBatchBudget, MomentDtype, NonFinite, Normalisation, OptimizerKind, ParameterGroup, Recompute,
-    TrainConfig,
+    RowOrder, TrainConfig,
 };
 pub use curve::draw_training;
 pub use error::TrainError;

@@ -1,10 +1,11 @@
 use crate::{BatchSource, MicroBatchBudget, RowSize, TrainConfig};
 
 /// Splits the rows of a step into forward passes: `micro_batch_size` rows each; with a budget, sorted by length, and as many as
-/// fit. A pure function of its arguments.
+/// fit; with packing, each row goes into the first pass that has room for it. A pure function of its arguments.
 pub fn micro_batches<S: BatchSource>(rows: &[usize], source: &S, config: &TrainConfig) -> Vec<Vec<usize>> {
     let sizes: Option<Vec<RowSize>> = rows.iter().map(|&row| source.row_size(row)).collect();
     match (config.micro_batch_budget, sizes) {
+        (Some(budget), Some(sizes)) if config.packing => packs(rows, &sizes, budget, config.micro_batch_size),
         (Some(budget), Some(sizes)) => within(rows, &sizes, budget, config.micro_batch_size),
         _ => rows.chunks(config.micro_batch_size).map(<[usize]>::to_vec).collect(),
     }
@@ -35,9 +36,52 @@ fn within(rows: &[usize], sizes: &[RowSize], budget: MicroBatchBudget, most: usi
     batches
 }
 
+/// First fit, longest rows first (Johnson, 1973): at most 11/9 of the fewest passes, and one more.
+fn packs(rows: &[usize], sizes: &[RowSize], budget: MicroBatchBudget, most: usize) -> Vec<Vec<usize>> {
+    struct Pack {
+        rows: Vec<usize>,
+        tokens: usize,
+        patches: usize,
+    }
+    let mut sorted: Vec<(usize, RowSize)> = rows.iter().copied().zip(sizes.iter().copied()).collect();
+    sorted.sort_by_key(|(_, size)| std::cmp::Reverse(size.tokens));
+    let mut packs: Vec<Pack> = Vec::new();
+    for (row, size) in sorted {
+        let fits = |pack: &&mut Pack| {
+            pack.rows.len() < most
+                && budget.tokens.is_none_or(|limit| pack.tokens + size.tokens <= limit)
+                && budget.patches.is_none_or(|limit| pack.patches + size.patches <= limit)
+        };
+        match packs.iter_mut().find(fits) {
+            Some(pack) => {
+                pack.rows.push(row);
+                pack.tokens += size.tokens;
+                pack.patches += size.patches;
+            }
+            None => packs.push(Pack { rows: vec![row], tokens: size.tokens, patches: size.patches }),
+        }
+    }
+    packs.into_iter().map(|pack| pack.rows).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn packs_are_full_and_no_row_is_lost() {
+        let tokens: Vec<usize> = (0..60).map(|i| 20 + (i * 37) % 200).collect();
+        let rows: Vec<usize> = (0..60).collect();
+        let budget = MicroBatchBudget { tokens: Some(600), patches: Some(100) };
+        let packs = packs(&rows, &sizes(&tokens), budget, 8);
+        let filled = |pack: &Vec<usize>| pack.iter().map(|&row| tokens[row]).sum::<usize>();
+        assert!(packs.iter().all(|pack| filled(pack) <= 600 && pack.len() <= 8));
+        let (all, room) = (tokens.iter().sum::<usize>(), packs.len() * 600);
+        assert!(all * 10 > room * 9, "{all} of {room} tokens are used");
+        let mut back = packs.concat();
+        back.sort_unstable();
+        assert_eq!(back, rows);
+    }
 
     fn sizes(tokens: &[usize]) -> Vec<RowSize> {
         tokens.iter().map(|&tokens| RowSize { tokens, patches: 10, ..RowSize::default() }).collect()

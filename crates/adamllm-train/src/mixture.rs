@@ -63,7 +63,8 @@ impl WeightedSources {
         })
     }
 
-    /// The rows of an epoch (from 0), shuffled. With weights of 1 it is the order of a run without weights.
+    /// The rows of an epoch (from 0), ascending: which they are, not in which order they are read. With weights of 1 each row
+    /// is there once.
     pub fn epoch(&self, seed: u64, epoch: usize) -> Vec<usize> {
         let mut rows = Vec::with_capacity(self.rows_per_epoch());
         let mut first = 0;
@@ -73,14 +74,8 @@ impl WeightedSources {
             first += source.n_rows;
         }
         rows.sort_unstable();
-        shuffle(&mut rows, seed, epoch);
         rows
     }
-}
-
-/// The order of an epoch's rows.
-pub(crate) fn shuffle(rows: &mut [usize], seed: u64, epoch: usize) {
-    rows.shuffle(&mut named_stream(seed, "batch order", &epoch.to_string()));
 }
 
 /// `count` rows of the endless stream of passes over `n_rows` rows, from place `from` on.
@@ -98,7 +93,6 @@ fn stream_of(seed: u64, source: usize, n_rows: usize, from: usize, count: usize)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::BatchOrder;
 
     fn mixture(sources: &[(usize, f64)]) -> WeightedSources {
         let shares = sources.iter().map(|&(n_rows, weight)| SourceShare { n_rows, weight });
@@ -139,11 +133,10 @@ mod tests {
     }
 
     #[test]
-    fn weights_of_one_leave_the_order_as_it_is() {
-        let order = BatchOrder { seed: 3, n_rows: 30, batch_size: 30 };
+    fn weights_of_one_read_every_row_once() {
         let mixture = mixture(&[(12, 1.0), (18, 1.0)]);
         for epoch in 0..3 {
-            assert_eq!(mixture.epoch(3, epoch), order.rows(epoch, &mut None));
+            assert_eq!(mixture.epoch(3, epoch), (0..30).collect::<Vec<_>>());
         }
     }
 

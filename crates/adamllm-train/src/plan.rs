@@ -58,7 +58,7 @@ impl RunPlan {
         config.validate()?;
         let sizes = sizes(source)?;
         let rows_per_epoch = source.rows_per_epoch();
-        let order = BatchOrder { seed: config.seed, n_rows: rows_per_epoch, batch_size: config.batch_size };
+        let order = BatchOrder::of(source, config)?;
         let mut plan = Self {
             rows: sizes.len(),
             rows_per_epoch,
@@ -76,7 +76,7 @@ impl RunPlan {
         for step in 0..plan.steps {
             let rows = order.rows_of(source, step, &mut shuffled);
             for batch in micro_batches(rows, source, config) {
-                plan.push(PlannedBatch::new(step + 1, batch, &sizes), &sizes);
+                plan.push(PlannedBatch::new(step + 1, batch, &sizes, config.packing), &sizes);
             }
         }
         Ok(plan)
@@ -113,11 +113,12 @@ impl RunPlan {
 }
 
 impl PlannedBatch {
-    fn new(step: usize, rows: Vec<usize>, sizes: &[RowSize]) -> Self {
+    fn new(step: usize, rows: Vec<usize>, sizes: &[RowSize], packed: bool) -> Self {
         let sum = |value: fn(&RowSize) -> usize| rows.iter().map(|&row| value(&sizes[row])).sum();
         let longest = rows.iter().map(|&row| sizes[row].tokens).max().unwrap_or(0);
+        let tokens = if packed { sum(|size| size.tokens) } else { longest * rows.len() };
         let (targets, patches, images) = (sum(|size| size.targets), sum(|size| size.patches), sum(|size| size.images));
-        Self { step, tokens: longest * rows.len(), targets, patches, images, rows }
+        Self { step, tokens, targets, patches, images, rows }
     }
 }
 
@@ -193,7 +194,15 @@ mod tests {
         assert_eq!(plan.most_tokens.tokens, longest * plan.most_tokens.rows.len());
     }
 
-    /// The plan and the trainer split by the same function; here the windows are compared with the order itself.
+    #[test]
+    fn packs_have_no_padding() {
+        let budget = MicroBatchBudget { tokens: Some(250), patches: None };
+        let packed = TrainConfig { packing: true, micro_batch_budget: Some(budget), micro_batch_size: 8, ..config() };
+        let plan = RunPlan::new(&source(30), &packed).expect("a plan");
+        assert_eq!(plan.padded_tokens, plan.read.tokens);
+        assert!(plan.most_tokens.tokens <= 250 && plan.most_tokens.tokens > 200, "{:?}", plan.most_tokens);
+    }
+
     #[test]
     fn a_mixture_is_planned_as_it_is_read() {
         let share = |n_rows, weight| SourceShare { n_rows, weight };

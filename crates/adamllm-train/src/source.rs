@@ -1,6 +1,5 @@
 use adamllm_nn::Batch;
 
-use crate::order::permutation;
 use crate::{TrainError, WeightedSources};
 
 /// Where the trainer's batches come from. Asked from a thread beside the training steps, always ahead of them.
@@ -16,10 +15,10 @@ pub trait BatchSource: Sync {
         self.n_rows()
     }
 
-    /// The rows of an epoch (from 0) in the order in which they are read: a pure function of its arguments. All of them,
-    /// shuffled, unless a source knows better.
-    fn epoch(&self, seed: u64, epoch: usize) -> Vec<usize> {
-        permutation(self.n_rows(), seed, epoch)
+    /// The rows of an epoch (from 0): each of them, unless a source knows better. A pure function of its arguments; in which
+    /// order they are read is [`BatchOrder`](crate::BatchOrder)'s affair.
+    fn epoch_rows(&self, _seed: u64, _epoch: usize) -> Vec<usize> {
+        (0..self.n_rows()).collect()
     }
 
     /// The batch of these rows.
@@ -89,10 +88,10 @@ impl<B: Batch, E: ToString, F: Fn(&[usize]) -> Result<B, E> + Sync> BatchSource 
         self.mixture.as_ref().map_or(self.n_rows, WeightedSources::rows_per_epoch)
     }
 
-    fn epoch(&self, seed: u64, epoch: usize) -> Vec<usize> {
+    fn epoch_rows(&self, seed: u64, epoch: usize) -> Vec<usize> {
         match &self.mixture {
             Some(mixture) => mixture.epoch(seed, epoch),
-            None => permutation(self.n_rows, seed, epoch),
+            None => (0..self.n_rows).collect(),
         }
     }
 

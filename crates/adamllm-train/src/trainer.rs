@@ -9,12 +9,12 @@ use adamllm_core::{CoreError, Progress};
 use adamllm_nn::{Batch, Objective};
 use burn::module::Module;
 use burn::optim::GradientsParams;
-use burn::tensor::Device;
+use burn::tensor::{Device, TensorData};
 
 use crate::backward::differentiate;
 use crate::metrics::{MetricsFile, peak_bytes};
 use crate::micro_batches::micro_batches;
-use crate::optimizer::{Accumulated, NamedOptimizer, freeze, global_norm};
+use crate::optimizer::{Accumulated, NamedOptimizer, by_name, freeze, global_norm};
 use crate::spikes::Spikes;
 use crate::validation::{Examinations, examine};
 use crate::{
@@ -134,12 +134,11 @@ impl Trainer {
         V: BatchSource<Batch = M::Batch>,
     {
         let n_rows = source.n_rows();
-        let per_epoch = source.rows_per_epoch();
-        let total = self.config.n_steps(per_epoch);
+        let total = self.config.n_steps(source.rows_per_epoch());
         let device = model.devices().first().cloned().unwrap_or_default();
         let model = freeze(model, &self.config);
         let (model, optimizer, start) = self.begin(model, &run, n_rows, &device)?;
-        let order = BatchOrder { seed: self.config.seed, n_rows: per_epoch, batch_size: self.config.batch_size };
+        let order = BatchOrder::of(source, &self.config)?;
         let metrics_file = run.folder.as_deref().map(|folder| MetricsFile::open(folder, start)).transpose()?;
         let examinations = Examinations::open(run.folder.as_deref().filter(|_| validation.is_some()), start)?;
 
@@ -148,7 +147,8 @@ impl Trainer {
         let fitted = std::thread::scope(|scope| {
             let (sender, receiver) = sync_channel(2);
             let steps = start..total;
-            scope.spawn(move || feed(source, order, steps, &self.config, &sender));
+            let feeding = order.clone();
+            scope.spawn(move || feed(source, &feeding, steps, &self.config, &sender));
             let spikes = Spikes::default();
             let fitting = Fitting {
                 config: &self.config,
@@ -175,6 +175,23 @@ impl Trainer {
         let losses = differentiate(model, batch, share, &self.config, &mut Accumulated::default());
         let loss = losses.iter().map(|&loss| f64::from(loss)).sum::<f64>() * share;
         Rehearsal { loss, seconds: begun.elapsed().as_secs_f64(), peak_bytes: peak_bytes() }
+    }
+
+    /// The loss per target token of some batches together, and the gradient of each trained parameter by name: what a step
+    /// would begin with, before clipping.
+    ///
+    /// # Panics
+    /// If no batch has a target.
+    pub fn gradients<M: Objective>(&self, model: &M, batches: &[M::Batch]) -> (f64, BTreeMap<String, TensorData>) {
+        let n_targets: usize = batches.iter().map(Batch::n_targets).sum();
+        assert!(n_targets > 0, "batches without targets have no loss");
+        let share = 1.0 / n_targets as f64;
+        let (mut accumulated, mut loss) = (Accumulated::default(), 0.0);
+        for batch in batches.iter().filter(|batch| batch.n_targets() > 0) {
+            let losses = differentiate(model, batch, share, &self.config, &mut accumulated);
+            loss += losses.iter().map(|&loss| f64::from(loss)).sum::<f64>() * share;
+        }
+        (loss, by_name(model, accumulated.take()))
     }
 
     /// The state that a run begins with: fresh, or the newest checkpoint's.
@@ -220,7 +237,7 @@ struct Window<B> {
 /// Makes windows ahead of the training steps, and ends when nobody listens any more.
 fn feed<S: BatchSource>(
     source: &S,
-    order: BatchOrder,
+    order: &BatchOrder,
     steps: std::ops::Range<usize>,
     config: &TrainConfig,
     sender: &SyncSender<Result<Window<S::Batch>, TrainError>>,

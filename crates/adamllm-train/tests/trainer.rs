@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use adamllm_nn::{Batch, BlockRunner, Linear, LinearConfig, Objective, snapshots};
+use adamllm_nn::{Batch, BlockRunner, Linear, LinearConfig, Objective, run_block, snapshots};
 use adamllm_train::{
     Checkpoint, FitOutcome, MicroBatchBudget, NonFinite, ParameterGroup, RowBatches, RowSize, Run, StepMetrics,
     TrainConfig, TrainError, Trainer, Validation, ValidationMetrics,
@@ -39,7 +39,7 @@ impl Objective for Regression {
 
     fn target_rows<'a>(&'a self, batch: &Points, blocks: &mut dyn BlockRunner<'a>) -> Tensor<2> {
         let x = self.column(&batch.x).unsqueeze::<3>();
-        let hidden = blocks.block(vec![x], true, Box::new(|x| self.first.forward(x[0].clone()).tanh()));
+        let hidden = run_block(blocks, &self.first, vec![x], true, |first, x| first.forward(x[0].clone()).tanh());
         hidden.squeeze_dim(0)
     }
 

@@ -1,7 +1,9 @@
 //! The CLIP vision tower (Radford et al. 2021, arXiv 2103.00020; model card openai/clip-vit-large-patch14-336) as LLaVA
 //! reads it: the patches' features of an inner layer, without the class row.
 
-use adamllm_nn::{Activation, BlockRunner, Direct, LayerNorm, LayerNormConfig, Linear, LinearConfig, is_trained};
+use adamllm_nn::{
+    Activation, BlockRunner, Direct, LayerNorm, LayerNormConfig, Linear, LinearConfig, is_trained, run_block,
+};
 use burn::config::Config;
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{DType, Device, Tensor};
@@ -135,7 +137,7 @@ impl ClipTower {
         let mut trained = embeddings || is_trained(&self.patch_embedding) || is_trained(&self.pre_norm);
         for layer in &self.layers[..self.config.n_used_layers] {
             trained |= is_trained(layer);
-            x = blocks.block(vec![x], trained, Box::new(move |x| layer.forward(x[0].clone(), None)));
+            x = run_block(blocks, layer, vec![x], trained, |layer, x| layer.forward(x[0].clone(), None));
         }
         x.narrow(1, 1, n_patches)
     }

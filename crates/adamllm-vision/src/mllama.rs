@@ -6,6 +6,7 @@
 
 use adamllm_nn::{
     Activation, AttentionMask, BlockRunner, Direct, LayerNorm, LayerNormConfig, Linear, LinearConfig, is_trained,
+    run_block,
 };
 use burn::config::Config;
 use burn::module::{Initializer, Module, Param};
@@ -207,7 +208,7 @@ impl MllamaTower {
         for (i, layer) in self.layers.iter().enumerate() {
             trained |= is_trained(layer);
             let mask = mask.clone();
-            x = blocks.block(vec![x], trained, Box::new(move |x| layer.forward(x[0].clone(), Some(&mask))));
+            x = run_block(blocks, layer, vec![x], trained, move |layer, x| layer.forward(x[0].clone(), Some(&mask)));
             if config.intermediate_layers.contains(&i) {
                 inner.push(x.clone());
             }
@@ -218,7 +219,7 @@ impl MllamaTower {
         for layer in &self.global_layers {
             trained |= is_trained(layer);
             let mask = mask.clone();
-            x = blocks.block(vec![x], trained, Box::new(move |x| layer.forward(x[0].clone(), Some(&mask))));
+            x = run_block(blocks, layer, vec![x], trained, move |layer, x| layer.forward(x[0].clone(), Some(&mask)));
         }
 
         let unfilled =

@@ -3,7 +3,7 @@
 
 use adamllm_nn::{
     Activation, BlockRunner, Direct, GatedMlp, GatedMlpConfig, Linear, LinearConfig, Mlp, MlpConfig, RmsNorm,
-    RmsNormConfig, RotaryTable, attend, is_trained,
+    RmsNormConfig, RotaryTable, attend, is_trained, run_block,
 };
 use burn::config::Config;
 use burn::module::Module;
@@ -188,9 +188,10 @@ impl Qwen2_5VlTower {
             trained |= is_trained(block);
             let (rotary, windows) = (rotary.clone(), windows.clone());
             let windowed = !config.full_attention_layers.contains(&i);
-            let forward =
-                move |x: &[Tensor<3>]| block.forward(x[0].clone(), &rotary, windowed.then_some((&*windows, per_row)));
-            x = blocks.block(vec![x], trained, Box::new(forward));
+            let forward = move |block: &WindowBlock, x: &[Tensor<3>]| {
+                block.forward(x[0].clone(), &rotary, windowed.then_some((&*windows, per_row)))
+            };
+            x = run_block(blocks, block, vec![x], trained, forward);
         }
         // Back to reading order: merged rows are what moved.
         let rows = self.merger.forward(x, per_row);

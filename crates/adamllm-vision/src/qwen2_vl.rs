@@ -3,7 +3,7 @@
 
 use adamllm_nn::{
     Activation, BlockRunner, Direct, LayerNorm, LayerNormConfig, Linear, LinearConfig, Mlp, MlpConfig, RotaryTable,
-    attend, is_trained,
+    attend, is_trained, run_block,
 };
 use burn::config::Config;
 use burn::module::Module;
@@ -178,7 +178,7 @@ impl Qwen2VlTower {
         for block in &self.blocks {
             trained |= is_trained(block);
             let rotary = rotary.clone();
-            x = blocks.block(vec![x], trained, Box::new(move |x| block.forward(x[0].clone(), &rotary)));
+            x = run_block(blocks, block, vec![x], trained, move |block, x| block.forward(x[0].clone(), &rotary));
         }
         self.merger.forward(x, self.config.merge_size)
     }

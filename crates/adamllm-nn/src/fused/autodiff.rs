@@ -12,6 +12,26 @@ use super::{Curve, FusedOps, NormKind, Targets, Visible};
 type Inner<B> = FloatTensor<B>;
 
 #[derive(Debug)]
+struct Linear;
+
+impl<B: FusedOps> Backward<B, 2> for Linear {
+    /// Input and weight, each where the other's gradient is asked for.
+    type State = (Option<Inner<B>>, Option<Inner<B>>);
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let [x_node, weight_node] = ops.parents;
+        let gradient = grads.consume::<B>(&ops.node);
+        let (x, weight) = ops.state;
+        if let (Some(node), Some(weight)) = (x_node, weight) {
+            grads.register::<B>(node.id, B::fused_linear_input(gradient.clone(), weight));
+        }
+        if let (Some(node), Some(x)) = (weight_node, x) {
+            grads.register::<B>(node.id, B::fused_linear_weight(gradient, x));
+        }
+    }
+}
+
+#[derive(Debug)]
 struct Norm;
 
 impl<B: FusedOps> Backward<B, 2> for Norm {
@@ -120,6 +140,28 @@ impl<B: FusedOps> Backward<B, 3> for Attention {
 }
 
 impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
+    fn fused_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        let prepared = Linear.prepare::<C>([x.node(), weight.node()]).compute_bound().stateful();
+        let (x_tracked, weight_tracked) = (x.is_tracked(), weight.is_tracked());
+        let (x, weight) = (x.into_primitive(), weight.into_primitive());
+        match prepared {
+            OpsKind::Tracked(prep) => {
+                let y = B::fused_linear(x.clone(), weight.clone());
+                prep.finish((weight_tracked.then_some(x), x_tracked.then_some(weight)), y)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(B::fused_linear(x, weight)),
+        }
+    }
+
+    fn fused_linear_input(gradient: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        let (gradient, weight) = (gradient.into_primitive(), weight.into_primitive());
+        FloatTensor::<Self>::new(B::fused_linear_input(gradient, weight))
+    }
+
+    fn fused_linear_weight(gradient: FloatTensor<Self>, x: FloatTensor<Self>) -> FloatTensor<Self> {
+        FloatTensor::<Self>::new(B::fused_linear_weight(gradient.into_primitive(), x.into_primitive()))
+    }
+
     fn fused_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, kind: NormKind, epsilon: f64) -> FloatTensor<Self> {
         let prepared = Norm.prepare::<C>([x.node(), weight.node()]).compute_bound().stateful();
         let (x, weight) = (x.into_primitive(), weight.into_primitive());

@@ -1,10 +1,35 @@
 use burn::backend::Flex;
 use burn::backend::tensor::FloatTensor;
 
+use super::linear::{self, Dense};
 use super::view::{View4, dense, dense_rows, dims, tensor, values};
 use super::{Curve, FusedOps, NormKind, Targets, Visible, attention, cross_entropy, elementwise, norm};
 
+/// A dense tensor of rank 2 as a matrix.
+fn matrix(tensor: &FloatTensor<Flex>) -> Dense<'_> {
+    let dims = dims(tensor);
+    Dense::new(values(tensor), [dims[0], dims[1]])
+}
+
 impl FusedOps for Flex {
+    fn fused_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        let (x, weight) = (dense(x), dense(weight));
+        let y = linear::product(matrix(&x), matrix(&weight).transposed());
+        tensor(y, &[dims(&x)[0], dims(&weight)[0]])
+    }
+
+    fn fused_linear_input(gradient: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        let (gradient, weight) = (dense(gradient), dense(weight));
+        let d_x = linear::product(matrix(&gradient), matrix(&weight));
+        tensor(d_x, &[dims(&gradient)[0], dims(&weight)[1]])
+    }
+
+    fn fused_linear_weight(gradient: FloatTensor<Self>, x: FloatTensor<Self>) -> FloatTensor<Self> {
+        let (gradient, x) = (dense(gradient), dense(x));
+        let d_weight = linear::product(matrix(&gradient).transposed(), matrix(&x));
+        tensor(d_weight, &[dims(&gradient)[1], dims(&x)[1]])
+    }
+
     fn fused_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, kind: NormKind, epsilon: f64) -> FloatTensor<Self> {
         let (x, weight) = (dense(x), dense(weight));
         tensor(norm::norm(values(&x), values(&weight), kind, epsilon as f32), &dims(&x))

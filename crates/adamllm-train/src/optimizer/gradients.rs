@@ -1,6 +1,9 @@
+use std::collections::BTreeMap;
+
+use adamllm_nn::ModulePath;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, Tensor, TensorData};
 
 /// The norm over all gradients together.
 pub(crate) fn global_norm<M: Module>(model: &M, gradients: &GradientsParams) -> f64 {
@@ -75,4 +78,31 @@ fn add<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
     // Sums in fewer bits would lose what the later micro-batches bring.
     let in_f32 = |x: Tensor<D>| if x.dtype() == DType::F32 { x } else { x.cast(DType::F32) };
     in_f32(a) + in_f32(b)
+}
+
+/// Every gradient under its parameter's name, on the host.
+pub(crate) fn by_name<M: Module>(model: &M, gradients: GradientsParams) -> BTreeMap<String, TensorData> {
+    let mut naming = Naming { path: ModulePath::default(), gradients, found: BTreeMap::new() };
+    model.visit(&mut naming);
+    naming.found
+}
+
+struct Naming {
+    path: ModulePath,
+    gradients: GradientsParams,
+    found: BTreeMap<String, TensorData>,
+}
+
+impl ModuleVisitor for Naming {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+    fn exit_module(&mut self, _name: &str, container: &str) {
+        self.path.exit(container);
+    }
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(gradient) = self.gradients.remove::<D>(param.id) {
+            self.found.insert(self.path.name(), gradient.into_data());
+        }
+    }
 }

@@ -1,0 +1,65 @@
+use super::view::buffer;
+
+/// A dense matrix, or its transpose.
+#[derive(Clone, Copy)]
+pub(super) struct Dense<'a> {
+    values: &'a [f32],
+    rows: usize,
+    columns: usize,
+    transposed: bool,
+}
+
+impl<'a> Dense<'a> {
+    pub(super) fn new(values: &'a [f32], [rows, columns]: [usize; 2]) -> Self {
+        assert_eq!(values.len(), rows * columns, "a dense matrix");
+        Self { values, rows, columns, transposed: false }
+    }
+
+    pub(super) fn transposed(self) -> Self {
+        Self { rows: self.columns, columns: self.rows, transposed: !self.transposed, ..self }
+    }
+
+    /// Distances between rows and between columns.
+    fn strides(&self) -> [isize; 2] {
+        if self.transposed { [1, self.rows as isize] } else { [self.columns as isize, 1] }
+    }
+}
+
+/// Below this many multiplications, threads cost more than they bring.
+const PARALLEL: usize = 192 * 192 * 192;
+
+/// `a b`, dense, on all cores where it is worth it.
+pub(super) fn product(a: Dense, b: Dense) -> Vec<f32> {
+    assert_eq!(a.columns, b.rows, "inner sizes");
+    let (m, n, k) = (a.rows, b.columns, a.columns);
+    let mut output = buffer(m * n);
+    let ([a_rows, a_columns], [b_rows, b_columns]) = (a.strides(), b.strides());
+    let parallel = m.saturating_mul(n).saturating_mul(k) >= PARALLEL;
+    let parallelism = if parallel { gemm::Parallelism::Rayon(0) } else { gemm::Parallelism::None };
+    let (at, a, b) = (output.as_mut_ptr(), a.values.as_ptr(), b.values.as_ptr());
+    // SAFETY: the sizes were checked against the slices, and the output is nobody else's.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            at,
+            1,
+            n as isize,
+            false,
+            a,
+            a_columns,
+            a_rows,
+            b,
+            b_columns,
+            b_rows,
+            0.0,
+            1.0,
+            false,
+            false,
+            false,
+            parallelism,
+        );
+    }
+    output
+}
