@@ -61,7 +61,7 @@ impl Objective for Wide {
 
     fn target_rows<'a>(&'a self, batch: &Points, blocks: &mut dyn BlockRunner<'a>) -> Tensor<2> {
         let x = self.rows(&batch.0, 0.37).unsqueeze::<3>();
-        blocks.block(vec![x], true, Box::new(|x| self.layer.forward(x[0].clone()).tanh())).squeeze_dim(0)
+        blocks.block(vec![x], true, Box::new(|x, _| self.layer.forward(x[0].clone()).tanh())).squeeze_dim(0)
     }
 
     fn losses(&self, rows: Tensor<2>, batch: &Points, range: Range<usize>) -> Tensor<1> {
@@ -81,10 +81,14 @@ fn config() -> TrainConfig {
     }
 }
 
+fn batch(rows: &[usize]) -> Result<Points, String> {
+    Ok(Points(rows.to_vec()))
+}
+
 /// A source of two parts, one read twice in an epoch and one half: the mixture must survive too.
 fn fit(folder: &Path) -> Result<(), adamllm_train::TrainError> {
     let shares = vec![SourceShare { n_rows: 8, weight: 2.0 }, SourceShare { n_rows: ROWS - 8, weight: 0.5 }];
-    let source = RowBatches::new(ROWS, |rows: &[usize]| Ok::<_, String>(Points(rows.to_vec())));
+    let source = RowBatches::new(ROWS, batch);
     let source = source.with_mixture(WeightedSources::new(shares)?);
     let run = Run { folder: Some(folder.to_path_buf()), resume: true, ..Run::default() };
     Trainer::new(config())?.fit(Wide::new(), &source, run, &mut ()).map(drop)
