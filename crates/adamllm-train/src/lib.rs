@@ -28,16 +28,19 @@ mod checkpoint;
 mod config;
 mod curve;
 mod error;
+mod fitting;
 mod metrics;
 mod micro_batches;
 mod optimizer;
 mod order;
+mod replicas;
 mod schedule;
 mod single_stage;
 mod source;
 mod spikes;
 mod trainer;
 mod validation;
+mod windows;
 
 pub use checkpoint::Checkpoint;
 pub use config::{
@@ -49,6 +52,7 @@ pub use error::TrainError;
 pub use metrics::{GroupLoss, StepMetrics};
 pub use micro_batches::micro_batches;
 pub use order::BatchOrder;
+pub use replicas::{Alone, Replicas, ThreadReplicas};
 pub use schedule::{Schedule, ScheduleKind};
 pub use single_stage::{CaptionPlace, Mixture, SingleStage};
 pub use source::{BatchSource, RowBatches, RowSize};
