@@ -108,7 +108,10 @@ fn from_json(json: &serde_json::Value) -> Result<Value, SettingsError> {
             (Some(integer), _) => Value::Integer(integer),
             (None, Some(float)) => Value::Float(float),
             (None, None) => {
-                return Err(SettingsError::Value { key: String::new(), detail: format!("{number} has no place in TOML") });
+                return Err(SettingsError::Value {
+                    key: String::new(),
+                    detail: format!("{number} has no place in TOML"),
+                });
             }
         },
         Json::Array(values) => Value::Array(values.iter().map(from_json).collect::<Result<_, _>>()?),
@@ -168,7 +171,8 @@ pub fn differences<T: Serialize>(a: &T, b: &T) -> Result<Vec<(String, String, St
     };
     let (a, b) = (flat(a)?, flat(b)?);
     let keys: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
-    let shown = |side: &std::collections::BTreeMap<String, String>, key| side.get(key).cloned().unwrap_or("none".into());
+    let shown =
+        |side: &std::collections::BTreeMap<String, String>, key| side.get(key).cloned().unwrap_or("none".into());
     let differing = keys.into_iter().filter(|key| a.get(*key) != b.get(*key));
     Ok(differing.map(|key| (key.clone(), shown(&a, key), shown(&b, key))).collect())
 }

@@ -1,27 +1,32 @@
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use adamllm_core::CoreError;
-use adamllm_nn::{ParameterInfo, ParameterSource, Snapshot, snapshots};
+use adamllm_nn::{ParameterInfo, ParameterSource, snapshots};
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
 
-use crate::optimizer::{Memory, NamedOptimizer};
+use crate::fitting::{Done, Partial};
+use crate::optimizer::{Accumulated, Memory, NamedOptimizer, by_name, from_names};
 use crate::{TrainConfig, TrainError};
 
 const WEIGHTS: &str = "weights.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
+const GRADIENTS: &str = "gradients.safetensors";
 const STATE: &str = "state.json";
 
-/// A run's state on disk: `step-000500/` with weights, optimizer moments and the position in the run.
+/// A run's state on disk: `step-000500/` with weights, optimizer moments and the position in the run; `step-000500+0003/` where the
+/// run was stopped behind the third pass of the step that follows, with its gradients so far.
 ///
 /// Written beside its place and renamed, so a folder of that name is always whole.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Checkpoint {
     step: usize,
+    passes: usize,
     path: PathBuf,
 }
 
@@ -32,7 +37,28 @@ struct State {
     n_rows: usize,
     config: TrainConfig,
     /// Updates that each parameter has seen.
-    updates: std::collections::BTreeMap<String, usize>,
+    updates: BTreeMap<String, usize>,
+    /// What is done of the step that follows.
+    #[serde(default)]
+    done: Option<Done>,
+}
+
+/// What a checkpoint holds.
+pub(crate) struct Snapshot<'a, M> {
+    pub(crate) step: usize,
+    pub(crate) n_rows: usize,
+    pub(crate) model: &'a M,
+    pub(crate) optimizer: &'a NamedOptimizer,
+    pub(crate) config: &'a TrainConfig,
+    pub(crate) partial: Option<Partial>,
+}
+
+/// What a run goes on from.
+pub(crate) struct Restored<M> {
+    pub(crate) model: M,
+    pub(crate) optimizer: NamedOptimizer,
+    pub(crate) step: usize,
+    pub(crate) partial: Option<Partial>,
 }
 
 impl Checkpoint {
@@ -45,8 +71,8 @@ impl Checkpoint {
         for entry in fs::read_dir(run).map_err(CoreError::io("list", run))? {
             let path = entry.map_err(CoreError::io("list", run))?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if let Some(Ok(step)) = name.strip_prefix("step-").map(str::parse) {
-                found.push(Self { step, path });
+            if let Some((step, passes)) = name.strip_prefix("step-").and_then(place) {
+                found.push(Self { step, passes, path });
             }
         }
         found.sort();
@@ -63,38 +89,54 @@ impl Checkpoint {
         &self.path
     }
 
-    pub(crate) fn write<M: Module>(
-        run: &Path,
+    pub(crate) fn write<M: Module>(run: &Path, snapshot: Snapshot<M>) -> Result<Self, TrainError> {
+        let Snapshot { step, n_rows, model, optimizer, config, partial } = snapshot;
+        let passes = partial.as_ref().map_or(0, |partial| partial.done.passes);
+        let name = if passes == 0 { format!("step-{step:06}") } else { format!("step-{step:06}+{passes:04}") };
+        let (path, beside) = (run.join(&name), run.join(format!("{name}.partial")));
+        let written = Self::write_beside(&beside, step, n_rows, model, optimizer, config, partial);
+        if let Err(error) = written {
+            // What there is room for again: a full disk must not stay full of this.
+            let _ = remove_if_there(&beside);
+            return Err(error);
+        }
+        remove_if_there(&path)?;
+        fs::rename(&beside, &path).map_err(CoreError::io("rename", &beside))?;
+        sync_folder(run)?;
+        tracing::info!(step, passes, path = %path.display(), "checkpoint written");
+        Ok(Self { step, passes, path })
+    }
+
+    fn write_beside<M: Module>(
+        beside: &Path,
         step: usize,
         n_rows: usize,
         model: &M,
         optimizer: &NamedOptimizer,
         config: &TrainConfig,
-    ) -> Result<Self, TrainError> {
-        let path = run.join(format!("step-{step:06}"));
-        let partial = run.join(format!("step-{step:06}.partial"));
-        remove_if_there(&partial)?;
-        fs::create_dir_all(&partial).map_err(CoreError::io("create", &partial))?;
+        partial: Option<Partial>,
+    ) -> Result<(), TrainError> {
+        remove_if_there(beside)?;
+        fs::create_dir_all(beside).map_err(CoreError::io("create", beside))?;
 
         let weights = snapshots(model).into_iter().map(|s| (s.info.name.clone(), Stored::Weight(s)));
-        write_tensors(weights, &partial.join(WEIGHTS))?;
+        write_tensors(weights, &beside.join(WEIGHTS))?;
         let moments = optimizer.states.iter().flat_map(|(name, state)| {
             let kept =
                 [("first", Some(&state.first)), ("second", state.second.as_ref()), ("master", state.master.as_ref())];
             let kept = kept.into_iter().filter_map(|(kind, tensor)| Some((kind, tensor?.clone())));
             kept.map(move |(kind, tensor)| (format!("{kind}.{name}"), Stored::Moment(tensor)))
         });
-        write_tensors(moments, &partial.join(OPTIMIZER))?;
+        write_tensors(moments, &beside.join(OPTIMIZER))?;
         let updates = optimizer.states.iter().map(|(name, s)| (name.clone(), s.time)).collect();
-        let state = State { step, n_rows, config: config.clone(), updates };
+        let (done, gradients) = partial.map(|Partial { done, gradients }| (done, gradients.take())).unzip();
+        if let Some(gradients) = gradients {
+            let named = by_name(model, gradients).into_iter().map(|(name, data)| (name, Stored::Values(data)));
+            write_tensors(named, &beside.join(GRADIENTS))?;
+        }
+        let state = State { step, n_rows, config: config.clone(), updates, done };
         let json = serde_json::to_vec_pretty(&state).expect("plain values");
-        adamllm_core::write_atomically(partial.join(STATE), json)?;
-
-        remove_if_there(&path)?;
-        fs::rename(&partial, &path).map_err(CoreError::io("rename", &partial))?;
-        sync_folder(run)?;
-        tracing::info!(step, path = %path.display(), "checkpoint written");
-        Ok(Self { step, path })
+        Ok(adamllm_core::write_atomically(beside.join(STATE), json)?)
     }
 
     /// Removes all but the newest `keep` checkpoints.
@@ -123,7 +165,7 @@ impl Checkpoint {
         n_rows: usize,
         config: &TrainConfig,
         device: &Device,
-    ) -> Result<(M, NamedOptimizer), TrainError> {
+    ) -> Result<Restored<M>, TrainError> {
         let state: State = serde_json::from_slice(&self.read(STATE)?).map_err(|e| self.fault(e))?;
         self.check_run(&state, n_rows, config)?;
         let model = self.load_weights(model)?;
@@ -141,7 +183,20 @@ impl Checkpoint {
             let memory = Memory { time, first, second: kept("second")?, master: kept("master")? };
             optimizer.states.insert(name, memory);
         }
-        Ok((model, optimizer))
+        let partial = state.done.map(|done| self.gradients(&model, done, device)).transpose()?;
+        Ok(Restored { model, optimizer, step: state.step, partial })
+    }
+
+    fn gradients<M: Module>(&self, model: &M, done: Done, device: &Device) -> Result<Partial, TrainError> {
+        let bytes = self.read(GRADIENTS)?;
+        let tensors = self.tensors(&bytes)?;
+        let named = tensors.iter().map(|(name, view)| Ok((name.to_owned(), tensor_data(&view)?)));
+        let named = named.collect::<Result<_, String>>().map_err(|e| self.fault(e))?;
+        let (gradients, unknown) = from_names(model, named, device);
+        if let Some(name) = unknown.first() {
+            return Err(self.fault(format!("gradient of {name}, which the model does not have")));
+        }
+        Ok(Partial { done, gradients: Accumulated::of(gradients) })
     }
 
     fn check_run(&self, state: &State, n_rows: usize, config: &TrainConfig) -> Result<(), TrainError> {
@@ -170,6 +225,14 @@ impl Checkpoint {
     }
 }
 
+/// Step and passes of a checkpoint's name, behind `step-`.
+fn place(name: &str) -> Option<(usize, usize)> {
+    match name.split_once('+') {
+        None => Some((name.parse().ok()?, 0)),
+        Some((step, passes)) => Some((step.parse().ok()?, passes.parse().ok()?)),
+    }
+}
+
 fn remove_if_there(path: &Path) -> Result<(), TrainError> {
     if path.exists() {
         fs::remove_dir_all(path).map_err(CoreError::io("remove", path))?;
@@ -186,7 +249,8 @@ fn sync_folder(path: &Path) -> Result<(), TrainError> {
 }
 
 enum Stored {
-    Weight(Snapshot),
+    Weight(adamllm_nn::Snapshot),
+    Values(TensorData),
     Moment(Tensor<1>),
 }
 
@@ -213,6 +277,7 @@ impl View for StoredView {
         let data = match &self.stored {
             Stored::Weight(snapshot) => snapshot.read(),
             Stored::Moment(tensor) => tensor.clone().into_data(),
+            Stored::Values(data) => data.clone(),
         };
         Cow::Owned(data.as_bytes().to_vec())
     }
@@ -227,6 +292,7 @@ fn write_tensors(tensors: impl Iterator<Item = (String, Stored)>, path: &Path) -
         let (shape, dtype) = match &stored {
             Stored::Weight(s) => (s.info.shape.clone(), s.info.dtype.unwrap_or(DType::F32)),
             Stored::Moment(t) => (t.shape().as_slice().to_vec(), t.dtype()),
+            Stored::Values(data) => (data.shape().as_slice().to_vec(), data.dtype()),
         };
         (name, StoredView { stored, shape, dtype })
     });

@@ -61,6 +61,16 @@ pub enum TrainError {
         /// The folder.
         folder: PathBuf,
     },
+    /// A member of a data parallel run cannot be reached, or does not do what the others do.
+    #[error("replica {rank} of {size}: {detail}")]
+    Replicas {
+        /// Which member says so.
+        rank: usize,
+        /// How many there are.
+        size: usize,
+        /// What went wrong.
+        detail: String,
+    },
     /// A checkpoint does not belong to this model or configuration.
     #[error("checkpoint {path}: {detail}", path = path.display())]
     Checkpoint {

@@ -49,6 +49,41 @@ pub struct GroupLoss {
     pub targets: usize,
 }
 
+impl StepMetrics {
+    /// A step of known size, before its passes.
+    pub(crate) fn sized(step: usize, epoch: usize, [targets, tokens, images]: [usize; 3]) -> Self {
+        Self {
+            step,
+            epoch,
+            loss: 0.0,
+            lr: 0.0,
+            grad_norm: 0.0,
+            tokens,
+            targets,
+            images,
+            losses: BTreeMap::new(),
+            step_s: 0.0,
+            peak_bytes: None,
+            skipped: false,
+        }
+    }
+
+    pub(crate) fn is_finite(&self) -> bool {
+        self.loss.is_finite() && self.grad_norm.is_finite()
+    }
+
+    /// The step in a few words, for a progress bar.
+    pub fn line(&self) -> String {
+        let per_second = |n: usize| self.per_second(n);
+        let mut line = format!("loss {:.4}, {:.0} tok/s", self.loss, per_second(self.tokens));
+        line += &format!(" ({:.0} supervised), {:.1} images/s", per_second(self.targets), per_second(self.images));
+        if let Some(peak) = self.peak_bytes {
+            line += &format!(", {:.1} GB", peak as f64 / 1e9);
+        }
+        line
+    }
+}
+
 /// The process's peak resident memory, where the system tells (Linux).
 pub(crate) fn peak_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;

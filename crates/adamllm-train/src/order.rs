@@ -31,7 +31,9 @@ impl BatchOrder {
     pub fn of<S: BatchSource>(source: &S, config: &TrainConfig) -> Result<Self, TrainError> {
         let n_rows = source.rows_per_epoch();
         let lengths: Option<Vec<usize>> = match config.order {
-            RowOrder::LengthGrouped => (0..source.n_rows()).map(|row| source.row_size(row).map(|size| size.tokens)).collect(),
+            RowOrder::LengthGrouped => {
+                (0..source.n_rows()).map(|row| source.row_size(row).map(|size| size.tokens)).collect()
+            }
             RowOrder::Shuffled | RowOrder::Sequential => Some(Vec::new()),
         };
         let unknown = || TrainError::Config {

@@ -5,7 +5,7 @@ use adamllm_nn::{Batch, Objective};
 use serde::{Deserialize, Serialize};
 
 use crate::tensorboard::EventFile;
-use crate::{BatchSource, TrainError};
+use crate::{BatchSource, Replicas, TrainError};
 
 /// Held-out rows that a run is examined on while it trains.
 #[derive(Clone, Copy, Debug)]
@@ -76,27 +76,29 @@ impl Examinations {
 }
 
 /// The loss per target over all rows, without a graph.
-pub(crate) fn examine<M, V>(model: &M, validation: &Validation<V>) -> Result<f64, TrainError>
+pub(crate) fn examine<M, V>(model: &M, validation: &Validation<V>, replicas: &dyn Replicas) -> Result<f64, TrainError>
 where
     M: Objective,
     V: BatchSource<Batch = M::Batch>,
 {
     let model = model.valid();
     let rows: Vec<usize> = (0..validation.source.n_rows()).collect();
-    let (mut sum, mut n_targets) = (0.0, 0);
-    for rows in rows.chunks(validation.batch_size.max(1)) {
+    let mut sums = [0.0, 0.0];
+    for rows in rows.chunks(validation.batch_size.max(1)).skip(replicas.rank()).step_by(replicas.size()) {
         let batch = validation.source.batch(rows)?;
         if batch.n_targets() > 0 {
-            sum += f64::from(model.loss_sum(&batch).into_scalar::<f32>());
-            n_targets += batch.n_targets();
+            sums[0] += f64::from(model.loss_sum(&batch).into_scalar::<f32>());
+            sums[1] += batch.n_targets() as f64;
         }
     }
-    if n_targets == 0 {
+    replicas.add_up_f64(&mut sums)?;
+    let [sum, n_targets] = sums;
+    if n_targets == 0.0 {
         return Err(TrainError::Config {
             field: "validation",
             expected: "rows with target tokens".into(),
             got: format!("{} rows without any", rows.len()),
         });
     }
-    Ok(sum / n_targets as f64)
+    Ok(sum / n_targets)
 }

@@ -1,0 +1,323 @@
+//! The loop over optimizer steps.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Receiver;
+use std::time::Instant;
+
+use adamllm_core::Progress;
+use adamllm_core::jsonl::Appender;
+use adamllm_nn::{Batch, Objective};
+use burn::optim::GradientsParams;
+use serde::{Deserialize, Serialize};
+
+use crate::backward::differentiate;
+use crate::checkpoint::Snapshot;
+use crate::metrics::{MetricsFile, peak_bytes};
+use crate::micro_batches::micro_batches;
+use crate::optimizer::{Accumulated, NamedOptimizer, add_up, global_norm};
+use crate::spikes::Spikes;
+use crate::validation::{Examinations, examine};
+use crate::windows::Window;
+use crate::{
+    BatchOrder, BatchSource, Checkpoint, FitOutcome, FitReport, GroupLoss, NonFinite, Normalisation, Replicas,
+    StepMetrics, TrainConfig, TrainError, Validation,
+};
+
+/// A row that was left out of a step.
+#[derive(Serialize)]
+struct Quarantined {
+    step: usize,
+    row: usize,
+}
+
+/// What is done of a step that is not finished.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Done {
+    /// Forward and backward passes.
+    pub(crate) passes: usize,
+    loss: f64,
+    losses: BTreeMap<String, GroupLoss>,
+}
+
+/// A step in the middle: what is done of it, and its gradients so far.
+#[derive(Default)]
+pub(crate) struct Partial {
+    pub(crate) done: Done,
+    pub(crate) gradients: Accumulated,
+}
+
+pub(crate) struct Fitting<'a, M, S> {
+    pub(crate) config: &'a TrainConfig,
+    /// Empty only while it is updated.
+    pub(crate) model: Option<M>,
+    pub(crate) optimizer: NamedOptimizer,
+    pub(crate) order: BatchOrder,
+    pub(crate) total: usize,
+    pub(crate) n_rows: usize,
+    /// Where this member writes; `None` writes nothing.
+    pub(crate) folder: Option<PathBuf>,
+    pub(crate) metrics_file: Option<MetricsFile>,
+    pub(crate) source: &'a S,
+    pub(crate) replicas: &'a dyn Replicas,
+    pub(crate) stop: Option<&'a AtomicBool>,
+    /// What a resumed run has done of its first step.
+    pub(crate) partial: Option<Partial>,
+    pub(crate) spikes: Spikes,
+}
+
+/// How a step ended.
+enum Stepped {
+    Made(Box<StepMetrics>),
+    /// Stopped in the middle; what was done is saved.
+    Interrupted,
+}
+
+impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> Fitting<'_, M, S> {
+    pub(crate) fn run<V: BatchSource<Batch = M::Batch>>(
+        mut self,
+        start: usize,
+        windows: &Receiver<Result<Window<M::Batch>, TrainError>>,
+        validation: Option<Validation<V>>,
+        mut examinations: Examinations,
+        mut on_step: Option<&mut dyn FnMut(&StepMetrics)>,
+        progress: &mut dyn Progress,
+    ) -> Result<(M, FitReport), TrainError> {
+        let mut report =
+            FitReport { outcome: FitOutcome::Finished, steps: start, metrics: Vec::new(), validation: Vec::new() };
+        for (step, window) in (start..self.total).zip(windows) {
+            let Stepped::Made(metrics) = self.step(step, window?)? else {
+                report.outcome = FitOutcome::Stopped;
+                break;
+            };
+            report.steps = step + 1;
+            self.note(&metrics, progress)?;
+            if let Some(on_step) = &mut on_step {
+                on_step(&metrics);
+            }
+            report.metrics.push(*metrics);
+            report.outcome = self.after(report.steps, validation.as_ref(), &mut examinations)?;
+            if report.outcome != FitOutcome::Finished {
+                break;
+            }
+        }
+        report.validation = examinations.into_rows();
+        Ok((self.model.expect("a model between steps"), report))
+    }
+
+    /// Tells of a step.
+    fn note(&mut self, metrics: &StepMetrics, progress: &mut dyn Progress) -> Result<(), TrainError> {
+        if let Some(mean) = self.spikes.hear(metrics.loss).filter(|_| !metrics.skipped) {
+            let StepMetrics { step, loss, .. } = metrics;
+            tracing::warn!(step, loss, mean, "the loss stands out from the last ones");
+        }
+        let logged = metrics.step.is_multiple_of(self.config.log_every) || metrics.step == self.total;
+        if let Some(file) = self.metrics_file.as_mut().filter(|_| logged) {
+            file.push(metrics)?;
+        }
+        progress.note(&metrics.line());
+        progress.advance(1);
+        Ok(())
+    }
+
+    /// What is due behind step `steps`: checkpoints, examinations, the end. `Finished` goes on while there are steps.
+    fn after<V: BatchSource<Batch = M::Batch>>(
+        &mut self,
+        steps: usize,
+        validation: Option<&Validation<V>>,
+        examinations: &mut Examinations,
+    ) -> Result<FitOutcome, TrainError> {
+        let stopped = self.stopped()?;
+        let last = steps == self.total;
+        let due = self.config.save_every.is_some_and(|every| steps.is_multiple_of(every));
+        if due || last || stopped {
+            self.save("", steps, self.config.keep_last, None)?;
+        }
+        let due = |v: &&Validation<V>| last || steps.is_multiple_of(v.every.max(1));
+        if let Some(validation) = validation.filter(due) {
+            let found = examinations.push(steps, examine(self.model(), validation, self.replicas)?)?;
+            tracing::info!(step = found.step, loss = found.loss, best = found.best, "examined");
+            if found.best {
+                self.save("best", steps, 1, None)?;
+            }
+            if validation.patience.is_some_and(|patience| examinations.since_best() >= patience) && !last {
+                self.save("", steps, self.config.keep_last, None)?;
+                return Ok(FitOutcome::NoLongerBetter);
+            }
+        }
+        Ok(if stopped && !last { FitOutcome::Stopped } else { FitOutcome::Finished })
+    }
+
+    /// Whether any member was told to stop: all of them find out behind the same step.
+    fn stopped(&self) -> Result<bool, TrainError> {
+        let mut votes = [f64::from(u8::from(self.told_to_stop()))];
+        self.replicas.add_up_f64(&mut votes)?;
+        Ok(votes[0] > 0.0)
+    }
+
+    fn told_to_stop(&self) -> bool {
+        self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed))
+    }
+
+    fn save(&self, below: &str, step: usize, keep: usize, partial: Option<Partial>) -> Result<(), TrainError> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        let folder = if below.is_empty() { folder.clone() } else { folder.join(below) };
+        let (model, optimizer, config) = (self.model(), &self.optimizer, self.config);
+        Checkpoint::write(&folder, Snapshot { step, n_rows: self.n_rows, model, optimizer, config, partial })?;
+        Checkpoint::prune(&folder, keep)
+    }
+
+    fn step(&mut self, step: usize, window: Window<M::Batch>) -> Result<Stepped, TrainError> {
+        let begun = Instant::now();
+        let mut metrics = self.counted(step, &window.batches)?;
+        if metrics.targets == 0 {
+            return Err(TrainError::NoTargets { step: step + 1, rows: window.rows });
+        }
+        let factor = self.config.schedule.factor(step, self.total);
+        metrics.lr = self.config.learning_rate * factor;
+        let partial = self.partial.take().unwrap_or_default();
+        let (partial, whole) = self.pass(&window.batches, metrics.targets, partial)?;
+        if !whole {
+            self.save("", step, self.config.keep_last, Some(partial))?;
+            return Ok(Stepped::Interrupted);
+        }
+        let mut gradients = self.joined(partial, &mut metrics)?;
+        if !metrics.is_finite()
+            && self.config.non_finite == NonFinite::Quarantine
+            && let Some(rest) = self.without_faulty_rows(&window.rows, &metrics)?
+        {
+            metrics = StepMetrics { lr: metrics.lr, ..self.counted(step, &rest)? };
+            let (partial, _) = self.pass(&rest, metrics.targets, Partial::default())?;
+            gradients = self.joined(partial, &mut metrics)?;
+        }
+        if metrics.is_finite() {
+            let scale = match self.config.max_gradient_norm {
+                // torch's clip_grad_norm_ adds 1e-6 and never scales up.
+                Some(max) => (max / (metrics.grad_norm + 1e-6)).min(1.0),
+                None => 1.0,
+            };
+            // Taken out, so that no second handle keeps the update from being made in place.
+            let model = self.model.take().expect("a model between steps");
+            self.model = Some(self.optimizer.step(model, gradients, self.config, factor, scale));
+        } else {
+            self.not_finite(&mut metrics, window.rows)?;
+        }
+        metrics.step_s = begun.elapsed().as_secs_f64();
+        metrics.peak_bytes = peak_bytes();
+        tracing::debug!(step = metrics.step, loss = metrics.loss, lr = metrics.lr, "step");
+        Ok(Stepped::Made(Box::new(metrics)))
+    }
+
+    /// The sizes of a step, those of the other members included.
+    fn counted(&self, step: usize, batches: &[M::Batch]) -> Result<StepMetrics, TrainError> {
+        let sum = |of: fn(&M::Batch) -> usize| batches.iter().map(of).sum::<usize>() as f64;
+        let mut counts = [sum(Batch::n_targets), sum(Batch::n_tokens), sum(Batch::n_images)];
+        self.replicas.add_up_f64(&mut counts)?;
+        let [targets, tokens, images] = counts.map(|count| count as usize);
+        Ok(StepMetrics::sized(step + 1, self.order.epoch(step), [targets, tokens, images]))
+    }
+
+    /// Forward and backward through the batches behind those that are done, and whether it came to the last one. Each batch's loss
+    /// is divided by the targets of the whole window (or its own, as the configuration says). One after the other: burn's graphs
+    /// of two threads that share parameters consume each other's steps.
+    fn pass(
+        &self,
+        batches: &[M::Batch],
+        n_targets: usize,
+        mut partial: Partial,
+    ) -> Result<(Partial, bool), TrainError> {
+        let batches: Vec<_> = batches.iter().filter(|batch| batch.n_targets() > 0).collect();
+        let mut n_batches = [batches.len() as f64];
+        if self.config.normalisation == Normalisation::MicroBatch {
+            self.replicas.add_up_f64(&mut n_batches)?;
+        }
+        let done = partial.done.passes;
+        for (i, batch) in batches.iter().enumerate().skip(done) {
+            // Several members could not tell each other here.
+            if i > done && self.replicas.size() == 1 && self.told_to_stop() {
+                return Ok((partial, false));
+            }
+            let share = match self.config.normalisation {
+                Normalisation::Window => 1.0 / n_targets.max(1) as f64,
+                Normalisation::MicroBatch => 1.0 / (batch.n_targets() as f64 * n_batches[0]),
+            };
+            let losses = differentiate(self.model(), *batch, share, self.config, &mut partial.gradients);
+            partial.done.passes += 1;
+            partial.done.loss += losses.iter().map(|&loss| f64::from(loss)).sum::<f64>() * share;
+            for (loss, &group) in losses.iter().zip(batch.target_groups()) {
+                let sum = partial.done.losses.entry(batch.groups()[usize::from(group)].clone()).or_default();
+                sum.loss += f64::from(*loss);
+                sum.targets += 1;
+            }
+        }
+        Ok((partial, true))
+    }
+
+    /// The gradients of all members together; their loss and norm go into `metrics`.
+    fn joined(&self, partial: Partial, metrics: &mut StepMetrics) -> Result<GradientsParams, TrainError> {
+        let Partial { done, gradients } = partial;
+        let mut loss = [done.loss];
+        self.replicas.add_up_f64(&mut loss)?;
+        metrics.loss = loss[0];
+        metrics.losses = done.losses;
+        metrics.losses.values_mut().for_each(|group| group.loss /= group.targets as f64);
+        let gradients = add_up(self.model(), gradients.take(), self.replicas)?;
+        metrics.grad_norm = global_norm(self.model(), &gradients);
+        Ok(gradients)
+    }
+
+    fn model(&self) -> &M {
+        self.model.as_ref().expect("a model between steps")
+    }
+
+    /// The step's batches again without the rows that are not finite by themselves, which are written to
+    /// `quarantine.jsonl`. `None` where no row is, or where nothing is left.
+    fn without_faulty_rows(&self, rows: &[usize], metrics: &StepMetrics) -> Result<Option<Vec<M::Batch>>, TrainError> {
+        let (mut kept, mut faulty) = (Vec::new(), Vec::new());
+        for &row in rows {
+            let batch = self.source.batch(&[row])?;
+            let share = 1.0 / batch.n_targets().max(1) as f64;
+            let mut own = Accumulated::default();
+            let losses = match batch.n_targets() {
+                0 => continue,
+                _ => differentiate(self.model(), &batch, share, self.config, &mut own),
+            };
+            let finite = losses.iter().all(|loss| loss.is_finite());
+            if finite && global_norm(self.model(), &own.take()).is_finite() {
+                kept.push(row);
+            } else {
+                faulty.push(row);
+            }
+        }
+        if faulty.is_empty() || kept.is_empty() {
+            return Ok(None);
+        }
+        tracing::warn!(step = metrics.step, rows = ?faulty, "rows quarantined: not finite");
+        if let Some(folder) = &self.folder {
+            let quarantined: Vec<_> = faulty.iter().map(|row| Quarantined { step: metrics.step, row: *row }).collect();
+            Appender::open(quarantine(folder))?.append(&quarantined)?;
+        }
+        let batches = micro_batches(&kept, self.source, self.config);
+        batches.iter().map(|rows| self.source.batch(rows)).collect::<Result<_, _>>().map(Some)
+    }
+
+    fn not_finite(&self, metrics: &mut StepMetrics, rows: Vec<usize>) -> Result<(), TrainError> {
+        let StepMetrics { step, loss, grad_norm: gradient_norm, .. } = *metrics;
+        match self.config.non_finite {
+            NonFinite::Stop | NonFinite::Quarantine => Err(TrainError::NonFinite { step, loss, gradient_norm, rows }),
+            NonFinite::SkipStep => {
+                tracing::warn!(step, loss, gradient_norm, ?rows, "step skipped: not finite");
+                metrics.skipped = true;
+                // JSON has no NaN.
+                (metrics.loss, metrics.grad_norm) = (0.0, 0.0);
+                metrics.losses.clear();
+                Ok(())
+            }
+        }
+    }
+}
+
+fn quarantine(folder: &Path) -> PathBuf {
+    folder.join("quarantine.jsonl")
+}
