@@ -86,6 +86,8 @@ pub struct SourceConfig {
     pub compose: SingleStage,
     /// Folders or zip archives of pictures, in the order in which they are asked.
     pub images: Vec<PathBuf>,
+    /// A name that stands for a blank picture, whatever these places hold: the rows of `tune_synthesizer` use `blank.png`.
+    pub blank_image: Option<String>,
     /// How often an epoch reads the rows: 0.5 for half of them, 2 for each of them twice.
     pub weight: f64,
     /// Stages are trained one after the other, each from the weights of the one before, with a schedule and an optimizer of
@@ -102,6 +104,7 @@ impl Default for SourceConfig {
             tasks: None,
             compose: SingleStage::default(),
             images: Vec::new(),
+            blank_image: None,
             weight: 1.0,
             stage: 1,
         }

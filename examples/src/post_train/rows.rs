@@ -5,6 +5,7 @@ use adamllm::core::{CoreError, Ledger, LedgerRow, Progress, Reason, RecordId, St
 use adamllm::data::FirstOf;
 use adamllm::model::{Encoded, Encoder, Measure, ModelError, Padding, VlmBatch};
 use adamllm::prelude::*;
+use adamllm::synth::seed::BlankImages;
 use adamllm::train::{BatchSource, Mixture, RowBatches, RowSize, SourceShare, WeightedSources};
 use rayon::prelude::*;
 
@@ -37,16 +38,23 @@ pub struct RowReader<'a> {
 }
 
 /// The rows of some sources, with their sizes. Pictures are read again for each batch.
-#[derive(Debug)]
 pub struct RowSet<'a> {
     encoder: Encoder<'a>,
     processor: &'a Processor,
-    stores: Vec<FirstOf>,
+    stores: Vec<Box<dyn ImageStore>>,
     rows: Vec<Row>,
     weights: Vec<SourceShare>,
 }
 
-#[derive(Debug)]
+impl std::fmt::Debug for RowSet<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RowSet")
+            .field("n_rows", &self.rows.len())
+            .field("weights", &self.weights)
+            .finish_non_exhaustive()
+    }
+}
+
 struct Row {
     conversation: Conversation,
     source: usize,
@@ -93,10 +101,9 @@ impl<'a> RowReader<'a> {
         };
         for (number, source) in sources.iter().enumerate() {
             let conversations = self.conversations(source)?;
-            let stores = source.images.iter().map(adamllm::data::images_at).collect::<Result<_, _>>()?;
-            let store = FirstOf::new(stores);
+            let store = pictures(source)?;
             let before = set.rows.len();
-            let lost = self.measure(conversations, number, &store, &mut set.rows, progress)?;
+            let lost = self.measure(conversations, number, &*store, &mut set.rows, progress)?;
             let n_rows = set.rows.len() - before;
             if n_rows == 0 {
                 let why = lost.map_or("the file has none".into(), |row| format!("the first: {}", row.detail));
@@ -114,7 +121,7 @@ impl<'a> RowReader<'a> {
         &mut self,
         conversations: Vec<Conversation>,
         source: usize,
-        store: &FirstOf,
+        store: &dyn ImageStore,
         rows: &mut Vec<Row>,
         progress: &mut dyn Progress,
     ) -> Result<Option<LedgerRow>, Failure> {
@@ -218,6 +225,16 @@ impl<'a> RowReader<'a> {
     }
 }
 
+/// The pictures of a source.
+fn pictures(source: &SourceConfig) -> Result<Box<dyn ImageStore>, Failure> {
+    let places = source.images.iter().map(adamllm::data::images_at).collect::<Result<_, _>>()?;
+    let store = FirstOf::new(places);
+    Ok(match &source.blank_image {
+        Some(name) => Box::new(BlankImages::new(store, name.as_str().into())),
+        None => Box::new(store),
+    })
+}
+
 fn lost(id: &RecordId, reason: Reason, detail: &str) -> LedgerRow {
     LedgerRow { id: id.clone(), stage: Stage::Compose, reason, detail: detail.into() }
 }
@@ -232,7 +249,12 @@ fn shown(source: &SourceConfig) -> String {
     file.map_or_else(String::new, |file| file.display().to_string())
 }
 
-fn measure(row: &Conversation, encoder: &Encoder, check: PictureCheck, store: &FirstOf) -> Result<Measure, ModelError> {
+fn measure(
+    row: &Conversation,
+    encoder: &Encoder,
+    check: PictureCheck,
+    store: &dyn ImageStore,
+) -> Result<Measure, ModelError> {
     let measured = encoder.measure(row, store)?;
     if check == PictureCheck::Pictures {
         row.images.iter().try_for_each(|image| store.open(image).map(drop))?;
@@ -282,7 +304,7 @@ impl<'a> RowSet<'a> {
         let encode = |&row: &usize| {
             let Row { conversation, source, .. } = &self.rows[row];
             let named = |error: ModelError| format!("row {}: {error}", conversation.id);
-            self.encoder.encode(conversation, &self.stores[*source]).map_err(named)
+            self.encoder.encode(conversation, &*self.stores[*source]).map_err(named)
         };
         // Collected in the order of `wanted`, whichever thread is done first.
         let encoded: Vec<Encoded> = pool.install(|| wanted.par_iter().map(encode).collect::<Result<_, _>>())?;

@@ -145,6 +145,7 @@ impl<'a> Stage<'a> {
             resume: steering.resume,
             stop: Some(steering.stop),
             on_step: Some(steering.on_step),
+            replicas: None,
         };
         let trainer = Trainer::new(config.train.clone())?;
         let (model, report) = trainer.fit_validated(model, &batches, validation, run, steering.progress)?;
