@@ -225,14 +225,7 @@ impl Job<'_> {
             };
             let report;
             (model, report) = stage.fit(model, held_out, self.config, self.pool, steering)?;
-            self.say(&format!(
-                "3. stage {}: {} steps, loss {:.4?} -> {:.4?}, held out {:.4?}",
-                stage.number,
-                report.steps,
-                report.loss_first,
-                report.loss_last,
-                report.validation.last().map(|row| row.loss)
-            ));
+            self.say(&format!("3. {}", report.text()));
             reports.push(report);
         }
         let exported = self.export(model, out)?;

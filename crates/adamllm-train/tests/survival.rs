@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use adamllm_core::random::named_stream;
 use adamllm_nn::{Batch, BlockRunner, Linear, LinearConfig, Objective};
-use adamllm_train::{Checkpoint, RowBatches, Run, SourceShare, StepMetrics, TrainConfig, Trainer, WeightedSources};
+use adamllm_train::{
+    Checkpoint, RowBatches, RowSize, Run, RunPlan, SourceShare, StepMetrics, TrainConfig, Trainer, WeightedSources,
+};
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::RngExt;
@@ -157,6 +159,24 @@ fn run_and_kill(folder: &Path, in_checkpoint: bool, random: &mut impl rand::Rng)
         }
         std::thread::sleep(Duration::from_micros(200));
     }
+}
+
+/// The plan counts what the trainer then asks for, row by row.
+#[test]
+fn a_mixture_is_read_as_planned() {
+    let shares = vec![SourceShare { n_rows: 8, weight: 2.0 }, SourceShare { n_rows: ROWS - 8, weight: 0.5 }];
+    let read = std::sync::Mutex::new(vec![0; ROWS]);
+    let source = RowBatches::new(ROWS, |rows: &[usize]| {
+        rows.iter().for_each(|&row| read.lock().expect("not poisoned")[row] += 1);
+        batch(rows)
+    });
+    let sizes = (0..ROWS).map(|row| RowSize { tokens: 1 + row % 3, targets: 1, ..RowSize::default() }).collect();
+    let source = source.with_sizes(sizes).with_mixture(WeightedSources::new(shares).expect("weights"));
+    let plan = RunPlan::new(&source, &config()).expect("a plan");
+    let trainer = Trainer::new(config()).expect("valid");
+    let (_, report) = trainer.fit(Wide::new(), &source, Run::default(), &mut ()).expect("fits");
+    assert_eq!(*read.lock().expect("not poisoned"), plan.times_read);
+    assert_eq!((report.steps, report.metrics.iter().map(|m| m.targets).sum()), (plan.steps, plan.read.targets));
 }
 
 #[test]

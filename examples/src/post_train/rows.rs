@@ -315,3 +315,107 @@ impl<'a> RowSet<'a> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use adamllm::model::Encoding;
+
+    use super::*;
+    use crate::cli::mini_folder;
+
+    fn base() -> Processor {
+        Processor::read(&ModelFolder::open(mini_folder().join("models/base")).expect("opens")).expect("reads")
+    }
+
+    fn reader<'a>(processor: &'a Processor, max_tokens: usize, workers: usize) -> RowReader<'a> {
+        let encoding = Encoding { max_tokens: Some(max_tokens), ..Encoding::default() };
+        let encoder = Encoder::new(processor, encoding).expect("fits");
+        RowReader::new(processor, encoder, PictureCheck::Pictures, workers, Ledger::new()).expect("threads")
+    }
+
+    fn slides() -> SourceConfig {
+        let folder = mini_folder().join("slides");
+        SourceConfig { captions: Some(folder.join("captions.json")), images: vec![folder], ..SourceConfig::default() }
+    }
+
+    /// What a batch holds that depends on its rows: tokens, and the pixels of each image.
+    fn content(batch: &VlmBatch) -> (Vec<u32>, Vec<Vec<f32>>) {
+        batch.with_input(|input| {
+            (input.tokens.to_vec(), input.images.iter().map(|image| image.pixels.to_vec()).collect())
+        })
+    }
+
+    #[test]
+    fn the_number_of_threads_changes_no_batch() {
+        let processor = base();
+        let mut reader = reader(&processor, 256, 1);
+        let rows = reader.read(&[&slides()], &mut ()).expect("reads");
+        let wanted: Vec<usize> = (0..40).map(|i| i * 37 % 200).collect();
+        let with = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+            content(&rows.batches(&pool, false).expect("weights").batch(&wanted).expect("a batch"))
+        };
+        let one = with(1);
+        assert_eq!(one.1.len(), 40);
+        assert!(one == with(3) && one == with(8));
+    }
+
+    #[test]
+    fn every_row_is_used_or_stands_in_the_ledger() {
+        let processor = base();
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let pictures = mini_folder().join("slides/images");
+        std::fs::copy(pictures.join("5000.png"), folder.path().join("good.png")).expect("copies");
+        let whole = std::fs::read(pictures.join("5001.png")).expect("reads");
+        std::fs::write(folder.path().join("broken.png"), &whole[..whole.len() / 2]).expect("written");
+        let row = |image: &str, reply: &str| {
+            let turns = [("user", "<image>\nWhat?"), ("assistant", reply)]
+                .map(|(role, content)| serde_json::json!({"role": role, "content": content}));
+            serde_json::json!({"messages": turns, "images": [image]}).to_string()
+        };
+        let long = "ink ".repeat(300);
+        let lines = [
+            row("good.png", "ink"),
+            row("broken.png", "ink"),
+            row("missing.png", "ink"),
+            row("good.png", &long),
+            row("good.png", "<|im_end|>"),
+            "{\"messages\": 3}".into(),
+            row("good.png", "lint"),
+        ];
+        let file = folder.path().join("rows.jsonl");
+        std::fs::write(&file, lines.join("\n")).expect("written");
+        let source = SourceConfig {
+            name: Some("mine".into()),
+            conversations: Some(file),
+            images: vec![folder.path().to_path_buf()],
+            ..SourceConfig::default()
+        };
+        let mut reader = reader(&processor, 128, 2);
+        let rows = reader.read(&[&source], &mut ()).expect("two rows are left");
+        assert_eq!(rows.measures().count(), 2);
+        assert_eq!(reader.counts(), RowCounts { rows_in: 7, rows_out: 2 });
+        let (_, ledger) = reader.finish();
+        let found: Vec<_> = ledger.counts().iter().map(|((stage, reason), n)| (*stage, *reason, *n)).collect();
+        let mut expected = [
+            (Stage::Read, Reason::InvalidField, 1),
+            (Stage::Encode, Reason::ImageMissing, 1),
+            (Stage::Encode, Reason::ImageBroken, 1),
+            (Stage::Encode, Reason::ForgedTurn, 1),
+            (Stage::Encode, Reason::TooLong, 1),
+        ];
+        expected.sort();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_source_without_its_pictures_is_one_clear_error() {
+        let processor = base();
+        let nowhere = SourceConfig { images: vec!["no/such/place".into()], ..slides() };
+        let error = reader(&processor, 256, 1).read(&[&nowhere], &mut ()).expect_err("no place").to_string();
+        assert!(error.contains("no/such/place"), "{error}");
+        let elsewhere = SourceConfig { images: vec![mini_folder()], ..slides() };
+        let error = reader(&processor, 256, 1).read(&[&elsewhere], &mut ()).expect_err("no picture").to_string();
+        assert!(error.contains("no row is left") && error.contains("images/5000.png"), "{error}");
+    }
+}

@@ -179,6 +179,22 @@ impl<'a> Stage<'a> {
     }
 }
 
+impl StageReport {
+    /// How the stage ended, in a line.
+    pub fn text(&self) -> String {
+        let shown = |loss: Option<f64>| loss.map_or_else(|| "none".into(), |loss| format!("{loss:.4}"));
+        let (first, last) = (shown(self.loss_first), shown(self.loss_last));
+        let mut text = format!("stage {}: {} steps, loss {first} -> {last}", self.stage, self.steps);
+        if let Some(best) = self.validation.iter().rfind(|row| row.best) {
+            text += &format!(", held out at best {:.4} behind step {}", best.loss, best.step);
+        }
+        if self.ended_early {
+            text += ", ended early: held-out rows got no better";
+        }
+        text
+    }
+}
+
 fn batch_text(batch: &PlannedBatch) -> String {
     let PlannedBatch { step, rows, tokens, patches, .. } = batch;
     format!("{} rows of step {step}, {tokens} tokens with padding, {patches} patches", rows.len())
