@@ -192,6 +192,11 @@ impl ImageStore for Files {
         folder.open(&name)
     }
 
+    fn size(&self, image: &ImageRef) -> Result<(u32, u32), CoreError> {
+        let (folder, name) = Self::beside(image);
+        folder.size(&name)
+    }
+
     fn bytes(&self, image: &ImageRef) -> Result<Option<Vec<u8>>, CoreError> {
         let (folder, name) = Self::beside(image);
         folder.bytes(&name)
