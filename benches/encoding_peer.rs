@@ -1,5 +1,6 @@
-//! Our side of `tools/peers/encoding.py`: reads a file of conversations, makes batches of it twice, and prints the seconds of
-//! the second pass as a JSON line. Arguments: MODEL CONVERSATIONS IMAGES BATCH.
+//! Our side of `tools/peers/encoding.py`: reads a file of conversations, makes batches of it twice, and prints what the second
+//! pass took as a JSON line, in seconds of the clock and of this thread's time on a core. Arguments: MODEL CONVERSATIONS
+//! IMAGES BATCH.
 #![allow(missing_docs)]
 #![allow(clippy::print_stdout, reason = "the script reads what is printed")]
 
@@ -21,12 +22,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let processor = Processor::read(&ModelFolder::open(model)?)?;
     let encoding = Encoding { preset: Preset::LlamaFactory092Qwen2Vl, ..Encoding::default() };
     let encoder = Encoder::new(&processor, encoding)?;
-    let rows: Vec<Conversation> = adamllm::data::conversations(conversations.as_ref())?.collect::<Result<_, _>>()?;
+    let rows: Vec<Conversation> = adamllm::data::conversations(conversations)?.collect::<Result<_, _>>()?;
     let images = FolderImages::new(images);
     let batch: usize = batch.parse()?;
-    let (mut seconds, mut measured, mut totals) = (0.0, 0.0, json!(null));
+    let (mut encoded_in, mut measured_in, mut totals) = (json!(null), json!(null), json!(null));
     for _ in 0..2 {
-        let begun = Instant::now();
+        let clock = Clock::start();
         let mut sums = [0_u64; 3];
         for rows in rows.chunks(batch) {
             let encoded = rows.iter().map(|row| encoder.encode(row, &images)).collect::<Result<Vec<_>, _>>()?;
@@ -38,14 +39,36 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 sums[2] += row.targets.iter().filter(|target| **target).count() as u64;
             }
         }
-        seconds = begun.elapsed().as_secs_f64();
+        encoded_in = clock.read();
         totals = json!({ "tokens": sums[0], "sum_of_ids": sums[1], "targets": sums[2] });
-        let begun = Instant::now();
+        let clock = Clock::start();
         for row in &rows {
             encoder.measure(row, &images)?;
         }
-        measured = begun.elapsed().as_secs_f64();
+        measured_in = clock.read();
     }
-    println!("{}", json!({ "seconds": seconds, "measure_seconds": measured, "rows": rows.len(), "totals": totals }));
+    println!("{}", json!({ "encode": encoded_in, "measure": measured_in, "rows": rows.len(), "totals": totals }));
     Ok(())
+}
+
+/// The clock, and what Linux says about this thread's time on a core.
+struct Clock {
+    begun: Instant,
+    on_core: Option<f64>,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self { begun: Instant::now(), on_core: on_core() }
+    }
+
+    fn read(&self) -> serde_json::Value {
+        let on_core = on_core().zip(self.on_core).map(|(now, then)| now - then);
+        json!({ "wall_s": self.begun.elapsed().as_secs_f64(), "cpu_s": on_core })
+    }
+}
+
+fn on_core() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    Some(text.split(' ').next()?.parse::<f64>().ok()? / 1e9)
 }

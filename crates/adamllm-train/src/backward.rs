@@ -21,7 +21,10 @@ pub(crate) fn differentiate<M: Objective>(
             let rows = model.target_rows(batch, &mut Direct);
             if batch.n_targets() <= config.loss_chunk {
                 let losses = model.losses(rows, batch, 0..batch.n_targets());
-                pass.add((losses.clone().sum() * share).backward(), &mut []);
+                // Nothing is trained on a text where only the tower is.
+                if losses.is_tracked() {
+                    pass.add((losses.clone().sum() * share).backward(), &mut []);
+                }
                 return host(losses);
             }
             let (losses, slopes) = pass.head(&rows, batch, share, config.loss_chunk);
@@ -73,9 +76,11 @@ impl<M: Objective> Sink<'_, M> {
         self.gradients.add(self.model, GradientsParams::from_grads(gradients, self.model));
     }
 
-    /// Goes on backward from `tensor`, whose gradient is `slope`.
+    /// Goes on backward from `tensor`, whose gradient is `slope`. Nothing is before a tensor that is not tracked.
     fn from<const D: usize>(&mut self, tensor: Tensor<D>, slope: Tensor<D>, leaves: &mut [&mut Leaf]) {
-        self.add((tensor * Tensor::from_inner(slope)).sum().backward(), leaves);
+        if tensor.is_tracked() {
+            self.add((tensor * Tensor::from_inner(slope)).sum().backward(), leaves);
+        }
     }
 
     /// The losses, and the gradient of the rows: `chunk` rows go through the head at a time.
@@ -131,7 +136,8 @@ impl<'a> Recomputing<'a> {
             match kind {
                 Kind::Shared(source) => pass.from(source, slope, &mut leaves(&mut self.steps)),
                 Kind::Block { inputs, forward } => {
-                    let own: Vec<Tensor<3>> = inputs.iter().map(leaf).collect();
+                    let own = |input: &Tensor<3>| if input.is_tracked() { leaf(input) } else { input.clone() };
+                    let own: Vec<Tensor<3>> = inputs.iter().map(own).collect();
                     let mut gradients = (forward(&own, Pass::Kept) * Tensor::from_inner(slope)).sum().backward();
                     let slopes: Vec<_> = own.iter().map(|input| input.grad_remove(&mut gradients)).collect();
                     drop(own);
@@ -154,6 +160,7 @@ fn leaves<'s>(steps: &'s mut [Step]) -> Vec<&'s mut Leaf> {
 
 impl<'a> BlockRunner<'a> for Recomputing<'a> {
     fn block(&mut self, inputs: Vec<Tensor<3>>, trained: bool, forward: BlockFn<'a>) -> Tensor<3> {
+        let trained = trained || inputs.iter().any(Tensor::is_tracked);
         let bare: Vec<Tensor<3>> = inputs.iter().map(|input| input.clone().without_autodiff()).collect();
         let output = forward(&bare, Pass::Forgotten);
         if !trained {
@@ -163,6 +170,9 @@ impl<'a> BlockRunner<'a> for Recomputing<'a> {
     }
 
     fn shared(&mut self, rows: Tensor<3>) -> Tensor<3> {
+        if !rows.is_tracked() {
+            return rows;
+        }
         let output = rows.clone();
         self.push(Kind::Shared(rows), &output)
     }
