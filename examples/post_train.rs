@@ -206,14 +206,21 @@ impl Job<'_> {
         let out = self.arguments.out().ok_or("a run needs --out")?;
         let mut model = self.model()?;
         let stop = cli::interrupted()?;
+        // On a terminal, the bar tells.
+        let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
         let mut reports: Vec<StageReport> = Vec::new();
         for stage in &self.stages {
             let (every, total) = (self.config.train.log_every, stage.plan.steps);
             let mut on_step = |metrics: &StepMetrics| {
-                if self.arguments.json && (metrics.step.is_multiple_of(every) || metrics.step == total) {
+                if !metrics.step.is_multiple_of(every) && metrics.step != total {
+                    return;
+                }
+                if self.arguments.json {
                     let mut line = json!(metrics);
                     line["stage"] = json!(stage.number);
                     println!("{line}");
+                } else if !terminal {
+                    println!("   step {}/{total}: {}, rate {:.2e}", metrics.step, metrics.line(), metrics.lr);
                 }
             };
             let steering = Steering {
