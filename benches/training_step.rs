@@ -16,6 +16,9 @@ use image::{Rgb, RgbImage};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// `mi_option_purge_delay` of mimalloc 3.
+const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
+
 struct Arguments {
     folder: PathBuf,
     rows: usize,
@@ -50,6 +53,9 @@ fn picture(side: u32, seed: u32) -> RgbImage {
 }
 
 fn main() {
+    // As the examples do: pages stay with the process from step to step.
+    // SAFETY: an option of the allocator, set before any thread is started.
+    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, -1) };
     let arguments = arguments();
     let folder = ModelFolder::open(&arguments.folder).expect("a model folder");
     let processor = Processor::read(&folder).expect("reads");
