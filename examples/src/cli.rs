@@ -214,7 +214,8 @@ impl ImageStore for Files {
 }
 
 /// The dtype of the given name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Dtype {
     /// 32 bits.
     F32,

@@ -21,7 +21,7 @@ pub(crate) fn feed<S: BatchSource>(
 ) {
     let mut shuffled = None;
     for step in steps {
-        let rows = order.rows(step, &mut shuffled).to_vec();
+        let rows = order.rows_of(source, step, &mut shuffled).to_vec();
         let passes = micro_batches(&rows, source, config);
         let own = passes.iter().skip(replicas.rank()).step_by(replicas.size());
         let batches = own.map(|rows| source.batch(rows)).collect();
