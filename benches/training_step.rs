@@ -96,7 +96,8 @@ fn main() {
     let peak = report.metrics.last().and_then(|m| m.peak_bytes);
     let ids: Vec<&Vec<u32>> = rows.iter().map(|row| &row.tokens).collect();
     let label = |(&token, &target): (&u32, &bool)| if target { i64::from(token) } else { -100 };
-    let labels: Vec<Vec<i64>> = rows.iter().map(|row| row.tokens.iter().zip(&row.targets).map(label).collect()).collect();
+    let labels: Vec<Vec<i64>> =
+        rows.iter().map(|row| row.tokens.iter().zip(&row.targets).map(label).collect()).collect();
     let result = serde_json::json!({
         "step_s": seconds, "losses": losses, "tokens": tokens, "peak": peak, "ids": ids, "labels": labels,
     });
