@@ -131,23 +131,24 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> Fitting<'_, M, S>
     ) -> Result<FitOutcome, TrainError> {
         let stopped = self.stopped()?;
         let last = steps == self.total;
-        let due = self.config.save_every.is_some_and(|every| steps.is_multiple_of(every));
-        if due || last || stopped {
-            self.save("", steps, self.config.keep_last, None)?;
-        }
-        let due = |v: &&Validation<V>| last || steps.is_multiple_of(v.every.max(1));
-        if let Some(validation) = validation.filter(due) {
+        let mut outcome = if stopped && !last { FitOutcome::Stopped } else { FitOutcome::Finished };
+        // Before the checkpoint: a run that is killed in between examines again, and none is left out.
+        let examined = |v: &&Validation<V>| last || steps.is_multiple_of(v.every.max(1));
+        if let Some(validation) = validation.filter(examined) {
             let found = examinations.push(steps, examine(self.model(), validation, self.replicas)?)?;
             tracing::info!(step = found.step, loss = found.loss, best = found.best, "examined");
             if found.best {
                 self.save("best", steps, 1, None)?;
             }
             if validation.patience.is_some_and(|patience| examinations.since_best() >= patience) && !last {
-                self.save("", steps, self.config.keep_last, None)?;
-                return Ok(FitOutcome::NoLongerBetter);
+                outcome = FitOutcome::NoLongerBetter;
             }
         }
-        Ok(if stopped && !last { FitOutcome::Stopped } else { FitOutcome::Finished })
+        let due = self.config.save_every.is_some_and(|every| steps.is_multiple_of(every));
+        if due || last || outcome != FitOutcome::Finished {
+            self.save("", steps, self.config.keep_last, None)?;
+        }
+        Ok(outcome)
     }
 
     /// Whether any member was told to stop: all of them find out behind the same step.

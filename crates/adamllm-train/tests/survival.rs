@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use adamllm_core::random::named_stream;
 use adamllm_nn::{Batch, BlockRunner, Linear, LinearConfig, Objective};
 use adamllm_train::{
-    Checkpoint, RowBatches, RowSize, Run, RunPlan, SourceShare, StepMetrics, TrainConfig, Trainer, WeightedSources,
+    Checkpoint, RowBatches, RowSize, Run, RunPlan, SourceShare, StepMetrics, TrainConfig, Trainer, Validation,
+    ValidationMetrics, WeightedSources,
 };
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -93,7 +94,9 @@ fn fit(folder: &Path) -> Result<(), adamllm_train::TrainError> {
     let source = RowBatches::new(ROWS, batch);
     let source = source.with_mixture(WeightedSources::new(shares)?);
     let run = Run { folder: Some(folder.to_path_buf()), resume: true, ..Run::default() };
-    Trainer::new(config())?.fit(Wide::new(), &source, run, &mut ()).map(drop)
+    let held_out = RowBatches::new(8, |rows: &[usize]| batch(&rows.iter().map(|row| row + 100).collect::<Vec<_>>()));
+    let validation = Validation { source: &held_out, every: 2, batch_size: 4, patience: None };
+    Trainer::new(config())?.fit_validated(Wide::new(), &source, Some(validation), run, &mut ()).map(drop)
 }
 
 /// Not a test of its own: what the processes below run. Without orders it does nothing.
@@ -116,19 +119,24 @@ fn process(folder: &Path, limit: Option<usize>) -> Command {
     command
 }
 
-/// What must be equal: every number of every step but its time and memory, and the last checkpoint's tensors.
-fn essence(folder: &Path) -> (Vec<StepMetrics>, Vec<Vec<u8>>) {
+/// What must be equal: every number of every step but its time and memory, every examination, and the last checkpoint's
+/// tensors.
+type Essence = (Vec<StepMetrics>, Vec<ValidationMetrics>, Vec<Vec<u8>>);
+
+fn essence(folder: &Path) -> Essence {
     let mut steps: Vec<StepMetrics> = adamllm_core::jsonl::read_all(folder.join("metrics.jsonl")).expect("metrics");
     steps.iter_mut().for_each(|step| (step.step_s, step.peak_bytes) = (0.0, None));
     let last = Checkpoint::list(folder).expect("lists").pop().expect("a checkpoint at the end");
     let read = |name: &str| std::fs::read(last.path().join(name)).expect("reads");
-    (steps, ["weights.safetensors", "optimizer.safetensors"].map(read).to_vec())
+    let examined = adamllm_core::jsonl::read_all(folder.join("validation.jsonl")).expect("examinations");
+    (steps, examined, ["weights.safetensors", "optimizer.safetensors"].map(read).to_vec())
 }
 
-fn undisturbed(folder: &Path) -> (Vec<StepMetrics>, Vec<Vec<u8>>) {
+fn undisturbed(folder: &Path) -> Essence {
     fit(folder).expect("fits");
     let essence = essence(folder);
     assert_eq!(essence.0.iter().map(|step| step.step).collect::<Vec<_>>(), (1..=18).collect::<Vec<_>>());
+    assert_eq!(essence.1.len(), 9);
     essence
 }
 
