@@ -95,9 +95,11 @@ fn main() {
     let tokens: usize = rows.iter().map(|row| row.tokens.len()).sum();
     let peak = report.metrics.last().and_then(|m| m.peak_bytes);
     let ids: Vec<&Vec<u32>> = rows.iter().map(|row| &row.tokens).collect();
-    let first_target = rows[0].targets.iter().position(|target| *target);
+    let label = |(&token, &target): (&u32, &bool)| if target { i64::from(token) } else { -100 };
+    let labels: Vec<Vec<i64>> =
+        rows.iter().map(|row| row.tokens.iter().zip(&row.targets).map(label).collect()).collect();
     let result = serde_json::json!({
-        "step_s": seconds, "losses": losses, "tokens": tokens, "peak": peak, "ids": ids, "first_target": first_target,
+        "step_s": seconds, "losses": losses, "tokens": tokens, "peak": peak, "ids": ids, "labels": labels,
     });
     println!("{result}");
 }

@@ -187,3 +187,15 @@ fn frozen_parts_are_the_same_with_blocks_made_again() {
         assert!(apart < 2e-4, "{:?}: {apart}", plain.groups);
     }
 }
+
+/// Tokens of another model's tokenizer, which the embedding does not have: stands for every way in which a backend gives up.
+#[test]
+fn a_pass_that_the_backend_gives_up_is_named() {
+    let mut family = Family::read("qwen2_vl", DType::F32);
+    family.rows[2].tokens[0] = 9_999_999;
+    let trainer = Trainer::new(config()).expect("valid");
+    let error = trainer.fit(family.model.clone(), &source(&family), Run::default(), &mut ()).expect_err("gives up");
+    let adamllm::train::TrainError::Pass { rows, tokens, .. } = &error else { panic!("{error}") };
+    assert_eq!((&rows[..], *tokens), (&[2][..], family.rows[2].tokens.len()));
+    assert!(error.to_string().contains("micro_batch_size"), "{error}");
+}
