@@ -179,7 +179,7 @@ impl Job<'_> {
         let model = self.model()?;
         let mut told = Vec::new();
         for stage in &self.stages {
-            for (batch, took) in stage.rehearse(&model, self.pool, &self.config.train)? {
+            for (batch, took) in stage.rehearse(&model, self.pool, &self.config.training())? {
                 let memory = took.peak_bytes.map_or("unknown".into(), |bytes| format!("{:.2} GB", bytes as f64 / 1e9));
                 self.say(&format!(
                     "3. rehearsal of stage {}: {} rows, {} tokens with padding, {} patches: {:.2} s, peak memory {memory}, loss {:.4}",

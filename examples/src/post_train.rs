@@ -5,7 +5,8 @@ mod rows;
 mod stage;
 
 pub use config::{
-    DataConfig, ExportConfig, ExportKind, JobConfig, ModelConfig, PictureCheck, SourceConfig, ValidationConfig,
+    DataConfig, ExportConfig, ExportKind, JobConfig, ModelConfig, PartConfig, PartsConfig, PictureCheck, SourceConfig,
+    ValidationConfig,
 };
 pub use rows::{RowCounts, RowReader, RowSet};
 pub use stage::{Stage, StageReport, Steering};

@@ -1,9 +1,9 @@
 use std::path::{Path, PathBuf};
 
-use adamllm::model::Encoding;
+use adamllm::model::{Encoding, ModelPart};
 use adamllm::nn::LoraConfig;
 use adamllm::prelude::*;
-use adamllm::train::SingleStage;
+use adamllm::train::{ParameterGroup, SingleStage};
 use serde::{Deserialize, Serialize};
 
 use crate::settings::{self, SettingsError};
@@ -21,12 +21,61 @@ pub struct JobConfig {
     pub encoding: Encoding,
     /// The fitting loop.
     pub train: TrainConfig,
+    /// Parts of the model with a rate or a decay of their own, or that stay as they are.
+    pub parts: PartsConfig,
     /// Held-out rows.
     pub validation: Option<ValidationConfig>,
     /// Low-rank adapters; without them, the model's own weights are trained.
     pub adapter: Option<LoraConfig>,
     /// What is written in the end.
     pub export: ExportConfig,
+}
+
+/// Parts of the model with settings of their own. Where `train.groups` name some of the same parameters, those count.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PartsConfig {
+    /// The tower that reads patches.
+    pub vision: Option<PartConfig>,
+    /// Merger or projector, and line ends.
+    pub connector: Option<PartConfig>,
+    /// The decoder's blocks and its last norm.
+    pub language: Option<PartConfig>,
+    /// The head, where it is a matrix of its own.
+    pub head: Option<PartConfig>,
+    /// The token embeddings, and a head that is tied to them.
+    pub embeddings: Option<PartConfig>,
+}
+
+/// The settings of a part.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PartConfig {
+    /// A peak learning rate of its own.
+    pub learning_rate: Option<f64>,
+    /// A decay of its own.
+    pub weight_decay: Option<f64>,
+    /// Not trained at all.
+    pub frozen: bool,
+}
+
+impl PartsConfig {
+    /// The same as groups of parameters.
+    fn groups(&self) -> impl Iterator<Item = ParameterGroup> + '_ {
+        let parts = [
+            (ModelPart::Vision, &self.vision),
+            (ModelPart::Connector, &self.connector),
+            (ModelPart::Language, &self.language),
+            (ModelPart::Head, &self.head),
+            (ModelPart::Embeddings, &self.embeddings),
+        ];
+        let named = parts.into_iter().filter_map(|(part, settings)| Some((part, (*settings)?)));
+        named.flat_map(|(part, PartConfig { learning_rate, weight_decay, frozen })| {
+            let group =
+                move |&prefix: &&str| ParameterGroup { prefix: prefix.into(), learning_rate, weight_decay, frozen };
+            part.prefixes().iter().map(group)
+        })
+    }
 }
 
 /// The base model.
@@ -204,6 +253,12 @@ impl JobConfig {
         self.train.validate().map_err(|e| SettingsError::Value { key: "train".into(), detail: e.to_string() })
     }
 
+    /// The fitting loop's settings, with those of the parts as groups of parameters.
+    pub fn training(&self) -> TrainConfig {
+        let groups = self.parts.groups().chain(self.train.groups.iter().cloned()).collect();
+        TrainConfig { groups, ..self.train.clone() }
+    }
+
     /// The stages that sources name, ascending.
     pub fn stages(&self) -> Vec<usize> {
         let stages: std::collections::BTreeSet<usize> = self.data.sources.iter().map(|source| source.stage).collect();
@@ -303,8 +358,12 @@ mod tests {
                 assert_eq!((train.learning_rate, train.weight_decay, train.schedule.warmup), (rate, decay, warmup));
                 assert_eq!((train.epochs, train.batch_size, train.save_every), (1.0, 128, Some(500)));
                 assert_eq!((config.encoding.max_tokens, train.max_gradient_norm), (Some(6144), Some(1.0)));
-                let of_tower = train.groups.iter().find_map(|group| group.learning_rate);
-                assert_eq!(of_tower, vision, "{model}");
+                assert_eq!(config.parts.vision.and_then(|part| part.learning_rate), vision, "{model}");
+                let groups = config.training().groups;
+                let frozen: Vec<_> = groups.iter().filter(|group| group.frozen).map(|g| g.prefix.as_str()).collect();
+                let tower = ["vision.tower.", "vision.patch_embedding.", "vision.blocks.", "vision.merger."];
+                let qwen = model.starts_with("qwen");
+                assert_eq!(tower.iter().all(|prefix| frozen.contains(prefix)), qwen, "{model}: {frozen:?}");
             }
         }
         let synthesizer = JobConfig::read(&configs().join("synthesizer.toml"), &[]).expect("valid");

@@ -132,8 +132,9 @@ impl<'a> Stage<'a> {
             let last = Checkpoint::list(&steering.folder)?.pop().ok_or("a stage that ended has no checkpoint")?;
             return Ok((last.load_weights(model)?, report));
         }
-        let batches = self.rows.batches(pool, config.train.packing)?;
-        let held_out = held_out.map(|rows| rows.batches(pool, config.train.packing)).transpose()?;
+        let training = config.training();
+        let batches = self.rows.batches(pool, training.packing)?;
+        let held_out = held_out.map(|rows| rows.batches(pool, training.packing)).transpose()?;
         let validation = held_out.as_ref().zip(config.validation.as_ref()).map(|(source, settings)| Validation {
             source,
             every: settings.every,
@@ -147,7 +148,7 @@ impl<'a> Stage<'a> {
             on_step: Some(steering.on_step),
             replicas: None,
         };
-        let trainer = Trainer::new(config.train.clone())?;
+        let trainer = Trainer::new(training)?;
         let (model, report) = trainer.fit_validated(model, &batches, validation, run, steering.progress)?;
         if report.outcome == FitOutcome::Stopped {
             return Err(format!("stopped behind step {} with a checkpoint; --resume goes on", report.steps).into());
