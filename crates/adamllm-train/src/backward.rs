@@ -83,6 +83,17 @@ impl<M: Objective> Sink<'_, M> {
         }
     }
 
+    /// Runs a block again and differentiates it: the gradients of its inputs, where they are tracked.
+    fn block(&mut self, inputs: &[Tensor<3>], forward: &BlockFn, slope: Tensor<3>) -> Vec<Option<Tensor<3>>> {
+        let own = |input: &Tensor<3>| if input.is_tracked() { leaf(input) } else { input.clone() };
+        let own: Vec<Tensor<3>> = inputs.iter().map(own).collect();
+        let mut gradients = (forward(&own, Pass::Kept) * Tensor::from_inner(slope)).sum().backward();
+        let slopes = own.iter().map(|input| input.grad_remove(&mut gradients)).collect();
+        drop(own);
+        self.add(gradients, &mut []);
+        slopes
+    }
+
     /// The losses, and the gradient of the rows: `chunk` rows go through the head at a time.
     fn head(&mut self, rows: &Tensor<2>, batch: &M::Batch, share: f64, chunk: usize) -> (Vec<f32>, Tensor<2>) {
         let n = batch.n_targets();
@@ -107,46 +118,32 @@ struct Recomputing<'a> {
 }
 
 struct Step<'a> {
-    kind: Kind<'a>,
+    inputs: Vec<Tensor<3>>,
+    /// `None` where the output is the only input itself, cut off.
+    forward: Option<BlockFn<'a>>,
     output: Leaf,
 }
 
-enum Kind<'a> {
-    Block {
-        inputs: Vec<Tensor<3>>,
-        forward: BlockFn<'a>,
-    },
-    /// The output is the tensor itself, cut off.
-    Shared(Tensor<3>),
-}
-
 impl<'a> Recomputing<'a> {
-    fn push(&mut self, kind: Kind<'a>, output: &Tensor<3>) -> Tensor<3> {
+    fn push(&mut self, inputs: Vec<Tensor<3>>, forward: Option<BlockFn<'a>>, output: &Tensor<3>) -> Tensor<3> {
         let tensor = leaf(output);
-        self.steps.push(Step { kind, output: Leaf { tensor: tensor.clone(), slope: None } });
+        self.steps.push(Step { inputs, forward, output: Leaf { tensor: tensor.clone(), slope: None } });
         tensor
     }
 
     /// Backward from the model's rows through every step, the last one first.
     fn backward<M: Objective>(mut self, rows: Tensor<2>, slopes: Tensor<2>, pass: &mut Sink<M>) {
         pass.from(rows, slopes, &mut leaves(&mut self.steps));
-        while let Some(Step { kind, output: Leaf { tensor, slope } }) = self.steps.pop() {
+        while let Some(Step { inputs, forward, output: Leaf { tensor, slope } }) = self.steps.pop() {
             drop(tensor);
             let Some(slope) = slope else { continue };
-            match kind {
-                Kind::Shared(source) => pass.from(source, slope, &mut leaves(&mut self.steps)),
-                Kind::Block { inputs, forward } => {
-                    let own = |input: &Tensor<3>| if input.is_tracked() { leaf(input) } else { input.clone() };
-                    let own: Vec<Tensor<3>> = inputs.iter().map(own).collect();
-                    let mut gradients = (forward(&own, Pass::Kept) * Tensor::from_inner(slope)).sum().backward();
-                    let slopes: Vec<_> = own.iter().map(|input| input.grad_remove(&mut gradients)).collect();
-                    drop(own);
-                    pass.add(gradients, &mut []);
-                    for (input, slope) in inputs.into_iter().zip(slopes) {
-                        if let Some(slope) = slope {
-                            pass.from(input, slope, &mut leaves(&mut self.steps));
-                        }
-                    }
+            let slopes = match forward {
+                None => vec![Some(slope)],
+                Some(forward) => pass.block(&inputs, &forward, slope),
+            };
+            for (input, slope) in inputs.into_iter().zip(slopes) {
+                if let Some(slope) = slope {
+                    pass.from(input, slope, &mut leaves(&mut self.steps));
                 }
             }
         }
@@ -166,7 +163,7 @@ impl<'a> BlockRunner<'a> for Recomputing<'a> {
         if !trained {
             return Tensor::from_inner(output.without_autodiff());
         }
-        self.push(Kind::Block { inputs, forward }, &output)
+        self.push(inputs, Some(forward), &output)
     }
 
     fn shared(&mut self, rows: Tensor<3>) -> Tensor<3> {
@@ -174,6 +171,6 @@ impl<'a> BlockRunner<'a> for Recomputing<'a> {
             return rows;
         }
         let output = rows.clone();
-        self.push(Kind::Shared(rows), &output)
+        self.push(vec![rows], None, &output)
     }
 }
