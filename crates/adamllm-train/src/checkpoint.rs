@@ -202,8 +202,13 @@ impl Checkpoint {
     fn check_run(&self, state: &State, n_rows: usize, config: &TrainConfig) -> Result<(), TrainError> {
         // How often to save and log does not change the weights.
         let essence = |c: &TrainConfig| TrainConfig { save_every: None, keep_last: 1, log_every: 1, ..c.clone() };
-        if essence(&state.config) != essence(config) {
-            return Err(self.fault("written with another configuration"));
+        let json = |c: &TrainConfig| serde_json::to_value(essence(c)).expect("plain values");
+        let (then, now) = (json(&state.config), json(config));
+        let fields = then.as_object().into_iter().flatten();
+        if let Some((name, value)) = fields.into_iter().find(|(name, value)| now[name.as_str()] != **value) {
+            let detail =
+                format!("written with another configuration: expected {name} = {value}, got {}", now[name.as_str()]);
+            return Err(self.fault(detail));
         }
         if state.n_rows != n_rows {
             return Err(self.fault(format!("expected {} training rows, got {n_rows}", state.n_rows)));

@@ -24,6 +24,8 @@ pub struct TrainConfig {
     pub packing: bool,
     /// Which rows meet in a step.
     pub order: RowOrder,
+    /// What becomes of an epoch's last rows where they do not fill a step.
+    pub last_window: LastWindow,
     /// What a window's loss is divided by.
     pub normalisation: Normalisation,
     /// The update rule.
@@ -72,6 +74,17 @@ pub enum RowOrder {
     /// In the order of the source, the same in each epoch: for sources that are ordered themselves, such as captions before
     /// tasks.
     Sequential,
+}
+
+/// What becomes of an epoch's last rows where they do not fill a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LastWindow {
+    /// A step of their own (transformers since 2025).
+    Step,
+    /// They are left out where they do not make `batch_size / micro_batch_size` forward passes, as in transformers 4.45, the
+    /// paper's time.
+    Hf445,
 }
 
 /// What a window's loss is divided by.
@@ -192,6 +205,7 @@ impl Default for TrainConfig {
             micro_batch_budget: None,
             packing: false,
             order: RowOrder::Shuffled,
+            last_window: LastWindow::Step,
             normalisation: Normalisation::Window,
             optimizer: OptimizerKind::AdamW,
             moments: MomentDtype::F32,
@@ -243,10 +257,21 @@ impl TrainConfig {
         self.groups.iter().rev().find(|group| name.starts_with(&group.prefix))
     }
 
-    /// Optimizer steps over `n_rows` rows: as transformers counts them, a trailing partial window included.
+    /// Optimizer steps in an epoch of `n_rows` rows; at least one.
+    pub fn steps_per_epoch(&self, n_rows: usize) -> usize {
+        let steps = match self.last_window {
+            LastWindow::Step => n_rows.div_ceil(self.batch_size),
+            LastWindow::Hf445 => {
+                let passes = (self.batch_size / self.micro_batch_size).max(1);
+                n_rows.div_ceil(self.micro_batch_size) / passes
+            }
+        };
+        steps.max(1)
+    }
+
+    /// Optimizer steps over `n_rows` rows: all epochs, rounded up, or `max_steps` where that is fewer.
     pub fn n_steps(&self, n_rows: usize) -> usize {
-        let per_epoch = n_rows.div_ceil(self.batch_size);
-        let steps = (self.epochs * per_epoch as f64).ceil() as usize;
+        let steps = (self.epochs * self.steps_per_epoch(n_rows) as f64).ceil() as usize;
         self.max_steps.map_or(steps, |max| steps.min(max))
     }
 }
@@ -256,4 +281,24 @@ fn check(field: &'static str, holds: bool, expected: &str, got: impl ToString) -
         return Ok(());
     }
     Err(TrainError::Config { field, expected: expected.into(), got: got.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// transformers 4.45: `max(len(dataloader) // accumulation, 1)` steps in an epoch, `ceil(epochs * steps)` in all.
+    #[test]
+    fn steps_are_counted_as_transformers_counts_them() {
+        let now = TrainConfig { batch_size: 128, micro_batch_size: 8, ..TrainConfig::default() };
+        let then = TrainConfig { last_window: LastWindow::Hf445, ..now.clone() };
+        for (n_rows, steps_now, steps_then) in
+            [(1280, 10, 10), (1281, 11, 10), (1279, 10, 10), (1272, 10, 9), (50, 1, 1)]
+        {
+            assert_eq!((now.n_steps(n_rows), then.n_steps(n_rows)), (steps_now, steps_then), "{n_rows} rows");
+        }
+        let longer = TrainConfig { epochs: 1.5, ..then };
+        assert_eq!(longer.n_steps(1281), 15);
+        assert_eq!(TrainConfig { max_steps: Some(7), ..longer }.n_steps(1281), 7);
+    }
 }

@@ -47,8 +47,8 @@ mod windows;
 
 pub use checkpoint::Checkpoint;
 pub use config::{
-    DecayRule, MicroBatchBudget, MomentDtype, NonFinite, Normalisation, OptimizerKind, ParameterGroup, Recompute,
-    RowOrder, TrainConfig,
+    DecayRule, LastWindow, MicroBatchBudget, MomentDtype, NonFinite, Normalisation, OptimizerKind, ParameterGroup,
+    Recompute, RowOrder, TrainConfig,
 };
 pub use curve::draw_training;
 pub use error::TrainError;

@@ -17,6 +17,8 @@ pub struct BatchOrder {
     pub n_rows: usize,
     /// Rows in a window.
     pub batch_size: usize,
+    /// Windows in an epoch.
+    pub n_windows: usize,
     /// Which rows meet.
     pub kind: RowOrder,
     /// Each row's tokens, where rows are grouped by length.
@@ -42,7 +44,8 @@ impl BatchOrder {
             got: "length_grouped".into(),
         };
         let lengths = Arc::new(lengths.ok_or_else(unknown)?);
-        Ok(Self { seed: config.seed, n_rows, batch_size: config.batch_size, kind: config.order, lengths })
+        let (batch_size, n_windows) = (config.batch_size, config.steps_per_epoch(n_rows));
+        Ok(Self { seed: config.seed, n_rows, batch_size, n_windows, kind: config.order, lengths })
     }
 
     /// The epoch of step `step` (both from 0).
@@ -52,7 +55,7 @@ impl BatchOrder {
 
     /// Windows in an epoch; the last may be shorter.
     pub fn steps_per_epoch(&self) -> usize {
-        self.n_rows.div_ceil(self.batch_size).max(1)
+        self.n_windows
     }
 
     /// The rows of step `step`, in order, where every epoch has every row. `shuffled` keeps the last epoch's permutation
@@ -110,7 +113,14 @@ mod tests {
     use super::*;
 
     fn shuffled(n_rows: usize, batch_size: usize) -> BatchOrder {
-        BatchOrder { seed: 3, n_rows, batch_size, kind: RowOrder::Shuffled, lengths: Arc::default() }
+        BatchOrder {
+            seed: 3,
+            n_rows,
+            batch_size,
+            n_windows: n_rows.div_ceil(batch_size),
+            kind: RowOrder::Shuffled,
+            lengths: Arc::default(),
+        }
     }
 
     #[test]

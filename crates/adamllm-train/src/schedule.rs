@@ -62,5 +62,13 @@ mod tests {
             assert!((schedule.factor(step, 20) - factor).abs() < 1e-6, "step {step}");
         }
         assert_eq!(Schedule { warmup: 0.03, ..schedule }.warmup_steps(101), 4);
+        // get_linear_schedule_with_warmup(optimizer, 4, 20), get_constant_schedule_with_warmup(optimizer, 4).
+        let linear = [(0, 0.0), (2, 0.5), (4, 1.0), (5, 0.9375), (12, 0.5), (19, 0.0625)];
+        for (step, factor) in linear {
+            assert_eq!(Schedule { kind: ScheduleKind::Linear, ..schedule }.factor(step, 20), factor, "step {step}");
+        }
+        for (step, factor) in [(0, 0.0), (3, 0.75), (4, 1.0), (19, 1.0)] {
+            assert_eq!(Schedule { kind: ScheduleKind::Constant, ..schedule }.factor(step, 20), factor, "step {step}");
+        }
     }
 }
