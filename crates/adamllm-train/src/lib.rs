@@ -52,7 +52,9 @@ pub use error::TrainError;
 pub use metrics::{GroupLoss, StepMetrics};
 pub use micro_batches::micro_batches;
 pub use order::BatchOrder;
-pub use replicas::{Alone, Replicas, ThreadReplicas};
+#[cfg(feature = "mpi")]
+pub use replicas::MpiReplicas;
+pub use replicas::{Alone, DeviceReplicas, Exchange, Replicas, ThreadReplicas, on_each_device};
 pub use schedule::{Schedule, ScheduleKind};
 pub use single_stage::{CaptionPlace, Mixture, SingleStage};
 pub use source::{BatchSource, RowBatches, RowSize};

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use adamllm_nn::ModulePath;
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
@@ -156,7 +156,12 @@ pub(crate) fn add_up<M: Module>(
     if replicas.size() == 1 {
         return Ok(gradients);
     }
-    let mut adding = Adding { gradients, replicas, failed: None };
+    // Members must agree on the parameters that they talk about; whether one has a gradient is not the same for all.
+    let mut owned = Owned { gradients: &gradients, counts: Vec::new() };
+    model.visit(&mut owned);
+    let mut counts = owned.counts;
+    replicas.add_up_f64(&mut counts)?;
+    let mut adding = Adding { gradients, replicas, counts: counts.into_iter(), failed: None };
     model.visit(&mut adding);
     match adding.failed {
         Some(error) => Err(error),
@@ -164,34 +169,77 @@ pub(crate) fn add_up<M: Module>(
     }
 }
 
+/// For each trained parameter, 1 where there is a gradient.
+struct Owned<'a> {
+    gradients: &'a GradientsParams,
+    counts: Vec<f64>,
+}
+
+impl ModuleVisitor for Owned<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if param.is_require_grad() {
+            self.counts.push(f64::from(u8::from(self.gradients.get::<D>(param.id).is_some())));
+        }
+    }
+}
+
 struct Adding<'a> {
     gradients: GradientsParams,
     replicas: &'a dyn Replicas,
+    /// For each trained parameter, the members that have a gradient.
+    counts: std::vec::IntoIter<f64>,
     failed: Option<TrainError>,
 }
 
 impl ModuleVisitor for Adding<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        // Members must agree on the parameters that they talk about; whether one has a gradient is not the same for all.
-        if self.failed.is_some() || !param.is_require_grad() {
+        if self.failed.is_some() || !param.is_require_grad() || self.counts.next() == Some(0.0) {
             return;
         }
-        let own = self.gradients.remove::<D>(param.id);
         let value = param.val();
         let (shape, device) = (value.shape(), value.device().without_autodiff());
-        let mut values: Vec<f32> = match &own {
-            Some(gradient) => gradient.clone().into_data().iter::<f32>().collect(),
-            None => vec![0.0; shape.num_elements()],
+        let own = match self.gradients.remove::<D>(param.id) {
+            Some(gradient) => gradient.flatten::<1>(0, D - 1).cast(DType::F32),
+            None => Tensor::zeros([shape.num_elements()], (&device, DType::F32)),
         };
-        // The last element counts the members that have one.
-        values.push(f32::from(u8::from(own.is_some())));
-        if let Err(error) = self.replicas.add_up(&mut values) {
-            self.failed = Some(error);
-            return;
+        match self.replicas.add_up_tensor(own) {
+            Ok(sum) => self.gradients.register(param.id, sum.reshape::<D, _>(shape)),
+            Err(error) => self.failed = Some(error),
         }
-        if values.pop().is_some_and(|n| n > 0.0) {
-            let sum = Tensor::<D>::from_data(TensorData::new(values, shape), (&device, DType::F32));
-            self.gradients.register(param.id, sum);
+    }
+}
+
+/// Gives every member the trained parameters of member 0: what is drawn at random (an adapter) differs from process to process.
+pub(crate) fn start_alike<M: Module>(model: M, replicas: &dyn Replicas) -> Result<M, TrainError> {
+    if replicas.size() == 1 {
+        return Ok(model);
+    }
+    let mut giving = Giving { replicas, failed: None };
+    let model = model.map(&mut giving);
+    giving.failed.map_or(Ok(model), Err)
+}
+
+struct Giving<'a> {
+    replicas: &'a dyn Replicas,
+    failed: Option<TrainError>,
+}
+
+impl ModuleMapper for Giving<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        if self.failed.is_some() || !param.is_require_grad() {
+            return param;
         }
+        param.map(|tensor| {
+            let (shape, dtype) = (tensor.shape(), tensor.dtype());
+            let own = tensor.clone().without_autodiff().flatten::<1>(0, D - 1).cast(DType::F32);
+            let own = if self.replicas.rank() == 0 { own } else { own.zeros_like() };
+            match self.replicas.add_up_tensor(own) {
+                Ok(first) => Tensor::from_inner(first.cast(dtype).reshape::<D, _>(shape)).require_grad(),
+                Err(error) => {
+                    self.failed = Some(error);
+                    tensor
+                }
+            }
+        })
     }
 }
