@@ -1,5 +1,5 @@
-//! What the examples share: the command line ([`cli`]), benchmarks named on it ([`benchmarks`]), models by name (`models`)
-//! and the mini world (`mini`).
+//! What the examples share: the command line ([`cli`]), benchmarks named on it ([`benchmarks`]), models by name (`models`),
+//! the members of a training job (`replicas`) and the mini world (`mini`).
 //!
 //! ```
 //! use adamllm_examples::mini::{CaptionPlan, Domain, Form, Scene, Task};
@@ -20,6 +20,8 @@ pub mod cli;
 pub mod mini;
 #[cfg(feature = "models")]
 pub mod models;
+#[cfg(feature = "models")]
+pub mod replicas;
 
 /// The root README's example, compiled.
 #[cfg(doctest)]
