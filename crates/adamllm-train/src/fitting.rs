@@ -272,7 +272,7 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> Fitting<'_, M, S>
         metrics.losses = self.joined_losses(done.losses)?;
         metrics.losses.values_mut().for_each(|group| group.loss /= group.targets as f64);
         let gradients = add_up(self.model(), gradients.take(), self.replicas)?;
-        // Member 0's: in which order the squares are added up depends on a machine's cores, and all must scale alike.
+        // Member 0's: another machine may add the squares up in another order, and all must scale alike.
         let mut norm = [if self.replicas.rank() == 0 { global_norm(self.model(), &gradients) } else { 0.0 }];
         self.replicas.add_up_f64(&mut norm)?;
         metrics.grad_norm = norm[0];

@@ -147,7 +147,10 @@ impl ModuleVisitor for Filling<'_> {
     }
 }
 
-/// Each gradient summed over the members, parameter by parameter. A parameter that no member has a gradient for gets none.
+/// Values that members add up at once: small parameters travel together, since each sum costs a round between all members.
+const BUCKET: usize = 1 << 22;
+
+/// Each gradient summed over the members. A parameter that no member has a gradient for gets none.
 pub(crate) fn add_up<M: Module>(
     model: &M,
     gradients: GradientsParams,
@@ -156,55 +159,96 @@ pub(crate) fn add_up<M: Module>(
     if replicas.size() == 1 {
         return Ok(gradients);
     }
-    // Members must agree on the parameters that they talk about; whether one has a gradient is not the same for all.
-    let mut owned = Owned { gradients: &gradients, counts: Vec::new() };
-    model.visit(&mut owned);
-    let mut counts = owned.counts;
+    let mut flattening = Flattening { gradients, flat: Vec::new() };
+    model.visit(&mut flattening);
+    let Flattening { gradients, flat } = flattening;
+    // Whether a member has a parameter's gradient is not the same for all.
+    let mut counts: Vec<f64> = flat.iter().map(|own| f64::from(u8::from(own.gradient.is_some()))).collect();
     replicas.add_up_f64(&mut counts)?;
-    let mut adding = Adding { gradients, replicas, counts: counts.into_iter(), failed: None };
-    model.visit(&mut adding);
-    match adding.failed {
-        Some(error) => Err(error),
-        None => Ok(adding.gradients),
-    }
+    let given = || counts.iter().map(|&count| count > 0.0);
+    let owned = flat.into_iter().zip(given()).filter(|(_, given)| *given).map(|(own, _)| own.or_zeros());
+    let mut sums = sums(owned, replicas)?.into_iter();
+    let sums: Vec<Option<Tensor<1>>> = given().map(|given| if given { sums.next() } else { None }).collect();
+    let mut shaping = Shaping { gradients, sums: sums.into_iter() };
+    model.visit(&mut shaping);
+    Ok(shaping.gradients)
 }
 
-/// For each trained parameter, 1 where there is a gradient.
-struct Owned<'a> {
-    gradients: &'a GradientsParams,
-    counts: Vec<f64>,
-}
-
-impl ModuleVisitor for Owned<'_> {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if param.is_require_grad() {
-            self.counts.push(f64::from(u8::from(self.gradients.get::<D>(param.id).is_some())));
+/// The sum of each tensor `[n]` in f32 over the members, in their order.
+fn sums(tensors: impl Iterator<Item = Tensor<1>>, replicas: &dyn Replicas) -> Result<Vec<Tensor<1>>, TrainError> {
+    let (mut sums, mut bucket, mut n) = (Vec::new(), Vec::new(), 0);
+    for tensor in tensors {
+        n += tensor.dims()[0];
+        bucket.push(tensor);
+        if n >= BUCKET {
+            sums.extend(bucket_sums(std::mem::take(&mut bucket), replicas)?);
+            n = 0;
         }
     }
+    sums.extend(bucket_sums(bucket, replicas)?);
+    Ok(sums)
 }
 
-struct Adding<'a> {
+fn bucket_sums(bucket: Vec<Tensor<1>>, replicas: &dyn Replicas) -> Result<Vec<Tensor<1>>, TrainError> {
+    if bucket.len() < 2 {
+        return bucket.into_iter().map(|tensor| replicas.add_up_tensor(tensor)).collect();
+    }
+    let lengths: Vec<usize> = bucket.iter().map(|tensor| tensor.dims()[0]).collect();
+    let sum = replicas.add_up_tensor(Tensor::cat(bucket, 0))?;
+    let mut first = 0;
+    let parts = lengths.into_iter().map(|length| {
+        first += length;
+        sum.clone().narrow(0, first - length, length)
+    });
+    Ok(parts.collect())
+}
+
+/// A parameter's own gradient `[n]` in f32.
+struct Flat {
+    gradient: Option<Tensor<1>>,
+    n: usize,
+    device: Device,
+}
+
+impl Flat {
+    fn or_zeros(self) -> Tensor<1> {
+        self.gradient.unwrap_or_else(|| Tensor::zeros([self.n], (&self.device, DType::F32)))
+    }
+}
+
+/// Takes the gradients of the trained parameters, in the model's order: members must agree on what they talk about.
+struct Flattening {
     gradients: GradientsParams,
-    replicas: &'a dyn Replicas,
-    /// For each trained parameter, the members that have a gradient.
-    counts: std::vec::IntoIter<f64>,
-    failed: Option<TrainError>,
+    flat: Vec<Flat>,
 }
 
-impl ModuleVisitor for Adding<'_> {
+impl ModuleVisitor for Flattening {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if self.failed.is_some() || !param.is_require_grad() || self.counts.next() == Some(0.0) {
+        if !param.is_require_grad() {
             return;
         }
+        let gradient = self.gradients.remove::<D>(param.id);
         let value = param.val();
-        let (shape, device) = (value.shape(), value.device().without_autodiff());
-        let own = match self.gradients.remove::<D>(param.id) {
-            Some(gradient) => gradient.flatten::<1>(0, D - 1).cast(DType::F32),
-            None => Tensor::zeros([shape.num_elements()], (&device, DType::F32)),
-        };
-        match self.replicas.add_up_tensor(own) {
-            Ok(sum) => self.gradients.register(param.id, sum.reshape::<D, _>(shape)),
-            Err(error) => self.failed = Some(error),
+        self.flat.push(Flat {
+            gradient: gradient.map(|gradient| gradient.flatten::<1>(0, D - 1).cast(DType::F32)),
+            n: value.shape().num_elements(),
+            device: value.device().without_autodiff(),
+        });
+    }
+}
+
+/// Puts them back.
+struct Shaping {
+    gradients: GradientsParams,
+    sums: std::vec::IntoIter<Option<Tensor<1>>>,
+}
+
+impl ModuleVisitor for Shaping {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if param.is_require_grad()
+            && let Some(sum) = self.sums.next().flatten()
+        {
+            self.gradients.register(param.id, sum.reshape::<D, _>(param.val().shape()));
         }
     }
 }
