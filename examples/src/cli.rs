@@ -49,7 +49,7 @@ pub fn main_with_code<A: Parser>(job: impl FnOnce(A) -> Result<ExitCode, Box<dyn
 }
 
 /// One line, whatever the error says.
-fn failed(error: &dyn std::error::Error) -> ExitCode {
+pub(crate) fn failed(error: &dyn std::error::Error) -> ExitCode {
     let text = error.to_string();
     eprintln!("error: {}", text.split_whitespace().collect::<Vec<_>>().join(" "));
     ExitCode::FAILURE

@@ -18,6 +18,7 @@ use crate::checkpoint::Snapshot;
 use crate::metrics::{MetricsFile, peak_bytes};
 use crate::micro_batches::micro_batches;
 use crate::optimizer::{Accumulated, NamedOptimizer, add_up, global_norm};
+use crate::replicas::{agreed, gather};
 use crate::spikes::Spikes;
 use crate::validation::{Examinations, examine};
 use crate::windows::{Pass, Window};
@@ -88,12 +89,14 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> Fitting<'_, M, S>
         let mut report =
             FitReport { outcome: FitOutcome::Finished, steps: start, metrics: Vec::new(), validation: Vec::new() };
         for (step, window) in (start..self.total).zip(windows) {
-            let Stepped::Made(metrics) = self.step(step, window?)? else {
+            let window = agreed(self.replicas, window)?;
+            let Stepped::Made(metrics) = self.step(step, window)? else {
                 report.outcome = FitOutcome::Stopped;
                 break;
             };
             report.steps = step + 1;
-            self.note(&metrics, progress)?;
+            let noted = self.note(&metrics, progress);
+            agreed(self.replicas, noted)?;
             if let Some(on_step) = &mut on_step {
                 on_step(&metrics);
             }
@@ -135,7 +138,8 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> Fitting<'_, M, S>
         // Before the checkpoint: a run that is killed in between examines again, and none is left out.
         let examined = |v: &&Validation<V>| last || steps.is_multiple_of(v.every.max(1));
         if let Some(validation) = validation.filter(examined) {
-            let found = examinations.push(steps, examine(self.model(), validation, self.replicas)?)?;
+            let pushed = examinations.push(steps, examine(self.model(), validation, self.replicas)?);
+            let found = agreed(self.replicas, pushed)?;
             tracing::info!(step = found.step, loss = found.loss, best = found.best, "examined");
             if found.best {
                 self.save("best", steps, 1, None)?;
@@ -162,7 +166,12 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> Fitting<'_, M, S>
         self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed))
     }
 
+    /// A checkpoint, which member 0 writes; no member goes on before it stands.
     fn save(&self, below: &str, step: usize, keep: usize, partial: Option<Partial>) -> Result<(), TrainError> {
+        agreed(self.replicas, self.write(below, step, keep, partial))
+    }
+
+    fn write(&self, below: &str, step: usize, keep: usize, partial: Option<Partial>) -> Result<(), TrainError> {
         let Some(folder) = &self.folder else { return Ok(()) };
         let folder = if below.is_empty() { folder.clone() } else { folder.join(below) };
         let (model, optimizer, config) = (self.model(), &self.optimizer, self.config);
@@ -287,11 +296,35 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> Fitting<'_, M, S>
         let mut loss = [done.loss];
         self.replicas.add_up_f64(&mut loss)?;
         metrics.loss = loss[0];
-        metrics.losses = done.losses;
+        metrics.losses = self.joined_losses(done.losses)?;
         metrics.losses.values_mut().for_each(|group| group.loss /= group.targets as f64);
         let gradients = add_up(self.model(), gradients.take(), self.replicas)?;
-        metrics.grad_norm = global_norm(self.model(), &gradients);
+        // Member 0's: another machine may add the squares up in another order, and all must scale alike.
+        let mut norm = [if self.replicas.rank() == 0 { global_norm(self.model(), &gradients) } else { 0.0 }];
+        self.replicas.add_up_f64(&mut norm)?;
+        metrics.grad_norm = norm[0];
         Ok(gradients)
+    }
+
+    /// The sums of all members, for the groups that any of them had a target of.
+    fn joined_losses(&self, own: BTreeMap<String, GroupLoss>) -> Result<BTreeMap<String, GroupLoss>, TrainError> {
+        if self.replicas.size() == 1 {
+            return Ok(own);
+        }
+        let names: Vec<&String> = own.keys().collect();
+        let mut joined: BTreeMap<String, GroupLoss> = BTreeMap::new();
+        for theirs in gather(self.replicas, &serde_json::to_vec(&names).expect("names are text"))? {
+            let theirs: Vec<String> = serde_json::from_slice(&theirs).expect("names as they were written");
+            joined.extend(theirs.into_iter().map(|name| (name, GroupLoss::default())));
+        }
+        let of_own = |name| own.get(name).copied().unwrap_or_default();
+        let mut sums: Vec<f64> =
+            joined.keys().map(of_own).flat_map(|group| [group.loss, group.targets as f64]).collect();
+        self.replicas.add_up_f64(&mut sums)?;
+        for (group, sums) in joined.values_mut().zip(sums.chunks_exact(2)) {
+            *group = GroupLoss { loss: sums[0], targets: sums[1] as usize };
+        }
+        Ok(joined)
     }
 
     fn model(&self) -> &M {

@@ -57,7 +57,9 @@ pub use micro_batches::micro_batches;
 pub use mixture::{SourceShare, WeightedSources};
 pub use order::BatchOrder;
 pub use plan::{PlannedBatch, RunPlan};
-pub use replicas::{Alone, Replicas, ThreadReplicas};
+#[cfg(feature = "mpi")]
+pub use replicas::MpiReplicas;
+pub use replicas::{Alone, DeviceReplicas, Exchange, Replicas, ThreadReplicas, on_each_device};
 pub use schedule::{Schedule, ScheduleKind};
 pub use single_stage::{CaptionPlace, Mixture, SingleStage};
 pub use source::{BatchSource, RowBatches, RowSize};

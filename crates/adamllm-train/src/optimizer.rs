@@ -14,7 +14,7 @@ use burn::optim::{AdjustLrFn, GradientsParams, MuonConfig, Optimizer as _};
 use burn::tensor::{DType, Tensor};
 
 use self::adamw::{AdamW, Moved};
-pub(crate) use self::gradients::{Accumulated, add_up, by_name, from_names, global_norm};
+pub(crate) use self::gradients::{Accumulated, add_up, by_name, from_names, global_norm, start_alike};
 use crate::{DecayRule, OptimizerKind, TrainConfig};
 
 /// What the optimizer remembers of a parameter.

@@ -1,9 +1,23 @@
 //! Data parallel training: several processes (or threads), each with a model of its own, split every window's forward passes
 //! among themselves, add their gradients up, and make the same step.
 
-use std::sync::{Arc, Barrier, Mutex};
+mod agreement;
+mod devices;
+#[cfg(feature = "mpi")]
+mod mpi;
+mod start;
+mod threads;
+
+use burn::tensor::{DType, Tensor, TensorData};
 
 use crate::TrainError;
+
+pub(crate) use self::agreement::{agreed, first_one_says, gather};
+pub use self::devices::{DeviceReplicas, Exchange, on_each_device};
+#[cfg(feature = "mpi")]
+pub use self::mpi::MpiReplicas;
+pub(crate) use self::start::{begin_together, check_alike};
+pub use self::threads::ThreadReplicas;
 
 /// The members of a data parallel run, as one of them sees them. Every member calls the same methods in the same order.
 pub trait Replicas: Sync {
@@ -16,7 +30,7 @@ pub trait Replicas: Sync {
     /// Replaces each value with its sum over all members, the same bits for each of them.
     ///
     /// # Errors
-    /// [`TrainError::Replicas`] where a member is gone.
+    /// [`TrainError::Replicas`] where a member is gone, or brings another number of values.
     fn add_up(&self, values: &mut [f32]) -> Result<(), TrainError>;
 
     /// As [`Replicas::add_up`], for counts and losses.
@@ -24,6 +38,18 @@ pub trait Replicas: Sync {
     /// # Errors
     /// As [`Replicas::add_up`].
     fn add_up_f64(&self, values: &mut [f64]) -> Result<(), TrainError>;
+
+    /// The sum of a tensor `[n]` in f32 over all members. Goes through the host's memory, unless the members' devices can
+    /// reach each other.
+    ///
+    /// # Errors
+    /// As [`Replicas::add_up`].
+    fn add_up_tensor(&self, tensor: Tensor<1>) -> Result<Tensor<1>, TrainError> {
+        let (shape, device) = (tensor.shape(), tensor.device());
+        let mut values: Vec<f32> = tensor.into_data().try_into_vec().expect("the tensor is in f32");
+        self.add_up(&mut values)?;
+        Ok(Tensor::from_data(TensorData::new(values, shape), (&device, DType::F32)))
+    }
 }
 
 /// A run of a single member.
@@ -46,68 +72,8 @@ impl Replicas for Alone {
     fn add_up_f64(&self, _values: &mut [f64]) -> Result<(), TrainError> {
         Ok(())
     }
-}
 
-/// Members that are threads of one process, such as one for each GPU of a machine. They add up through the host's memory.
-#[derive(Debug)]
-pub struct ThreadReplicas {
-    rank: usize,
-    room: Arc<Room>,
-}
-
-/// Where threads meet.
-#[derive(Debug)]
-struct Room {
-    size: usize,
-    barrier: Barrier,
-    slots: Vec<Mutex<Vec<f64>>>,
-}
-
-impl ThreadReplicas {
-    /// One for each of `size` threads.
-    ///
-    /// # Panics
-    /// If `size` is 0.
-    pub fn new(size: usize) -> Vec<Self> {
-        assert!(size > 0, "at least one member");
-        let slots = (0..size).map(|_| Mutex::new(Vec::new())).collect();
-        let room = Arc::new(Room { size, barrier: Barrier::new(size), slots });
-        (0..size).map(|rank| Self { rank, room: room.clone() }).collect()
-    }
-
-    fn exchange(&self, values: &[f64]) -> Vec<f64> {
-        let lock = |rank: usize| self.room.slots[rank].lock().expect("no thread panics with the lock held");
-        *lock(self.rank) = values.to_vec();
-        self.room.barrier.wait();
-        // In the order of the ranks: the same bits for every thread.
-        let mut sums = vec![0.0; values.len()];
-        for rank in 0..self.room.size {
-            sums.iter_mut().zip(lock(rank).iter()).for_each(|(sum, value)| *sum += value);
-        }
-        self.room.barrier.wait();
-        sums
-    }
-}
-
-impl Replicas for ThreadReplicas {
-    fn rank(&self) -> usize {
-        self.rank
-    }
-
-    fn size(&self) -> usize {
-        self.room.size
-    }
-
-    fn add_up(&self, values: &mut [f32]) -> Result<(), TrainError> {
-        let wide: Vec<f64> = values.iter().map(|&value| f64::from(value)).collect();
-        let sums = self.exchange(&wide);
-        values.iter_mut().zip(sums).for_each(|(value, sum)| *value = sum as f32);
-        Ok(())
-    }
-
-    fn add_up_f64(&self, values: &mut [f64]) -> Result<(), TrainError> {
-        let sums = self.exchange(values);
-        values.copy_from_slice(&sums);
-        Ok(())
+    fn add_up_tensor(&self, tensor: Tensor<1>) -> Result<Tensor<1>, TrainError> {
+        Ok(tensor)
     }
 }

@@ -14,6 +14,7 @@ use crate::checkpoint::Restored;
 use crate::fitting::Fitting;
 use crate::metrics::{MetricsFile, peak_bytes};
 use crate::optimizer::{Accumulated, NamedOptimizer, by_name, freeze};
+use crate::replicas::{agreed, begin_together, check_alike};
 use crate::spikes::Spikes;
 use crate::validation::Examinations;
 use crate::windows::feed;
@@ -145,12 +146,17 @@ impl Trainer {
             let expected = "stop or skip_step where there are several replicas".into();
             return Err(TrainError::Config { field: "non_finite", expected, got: "quarantine".into() });
         }
-        let Restored { model, optimizer, step: start, partial } = self.begin(model, &run, n_rows, &device)?;
+        check_alike(&model, &self.config, n_rows, validation.as_ref(), replicas)?;
+        let begun = self.begin(model, &run, n_rows, &device);
+        // Every member has looked at the folder before one of them changes it.
+        let Restored { model, optimizer, step: start, partial } = begin_together(begun, replicas)?;
         let order = BatchOrder::of(source, &self.config)?;
         // Member 0 alone writes.
         let folder = run.folder.clone().filter(|_| replicas.rank() == 0);
-        let metrics_file = folder.as_deref().map(|folder| MetricsFile::open(folder, start)).transpose()?;
-        let examinations = Examinations::open(folder.as_deref().filter(|_| validation.is_some()), start)?;
+        let opened = folder.as_deref().map(|folder| MetricsFile::open(folder, start)).transpose();
+        let metrics_file = agreed(replicas, opened)?;
+        let opened = Examinations::open(folder.as_deref().filter(|_| validation.is_some()), start);
+        let examinations = agreed(replicas, opened)?.shared(replicas)?;
 
         progress.begin("fit", total as u64);
         progress.advance(start as u64);

@@ -4,6 +4,7 @@ use adamllm_core::jsonl::{self, Appender};
 use adamllm_nn::{Batch, Objective};
 use serde::{Deserialize, Serialize};
 
+use crate::replicas::{agreed, first_one_says};
 use crate::tensorboard::EventFile;
 use crate::{BatchSource, Replicas, TrainError};
 
@@ -54,6 +55,15 @@ impl Examinations {
         Ok(Self { done, files: Some((Appender::open(&path)?, events)) })
     }
 
+    /// Gives every member those that member 0 has read.
+    pub(crate) fn shared(self, replicas: &dyn Replicas) -> Result<Self, TrainError> {
+        if replicas.size() == 1 {
+            return Ok(self);
+        }
+        let done = first_one_says(replicas, &serde_json::to_vec(&self.done).expect("plain values"))?;
+        Ok(Self { done: serde_json::from_slice(&done).expect("rows as they were written"), files: self.files })
+    }
+
     pub(crate) fn push(&mut self, step: usize, loss: f64) -> Result<&ValidationMetrics, TrainError> {
         let best = self.done.iter().all(|row| loss < row.loss);
         let row = ValidationMetrics { step, loss, best };
@@ -83,14 +93,16 @@ where
 {
     let model = model.valid();
     let rows: Vec<usize> = (0..validation.source.n_rows()).collect();
-    let mut sums = [0.0, 0.0];
-    for rows in rows.chunks(validation.batch_size.max(1)).skip(replicas.rank()).step_by(replicas.size()) {
+    let own = rows.chunks(validation.batch_size.max(1)).skip(replicas.rank()).step_by(replicas.size());
+    let own = own.map(|rows| {
         let batch = validation.source.batch(rows)?;
-        if batch.n_targets() > 0 {
-            sums[0] += f64::from(model.loss_sum(&batch).into_scalar::<f32>());
-            sums[1] += batch.n_targets() as f64;
-        }
-    }
+        Ok(match batch.n_targets() {
+            0 => [0.0; 2],
+            n => [f64::from(model.loss_sum(&batch).into_scalar::<f32>()), n as f64],
+        })
+    });
+    let own: Result<Vec<[f64; 2]>, TrainError> = own.collect();
+    let mut sums = agreed(replicas, own)?.into_iter().fold([0.0; 2], |[a, b], [c, d]| [a + c, b + d]);
     replicas.add_up_f64(&mut sums)?;
     let [sum, n_targets] = sums;
     if n_targets == 0.0 {

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use adamllm_nn::ModulePath;
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
@@ -147,7 +147,10 @@ impl ModuleVisitor for Filling<'_> {
     }
 }
 
-/// Each gradient summed over the members, parameter by parameter. A parameter that no member has a gradient for gets none.
+/// Values that members add up at once: small parameters travel together, since each sum costs a round between all members.
+const BUCKET: usize = 1 << 22;
+
+/// Each gradient summed over the members. A parameter that no member has a gradient for gets none.
 pub(crate) fn add_up<M: Module>(
     model: &M,
     gradients: GradientsParams,
@@ -156,42 +159,131 @@ pub(crate) fn add_up<M: Module>(
     if replicas.size() == 1 {
         return Ok(gradients);
     }
-    let mut adding = Adding { gradients, replicas, failed: None };
-    model.visit(&mut adding);
-    match adding.failed {
-        Some(error) => Err(error),
-        None => Ok(adding.gradients),
+    let mut flattening = Flattening { gradients, flat: Vec::new() };
+    model.visit(&mut flattening);
+    let Flattening { gradients, flat } = flattening;
+    // Whether a member has a parameter's gradient is not the same for all.
+    let mut counts: Vec<f64> = flat.iter().map(|own| f64::from(u8::from(own.gradient.is_some()))).collect();
+    replicas.add_up_f64(&mut counts)?;
+    let given = || counts.iter().map(|&count| count > 0.0);
+    let owned = flat.into_iter().zip(given()).filter(|(_, given)| *given).map(|(own, _)| own.or_zeros());
+    let mut sums = sums(owned, replicas)?.into_iter();
+    let sums: Vec<Option<Tensor<1>>> = given().map(|given| if given { sums.next() } else { None }).collect();
+    let mut shaping = Shaping { gradients, sums: sums.into_iter() };
+    model.visit(&mut shaping);
+    Ok(shaping.gradients)
+}
+
+/// The sum of each tensor `[n]` in f32 over the members, in their order.
+fn sums(tensors: impl Iterator<Item = Tensor<1>>, replicas: &dyn Replicas) -> Result<Vec<Tensor<1>>, TrainError> {
+    let (mut sums, mut bucket, mut n) = (Vec::new(), Vec::new(), 0);
+    for tensor in tensors {
+        n += tensor.dims()[0];
+        bucket.push(tensor);
+        if n >= BUCKET {
+            sums.extend(bucket_sums(std::mem::take(&mut bucket), replicas)?);
+            n = 0;
+        }
+    }
+    sums.extend(bucket_sums(bucket, replicas)?);
+    Ok(sums)
+}
+
+fn bucket_sums(bucket: Vec<Tensor<1>>, replicas: &dyn Replicas) -> Result<Vec<Tensor<1>>, TrainError> {
+    if bucket.len() < 2 {
+        return bucket.into_iter().map(|tensor| replicas.add_up_tensor(tensor)).collect();
+    }
+    let lengths: Vec<usize> = bucket.iter().map(|tensor| tensor.dims()[0]).collect();
+    let sum = replicas.add_up_tensor(Tensor::cat(bucket, 0))?;
+    let mut first = 0;
+    let parts = lengths.into_iter().map(|length| {
+        first += length;
+        sum.clone().narrow(0, first - length, length)
+    });
+    Ok(parts.collect())
+}
+
+/// A parameter's own gradient `[n]` in f32.
+struct Flat {
+    gradient: Option<Tensor<1>>,
+    n: usize,
+    device: Device,
+}
+
+impl Flat {
+    fn or_zeros(self) -> Tensor<1> {
+        self.gradient.unwrap_or_else(|| Tensor::zeros([self.n], (&self.device, DType::F32)))
     }
 }
 
-struct Adding<'a> {
+/// Takes the gradients of the trained parameters, in the model's order: members must agree on what they talk about.
+struct Flattening {
     gradients: GradientsParams,
+    flat: Vec<Flat>,
+}
+
+impl ModuleVisitor for Flattening {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if !param.is_require_grad() {
+            return;
+        }
+        let gradient = self.gradients.remove::<D>(param.id);
+        let value = param.val();
+        self.flat.push(Flat {
+            gradient: gradient.map(|gradient| gradient.flatten::<1>(0, D - 1).cast(DType::F32)),
+            n: value.shape().num_elements(),
+            device: value.device().without_autodiff(),
+        });
+    }
+}
+
+/// Puts them back.
+struct Shaping {
+    gradients: GradientsParams,
+    sums: std::vec::IntoIter<Option<Tensor<1>>>,
+}
+
+impl ModuleVisitor for Shaping {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if param.is_require_grad()
+            && let Some(sum) = self.sums.next().flatten()
+        {
+            self.gradients.register(param.id, sum.reshape::<D, _>(param.val().shape()));
+        }
+    }
+}
+
+/// Gives every member the trained parameters of member 0: what is drawn at random (an adapter) differs from process to process.
+pub(crate) fn start_alike<M: Module>(model: M, replicas: &dyn Replicas) -> Result<M, TrainError> {
+    if replicas.size() == 1 {
+        return Ok(model);
+    }
+    let mut giving = Giving { replicas, failed: None };
+    let model = model.map(&mut giving);
+    giving.failed.map_or(Ok(model), Err)
+}
+
+struct Giving<'a> {
     replicas: &'a dyn Replicas,
     failed: Option<TrainError>,
 }
 
-impl ModuleVisitor for Adding<'_> {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        // Members must agree on the parameters that they talk about; whether one has a gradient is not the same for all.
+impl ModuleMapper for Giving<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         if self.failed.is_some() || !param.is_require_grad() {
-            return;
+            return param;
         }
-        let own = self.gradients.remove::<D>(param.id);
-        let value = param.val();
-        let (shape, device) = (value.shape(), value.device().without_autodiff());
-        let mut values: Vec<f32> = match &own {
-            Some(gradient) => gradient.clone().into_data().iter::<f32>().collect(),
-            None => vec![0.0; shape.num_elements()],
-        };
-        // The last element counts the members that have one.
-        values.push(f32::from(u8::from(own.is_some())));
-        if let Err(error) = self.replicas.add_up(&mut values) {
-            self.failed = Some(error);
-            return;
-        }
-        if values.pop().is_some_and(|n| n > 0.0) {
-            let sum = Tensor::<D>::from_data(TensorData::new(values, shape), (&device, DType::F32));
-            self.gradients.register(param.id, sum);
-        }
+        param.map(|tensor| {
+            let (shape, dtype) = (tensor.shape(), tensor.dtype());
+            let own = tensor.clone().without_autodiff().flatten::<1>(0, D - 1).cast(DType::F32);
+            let own = if self.replicas.rank() == 0 { own } else { own.zeros_like() };
+            match self.replicas.add_up_tensor(own) {
+                Ok(first) => Tensor::from_inner(first.cast(dtype).reshape::<D, _>(shape)).require_grad(),
+                Err(error) => {
+                    self.failed = Some(error);
+                    tensor
+                }
+            }
+        })
     }
 }

@@ -1,0 +1,370 @@
+//! Several members make the same steps as one: threads of this process, each with a model of its own.
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use adamllm_nn::{Batch, BlockRunner, Linear, LinearConfig, Objective, ParameterInfo, ParameterSource, snapshots};
+use adamllm_train::{
+    Checkpoint, Exchange, FitOutcome, FitReport, Normalisation, Replicas, RowBatches, Run, StepMetrics, TrainConfig,
+    TrainError, Trainer, Validation, ValidationMetrics, on_each_device,
+};
+use burn::module::Module;
+use burn::tensor::{Device, Tensor, TensorData};
+
+const ROWS: usize = 24;
+
+/// Two layers, and one that only rows of the group `bent` pass: not every micro-batch has a gradient for it.
+#[derive(Module, Debug)]
+struct Regression {
+    first: Linear,
+    bent: Linear,
+    second: Linear,
+}
+
+#[derive(Clone, Debug)]
+struct Points {
+    x: Vec<f32>,
+    y: Vec<f32>,
+    bent: bool,
+    groups: Vec<String>,
+    target_groups: Vec<u16>,
+}
+
+impl Batch for Points {
+    fn n_targets(&self) -> usize {
+        self.y.len()
+    }
+    fn n_tokens(&self) -> usize {
+        self.y.len() * 2
+    }
+    fn groups(&self) -> &[String] {
+        &self.groups
+    }
+    fn target_groups(&self) -> &[u16] {
+        &self.target_groups
+    }
+}
+
+impl Regression {
+    fn column(&self, values: &[f32]) -> Tensor<2> {
+        Tensor::from_data(TensorData::new(values.to_vec(), [values.len(), 1]), &self.first.weight.val().device())
+    }
+}
+
+impl Objective for Regression {
+    type Batch = Points;
+
+    fn target_rows<'a>(&'a self, batch: &Points, _blocks: &mut dyn BlockRunner<'a>) -> Tensor<2> {
+        let hidden = self.first.forward(self.column(&batch.x)).tanh();
+        if batch.bent { self.bent.forward(hidden).tanh() } else { hidden }
+    }
+
+    fn losses(&self, rows: Tensor<2>, batch: &Points, range: Range<usize>) -> Tensor<1> {
+        (self.second.forward(rows) - self.column(&batch.y[range])).square().flatten(0, 1)
+    }
+}
+
+/// Weights from a number: random ones would differ from member to member.
+struct Written(f32);
+
+impl ParameterSource for Written {
+    type Error = String;
+
+    fn take(&mut self, parameter: &ParameterInfo) -> Result<Option<TensorData>, String> {
+        let n: usize = parameter.shape.iter().product();
+        let at = parameter.name.len() as f32 + self.0;
+        let values: Vec<f32> = (0..n).map(|i| ((i as f32 + at) * 1.7).sin()).collect();
+        Ok(Some(TensorData::new(values, parameter.shape.clone())))
+    }
+}
+
+fn model(device: &Device, seed: f32) -> Regression {
+    let linear = |d_input, d_output| LinearConfig::new(d_input, d_output).with_bias(true).init(device);
+    let model = Regression { first: linear(1, 8), bent: linear(8, 8), second: linear(8, 1) };
+    adamllm_nn::load(model, &mut Written(seed)).expect("fits")
+}
+
+/// Row 5 alone is bent.
+fn batch(rows: &[usize]) -> Result<Points, String> {
+    let x: Vec<f32> = rows.iter().map(|&row| (row as f32 * 0.37).sin()).collect();
+    let y = x.iter().map(|x| x * x - 0.5 * x).collect();
+    let groups: Vec<String> =
+        if rows.contains(&5) { vec!["even".into(), "odd".into()] } else { vec!["odd".into(), "even".into()] };
+    let even = groups.iter().position(|name| name == "even").expect("is there") as u16;
+    let target_groups = rows.iter().map(|row| if row % 2 == 0 { even } else { 1 - even }).collect();
+    Ok(Points { x, y, bent: rows.contains(&5), groups, target_groups })
+}
+
+fn config() -> TrainConfig {
+    TrainConfig {
+        epochs: 3.0,
+        batch_size: 8,
+        micro_batch_size: 3,
+        learning_rate: 0.02,
+        save_every: Some(4),
+        keep_last: 2,
+        ..TrainConfig::default()
+    }
+}
+
+type Outcome = Result<(Regression, FitReport), TrainError>;
+
+/// The same run of `size` members; what each of them has in the end.
+fn together(size: usize, work: impl Fn(&Device, &dyn Replicas) -> Outcome + Sync) -> Vec<(Regression, FitReport)> {
+    let devices = vec![Device::flex().autodiff(); size];
+    let members = on_each_device(&devices, Exchange::HostMemory, work).expect("fits");
+    let bits = |model: &Regression| snapshots(model).iter().map(|s| s.read().as_bytes().to_vec()).collect::<Vec<_>>();
+    for (model, report) in &members {
+        assert_eq!(bits(model), bits(&members[0].0), "members hold the same bits");
+        assert_eq!((report.outcome, report.steps), (members[0].1.outcome, members[0].1.steps));
+        assert_eq!(report.validation, members[0].1.validation);
+    }
+    members
+}
+
+fn fit(size: usize, config: &TrainConfig) -> (Regression, FitReport) {
+    fit_in(size, config, None, false)
+}
+
+fn fit_in(size: usize, config: &TrainConfig, folder: Option<&Path>, resume: bool) -> (Regression, FitReport) {
+    let fitted = together(size, |device, replicas| {
+        let run = Run { folder: folder.map(Path::to_path_buf), resume, replicas: Some(replicas), ..Run::default() };
+        Trainer::new(config.clone())?.fit(model(device, 0.0), &RowBatches::new(ROWS, batch), run, &mut ())
+    });
+    fitted.into_iter().next().expect("a member")
+}
+
+fn largest_difference(a: &Regression, b: &Regression) -> f32 {
+    let values = |model: &Regression| {
+        snapshots(model).iter().flat_map(|s| s.read().iter::<f32>().collect::<Vec<_>>()).collect::<Vec<_>>()
+    };
+    let (a, b) = (values(a), values(b));
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+/// The metrics that do not depend on the clock.
+fn assert_same_course(one: &[StepMetrics], several: &[StepMetrics]) {
+    assert_eq!(one.len(), several.len());
+    for (a, b) in one.iter().zip(several) {
+        assert_eq!((a.step, a.tokens, a.targets), (b.step, b.tokens, b.targets));
+        assert!((a.loss - b.loss).abs() < 1e-5 * a.loss, "step {}: {} and {}", a.step, a.loss, b.loss);
+        assert!((a.grad_norm - b.grad_norm).abs() < 1e-4 * a.grad_norm, "step {}", a.step);
+        assert_eq!(a.losses.keys().collect::<Vec<_>>(), b.losses.keys().collect::<Vec<_>>());
+        for (of_one, of_several) in a.losses.values().zip(b.losses.values()) {
+            assert_eq!(of_one.targets, of_several.targets);
+            assert!((of_one.loss - of_several.loss).abs() < 1e-5 * of_one.loss.max(1e-3));
+        }
+    }
+}
+
+/// Nine steps of 8 rows in micro-batches of 3, 3 and 2: two members have five and three rows, three members unequal ones, and of
+/// four members one has none. Bounds: weights of about 1, f32 sums in another order.
+#[test]
+fn several_members_make_the_steps_of_one() {
+    for normalisation in [Normalisation::Window, Normalisation::MicroBatch] {
+        let config = TrainConfig { normalisation, ..config() };
+        let (alone, report) = fit(1, &config);
+        assert!(largest_difference(&alone, &model(&Device::flex().autodiff(), 0.0)) > 0.05, "it has learnt");
+        assert_eq!(report.metrics.len(), 9);
+        assert!(report.metrics.iter().all(|m| m.losses.len() == 2));
+        for size in [2, 3, 4] {
+            let (several, of_several) = fit(size, &config);
+            let difference = largest_difference(&alone, &several);
+            assert!(difference < 1e-5, "{size} members, {normalisation:?}: {difference}");
+            assert_same_course(&report.metrics, &of_several.metrics);
+        }
+    }
+}
+
+/// What is drawn at random differs from process to process; member 0's counts.
+#[test]
+fn members_begin_with_the_weights_of_the_first() {
+    let (alone, _) = fit(1, &config());
+    let members = together(3, |device, replicas| {
+        let run = Run { replicas: Some(replicas), ..Run::default() };
+        let own = model(device, replicas.rank() as f32);
+        Trainer::new(config())?.fit(own, &RowBatches::new(ROWS, batch), run, &mut ())
+    });
+    assert!(largest_difference(&alone, &members[2].0) < 1e-5);
+}
+
+/// One member is told to stop; all end behind the same step, and go on to the same bits as if nothing had been.
+#[test]
+fn a_stop_of_one_member_stops_all_and_resumes() {
+    let (whole, _) = fit(2, &config());
+    for stopped_one in [0, 1] {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let members = together(2, |device, replicas| {
+            let stop = AtomicBool::new(false);
+            let own = replicas.rank() == stopped_one;
+            let mut on_step = |m: &StepMetrics| stop.store(own && m.step == 5, Ordering::Relaxed);
+            let run = Run {
+                folder: Some(folder.path().into()),
+                stop: Some(&stop),
+                on_step: Some(&mut on_step),
+                replicas: Some(replicas),
+                ..Run::default()
+            };
+            Trainer::new(config())?.fit(model(device, 0.0), &RowBatches::new(ROWS, batch), run, &mut ())
+        });
+        assert_eq!((members[0].1.outcome, members[0].1.steps), (FitOutcome::Stopped, 5));
+        let written = Checkpoint::list(folder.path()).expect("lists");
+        assert_eq!(written.iter().map(Checkpoint::step).collect::<Vec<_>>(), [4, 5]);
+        let (resumed, report) = fit_in(2, &config(), Some(folder.path()), true);
+        assert_eq!(report.metrics[0].step, 6);
+        assert_eq!(largest_difference(&resumed, &whole), 0.0);
+        let logged: Vec<StepMetrics> =
+            adamllm_core::jsonl::read_all(folder.path().join("metrics.jsonl")).expect("reads");
+        assert_eq!(logged.iter().map(|m| m.step).collect::<Vec<_>>(), (1..=9).collect::<Vec<_>>());
+    }
+}
+
+/// A member that was alone may stop in the middle of a step; several begin that step anew.
+#[test]
+fn several_members_go_on_from_a_step_that_one_had_begun() {
+    let (whole, _) = fit(1, &config());
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let stop = AtomicBool::new(true);
+    let run = Run { folder: Some(folder.path().into()), stop: Some(&stop), ..Run::default() };
+    let device = Device::flex().autodiff();
+    let trainer = Trainer::new(config()).expect("valid");
+    let (_, report) = trainer.fit(model(&device, 0.0), &RowBatches::new(ROWS, batch), run, &mut ()).expect("stops");
+    assert_eq!((report.outcome, report.steps), (FitOutcome::Stopped, 0));
+    let begun = Checkpoint::list(folder.path()).expect("lists").pop().expect("one");
+    assert!(begun.path().ends_with("step-000000+0001"), "{}", begun.path().display());
+    let (resumed, _) = fit_in(3, &config(), Some(folder.path()), true);
+    assert!(largest_difference(&resumed, &whole) < 1e-5);
+}
+
+/// Held-out points of another curve get worse: every member ends behind the same examination, also when those before a stop
+/// stand in member 0's file only.
+#[test]
+fn members_end_early_together_also_behind_a_resume() {
+    let held_out = RowBatches::new(8, |rows: &[usize]| {
+        let mut points = batch(rows)?;
+        points.y.iter_mut().for_each(|y| *y *= -3.0);
+        Ok::<_, String>(points)
+    });
+    let settings = TrainConfig { epochs: 40.0, save_every: None, ..config() };
+    let run_of = |size, folder: &Path, resume, stop_behind: Option<usize>| {
+        let members = together(size, |device, replicas| {
+            let stop = AtomicBool::new(false);
+            let mut on_step = |m: &StepMetrics| stop.store(Some(m.step) == stop_behind, Ordering::Relaxed);
+            let run = Run {
+                folder: Some(folder.into()),
+                resume,
+                stop: Some(&stop),
+                on_step: Some(&mut on_step),
+                replicas: Some(replicas),
+            };
+            let validation = Some(Validation { source: &held_out, every: 2, batch_size: 3, patience: Some(4) });
+            let source = RowBatches::new(ROWS, batch);
+            Trainer::new(settings.clone())?.fit_validated(model(device, 0.0), &source, validation, run, &mut ())
+        });
+        members.into_iter().next().expect("a member").1
+    };
+    let folders = [(); 3].map(|()| tempfile::tempdir().expect("a temporary folder"));
+    let [alone, two, stopped] = folders.each_ref().map(|folder| folder.path());
+    let of_one = run_of(1, alone, false, None);
+    let of_two = run_of(2, two, false, None);
+    assert_eq!((of_two.outcome, of_two.steps), (FitOutcome::NoLongerBetter, of_one.steps));
+    for (a, b) in of_one.validation.iter().zip(&of_two.validation) {
+        assert!((a.loss - b.loss).abs() < 1e-5 * a.loss && a.best == b.best, "{a:?} {b:?}");
+    }
+    let last_best = of_two.validation.iter().rfind(|row| row.best).expect("the first is").step;
+    let kept = Checkpoint::list(&two.join("best")).expect("lists");
+    assert_eq!(kept.iter().map(Checkpoint::step).collect::<Vec<_>>(), [last_best]);
+
+    assert_eq!(run_of(2, stopped, false, Some(last_best + 3)).outcome, FitOutcome::Stopped);
+    let resumed = run_of(2, stopped, true, None);
+    assert_eq!((resumed.outcome, resumed.steps), (of_two.outcome, of_two.steps));
+    assert_eq!(resumed.validation, of_two.validation);
+    let written: Vec<ValidationMetrics> =
+        adamllm_core::jsonl::read_all(stopped.join("validation.jsonl")).expect("reads");
+    assert_eq!(written, of_two.validation);
+}
+
+/// What each of two members says, of a run that cannot succeed.
+fn refused(work: impl Fn(&Device, &dyn Replicas) -> Outcome + Sync) -> [String; 2] {
+    let devices = vec![Device::flex().autodiff(); 2];
+    let told = on_each_device(&devices, Exchange::HostMemory, |device, replicas| {
+        Ok::<_, TrainError>(work(device, replicas).expect_err("cannot succeed").to_string())
+    });
+    told.expect("both tell").try_into().expect("two members")
+}
+
+#[test]
+fn a_row_that_fails_ends_all_members_and_says_why() {
+    let told = refused(|device, replicas| {
+        let rank = replicas.rank();
+        let source = RowBatches::new(ROWS, |rows: &[usize]| {
+            if rank == 1 && rows.len() == 3 { Err("a broken picture".to_owned()) } else { batch(rows) }
+        });
+        let run = Run { replicas: Some(replicas), ..Run::default() };
+        Trainer::new(config())?.fit(model(device, 0.0), &source, run, &mut ())
+    });
+    assert!(told[1].starts_with("batch of rows [") && told[1].ends_with("]: a broken picture"), "{}", told[1]);
+    assert_eq!(told[0], format!("replica 1 of 2: {}", told[1]));
+}
+
+/// Only member 0 writes; what it cannot write ends the others, too.
+#[test]
+fn a_checkpoint_that_cannot_be_written_ends_all_members() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(folder.path().join("step-000004.partial"), "a file in the way").expect("writes");
+    let told = refused(|device, replicas| {
+        let run = Run { folder: Some(folder.path().into()), replicas: Some(replicas), ..Run::default() };
+        Trainer::new(config())?.fit(model(device, 0.0), &RowBatches::new(ROWS, batch), run, &mut ())
+    });
+    assert!(told[0].contains("step-000004.partial"), "{}", told[0]);
+    assert_eq!(told[1], format!("replica 0 of 2: {}", told[0]));
+}
+
+#[test]
+fn members_with_other_settings_or_rows_are_refused() {
+    let with = |config_of: &(dyn Fn(usize) -> TrainConfig + Sync), rows_of: &(dyn Fn(usize) -> usize + Sync)| {
+        refused(|device, replicas| {
+            let run = Run { replicas: Some(replicas), ..Run::default() };
+            let source = RowBatches::new(rows_of(replicas.rank()), batch);
+            Trainer::new(config_of(replicas.rank()))?.fit(model(device, 0.0), &source, run, &mut ())
+        })
+    };
+    let settings = with(&|rank| TrainConfig { seed: rank as u64, ..config() }, &|_| ROWS);
+    assert!(settings.iter().all(|told| told.starts_with("replica 1 of 2: settings: expected")), "{settings:?}");
+    let rows = with(&|_| config(), &|rank| ROWS - rank);
+    assert_eq!(rows, ["replica 1 of 2: training rows: expected 24 as member 0, got 23"; 2]);
+}
+
+/// A folder that is not the same for all (no shared file system) is found out.
+#[test]
+fn members_that_see_other_checkpoints_are_refused() {
+    let folders = [(); 2].map(|()| tempfile::tempdir().expect("a temporary folder"));
+    fit_in(1, &TrainConfig { max_steps: Some(4), ..config() }, Some(folders[0].path()), false);
+    let told = refused(|device, replicas| {
+        let folder = Some(folders[replicas.rank()].path().to_path_buf());
+        let run = Run { folder, resume: true, replicas: Some(replicas), ..Run::default() };
+        let config = TrainConfig { max_steps: Some(4), ..config() };
+        Trainer::new(config)?.fit(model(device, 0.0), &RowBatches::new(ROWS, batch), run, &mut ())
+    });
+    let expected =
+        "replica 1 of 2: checkpoint to go on from: expected step 4 and 0 passes as member 0, got step 0 and 0 passes";
+    assert_eq!(told, [expected; 2]);
+}
+
+/// A thread that fails outside of the loop does not leave the others waiting, and it is its own error that is told.
+#[test]
+fn the_first_failure_is_told() {
+    let devices = vec![Device::flex().autodiff(); 3];
+    let failed = on_each_device(&devices, Exchange::HostMemory, |device, replicas| {
+        if replicas.rank() == 2 {
+            return Err("no such model".to_owned());
+        }
+        let run = Run { replicas: Some(replicas), ..Run::default() };
+        let trainer = Trainer::new(config()).map_err(|e| e.to_string())?;
+        let fitted = trainer.fit(model(device, 0.0), &RowBatches::new(ROWS, batch), run, &mut ());
+        fitted.map(drop).map_err(|e| e.to_string())
+    });
+    assert_eq!(failed.expect_err("one has no model"), "no such model");
+}
