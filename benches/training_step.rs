@@ -16,6 +16,9 @@ use image::{Rgb, RgbImage};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// `mi_option_purge_delay` of mimalloc 3.
+const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
+
 struct Arguments {
     folder: PathBuf,
     rows: usize,
@@ -45,11 +48,14 @@ fn arguments() -> Arguments {
 
 /// A picture of noise that repeats in every process.
 fn picture(side: u32, seed: u32) -> RgbImage {
-    let value = |x: u32, y: u32, c: u32| ((x * 31 + y * 17 + c * 7 + seed * 13) * 2_654_435_761 >> 24) as u8;
+    let value = |x: u32, y: u32, c: u32| (((x * 31 + y * 17 + c * 7 + seed * 13) * 2_654_435_761) >> 24) as u8;
     RgbImage::from_fn(side, side, |x, y| Rgb([value(x, y, 0), value(x, y, 1), value(x, y, 2)]))
 }
 
 fn main() {
+    // As the examples do: pages stay with the process from step to step.
+    // SAFETY: an option of the allocator, set before any thread is started.
+    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, -1) };
     let arguments = arguments();
     let folder = ModelFolder::open(&arguments.folder).expect("a model folder");
     let processor = Processor::read(&folder).expect("reads");
@@ -89,9 +95,11 @@ fn main() {
     let tokens: usize = rows.iter().map(|row| row.tokens.len()).sum();
     let peak = report.metrics.last().and_then(|m| m.peak_bytes);
     let ids: Vec<&Vec<u32>> = rows.iter().map(|row| &row.tokens).collect();
-    let first_target = rows[0].targets.iter().position(|target| *target);
+    let label = |(&token, &target): (&u32, &bool)| if target { i64::from(token) } else { -100 };
+    let labels: Vec<Vec<i64>> =
+        rows.iter().map(|row| row.tokens.iter().zip(&row.targets).map(label).collect()).collect();
     let result = serde_json::json!({
-        "step_s": seconds, "losses": losses, "tokens": tokens, "peak": peak, "ids": ids, "first_target": first_target,
+        "step_s": seconds, "losses": losses, "tokens": tokens, "peak": peak, "ids": ids, "labels": labels,
     });
     println!("{result}");
 }

@@ -1,12 +1,12 @@
 //! Shows how a training row is rendered: every token, whether it counts for the loss, and where the images are. We will:
-//! read a file of conversations, encode one row, and print it token by token.
+//! read a file of conversations, encode one row by the preset and the limits that were asked for, and print it token by token.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a job talks to a person")]
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use adamllm::core::Supervision;
-use adamllm::model::{Encoded, Processor};
+use adamllm::model::{Encoded, Encoder, Encoding, Preset, Truncation};
 use adamllm::prelude::*;
 use adamllm_examples::cli::{self, JobResult};
 use clap::Parser;
@@ -27,18 +27,26 @@ struct Arguments {
     /// The row, counted from 0; all rows otherwise
     #[arg(long)]
     row: Option<usize>,
-    /// Which tokens count: replies, or everything behind the first exchange (the synthesizer's way)
-    #[arg(long, value_enum, default_value = "replies")]
-    supervision: Mask,
+    /// Which tokens count: replies, last-reply, everything, or after-first-exchange (the synthesizer's way)
+    #[arg(long, value_parser = setting::<Supervision>, default_value = "replies")]
+    supervision: Supervision,
+    /// Whose format: chat-template, or a training tool's, such as llama-factory-0-9-1-qwen2-vl or llava-llama-3
+    #[arg(long, value_parser = setting::<Preset>, default_value = "chat-template")]
+    preset: Preset,
+    /// The longest row in tokens
+    #[arg(long)]
+    max_tokens: Option<usize>,
+    /// What becomes of a longer one: drop-sample, drop-tail-turns, shrink-images or llama-factory
+    #[arg(long, value_parser = setting::<Truncation>, default_value = "drop-sample")]
+    truncation: Truncation,
     /// Prints one JSON object (a list of them without --row)
     #[arg(long)]
     json: bool,
 }
 
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Mask {
-    Replies,
-    AfterFirstExchange,
+/// A setting by its name in configuration files.
+fn setting<T: serde::de::DeserializeOwned>(name: &str) -> Result<T, String> {
+    serde_json::from_value(Value::String(name.replace('-', "_"))).map_err(|error| error.to_string())
 }
 
 fn main() -> ExitCode {
@@ -50,18 +58,25 @@ fn run(arguments: Arguments) -> JobResult {
     let processor = Processor::read(&folder)?;
     let beside = arguments.conversations.parent().unwrap_or_else(|| ".".as_ref()).to_owned();
     let images = FolderImages::new(arguments.images.clone().unwrap_or(beside));
-    let supervision = match arguments.supervision {
-        Mask::Replies => Supervision::Replies,
-        Mask::AfterFirstExchange => Supervision::AfterFirstExchange,
+    let encoding = Encoding {
+        preset: arguments.preset,
+        supervision: arguments.supervision,
+        max_tokens: arguments.max_tokens,
+        truncation: arguments.truncation,
+        ..Encoding::default()
     };
+    let whole = Encoder::new(&processor, Encoding { max_tokens: None, ..encoding.clone() })?;
+    let encoder = Encoder::new(&processor, encoding)?;
     let mut shown = Vec::new();
     for (row, conversation) in adamllm::data::conversations(&arguments.conversations)?.enumerate() {
         if arguments.row.is_some_and(|wanted| wanted != row) {
             continue;
         }
-        let encoded = processor.encode(&conversation?, supervision, &images)?;
+        let conversation = conversation?;
+        let encoded = encoder.encode(&conversation, &images)?;
         if arguments.json {
-            shown.push(to_json(row, &encoded, &processor)?);
+            let n_whole = whole.measure(&conversation, &images)?.tokens;
+            shown.push(to_json(row, &encoded, &processor, &encoder, n_whole)?);
         } else {
             print_row(row, &encoded, &processor)?;
             shown.push(Value::Null);
@@ -76,7 +91,14 @@ fn run(arguments: Arguments) -> JobResult {
     Ok(())
 }
 
-fn to_json(row: usize, encoded: &Encoded, processor: &Processor) -> Result<Value, Box<dyn std::error::Error>> {
+fn to_json(
+    row: usize,
+    encoded: &Encoded,
+    processor: &Processor,
+    encoder: &Encoder,
+    n_whole: usize,
+) -> Result<Value, Box<dyn std::error::Error>> {
+    let Encoding { preset, truncation, max_tokens, .. } = encoder.encoding();
     let codec = processor.text();
     let token = |(i, &id): (usize, &u32)| json!({ "id": id, "text": codec.decode(&[id], true).unwrap_or_default(), "target": encoded.targets[i] });
     let image = |(image, &start): (&adamllm::model::EncodedImage, &usize)| {
@@ -94,8 +116,11 @@ fn to_json(row: usize, encoded: &Encoded, processor: &Processor) -> Result<Value
         "n_targets": encoded.n_targets(),
         "tokens": encoded.tokens.iter().enumerate().map(token).collect::<Vec<_>>(),
         "images": encoded.images.iter().zip(&encoded.image_starts).map(image).collect::<Vec<_>>(),
-        // Nothing is ever cut here: a row that is too long is refused where it is trained on.
-        "truncation": { "policy": "none", "dropped_tokens": 0 },
+        "preset": preset,
+        "spans": encoded.spans,
+        "truncation": {
+            "policy": truncation, "max_tokens": max_tokens, "dropped_tokens": n_whole - encoded.tokens.len(),
+        },
     }))
 }
 

@@ -1,5 +1,5 @@
 //! What the examples share: the command line ([`cli`]), benchmarks named on it ([`benchmarks`]), models by name (`models`),
-//! the members of a training job (`replicas`) and the mini world (`mini`).
+//! settings files ([`settings`]), the parts of the training job (`post_train`) and its members (`replicas`), and the mini world (`mini`).
 //!
 //! ```
 //! use adamllm_examples::mini::{CaptionPlan, Domain, Form, Scene, Task};
@@ -21,7 +21,10 @@ pub mod mini;
 #[cfg(feature = "models")]
 pub mod models;
 #[cfg(feature = "models")]
+pub mod post_train;
+#[cfg(feature = "models")]
 pub mod replicas;
+pub mod settings;
 
 /// The root README's example, compiled.
 #[cfg(doctest)]

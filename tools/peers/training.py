@@ -28,6 +28,7 @@ def picture(side: int, seed: int):
 
 def theirs(arguments) -> None:
     """Steps of transformers and torch, as a JSON line on stdout."""
+    import math
     import resource
 
     import torch
@@ -39,21 +40,17 @@ def theirs(arguments) -> None:
     if arguments.checkpointing:
         model.gradient_checkpointing_enable()
     processor = Qwen2VLImageProcessor.from_pretrained(arguments.model)
-    with open(arguments.ids) as file:
-        ids = torch.tensor(json.load(file))
+    with open(arguments.batch) as file:
+        batch = json.load(file)
+    ids, labels = torch.tensor(batch["ids"]), torch.tensor(batch["labels"])
     pictures = [Image.fromarray(picture(arguments.side, row)) for row in range(arguments.rows)]
     pixels = processor(images=pictures, return_tensors="pt")
     kinds = (ids == model.config.image_token_id).int()
-    labels = ids.clone()
-    reply = json.loads(arguments.first_target)
-    labels[:, :reply] = -100
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "mm_token_type_ids": kinds, "labels": labels, **pixels}
-    norms = [p for n, p in model.named_parameters() if p.ndim > 1]
-    others = [p for n, p in model.named_parameters() if p.ndim <= 1]
-    groups = [{"params": norms, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=1e-4, eps=1e-8)
-    import math
-
     steps, losses = [], []
     for step in range(arguments.steps):
         begun = time.perf_counter()
@@ -95,10 +92,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--checkpointing", action="store_true", help="activation checkpointing on both sides")
-    parser.add_argument("--ids", help=argparse.SUPPRESS)
-    parser.add_argument("--first-target", help=argparse.SUPPRESS)
+    parser.add_argument("--batch", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.ids:
+    if arguments.batch:
         theirs(arguments)
         return
     import tempfile
@@ -110,9 +106,9 @@ def main() -> None:
             runs["adamllm"].append(answer)
             file.seek(0)
             file.truncate()
-            json.dump(answer["ids"], file)
+            json.dump({"ids": answer["ids"], "labels": answer["labels"]}, file)
             file.flush()
-            command = [sys.executable, __file__, *sys.argv[1:], "--ids", file.name, "--first-target", str(answer["first_target"])]
+            command = [sys.executable, __file__, *sys.argv[1:], "--batch", file.name]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             runs["transformers"].append(json.loads(done.stdout.splitlines()[-1]))
     a, b = runs["adamllm"], runs["transformers"]

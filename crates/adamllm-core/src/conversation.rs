@@ -158,6 +158,10 @@ pub enum Supervision {
     /// Each reply and the token that ends it.
     #[default]
     Replies,
+    /// The last reply and the token that ends it (LLaMA-Factory's `mask_history`).
+    LastReply,
+    /// Every token but the images' placeholders (LLaMA-Factory's `train_on_prompt`, which counts those too).
+    Everything,
     /// Everything after the first exchange, the user's turns and headers included, and a final end-of-text token: how
     /// the synthesizer learns to write questions too (paper, section 3.1).
     AfterFirstExchange,

@@ -94,11 +94,18 @@ impl MemoryImages {
     }
 }
 
+impl MemoryImages {
+    fn get(&self, image: &ImageRef) -> Result<&RgbImage, CoreError> {
+        self.0.get(image).ok_or_else(|| CoreError::ImageMissing { image: image.to_string(), place: "memory".into() })
+    }
+}
+
 impl ImageStore for MemoryImages {
     fn open(&self, image: &ImageRef) -> Result<RgbImage, CoreError> {
-        self.0
-            .get(image)
-            .cloned()
-            .ok_or_else(|| CoreError::ImageMissing { image: image.to_string(), place: "memory".into() })
+        self.get(image).cloned()
+    }
+
+    fn size(&self, image: &ImageRef) -> Result<(u32, u32), CoreError> {
+        self.get(image).map(RgbImage::dimensions)
     }
 }

@@ -164,14 +164,14 @@ impl Decoder {
                     let forward = move |layer: &DecoderLayer, x: &[Tensor<3>]| {
                         layer.forward(x[0].clone(), &rotary, mask.as_ref(), None)
                     };
-                    run_block(blocks, layer, vec![hidden], true, forward)
+                    run_block(blocks, layer, vec![hidden], forward)
                 }
                 (Place::Cross(_, layer), Some((rows, cross))) => {
                     let cross = cross.with_rows(None);
                     let forward = move |layer: &CrossLayer, x: &[Tensor<3>]| {
                         layer.forward(x[0].clone(), &cross.with_rows(Some(x[1].clone())), None)
                     };
-                    run_block(blocks, layer, vec![hidden, rows.clone()], true, forward)
+                    run_block(blocks, layer, vec![hidden, rows.clone()], forward)
                 }
                 (Place::Cross(..), None) => hidden,
             };

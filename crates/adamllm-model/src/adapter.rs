@@ -133,18 +133,19 @@ impl ModelFolder {
         }
     }
 
-    /// Writes the adapters of a model that was loaded from this folder as PEFT reads them, in f32.
+    /// Writes the adapters of a model that was loaded from this folder as PEFT reads them, in f32. PEFT asks for modules by the
+    /// names that they have in memory, which since transformers 4.52 are those of [`KeyLayout::Transformers5`], whatever the
+    /// layout of the folder's own files.
     ///
     /// # Errors
     /// [`ModelError::Adapter`] if the model has none, or they are not alike; [`ModelError::Core`] where a file cannot be
     /// written.
     pub fn save_adapter(&self, model: &VisionLanguageModel, config: &LoraConfig, to: &Path) -> Result<(), ModelError> {
-        let layout = KeyLayout::detect(WeightFiles::open(self.path())?.keys());
         let mut model = model.clone();
         let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
         for (name, linear) in model.language.linear_layers_mut() {
             let Some(lora) = &linear.lora else { continue };
-            let module = self.module_key(layout, &name);
+            let module = self.module_key(KeyLayout::Transformers5, &name);
             for (factor, param) in [("A", &lora.a), ("B", &lora.b)] {
                 let data = param.val().into_data().convert::<f32>();
                 let key = format!("{PREFIX}{module}.lora_{factor}.weight");

@@ -64,6 +64,11 @@ impl Draft {
 }
 
 impl Sequence {
+    /// Tokens that count for the loss; the first never does.
+    pub(crate) fn n_targets(&self) -> usize {
+        self.targets.iter().skip(1).filter(|target| **target).count()
+    }
+
     fn push(&mut self, token: u32, run: &Run, placeholders: &[usize], kinds: &impl TokenKinds) {
         let start = self.tokens.len();
         let (kind, n) = if kinds.is_image(token) {

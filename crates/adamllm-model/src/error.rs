@@ -111,6 +111,42 @@ pub enum ModelError {
         /// What is wrong.
         detail: String,
     },
+    /// A setting of [`Encoding`](crate::Encoding) cannot be followed.
+    #[error("encoding field `{field}`: expected {expected}, got {got}")]
+    Encoding {
+        /// The setting.
+        field: &'static str,
+        /// What is allowed.
+        expected: String,
+        /// What was found.
+        got: String,
+    },
+    /// A training row is longer than allowed, and its policy finds nothing to leave out.
+    #[error("row {record}: {tokens} tokens, expected at most {limit} (max_tokens)")]
+    TooLong {
+        /// The row's id.
+        record: String,
+        /// Its tokens, image rows included.
+        tokens: usize,
+        /// Tokens allowed.
+        limit: usize,
+    },
+    /// Cutting a row as LLaMA-Factory does would leave a part of an image, or none of it, in the text.
+    #[error("row {record}: max_tokens = {limit} would cut image {image}")]
+    ImageCut {
+        /// The row's id.
+        record: String,
+        /// The image.
+        image: String,
+        /// Tokens allowed.
+        limit: usize,
+    },
+    /// Nothing in a row counts for the loss.
+    #[error("row {record}: no token counts for the loss")]
+    NoTargets {
+        /// The row's id.
+        record: String,
+    },
     /// The model reads no images.
     #[error("row {record}: {images} images for the text-only family {family}")]
     NoVision {

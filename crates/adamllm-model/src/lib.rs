@@ -5,7 +5,7 @@
 //! ```text
 //! ModelFolder --load--> VisionLanguageModel ---+
 //!            \--read--> Processor -------------+--> LocalModel: Generate
-//! Conversation --Processor::encode--> Encoded --VlmBatch::collate--> VlmBatch --loss_sum--> the trainer
+//! Conversation --Encoder::encode----> Encoded --VlmBatch::collate--> VlmBatch --loss_sum--> the trainer
 //! ```
 //!
 //! ```no_run
@@ -28,32 +28,44 @@ mod adapter;
 mod batch;
 mod draft;
 mod encoded;
+mod encoder;
+mod encoding;
 mod error;
 mod folder;
 mod hf;
+mod image_limit;
 mod image_processor;
 pub mod llava_next;
 mod local;
+mod measure;
 pub mod mllama;
 mod model;
+mod part;
 mod processor;
 pub mod qwen2_vl;
 mod seen_images;
+mod slots;
 mod span;
 mod template;
 mod text;
+mod truncation;
 mod verify;
 mod vision;
 
 pub use batch::{Padding, VlmBatch};
 pub use encoded::{Encoded, EncodedImage, TileLayout};
+pub use encoder::Encoder;
+pub use encoding::{Encoding, Preset, Truncation};
 pub use error::ModelError;
 pub use folder::ModelFolder;
 pub use hf::config::{Family, ModelConfig};
 pub use hf::keys::KeyLayout;
+pub use image_limit::ImageLimit;
 pub use image_processor::ImageProcessor;
 pub use local::{BatchLimits, LocalModel};
+pub use measure::{Flops, Measure};
 pub use model::{Embedded, ImageRows, ModelInput, VisionLanguageModel};
+pub use part::ModelPart;
 pub use processor::{Processor, Rendered};
 pub use span::{RopeMode, Span, SpanKind};
 pub use template::{ChatTemplate, Segment, TemplateTokens};

@@ -1,10 +1,11 @@
-use std::sync::Arc;
-
 use adamllm_core::{Conversation, CoreError, ImageRef, ImageStore, Prompt, RecordId, Supervision};
 
 use crate::draft::{Draft, Sequence, TokenKinds};
 use crate::text::TextCodec;
-use crate::{Encoded, EncodedImage, ImageProcessor, ModelConfig, ModelError, ModelFolder, RopeMode, TileLayout};
+use crate::{
+    Encoded, EncodedImage, Encoder, Encoding, ImageProcessor, ModelConfig, ModelError, ModelFolder, RopeMode, Segment,
+    TileLayout,
+};
 
 /// Text and pictures to tokens and pixels: the only place where the one becomes the other.
 #[derive(Debug)]
@@ -75,39 +76,36 @@ impl Processor {
         self.images.as_ref().map(|images| &images.processor)
     }
 
-    /// A training row: ids and loss mask from one rendering.
+    /// A training row by the folder's chat template, whole, whatever its length: [`Encoder`] with the default
+    /// [`Encoding`].
     ///
     /// # Errors
-    /// One row's faults: [`ModelError::Core`] (image count, a picture that is missing or broken),
-    /// [`ModelError::ForgedToken`], [`ModelError::Template`], [`ModelError::NoVision`].
+    /// As [`Encoder::encode`].
     pub fn encode(
         &self,
         conversation: &Conversation,
         supervision: Supervision,
         store: &dyn ImageStore,
     ) -> Result<Encoded, ModelError> {
-        self.check(conversation)?;
+        let encoding = Encoding { supervision, ..Encoding::default() };
+        Encoder::new(self, encoding)?.encode(conversation, store)
+    }
+
+    /// The conversation in pieces by the folder's chat template.
+    pub(crate) fn segments(
+        &self,
+        conversation: &Conversation,
+        supervision: Supervision,
+    ) -> Result<Vec<Segment>, ModelError> {
         let no_markers = || ModelError::Template { detail: "no end-of-turn token between turns".into() };
         let markers = self.text.turn_markers().ok_or_else(no_markers)?;
-        let segments = self.template()?.segments(conversation, supervision, markers)?;
-        let mut draft = Draft::default();
-        for segment in &segments {
-            draft.push(self.text.encode(&segment.text, false)?, segment.message, segment.target);
-        }
-        if supervision == Supervision::AfterFirstExchange
-            && let Some(end) = self.text.end_of_text()
-        {
-            draft.push(vec![end], conversation.messages.len().checked_sub(1), true);
-        }
-        let encoded =
-            self.finish(conversation.id.clone(), draft, &conversation.images, |image| self.encode_image(image, store))?;
-        Ok(labelled(encoded, conversation))
+        self.template()?.segments(conversation, supervision, markers)
     }
 
     /// A prompt, with the header of the turn that the model writes.
     ///
     /// # Errors
-    /// As [`Processor::encode`].
+    /// As [`Encoder::encode`].
     pub fn encode_prompt(&self, prompt: &Prompt, store: &dyn ImageStore) -> Result<Encoded, ModelError> {
         self.encode_prompt_with(prompt, |image| self.encode_image(image, store))
     }
@@ -176,7 +174,7 @@ impl Processor {
         processor.encode(image, &store.open(image)?)
     }
 
-    fn processor_for(&self, image: &ImageRef) -> Result<&ImageProcessor, ModelError> {
+    pub(crate) fn processor_for(&self, image: &ImageRef) -> Result<&ImageProcessor, ModelError> {
         let family = self.config.family.as_str();
         self.image_processor().ok_or_else(|| ModelError::NoVision { record: image.to_string(), images: 1, family })
     }
@@ -187,7 +185,7 @@ impl Processor {
     }
 
     /// What must hold before a template sees the conversation.
-    fn check(&self, conversation: &Conversation) -> Result<(), ModelError> {
+    pub(crate) fn check(&self, conversation: &Conversation) -> Result<(), ModelError> {
         conversation.validate()?;
         let record = || conversation.id.to_string();
         if self.images.is_none() && !conversation.images.is_empty() {
@@ -230,13 +228,6 @@ impl TokenKinds for Processor {
     fn is_special(&self, token: u32) -> bool {
         self.text.is_special(token)
     }
-}
-
-/// The row with its conversation's names for the log.
-fn labelled(mut encoded: Encoded, conversation: &Conversation) -> Encoded {
-    encoded.source = conversation.source.as_deref().map(Arc::from);
-    encoded.tasks = conversation.messages.iter().map(|message| message.task.as_deref().map(Arc::from)).collect();
-    encoded
 }
 
 /// The placeholder's id: the configuration's, which the tokenizer must have, or that of a token known to serve.

@@ -238,7 +238,6 @@ struct Reply {
 
 /// The text between the replies, the replies, and what follows the last.
 fn divide(whole: &str, replies: &[Reply], n_messages: usize, supervision: Supervision) -> Vec<Segment> {
-    let synthesizer = supervision == Supervision::AfterFirstExchange;
     let mut segments = Vec::new();
     let mut push = |text: &str, message: usize, target: bool| {
         if !text.is_empty() {
@@ -247,15 +246,38 @@ fn divide(whole: &str, replies: &[Reply], n_messages: usize, supervision: Superv
     };
     let mut at = 0;
     for (i, &Reply { start, end, message }) in replies.iter().enumerate() {
-        // The first exchange ends behind its end-of-turn token; the line feed and the next header are learnt.
-        let learnt = synthesizer && i > 0;
-        push(&whole[at..start], message.saturating_sub(1), learnt);
-        push(&whole[start..end], message, learnt || !synthesizer);
+        let learnt = Learnt::of(supervision, i, replies.len());
+        push(&whole[at..start], message.saturating_sub(1), learnt.before);
+        push(&whole[start..end], message, learnt.reply);
         at = end;
     }
-    let rest = if synthesizer { whole[at..].trim_end_matches('\n') } else { &whole[at..] };
-    push(rest, n_messages.saturating_sub(1), synthesizer && !replies.is_empty());
+    // The first exchange ends behind its end-of-turn token; the line feed and the next header are learnt.
+    let learnt = Learnt::of(supervision, replies.len(), replies.len()).before && !replies.is_empty();
+    let ends_with_text = supervision == Supervision::AfterFirstExchange;
+    let rest = if ends_with_text { whole[at..].trim_end_matches('\n') } else { &whole[at..] };
+    push(rest, n_messages.saturating_sub(1), learnt);
     segments
+}
+
+/// Which parts of an exchange count for the loss.
+pub(crate) struct Learnt {
+    /// What stands before the reply: the question and all headers.
+    pub(crate) before: bool,
+    /// The reply with the token that ends it.
+    pub(crate) reply: bool,
+}
+
+impl Learnt {
+    /// Of the exchange of this number, among `n`.
+    pub(crate) fn of(supervision: Supervision, exchange: usize, n: usize) -> Self {
+        let (before, reply) = match supervision {
+            Supervision::Replies => (false, true),
+            Supervision::LastReply => (false, exchange + 1 == n),
+            Supervision::Everything => (true, true),
+            Supervision::AfterFirstExchange => (exchange > 0, exchange > 0),
+        };
+        Self { before, reply }
+    }
 }
 
 fn failed(error: minijinja::Error) -> ModelError {

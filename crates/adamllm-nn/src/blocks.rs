@@ -16,7 +16,7 @@ pub enum Pass {
 /// Runs the blocks that a model is stacked from. Inference and plain training run each one at once ([`Direct`]); a trainer may
 /// keep a block's inputs alone and run it again in the backward pass (Chen et al., 2016, arXiv 1604.06174).
 pub trait BlockRunner<'a> {
-    /// The block's output. `trained` tells whether anything in the block or before it is. Models call [`run_block`].
+    /// The block's output. `trained` tells whether the block itself has parameters that are trained. Models call [`run_block`].
     fn block(&mut self, inputs: Vec<Tensor<3>>, trained: bool, forward: BlockFn<'a>) -> Tensor<3>;
 
     /// To be put around a tensor that several blocks read.
@@ -30,14 +30,13 @@ pub fn run_block<'a, M: Module>(
     blocks: &mut dyn BlockRunner<'a>,
     module: &'a M,
     inputs: Vec<Tensor<3>>,
-    trained: bool,
     forward: impl Fn(&M, &[Tensor<3>]) -> Tensor<3> + 'a,
 ) -> Tensor<3> {
     let forward = move |inputs: &[Tensor<3>], pass: Pass| match pass {
         Pass::Kept => forward(module, inputs),
         Pass::Forgotten => forward(&module.valid(), inputs),
     };
-    blocks.block(inputs, trained, Box::new(forward))
+    blocks.block(inputs, is_trained(module), Box::new(forward))
 }
 
 /// Runs every block at once and leaves the graph to autodiff.
@@ -51,7 +50,7 @@ impl<'a> BlockRunner<'a> for Direct {
 }
 
 /// Whether any parameter of a module is trained.
-pub fn is_trained(module: &impl Module) -> bool {
+fn is_trained(module: &impl Module) -> bool {
     struct Trained(bool);
     impl ModuleVisitor for Trained {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {

@@ -33,7 +33,7 @@ mod parameters;
 mod rotary;
 
 pub use attention::{AttentionMask, attend};
-pub use blocks::{BlockFn, BlockRunner, Direct, Pass, is_trained, run_block};
+pub use blocks::{BlockFn, BlockRunner, Direct, Pass, run_block};
 pub use cross_entropy::cross_entropy;
 pub use linear::{Linear, LinearConfig, linear};
 pub use lora::{Lora, LoraConfig};

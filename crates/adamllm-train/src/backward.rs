@@ -21,7 +21,10 @@ pub(crate) fn differentiate<M: Objective>(
             let rows = model.target_rows(batch, &mut Direct);
             if batch.n_targets() <= config.loss_chunk {
                 let losses = model.losses(rows, batch, 0..batch.n_targets());
-                pass.add((losses.clone().sum() * share).backward(), &mut []);
+                // Nothing is trained on a text where only the tower is.
+                if losses.is_tracked() {
+                    pass.add((losses.clone().sum() * share).backward(), &mut []);
+                }
                 return host(losses);
             }
             let (losses, slopes) = pass.head(&rows, batch, share, config.loss_chunk);
@@ -73,9 +76,22 @@ impl<M: Objective> Sink<'_, M> {
         self.gradients.add(self.model, GradientsParams::from_grads(gradients, self.model));
     }
 
-    /// Goes on backward from `tensor`, whose gradient is `slope`.
+    /// Goes on backward from `tensor`, whose gradient is `slope`. Nothing is before a tensor that is not tracked.
     fn from<const D: usize>(&mut self, tensor: Tensor<D>, slope: Tensor<D>, leaves: &mut [&mut Leaf]) {
-        self.add((tensor * Tensor::from_inner(slope)).sum().backward(), leaves);
+        if tensor.is_tracked() {
+            self.add((tensor * Tensor::from_inner(slope)).sum().backward(), leaves);
+        }
+    }
+
+    /// Runs a block again and differentiates it: the gradients of its inputs, where they are tracked.
+    fn block(&mut self, inputs: &[Tensor<3>], forward: &BlockFn, slope: Tensor<3>) -> Vec<Option<Tensor<3>>> {
+        let own = |input: &Tensor<3>| if input.is_tracked() { leaf(input) } else { input.clone() };
+        let own: Vec<Tensor<3>> = inputs.iter().map(own).collect();
+        let mut gradients = (forward(&own, Pass::Kept) * Tensor::from_inner(slope)).sum().backward();
+        let slopes = own.iter().map(|input| input.grad_remove(&mut gradients)).collect();
+        drop(own);
+        self.add(gradients, &mut []);
+        slopes
     }
 
     /// The losses, and the gradient of the rows: `chunk` rows go through the head at a time.
@@ -102,45 +118,32 @@ struct Recomputing<'a> {
 }
 
 struct Step<'a> {
-    kind: Kind<'a>,
+    inputs: Vec<Tensor<3>>,
+    /// `None` where the output is the only input itself, cut off.
+    forward: Option<BlockFn<'a>>,
     output: Leaf,
 }
 
-enum Kind<'a> {
-    Block {
-        inputs: Vec<Tensor<3>>,
-        forward: BlockFn<'a>,
-    },
-    /// The output is the tensor itself, cut off.
-    Shared(Tensor<3>),
-}
-
 impl<'a> Recomputing<'a> {
-    fn push(&mut self, kind: Kind<'a>, output: &Tensor<3>) -> Tensor<3> {
+    fn push(&mut self, inputs: Vec<Tensor<3>>, forward: Option<BlockFn<'a>>, output: &Tensor<3>) -> Tensor<3> {
         let tensor = leaf(output);
-        self.steps.push(Step { kind, output: Leaf { tensor: tensor.clone(), slope: None } });
+        self.steps.push(Step { inputs, forward, output: Leaf { tensor: tensor.clone(), slope: None } });
         tensor
     }
 
     /// Backward from the model's rows through every step, the last one first.
     fn backward<M: Objective>(mut self, rows: Tensor<2>, slopes: Tensor<2>, pass: &mut Sink<M>) {
         pass.from(rows, slopes, &mut leaves(&mut self.steps));
-        while let Some(Step { kind, output: Leaf { tensor, slope } }) = self.steps.pop() {
+        while let Some(Step { inputs, forward, output: Leaf { tensor, slope } }) = self.steps.pop() {
             drop(tensor);
             let Some(slope) = slope else { continue };
-            match kind {
-                Kind::Shared(source) => pass.from(source, slope, &mut leaves(&mut self.steps)),
-                Kind::Block { inputs, forward } => {
-                    let own: Vec<Tensor<3>> = inputs.iter().map(leaf).collect();
-                    let mut gradients = (forward(&own, Pass::Kept) * Tensor::from_inner(slope)).sum().backward();
-                    let slopes: Vec<_> = own.iter().map(|input| input.grad_remove(&mut gradients)).collect();
-                    drop(own);
-                    pass.add(gradients, &mut []);
-                    for (input, slope) in inputs.into_iter().zip(slopes) {
-                        if let Some(slope) = slope {
-                            pass.from(input, slope, &mut leaves(&mut self.steps));
-                        }
-                    }
+            let slopes = match forward {
+                None => vec![Some(slope)],
+                Some(forward) => pass.block(&inputs, &forward, slope),
+            };
+            for (input, slope) in inputs.into_iter().zip(slopes) {
+                if let Some(slope) = slope {
+                    pass.from(input, slope, &mut leaves(&mut self.steps));
                 }
             }
         }
@@ -154,16 +157,20 @@ fn leaves<'s>(steps: &'s mut [Step]) -> Vec<&'s mut Leaf> {
 
 impl<'a> BlockRunner<'a> for Recomputing<'a> {
     fn block(&mut self, inputs: Vec<Tensor<3>>, trained: bool, forward: BlockFn<'a>) -> Tensor<3> {
+        let trained = trained || inputs.iter().any(Tensor::is_tracked);
         let bare: Vec<Tensor<3>> = inputs.iter().map(|input| input.clone().without_autodiff()).collect();
         let output = forward(&bare, Pass::Forgotten);
         if !trained {
             return Tensor::from_inner(output.without_autodiff());
         }
-        self.push(Kind::Block { inputs, forward }, &output)
+        self.push(inputs, Some(forward), &output)
     }
 
     fn shared(&mut self, rows: Tensor<3>) -> Tensor<3> {
+        if !rows.is_tracked() {
+            return rows;
+        }
         let output = rows.clone();
-        self.push(Kind::Shared(rows), &output)
+        self.push(vec![rows], None, &output)
     }
 }

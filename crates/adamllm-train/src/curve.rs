@@ -1,50 +1,149 @@
 //! The course of a run as pictures: `loss.svg`, and `training.html`, one file that needs no network.
 
-use std::fmt::Write;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use adamllm_core::jsonl;
+use chart::{COLOURS, Curve, chart, escaped};
 
-use crate::{StepMetrics, TrainError};
+use crate::{StepMetrics, TrainError, ValidationMetrics};
 
-const WIDTH: f64 = 720.0;
-const HEIGHT: f64 = 260.0;
-/// Room for the numbers left of and below the axes.
-const MARGIN: [f64; 2] = [64.0, 34.0];
+mod chart;
 
-/// One curve of a chart.
-struct Curve<'a> {
-    colour: &'a str,
-    /// `(x, y)`, by rising x.
-    points: Vec<(f64, f64)>,
+/// A run as its files tell it.
+struct Course {
+    steps: Vec<StepMetrics>,
+    validation: Vec<ValidationMetrics>,
 }
 
-/// Draws `loss.svg` and `training.html` from a run's `metrics.jsonl`, and writes both beside it.
+/// Draws `loss.svg` and `training.html` from a run's `metrics.jsonl`, and from `validation.jsonl` where it has one, and
+/// writes both beside them.
 ///
 /// # Errors
 /// [`TrainError::Core`]: there are no metrics, or a file cannot be written.
 pub fn draw_training(run: &Path) -> Result<(), TrainError> {
-    let steps: Vec<StepMetrics> = jsonl::read_all(run.join("metrics.jsonl"))?;
-    adamllm_core::write_atomically(run.join("loss.svg"), loss_chart(&steps))?;
-    adamllm_core::write_atomically(run.join("training.html"), page(&steps))?;
+    let examined = run.join("validation.jsonl");
+    let validation = if examined.exists() { jsonl::read_all(examined)? } else { Vec::new() };
+    let course = Course { steps: jsonl::read_all(run.join("metrics.jsonl"))?, validation };
+    adamllm_core::write_atomically(run.join("loss.svg"), course.loss_chart())?;
+    adamllm_core::write_atomically(run.join("training.html"), course.page())?;
     Ok(())
 }
 
-fn of(steps: &[StepMetrics], value: impl Fn(&StepMetrics) -> f64) -> Vec<(f64, f64)> {
-    steps.iter().filter(|step| !step.skipped).map(|step| (step.step as f64, value(step))).collect()
+impl Course {
+    fn of(&self, value: impl Fn(&StepMetrics) -> Option<f64>) -> Vec<(f64, f64)> {
+        let counted = self.steps.iter().filter(|step| !step.skipped);
+        counted.filter_map(|step| Some((step.step as f64, value(step)?))).collect()
+    }
+
+    /// Every step's loss, its moving average in front, and what held-out rows said.
+    fn loss_chart(&self) -> String {
+        let losses = self.of(|step| Some(step.loss));
+        let mean = moving_average(&losses);
+        let mut curves = vec![
+            Curve { name: "each step".into(), colour: "#b9c6d8", dots: false, points: losses },
+            Curve { name: "moving average".into(), colour: COLOURS[0], dots: false, points: mean },
+        ];
+        if !self.validation.is_empty() {
+            let points = self.validation.iter().map(|row| (row.step as f64, row.loss)).collect();
+            curves.push(Curve { name: "held out".into(), colour: COLOURS[1], dots: true, points });
+        }
+        chart("loss per target token, nats", &curves)
+    }
+
+    /// The moving average of each group's loss; nothing where the batches named none.
+    fn group_chart(&self) -> String {
+        let groups: BTreeSet<&String> = self.steps.iter().flat_map(|step| step.losses.keys()).collect();
+        if groups.is_empty() {
+            return String::new();
+        }
+        let curve = |(group, colour): (&String, &&'static str)| Curve {
+            name: group.clone(),
+            colour,
+            dots: false,
+            points: moving_average(&self.of(|step| step.losses.get(group).map(|of| of.loss))),
+        };
+        let curves: Vec<Curve> = groups.into_iter().zip(COLOURS.iter().cycle()).map(curve).collect();
+        chart("loss per target token by source and task, nats, moving averages", &curves)
+    }
+
+    fn page(&self) -> String {
+        let single = |title: &str, points| {
+            chart(title, &[Curve { name: String::new(), colour: COLOURS[0], dots: false, points }])
+        };
+        let rate = |title: &str, counted: fn(&StepMetrics) -> usize| {
+            single(title, self.of(|step| Some(step.per_second(counted(step)))))
+        };
+        let charts = [
+            self.loss_chart(),
+            self.group_chart(),
+            single("learning rate", self.of(|step| Some(step.lr))),
+            single("gradient norm before clipping", self.of(|step| Some(step.grad_norm))),
+            rate("tokens per second", |step| step.tokens),
+            rate("target tokens per second", |step| step.targets),
+            rate("images per second", |step| step.images),
+            single("peak memory, GB", self.of(|step| Some(step.peak_bytes? as f64 / 1e9))),
+        ];
+        let style = "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:760px;padding:0 1rem;color:#222}\
+                     svg{max-width:100%;height:auto;margin-bottom:1rem}table{border-collapse:collapse;margin:0 0 1.5rem}\
+                     td,th{padding:.15rem 1rem .15rem 0;text-align:left;font-variant-numeric:tabular-nums}";
+        format!(
+            "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Training</title><style>{style}</style>\
+             <h1>Training</h1><p>{}.</p>{}{}</html>\n",
+            self.facts(),
+            self.group_table(),
+            charts.concat()
+        )
+    }
+
+    fn facts(&self) -> String {
+        let sum = |value: fn(&StepMetrics) -> usize| self.steps.iter().map(value).sum::<usize>();
+        let seconds: f64 = self.steps.iter().map(|step| step.step_s).sum();
+        let ends = match self.steps.as_slice() {
+            [first, .., last] => format!("loss {:.4} to {:.4}", first.loss, last.loss),
+            _ => "too few steps for a course".into(),
+        };
+        let best = self.validation.iter().rfind(|row| row.best);
+        let held_out =
+            best.map_or(String::new(), |row| format!("; best held-out loss {:.4} behind step {}", row.loss, row.step));
+        format!(
+            "{} steps, {} tokens of which {} targets, {} images, {seconds:.0} s; {ends}{held_out}; {} steps skipped",
+            self.steps.len(),
+            sum(|step| step.tokens),
+            sum(|step| step.targets),
+            sum(|step| step.images),
+            self.steps.iter().filter(|step| step.skipped).count(),
+        )
+    }
+
+    /// Where each group began and ended: the mean over the first and the last tenth of the steps, by targets.
+    fn group_table(&self) -> String {
+        let groups: BTreeSet<&String> = self.steps.iter().flat_map(|step| step.losses.keys()).collect();
+        if groups.is_empty() {
+            return String::new();
+        }
+        let tenth = self.steps.len().div_ceil(10);
+        let (first, last) = (&self.steps[..tenth], &self.steps[self.steps.len() - tenth..]);
+        let row = |group: &String| {
+            let targets: usize = self.steps.iter().filter_map(|step| Some(step.losses.get(group)?.targets)).sum();
+            let [begun, ended] = [first, last].map(|steps| mean_loss(steps, group));
+            format!("<tr><td>{}<td>{targets}<td>{begun}<td>{ended}", escaped(group))
+        };
+        let rows: String = groups.into_iter().map(row).collect();
+        format!("<table><tr><th>source or task<th>targets<th>loss, first tenth<th>loss, last tenth{rows}</table>")
+    }
 }
 
-/// The loss of every step, and its moving average over a fiftieth of the run in front.
-fn loss_chart(steps: &[StepMetrics]) -> String {
-    let losses = of(steps, |step| step.loss);
-    let mean = moving_average(&losses, losses.len() / 50);
-    chart(
-        "loss per target token, nats",
-        &[Curve { colour: "#b9c6d8", points: losses }, Curve { colour: "#1f5fa8", points: mean }],
-    )
+/// A group's loss over some steps; a dash where it is in none of them.
+fn mean_loss(steps: &[StepMetrics], group: &str) -> String {
+    let of = steps.iter().filter(|step| !step.skipped).filter_map(|step| step.losses.get(group));
+    let (sum, targets) = of.fold((0.0, 0), |(sum, n), of| (sum + of.loss * of.targets as f64, n + of.targets));
+    if targets == 0 { "–".into() } else { format!("{:.4}", sum / targets as f64) }
 }
 
-fn moving_average(points: &[(f64, f64)], reach: usize) -> Vec<(f64, f64)> {
+/// Over a fiftieth of the points to either side.
+fn moving_average(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let reach = points.len() / 50;
     let mean = |i: usize| {
         let near = &points[i.saturating_sub(reach)..(i + reach + 1).min(points.len())];
         near.iter().map(|(_, y)| y).sum::<f64>() / near.len() as f64
@@ -52,119 +151,10 @@ fn moving_average(points: &[(f64, f64)], reach: usize) -> Vec<(f64, f64)> {
     points.iter().enumerate().map(|(i, (x, _))| (*x, mean(i))).collect()
 }
 
-fn page(steps: &[StepMetrics]) -> String {
-    let rate = |value: fn(&StepMetrics) -> usize| of(steps, |step| value(step) as f64 / step.step_s.max(1e-9));
-    let single = |title: &str, points| chart(title, &[Curve { colour: "#1f5fa8", points }]);
-    let memory = steps.iter().filter_map(|step| Some((step.step as f64, step.peak_bytes? as f64 / 1e9))).collect();
-    let charts = [
-        loss_chart(steps),
-        single("learning rate", of(steps, |step| step.lr)),
-        single("gradient norm before clipping", of(steps, |step| step.grad_norm)),
-        single("tokens per second", rate(|step| step.tokens)),
-        single("target tokens per second", rate(|step| step.targets)),
-        single("images per second", rate(|step| step.images)),
-        single("peak memory, GB", memory),
-    ];
-    let sum = |value: fn(&StepMetrics) -> usize| steps.iter().map(value).sum::<usize>();
-    let seconds: f64 = steps.iter().map(|step| step.step_s).sum();
-    let ends = match steps {
-        [first, .., last] => format!("loss {:.4} to {:.4}", first.loss, last.loss),
-        _ => "too few steps for a course".into(),
-    };
-    let facts = format!(
-        "{} steps, {} tokens of which {} targets, {} images, {seconds:.0} s; {ends}; {} steps skipped",
-        steps.len(),
-        sum(|step| step.tokens),
-        sum(|step| step.targets),
-        sum(|step| step.images),
-        steps.iter().filter(|step| step.skipped).count(),
-    );
-    let style = "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:760px;color:#222}svg{max-width:100%;height:auto}";
-    format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Training</title><style>{style}</style>\
-         <h1>Training</h1><p>{facts}.</p>{}</html>\n",
-        charts.concat()
-    )
-}
-
-/// A line chart with round numbers on both axes.
-fn chart(title: &str, curves: &[Curve]) -> String {
-    let all = || curves.iter().flat_map(|curve| &curve.points).filter(|(_, y)| y.is_finite());
-    let bounds = |value: fn(&(f64, f64)) -> f64| {
-        let (low, high) = all().map(value).fold((f64::MAX, f64::MIN), |(l, h), v| (l.min(v), h.max(v)));
-        if low > high {
-            (0.0, 1.0)
-        } else if low == high {
-            (low, low + low.abs().max(1.0) * 0.5)
-        } else {
-            (low, high)
-        }
-    };
-    let ((left, right), (low, high)) = (bounds(|p| p.0), bounds(|p| p.1));
-    let low = if low > 0.0 && low < high / 2.0 { 0.0 } else { low };
-    let x = |value: f64| MARGIN[0] + (value - left) / (right - left) * (WIDTH - MARGIN[0] - 12.0);
-    let y = |value: f64| 28.0 + (high - value) / (high - low) * (HEIGHT - MARGIN[1] - 28.0);
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" \
-         font-family=\"system-ui,sans-serif\" font-size=\"11\"><rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\
-         <text x=\"{}\" y=\"16\" font-size=\"13\" fill=\"#222\">{title}</text>",
-        MARGIN[0]
-    );
-    // Writing into a string cannot fail.
-    for tick in ticks(low, high) {
-        let at = y(tick);
-        let _ = write!(svg, "<path d=\"M{} {at:.1}H{:.1}\" stroke=\"#e4e4e4\"/>", MARGIN[0], WIDTH - 12.0);
-        let label = number(tick);
-        let _ = write!(
-            svg,
-            "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\" fill=\"#555\">{label}</text>",
-            MARGIN[0] - 6.0,
-            at + 4.0
-        );
-    }
-    for tick in ticks(left, right) {
-        let label = number(tick);
-        let _ = write!(
-            svg,
-            "<text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\" fill=\"#555\">{label}</text>",
-            x(tick),
-            HEIGHT - 14.0
-        );
-    }
-    for curve in curves {
-        let points = curve.points.iter().filter(|(_, y)| y.is_finite());
-        let points: Vec<String> = points.map(|&(at, value)| format!("{:.1},{:.1}", x(at), y(value))).collect();
-        let _ = write!(
-            svg,
-            "<polyline fill=\"none\" stroke=\"{}\" stroke-width=\"1.5\" points=\"{}\"/>",
-            curve.colour,
-            points.join(" ")
-        );
-    }
-    svg + "</svg>"
-}
-
-/// Four to eight round numbers from `low` to `high`.
-fn ticks(low: f64, high: f64) -> Vec<f64> {
-    let raw = (high - low) / 5.0;
-    let magnitude = 10f64.powf(raw.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0].map(|m| m * magnitude).into_iter().find(|step| *step >= raw).unwrap_or(raw);
-    let first = (low / step).ceil() as i64;
-    (first..).map(|i| i as f64 * step).take_while(|tick| *tick <= high + step * 1e-9).collect()
-}
-
-fn number(value: f64) -> String {
-    match value.abs() {
-        0.0 => "0".into(),
-        a if !(1e-3..1e5).contains(&a) => format!("{value:.0e}"),
-        a if a < 10.0 => format!("{value:.3}").trim_end_matches('0').trim_end_matches('.').to_owned(),
-        _ => format!("{value:.0}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::GroupLoss;
 
     fn step(step: usize, loss: f64) -> StepMetrics {
         let (tokens, targets, images) = (100, 40, 2);
@@ -177,42 +167,62 @@ mod tests {
             tokens,
             targets,
             images,
-            losses: Default::default(),
+            losses: std::collections::BTreeMap::new(),
             step_s: 0.5,
             peak_bytes: Some(1_000_000_000),
             skipped: false,
         }
     }
 
-    #[test]
-    fn ticks_are_round_and_inside() {
-        assert_eq!(ticks(0.0, 10.0), [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]);
-        assert_eq!(ticks(3.0, 4.0).len(), 6);
-        assert_eq!([0.25, 12.0, 3e-6, 0.0].map(number), ["0.25", "12", "3e-6", "0"]);
+    fn drawn(steps: &[StepMetrics], validation: &[ValidationMetrics]) -> [String; 2] {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        jsonl::write(folder.path().join("metrics.jsonl"), steps).expect("written");
+        if !validation.is_empty() {
+            jsonl::write(folder.path().join("validation.jsonl"), validation).expect("written");
+        }
+        draw_training(folder.path()).expect("drawn");
+        ["training.html", "loss.svg"].map(|name| std::fs::read_to_string(folder.path().join(name)).expect("there"))
+    }
+
+    fn curve_lengths(svg: &str) -> Vec<usize> {
+        let curves = svg.split("points=\"").skip(1).filter_map(|rest| rest.split('"').next());
+        curves.map(|line| line.split_whitespace().count()).collect()
     }
 
     #[test]
     fn a_run_becomes_one_page_with_all_its_charts() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
         let steps: Vec<_> = (1..=200).map(|i| step(i, 3.0 / i as f64)).collect();
-        jsonl::write(folder.path().join("metrics.jsonl"), &steps).expect("written");
-        draw_training(folder.path()).expect("drawn");
-        let page = std::fs::read_to_string(folder.path().join("training.html")).expect("there");
+        let [page, svg] = drawn(&steps, &[]);
         assert_eq!(page.matches("<svg").count(), 7);
         assert!(
             page.contains("200 steps, 20000 tokens of which 8000 targets, 400 images, 100 s; loss 3.0000 to 0.0150")
         );
         assert!(!page.contains("NaN") && !page.contains("src="), "nothing from elsewhere, and no broken number");
-        let svg = std::fs::read_to_string(folder.path().join("loss.svg")).expect("there");
-        let points = |line: &str| line.split_whitespace().count();
-        let curves: Vec<_> =
-            svg.split("points=\"").skip(1).filter_map(|rest| rest.split('"').next()).map(points).collect();
-        assert_eq!(curves, [200, 200]);
+        assert_eq!(curve_lengths(&svg), [200, 200]);
+    }
+
+    #[test]
+    fn held_out_rows_and_groups_have_curves_of_their_own() {
+        let mut steps: Vec<_> = (1..=40).map(|i| step(i, 3.0 / i as f64)).collect();
+        for step in &mut steps {
+            step.losses.insert("caption".into(), GroupLoss { loss: 2.0, targets: 30 });
+            if step.step % 2 == 0 {
+                step.losses.insert("synthetic".into(), GroupLoss { loss: step.step as f64, targets: 10 });
+            }
+        }
+        let row = |step, loss, best| ValidationMetrics { step, loss, best };
+        let [page, svg] = drawn(&steps, &[row(20, 1.0, true), row(40, 1.5, false)]);
+        assert_eq!(page.matches("<svg").count(), 8);
+        assert_eq!(curve_lengths(&svg), [40, 40, 2]);
+        assert!(page.contains("best held-out loss 1.0000 behind step 20"));
+        // The last tenth is steps 37 to 40: the mean of 38 and 40.
+        assert!(page.contains("<tr><td>synthetic<td>200<td>3.0000<td>39.0000"), "{page}");
+        assert!(page.contains("<tr><td>caption<td>1200<td>2.0000<td>2.0000"));
     }
 
     #[test]
     fn a_run_of_one_step_is_drawn_too() {
-        let svg = loss_chart(&[step(1, 2.0)]);
-        assert!(svg.contains("<polyline") && !svg.contains("NaN"));
+        let [page, svg] = drawn(&[step(1, 2.0)], &[]);
+        assert!(svg.contains("<circle") && !svg.contains("NaN") && !page.contains("NaN"));
     }
 }

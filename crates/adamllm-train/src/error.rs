@@ -61,6 +61,25 @@ pub enum TrainError {
         /// The folder.
         folder: PathBuf,
     },
+    /// The backend gave up in the middle of a forward and backward pass: most often, the device has no memory left.
+    #[error(
+        "step {step}, the pass over rows {rows:?} ({tokens} tokens, {targets} targets, {images} images): {detail}. If memory ran \
+         out: a smaller micro_batch_size or micro_batch_budget, recompute = \"blocks\", a smaller loss_chunk, fewer max_tokens"
+    )]
+    Pass {
+        /// The step, from 1.
+        step: usize,
+        /// The rows' numbers.
+        rows: Vec<usize>,
+        /// Tokens of the pass, padding left out.
+        tokens: usize,
+        /// Its target tokens.
+        targets: usize,
+        /// Its images.
+        images: usize,
+        /// What the backend said.
+        detail: String,
+    },
     /// A member of a data parallel run cannot be reached, or does not do what the others do.
     #[error("replica {rank} of {size}: {detail}")]
     Replicas {

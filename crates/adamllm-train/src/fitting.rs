@@ -1,6 +1,7 @@
 //! The loop over optimizer steps.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
@@ -20,7 +21,7 @@ use crate::optimizer::{Accumulated, NamedOptimizer, add_up, global_norm};
 use crate::replicas::{agreed, gather};
 use crate::spikes::Spikes;
 use crate::validation::{Examinations, examine};
-use crate::windows::Window;
+use crate::windows::{Pass, Window};
 use crate::{
     BatchOrder, BatchSource, Checkpoint, FitOutcome, FitReport, GroupLoss, NonFinite, Normalisation, Replicas,
     StepMetrics, TrainConfig, TrainError, Validation,
@@ -133,12 +134,10 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> Fitting<'_, M, S>
     ) -> Result<FitOutcome, TrainError> {
         let stopped = self.stopped()?;
         let last = steps == self.total;
-        let due = self.config.save_every.is_some_and(|every| steps.is_multiple_of(every));
-        if due || last || stopped {
-            self.save("", steps, self.config.keep_last, None)?;
-        }
-        let due = |v: &&Validation<V>| last || steps.is_multiple_of(v.every.max(1));
-        if let Some(validation) = validation.filter(due) {
+        let mut outcome = if stopped && !last { FitOutcome::Stopped } else { FitOutcome::Finished };
+        // Before the checkpoint: a run that is killed in between examines again, and none is left out.
+        let examined = |v: &&Validation<V>| last || steps.is_multiple_of(v.every.max(1));
+        if let Some(validation) = validation.filter(examined) {
             let pushed = examinations.push(steps, examine(self.model(), validation, self.replicas)?);
             let found = agreed(self.replicas, pushed)?;
             tracing::info!(step = found.step, loss = found.loss, best = found.best, "examined");
@@ -146,11 +145,14 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> Fitting<'_, M, S>
                 self.save("best", steps, 1, None)?;
             }
             if validation.patience.is_some_and(|patience| examinations.since_best() >= patience) && !last {
-                self.save("", steps, self.config.keep_last, None)?;
-                return Ok(FitOutcome::NoLongerBetter);
+                outcome = FitOutcome::NoLongerBetter;
             }
         }
-        Ok(if stopped && !last { FitOutcome::Stopped } else { FitOutcome::Finished })
+        let due = self.config.save_every.is_some_and(|every| steps.is_multiple_of(every));
+        if due || last || outcome != FitOutcome::Finished {
+            self.save("", steps, self.config.keep_last, None)?;
+        }
+        Ok(outcome)
     }
 
     /// Whether any member was told to stop: all of them find out behind the same step.
@@ -186,7 +188,8 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> Fitting<'_, M, S>
         let factor = self.config.schedule.factor(step, self.total);
         metrics.lr = self.config.learning_rate * factor;
         let partial = self.partial.take().unwrap_or_default();
-        let (partial, whole) = self.pass(&window.batches, metrics.targets, partial)?;
+        let passed = self.pass(step, &window.batches, metrics.targets, partial);
+        let (partial, whole) = agreed(self.replicas, passed)?;
         if !whole {
             self.save("", step, self.config.keep_last, Some(partial))?;
             return Ok(Stepped::Interrupted);
@@ -197,7 +200,7 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> Fitting<'_, M, S>
             && let Some(rest) = self.without_faulty_rows(&window.rows, &metrics)?
         {
             metrics = StepMetrics { lr: metrics.lr, ..self.counted(step, &rest)? };
-            let (partial, _) = self.pass(&rest, metrics.targets, Partial::default())?;
+            let (partial, _) = self.pass(step, &rest, metrics.targets, Partial::default())?;
             gradients = self.joined(partial, &mut metrics)?;
         }
         if metrics.is_finite() {
@@ -219,8 +222,8 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> Fitting<'_, M, S>
     }
 
     /// The sizes of a step, those of the other members included.
-    fn counted(&self, step: usize, batches: &[M::Batch]) -> Result<StepMetrics, TrainError> {
-        let sum = |of: fn(&M::Batch) -> usize| batches.iter().map(of).sum::<usize>() as f64;
+    fn counted(&self, step: usize, passes: &[Pass<M::Batch>]) -> Result<StepMetrics, TrainError> {
+        let sum = |of: fn(&M::Batch) -> usize| passes.iter().map(|pass| of(&pass.batch)).sum::<usize>() as f64;
         let mut counts = [sum(Batch::n_targets), sum(Batch::n_tokens), sum(Batch::n_images)];
         self.replicas.add_up_f64(&mut counts)?;
         let [targets, tokens, images] = counts.map(|count| count as usize);
@@ -232,26 +235,27 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> Fitting<'_, M, S>
     /// of two threads that share parameters consume each other's steps.
     fn pass(
         &self,
-        batches: &[M::Batch],
+        step: usize,
+        passes: &[Pass<M::Batch>],
         n_targets: usize,
         mut partial: Partial,
     ) -> Result<(Partial, bool), TrainError> {
-        let batches: Vec<_> = batches.iter().filter(|batch| batch.n_targets() > 0).collect();
-        let mut n_batches = [batches.len() as f64];
+        let passes: Vec<_> = passes.iter().filter(|pass| pass.batch.n_targets() > 0).collect();
+        let mut n_passes = [passes.len() as f64];
         if self.config.normalisation == Normalisation::MicroBatch {
-            self.replicas.add_up_f64(&mut n_batches)?;
+            self.replicas.add_up_f64(&mut n_passes)?;
         }
         let done = partial.done.passes;
-        for (i, batch) in batches.iter().enumerate().skip(done) {
+        for (i, Pass { rows, batch }) in passes.into_iter().enumerate().skip(done) {
             // Several members could not tell each other here.
             if i > done && self.replicas.size() == 1 && self.told_to_stop() {
                 return Ok((partial, false));
             }
             let share = match self.config.normalisation {
                 Normalisation::Window => 1.0 / n_targets.max(1) as f64,
-                Normalisation::MicroBatch => 1.0 / (batch.n_targets() as f64 * n_batches[0]),
+                Normalisation::MicroBatch => 1.0 / (batch.n_targets() as f64 * n_passes[0]),
             };
-            let losses = differentiate(self.model(), *batch, share, self.config, &mut partial.gradients);
+            let losses = self.differentiated(step, rows, batch, share, &mut partial.gradients)?;
             partial.done.passes += 1;
             partial.done.loss += losses.iter().map(|&loss| f64::from(loss)).sum::<f64>() * share;
             for (loss, &group) in losses.iter().zip(batch.target_groups()) {
@@ -261,6 +265,30 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> Fitting<'_, M, S>
             }
         }
         Ok((partial, true))
+    }
+
+    /// As [`differentiate`]; a backend that gives up, such as a GPU without memory, is an error that names the pass.
+    fn differentiated(
+        &self,
+        step: usize,
+        rows: &[usize],
+        batch: &M::Batch,
+        share: f64,
+        gradients: &mut Accumulated,
+    ) -> Result<Vec<f32>, TrainError> {
+        let pass = AssertUnwindSafe(|| differentiate(self.model(), batch, share, self.config, gradients));
+        catch_unwind(pass).map_err(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("the backend gave up");
+            TrainError::Pass {
+                step: step + 1,
+                rows: rows.to_vec(),
+                tokens: batch.n_tokens(),
+                targets: batch.n_targets(),
+                images: batch.n_images(),
+                detail: text.to_owned(),
+            }
+        })
     }
 
     /// The gradients of all members together; their loss and norm go into `metrics`.
@@ -306,7 +334,11 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> Fitting<'_, M, S>
 
     /// The step's batches again without the rows that are not finite by themselves, which are written to
     /// `quarantine.jsonl`. `None` where no row is, or where nothing is left.
-    fn without_faulty_rows(&self, rows: &[usize], metrics: &StepMetrics) -> Result<Option<Vec<M::Batch>>, TrainError> {
+    fn without_faulty_rows(
+        &self,
+        rows: &[usize],
+        metrics: &StepMetrics,
+    ) -> Result<Option<Vec<Pass<M::Batch>>>, TrainError> {
         let (mut kept, mut faulty) = (Vec::new(), Vec::new());
         for &row in rows {
             let batch = self.source.batch(&[row])?;
@@ -331,8 +363,8 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> Fitting<'_, M, S>
             let quarantined: Vec<_> = faulty.iter().map(|row| Quarantined { step: metrics.step, row: *row }).collect();
             Appender::open(quarantine(folder))?.append(&quarantined)?;
         }
-        let batches = micro_batches(&kept, self.source, self.config);
-        batches.iter().map(|rows| self.source.batch(rows)).collect::<Result<_, _>>().map(Some)
+        let passes = micro_batches(&kept, self.source, self.config).into_iter();
+        passes.map(|rows| Ok(Pass { batch: self.source.batch(&rows)?, rows })).collect::<Result<_, _>>().map(Some)
     }
 
     fn not_finite(&self, metrics: &mut StepMetrics, rows: Vec<usize>) -> Result<(), TrainError> {

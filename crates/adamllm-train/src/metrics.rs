@@ -5,6 +5,7 @@ use adamllm_core::jsonl::{self, Appender};
 use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
+use crate::tensorboard::EventFile;
 
 /// One optimizer step, as `metrics.jsonl` has it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -73,7 +74,7 @@ impl StepMetrics {
 
     /// The step in a few words, for a progress bar.
     pub fn line(&self) -> String {
-        let per_second = |n: usize| n as f64 / self.step_s.max(1e-9);
+        let per_second = |n: usize| self.per_second(n);
         let mut line = format!("loss {:.4}, {:.0} tok/s", self.loss, per_second(self.tokens));
         line += &format!(" ({:.0} supervised), {:.1} images/s", per_second(self.targets), per_second(self.images));
         if let Some(peak) = self.peak_bytes {
@@ -91,13 +92,37 @@ pub(crate) fn peak_bytes() -> Option<u64> {
     Some(kilobytes * 1024)
 }
 
-/// `metrics.jsonl`, appended.
+impl StepMetrics {
+    /// How many of `counted` were done in a second of this step.
+    pub fn per_second(&self, counted: usize) -> f64 {
+        counted as f64 / self.step_s.max(1e-9)
+    }
+
+    /// The step's values by the tags that TensorBoard shows them under. A step that was left out has no loss.
+    fn scalars(&self) -> Vec<(String, f64)> {
+        let mut values = vec![
+            ("learning_rate", self.lr),
+            ("speed/tokens_per_second", self.per_second(self.tokens)),
+            ("speed/targets_per_second", self.per_second(self.targets)),
+            ("speed/images_per_second", self.per_second(self.images)),
+        ];
+        if !self.skipped {
+            values.extend([("loss", self.loss), ("gradient_norm", self.grad_norm)]);
+        }
+        values.extend(self.peak_bytes.map(|bytes| ("memory/peak_bytes", bytes as f64)));
+        let named = values.into_iter().map(|(tag, value)| (tag.to_owned(), value));
+        named.chain(self.losses.iter().map(|(group, of)| (format!("loss_by/{group}"), of.loss))).collect()
+    }
+}
+
+/// `metrics.jsonl` and the event file in `tensorboard/train`, appended.
 pub(crate) struct MetricsFile {
     appender: Appender,
+    events: EventFile,
 }
 
 impl MetricsFile {
-    /// Opens the file. Rows behind `step` belong to work that was lost with a killed run; they are removed.
+    /// Opens the files. Rows behind `step` belong to work that was lost with a killed run; they are removed.
     pub(crate) fn open(folder: &Path, step: usize) -> Result<Self, TrainError> {
         let path: PathBuf = folder.join("metrics.jsonl");
         if path.exists() {
@@ -107,10 +132,12 @@ impl MetricsFile {
             rows.retain(|row| row.step <= step);
             jsonl::write(&path, &rows)?;
         }
-        Ok(Self { appender: Appender::open(&path)? })
+        let events = EventFile::open(&folder.join("tensorboard/train"), step)?;
+        Ok(Self { appender: Appender::open(&path)?, events })
     }
 
     pub(crate) fn push(&mut self, metrics: &StepMetrics) -> Result<(), TrainError> {
-        Ok(self.appender.append([metrics])?)
+        self.appender.append([metrics])?;
+        Ok(self.events.push(metrics.step, &metrics.scalars())?)
     }
 }

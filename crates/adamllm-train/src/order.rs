@@ -29,9 +29,11 @@ impl BatchOrder {
     /// # Errors
     /// [`TrainError::Config`] where rows are to be grouped by lengths that the source does not know.
     pub fn of<S: BatchSource>(source: &S, config: &TrainConfig) -> Result<Self, TrainError> {
-        let n_rows = source.n_rows();
+        let n_rows = source.rows_per_epoch();
         let lengths: Option<Vec<usize>> = match config.order {
-            RowOrder::LengthGrouped => (0..n_rows).map(|row| source.row_size(row).map(|size| size.tokens)).collect(),
+            RowOrder::LengthGrouped => {
+                (0..source.n_rows()).map(|row| source.row_size(row).map(|size| size.tokens)).collect()
+            }
             RowOrder::Shuffled | RowOrder::Sequential => Some(Vec::new()),
         };
         let unknown = || TrainError::Config {
@@ -53,19 +55,38 @@ impl BatchOrder {
         self.n_rows.div_ceil(self.batch_size).max(1)
     }
 
-    /// The rows of step `step`, in order. `shuffled` keeps the last epoch's permutation between calls.
+    /// The rows of step `step`, in order, where every epoch has every row. `shuffled` keeps the last epoch's permutation
+    /// between calls.
     pub fn rows<'a>(&self, step: usize, shuffled: &'a mut Option<(usize, Vec<usize>)>) -> &'a [usize] {
+        self.window(step, shuffled, |_| (0..self.n_rows).collect())
+    }
+
+    /// The rows of step `step`, in order, where the source says which rows an epoch has.
+    pub fn rows_of<'a, S: BatchSource>(
+        &self,
+        source: &S,
+        step: usize,
+        shuffled: &'a mut Option<(usize, Vec<usize>)>,
+    ) -> &'a [usize] {
+        self.window(step, shuffled, |epoch| source.epoch_rows(self.seed, epoch))
+    }
+
+    fn window<'a>(
+        &self,
+        step: usize,
+        shuffled: &'a mut Option<(usize, Vec<usize>)>,
+        rows_of: impl Fn(usize) -> Vec<usize>,
+    ) -> &'a [usize] {
         let epoch = self.epoch(step);
         if shuffled.as_ref().is_none_or(|(e, _)| *e != epoch) {
-            *shuffled = Some((epoch, self.permutation(epoch)));
+            *shuffled = Some((epoch, self.permuted(rows_of(epoch), epoch)));
         }
         let (_, rows) = shuffled.as_ref().expect("just filled");
         let start = (step % self.steps_per_epoch()) * self.batch_size;
         &rows[start..(start + self.batch_size).min(rows.len())]
     }
 
-    fn permutation(&self, epoch: usize) -> Vec<usize> {
-        let mut rows: Vec<usize> = (0..self.n_rows).collect();
+    fn permuted(&self, mut rows: Vec<usize>, epoch: usize) -> Vec<usize> {
         if self.kind == RowOrder::Sequential {
             return rows;
         }

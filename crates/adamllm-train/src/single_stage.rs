@@ -81,8 +81,7 @@ impl SingleStage {
 
     fn compose_one(&self, row: usize, pair: &ImageCaption, tasks: &[&InstructionTask]) -> Option<Conversation> {
         let caption = self.caption_exchange(pair);
-        let task: Vec<Message> =
-            tasks.iter().flat_map(|t| [Message::user(&t.instruction), Message::assistant(&t.response)]).collect();
+        let task: Vec<Message> = tasks.iter().flat_map(|t| exchange(SYNTHETIC, &t.instruction, &t.response)).collect();
         let mut messages = match self.mixture {
             Mixture::CaptionsOnly => caption,
             Mixture::TasksOnly => task,
@@ -99,7 +98,7 @@ impl SingleStage {
         let request = pair.request.as_deref().unwrap_or(&self.request);
         let request = request.replace(IMAGE_MARKER, "").trim().to_owned();
         let request = if request.is_empty() { self.request.clone() } else { request };
-        vec![Message::user(request), Message::assistant(&pair.caption)]
+        exchange(CAPTION, &request, &pair.caption).to_vec()
     }
 
     fn caption_first(&self, row: usize, pair: &ImageCaption) -> bool {
@@ -110,6 +109,14 @@ impl SingleStage {
             CaptionPlace::Reference => *PythonRandom::new(row as u64).choice(&[true, false]),
         }
     }
+}
+
+/// The names under which the losses of the two kinds of exchanges are kept apart.
+const CAPTION: &str = "caption";
+const SYNTHETIC: &str = "synthetic";
+
+fn exchange(task: &str, request: &str, reply: &str) -> [Message; 2] {
+    [Message::user(request).of_task(task), Message::assistant(reply).of_task(task)]
 }
 
 #[cfg(test)]
@@ -131,6 +138,10 @@ mod tests {
         for (i, conversation) in conversations.iter().enumerate() {
             conversation.validate().expect("a whole conversation");
             assert_eq!(conversation.messages.len(), if i % 2 == 0 { 4 } else { 2 });
+            for turns in conversation.messages.chunks(2) {
+                let kind = if turns[1].content.starts_with("Picture") { "caption" } else { "synthetic" };
+                assert!(turns.iter().all(|turn| turn.task.as_deref() == Some(kind)), "{turns:?}");
+            }
         }
     }
 

@@ -1,14 +1,25 @@
 use adamllm_nn::Batch;
 
-use crate::TrainError;
+use crate::{TrainError, WeightedSources};
 
 /// Where the trainer's batches come from. Asked from a thread beside the training steps, always ahead of them.
 pub trait BatchSource: Sync {
     /// What it makes.
     type Batch: Batch;
 
-    /// Rows in an epoch.
+    /// Rows that it has.
     fn n_rows(&self) -> usize;
+
+    /// Rows of an epoch, the same number in each.
+    fn rows_per_epoch(&self) -> usize {
+        self.n_rows()
+    }
+
+    /// The rows of an epoch (from 0): each of them, unless a source knows better. A pure function of its arguments; in which
+    /// order they are read is [`BatchOrder`](crate::BatchOrder)'s affair.
+    fn epoch_rows(&self, _seed: u64, _epoch: usize) -> Vec<usize> {
+        (0..self.n_rows()).collect()
+    }
 
     /// The batch of these rows.
     ///
@@ -42,12 +53,13 @@ pub struct RowBatches<F> {
     n_rows: usize,
     make: F,
     sizes: Vec<RowSize>,
+    mixture: Option<WeightedSources>,
 }
 
 impl<F> RowBatches<F> {
     /// `make(rows)` makes the batch of these rows, each below `n_rows`.
     pub fn new(n_rows: usize, make: F) -> Self {
-        Self { n_rows, make, sizes: Vec::new() }
+        Self { n_rows, make, sizes: Vec::new(), mixture: None }
     }
 
     /// Tells how large each row is.
@@ -58,6 +70,11 @@ impl<F> RowBatches<F> {
         assert_eq!(sizes.len(), self.n_rows, "one size for each row");
         Self { sizes, ..self }
     }
+
+    /// Lets a mixture say which rows an epoch has.
+    pub fn with_mixture(self, mixture: WeightedSources) -> Self {
+        Self { mixture: Some(mixture), ..self }
+    }
 }
 
 impl<B: Batch, E: ToString, F: Fn(&[usize]) -> Result<B, E> + Sync> BatchSource for RowBatches<F> {
@@ -65,6 +82,17 @@ impl<B: Batch, E: ToString, F: Fn(&[usize]) -> Result<B, E> + Sync> BatchSource 
 
     fn n_rows(&self) -> usize {
         self.n_rows
+    }
+
+    fn rows_per_epoch(&self) -> usize {
+        self.mixture.as_ref().map_or(self.n_rows, WeightedSources::rows_per_epoch)
+    }
+
+    fn epoch_rows(&self, seed: u64, epoch: usize) -> Vec<usize> {
+        match &self.mixture {
+            Some(mixture) => mixture.epoch(seed, epoch),
+            None => (0..self.n_rows).collect(),
+        }
     }
 
     fn batch(&self, rows: &[usize]) -> Result<B, TrainError> {

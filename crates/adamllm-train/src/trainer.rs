@@ -138,7 +138,7 @@ impl Trainer {
         V: BatchSource<Batch = M::Batch>,
     {
         let n_rows = source.n_rows();
-        let total = self.config.n_steps(n_rows);
+        let total = self.config.n_steps(source.rows_per_epoch());
         let device = model.devices().first().cloned().unwrap_or_default();
         let model = freeze(model, &self.config);
         let replicas = run.replicas.unwrap_or(&Alone);

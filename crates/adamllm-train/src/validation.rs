@@ -5,6 +5,7 @@ use adamllm_nn::{Batch, Objective};
 use serde::{Deserialize, Serialize};
 
 use crate::replicas::{agreed, first_one_says};
+use crate::tensorboard::EventFile;
 use crate::{BatchSource, Replicas, TrainError};
 
 /// Held-out rows that a run is examined on while it trains.
@@ -31,16 +32,16 @@ pub struct ValidationMetrics {
     pub best: bool,
 }
 
-/// The examinations of a run so far, kept in `validation.jsonl` where there is a folder.
+/// The examinations of a run so far, kept in `validation.jsonl` and in an event file where there is a folder.
 pub(crate) struct Examinations {
     done: Vec<ValidationMetrics>,
-    file: Option<Appender>,
+    files: Option<(Appender, EventFile)>,
 }
 
 impl Examinations {
     /// Reads those up to `step`; later ones belong to work that was lost with a killed run.
     pub(crate) fn open(folder: Option<&Path>, step: usize) -> Result<Self, TrainError> {
-        let Some(folder) = folder else { return Ok(Self { done: Vec::new(), file: None }) };
+        let Some(folder) = folder else { return Ok(Self { done: Vec::new(), files: None }) };
         let path = folder.join("validation.jsonl");
         let mut done: Vec<ValidationMetrics> = Vec::new();
         if path.exists() {
@@ -49,7 +50,9 @@ impl Examinations {
             done.retain(|row| row.step <= step);
             jsonl::write(&path, &done)?;
         }
-        Ok(Self { done, file: Some(Appender::open(&path)?) })
+        // A run of its own for TensorBoard, which then draws both losses into one chart.
+        let events = EventFile::open(&folder.join("tensorboard/validation"), step)?;
+        Ok(Self { done, files: Some((Appender::open(&path)?, events)) })
     }
 
     /// Gives every member those that member 0 has read.
@@ -58,14 +61,15 @@ impl Examinations {
             return Ok(self);
         }
         let done = first_one_says(replicas, &serde_json::to_vec(&self.done).expect("plain values"))?;
-        Ok(Self { done: serde_json::from_slice(&done).expect("rows as they were written"), file: self.file })
+        Ok(Self { done: serde_json::from_slice(&done).expect("rows as they were written"), ..self })
     }
 
     pub(crate) fn push(&mut self, step: usize, loss: f64) -> Result<&ValidationMetrics, TrainError> {
         let best = self.done.iter().all(|row| loss < row.loss);
         let row = ValidationMetrics { step, loss, best };
-        if let Some(file) = &mut self.file {
+        if let Some((file, events)) = &mut self.files {
             file.append([&row])?;
+            events.push(step, &[("loss".into(), loss)])?;
         }
         self.done.push(row);
         Ok(&self.done[self.done.len() - 1])

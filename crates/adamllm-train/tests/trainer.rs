@@ -39,7 +39,7 @@ impl Objective for Regression {
 
     fn target_rows<'a>(&'a self, batch: &Points, blocks: &mut dyn BlockRunner<'a>) -> Tensor<2> {
         let x = self.column(&batch.x).unsqueeze::<3>();
-        let hidden = run_block(blocks, &self.first, vec![x], true, |first, x| first.forward(x[0].clone()).tanh());
+        let hidden = run_block(blocks, &self.first, vec![x], |first, x| first.forward(x[0].clone()).tanh());
         hidden.squeeze_dim(0)
     }
 

@@ -1,9 +1,7 @@
 //! The CLIP vision tower (Radford et al. 2021, arXiv 2103.00020; model card openai/clip-vit-large-patch14-336) as LLaVA
 //! reads it: the patches' features of an inner layer, without the class row.
 
-use adamllm_nn::{
-    Activation, BlockRunner, Direct, LayerNorm, LayerNormConfig, Linear, LinearConfig, is_trained, run_block,
-};
+use adamllm_nn::{Activation, BlockRunner, Direct, LayerNorm, LayerNormConfig, Linear, LinearConfig, run_block};
 use burn::config::Config;
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{DType, Device, Tensor};
@@ -133,11 +131,8 @@ impl ClipTower {
         let class = self.class_embedding.val().reshape([1, 1, d_vision]).expand([n_tiles, 1, d_vision]);
         let x = Tensor::cat(vec![class, patches], 1) + self.position_embedding.val().unsqueeze::<3>();
         let mut x = self.pre_norm.forward(x);
-        let embeddings = self.class_embedding.is_require_grad() || self.position_embedding.is_require_grad();
-        let mut trained = embeddings || is_trained(&self.patch_embedding) || is_trained(&self.pre_norm);
         for layer in &self.layers[..self.config.n_used_layers] {
-            trained |= is_trained(layer);
-            x = run_block(blocks, layer, vec![x], trained, |layer, x| layer.forward(x[0].clone(), None));
+            x = run_block(blocks, layer, vec![x], |layer, x| layer.forward(x[0].clone(), None));
         }
         x.narrow(1, 1, n_patches)
     }

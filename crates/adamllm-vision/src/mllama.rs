@@ -5,8 +5,7 @@
 //! are hidden from each other), and every tile is filled up with empty rows to a multiple of eight.
 
 use adamllm_nn::{
-    Activation, AttentionMask, BlockRunner, Direct, LayerNorm, LayerNormConfig, Linear, LinearConfig, is_trained,
-    run_block,
+    Activation, AttentionMask, BlockRunner, Direct, LayerNorm, LayerNormConfig, Linear, LinearConfig, run_block,
 };
 use burn::config::Config;
 use burn::module::{Initializer, Module, Param};
@@ -202,24 +201,18 @@ impl MllamaTower {
         let mut x = Tensor::cat(vec![x, empty], 2).reshape([n, n_tiles * filled, d]);
         let mask = padding_mask(pictures, n_tiles, [rows, filled], device);
         let mut inner = Vec::with_capacity(config.intermediate_layers.len());
-        let embeddings =
-            self.class_embedding.is_require_grad() || is_trained(&self.positions) || is_trained(&self.pre_tile);
-        let mut trained = embeddings || is_trained(&self.patch_embedding) || is_trained(&self.pre_norm);
         for (i, layer) in self.layers.iter().enumerate() {
-            trained |= is_trained(layer);
             let mask = mask.clone();
-            x = run_block(blocks, layer, vec![x], trained, move |layer, x| layer.forward(x[0].clone(), Some(&mask)));
+            x = run_block(blocks, layer, vec![x], move |layer, x| layer.forward(x[0].clone(), Some(&mask)));
             if config.intermediate_layers.contains(&i) {
                 inner.push(x.clone());
             }
         }
         let x = self.post_norm.forward(x).reshape([n, n_tiles, filled, d]);
         let mut x = (x + self.post_tile.forward(grids, [n_tiles, d])).reshape([n, n_tiles * filled, d]);
-        trained |= is_trained(&self.post_norm) || is_trained(&self.post_tile);
         for layer in &self.global_layers {
-            trained |= is_trained(layer);
             let mask = mask.clone();
-            x = run_block(blocks, layer, vec![x], trained, move |layer, x| layer.forward(x[0].clone(), Some(&mask)));
+            x = run_block(blocks, layer, vec![x], move |layer, x| layer.forward(x[0].clone(), Some(&mask)));
         }
 
         let unfilled =

@@ -11,6 +11,7 @@
 //! | [`MllamaImageConfig`] | Llama 3.2 Vision: canvas, tiles, aspect ratio ids ([`TileGrid`]) |
 //! | [`ClipImageConfig`] | CLIP: shorter side and crop |
 //! | [`resize`], [`resize_bicubic`] | Pillow's convolution resampling |
+//! | [`resize_nearest`] | Pillow's nearest neighbour |
 //! | [`Normalisation`] | bytes to centred floats |
 
 mod clip;
@@ -18,6 +19,7 @@ mod error;
 mod json;
 mod llava_next;
 mod mllama;
+mod nearest;
 mod normalisation;
 mod qwen2_vl;
 mod resize;
@@ -28,6 +30,7 @@ pub use clip::ClipImageConfig;
 pub use error::PreprocessError;
 pub use llava_next::{AnyresLayout, LlavaNextImageConfig};
 pub use mllama::{MllamaImageConfig, TileGrid};
+pub use nearest::resize_nearest;
 pub use normalisation::Normalisation;
 pub use qwen2_vl::{PatchGrid, Patches, Qwen2VlImageConfig};
 pub use resize::{PassOrder, Resampling, resize, resize_bicubic};

@@ -3,7 +3,7 @@
 
 use adamllm_nn::{
     Activation, BlockRunner, Direct, GatedMlp, GatedMlpConfig, Linear, LinearConfig, Mlp, MlpConfig, RmsNorm,
-    RmsNormConfig, RotaryTable, attend, is_trained, run_block,
+    RmsNormConfig, RotaryTable, attend, run_block,
 };
 use burn::config::Config;
 use burn::module::Module;
@@ -183,15 +183,13 @@ impl Qwen2_5VlTower {
         let batch = patches.dims()[0];
         let rotary = grid_rotary(&places, batch, config.d_vision / config.n_heads, device);
         let mut x = self.patch_embedding.forward(patches.select(1, indices(&patch_order, device)));
-        let mut trained = is_trained(&self.patch_embedding);
         for (i, block) in self.blocks.iter().enumerate() {
-            trained |= is_trained(block);
             let (rotary, windows) = (rotary.clone(), windows.clone());
             let windowed = !config.full_attention_layers.contains(&i);
             let forward = move |block: &WindowBlock, x: &[Tensor<3>]| {
                 block.forward(x[0].clone(), &rotary, windowed.then_some((&*windows, per_row)))
             };
-            x = run_block(blocks, block, vec![x], trained, forward);
+            x = run_block(blocks, block, vec![x], forward);
         }
         // Back to reading order: merged rows are what moved.
         let rows = self.merger.forward(x, per_row);

@@ -3,7 +3,7 @@
 
 use adamllm_nn::{
     Activation, BlockRunner, Direct, LayerNorm, LayerNormConfig, Linear, LinearConfig, Mlp, MlpConfig, RotaryTable,
-    attend, is_trained, run_block,
+    attend, run_block,
 };
 use burn::config::Config;
 use burn::module::Module;
@@ -174,11 +174,9 @@ impl Qwen2VlTower {
         let d_head = self.config.d_vision / self.config.n_heads;
         let rotary = grid_rotary(&order, patches.dims()[0], d_head, device);
         let mut x = self.patch_embedding.forward(patches);
-        let mut trained = is_trained(&self.patch_embedding);
         for block in &self.blocks {
-            trained |= is_trained(block);
             let rotary = rotary.clone();
-            x = run_block(blocks, block, vec![x], trained, move |block, x| block.forward(x[0].clone(), &rotary));
+            x = run_block(blocks, block, vec![x], move |block, x| block.forward(x[0].clone(), &rotary));
         }
         self.merger.forward(x, self.config.merge_size)
     }

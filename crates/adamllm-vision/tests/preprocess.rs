@@ -2,7 +2,7 @@
 
 use adamllm_vision::preprocess::{
     ClipImageConfig, LlavaNextImageConfig, MllamaImageConfig, Normalisation, PassOrder, PreprocessError,
-    Qwen2VlImageConfig, Resampling, Tiles, resize,
+    Qwen2VlImageConfig, Resampling, Tiles, resize, resize_nearest,
 };
 use image::{Rgb, RgbImage};
 use serde::Deserialize;
@@ -49,6 +49,15 @@ struct Resized {
     target: (u32, u32),
     filter: String,
     crc: u32,
+}
+
+#[test]
+fn nearest_neighbours_are_pillows() {
+    for row in recorded::<Vec<Resized>>("nearest") {
+        let resized = resize_nearest(&drawn(row.size, &row.kind), row.target).expect("possible");
+        assert_eq!(crc32(resized.into_raw()), row.crc, "{:?} to {:?}", row.size, row.target);
+    }
+    assert!(resize_nearest(&drawn((4, 4), "noise"), (0, 4)).is_err());
 }
 
 #[test]

@@ -1,0 +1,244 @@
+use std::sync::Arc;
+
+use adamllm_core::{Conversation, CoreError, ImageRef, ImageStore, Role, Supervision};
+
+use crate::draft::{Draft, Sequence};
+use crate::image_limit::Shape;
+use crate::slots::{self, slots};
+use crate::truncation::{kept, shrunk};
+use crate::{
+    Encoded, EncodedImage, Encoding, ImageProcessor, Measure, ModelError, Preset, Processor, TileLayout, Truncation,
+};
+
+/// Conversations to training rows by one set of rules: ids, loss mask and image places come from one pass.
+///
+/// Where a published tool had a trap, the preset does not copy it: special tokens' texts in a message are refused
+/// ([`ModelError::ForgedToken`]), not read as tokens, and Open-LLaVA-NeXT's habit of masking a whole row whose turns do not
+/// tokenise alike together and apart has no counterpart.
+#[derive(Clone, Debug)]
+pub struct Encoder<'a> {
+    processor: &'a Processor,
+    encoding: Encoding,
+    placeholder: String,
+}
+
+/// A row before its pixels.
+struct Plan {
+    sequence: Sequence,
+    layouts: Vec<TileLayout>,
+    /// Turns and images that are kept, from the first on.
+    n_messages: usize,
+    n_images: usize,
+    /// Cuts the images, where not the model's own processor does.
+    images: Option<ImageProcessor>,
+}
+
+impl<'a> Encoder<'a> {
+    /// Checks the settings against the model.
+    ///
+    /// # Errors
+    /// [`ModelError::Encoding`]; [`ModelError::TokenMissing`] where the tokenizer lacks a token that the preset writes.
+    pub fn new(processor: &'a Processor, encoding: Encoding) -> Result<Self, ModelError> {
+        encoding.validate(processor.config())?;
+        slots::check(encoding.preset, processor.text())?;
+        let placeholder = processor.image_token().and_then(|token| processor.text().token_text(token));
+        Ok(Self { processor, encoding, placeholder: placeholder.unwrap_or_default() })
+    }
+
+    /// The settings.
+    pub fn encoding(&self) -> &Encoding {
+        &self.encoding
+    }
+
+    /// A training row.
+    ///
+    /// # Errors
+    /// One row's faults: [`ModelError::Core`] (turns out of order, image count, a picture that is missing or broken),
+    /// [`ModelError::ForgedToken`], [`ModelError::Template`], [`ModelError::NoVision`], [`ModelError::Image`],
+    /// [`ModelError::TooLong`], [`ModelError::ImageCut`], [`ModelError::NoTargets`].
+    pub fn encode(&self, conversation: &Conversation, store: &dyn ImageStore) -> Result<Encoded, ModelError> {
+        self.processor.check(conversation)?;
+        let pictures = conversation.images.iter().map(|image| Ok(store.open(image)?));
+        let pictures: Vec<_> = pictures.collect::<Result<_, ModelError>>()?;
+        let sizes: Vec<_> = pictures.iter().map(|picture| picture.dimensions()).collect();
+        let plan = self.plan(conversation, &sizes)?;
+        let mut images = Vec::with_capacity(plan.n_images);
+        for (image, picture) in conversation.images.iter().zip(&pictures).take(plan.n_images) {
+            let processor = plan.images.as_ref().map_or_else(|| self.processor.processor_for(image), Ok)?;
+            images.push(self.encode_image(processor, image, picture)?);
+        }
+        let Sequence { tokens, targets, spans, image_starts } = plan.sequence;
+        let task = |message: &adamllm_core::Message| message.task.as_deref().map(Arc::from);
+        Ok(Encoded {
+            id: conversation.id.clone(),
+            tokens,
+            targets,
+            spans,
+            images,
+            image_starts,
+            source: conversation.source.as_deref().map(Arc::from),
+            tasks: conversation.messages[..plan.n_messages].iter().map(task).collect(),
+            rope: self.encoding.rope,
+        })
+    }
+
+    /// How large the row of [`Encoder::encode`] is, from the headers of its pictures.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode`], as far as a picture's header shows them.
+    pub fn measure(&self, conversation: &Conversation, store: &dyn ImageStore) -> Result<Measure, ModelError> {
+        self.processor.check(conversation)?;
+        let sizes = conversation.images.iter().map(|image| Ok(store.size(image)?));
+        let sizes: Vec<_> = sizes.collect::<Result<_, ModelError>>()?;
+        let plan = self.plan(conversation, &sizes)?;
+        let mut measure =
+            Measure { tokens: plan.sequence.tokens.len(), targets: plan.sequence.n_targets(), ..Measure::default() };
+        plan.layouts.iter().for_each(|layout| measure.add(layout));
+        Ok(measure)
+    }
+
+    fn encode_image(
+        &self,
+        processor: &ImageProcessor,
+        image: &ImageRef,
+        picture: &adamllm_core::RgbImage,
+    ) -> Result<EncodedImage, ModelError> {
+        let failed = |e: &dyn std::fmt::Display| ModelError::Image { image: image.to_string(), detail: e.to_string() };
+        let limited = self.encoding.image_limit.apply(picture, shape(processor)).map_err(|e| failed(&e))?;
+        processor.encode(image, &limited)
+    }
+
+    /// The row within the limit. `sizes` are those of the conversation's pictures, upright.
+    fn plan(&self, conversation: &Conversation, sizes: &[(u32, u32)]) -> Result<Plan, ModelError> {
+        let mut plan = self.whole(conversation, sizes)?;
+        let limit = self.encoding.max_tokens.unwrap_or(usize::MAX);
+        let tokens = plan.sequence.tokens.len();
+        if tokens > limit {
+            plan = match self.encoding.truncation {
+                Truncation::DropSample => return Err(too_long(conversation, tokens, limit)),
+                Truncation::DropTailTurns => self.without_tail(conversation, sizes, tokens, limit)?,
+                Truncation::ShrinkImages => self.with_small_images(conversation, sizes, plan, limit)?,
+                Truncation::LlamaFactory => self.cut(conversation, plan, limit)?,
+            };
+        }
+        if plan.sequence.n_targets() == 0 && !self.encoding.allow_no_targets {
+            return Err(ModelError::NoTargets { record: conversation.id.to_string() });
+        }
+        Ok(plan)
+    }
+
+    /// The row, however long.
+    fn whole(&self, conversation: &Conversation, sizes: &[(u32, u32)]) -> Result<Plan, ModelError> {
+        let draft = self.draft(conversation)?;
+        let (markers, images) = (draft.n_images(self.processor), sizes.len());
+        if markers != images {
+            return Err(CoreError::ImageCount { record: conversation.id.to_string(), markers, images }.into());
+        }
+        self.laid_out(conversation, &draft, sizes, None)
+    }
+
+    fn laid_out(
+        &self,
+        conversation: &Conversation,
+        draft: &Draft,
+        sizes: &[(u32, u32)],
+        images: Option<ImageProcessor>,
+    ) -> Result<Plan, ModelError> {
+        let mut layouts = Vec::with_capacity(sizes.len());
+        for (image, &size) in conversation.images.iter().zip(sizes) {
+            let processor = images.as_ref().map_or_else(|| self.processor.processor_for(image), Ok)?;
+            layouts.push(processor.layout(image, self.limited(processor, size))?);
+        }
+        let placeholders: Vec<usize> = layouts.iter().map(TileLayout::n_placeholders).collect();
+        let sequence = draft.expand(&placeholders, self.processor);
+        Ok(Plan { sequence, n_messages: conversation.messages.len(), n_images: layouts.len(), layouts, images })
+    }
+
+    fn limited(&self, processor: &ImageProcessor, size: (u32, u32)) -> (u32, u32) {
+        self.encoding.image_limit.steps(size, shape(processor)).last().copied().unwrap_or(size)
+    }
+
+    fn draft(&self, conversation: &Conversation) -> Result<Draft, ModelError> {
+        let supervision = self.encoding.supervision;
+        let text = self.processor.text();
+        let segments = match self.encoding.preset {
+            Preset::ChatTemplate => self.processor.segments(conversation, supervision)?,
+            preset => slots(preset, conversation, supervision, &self.placeholder)?,
+        };
+        let mut draft = Draft::default();
+        for segment in &segments {
+            draft.push(text.encode(&segment.text, false)?, segment.message, segment.target);
+        }
+        if supervision == Supervision::AfterFirstExchange
+            && let Some(end) = text.end_of_text()
+        {
+            draft.push(vec![end], conversation.messages.len().checked_sub(1), true);
+        }
+        Ok(draft)
+    }
+
+    fn without_tail(
+        &self,
+        conversation: &Conversation,
+        sizes: &[(u32, u32)],
+        tokens: usize,
+        limit: usize,
+    ) -> Result<Plan, ModelError> {
+        let mut shorter = conversation.clone();
+        while let Some(last_user) = shorter.messages.iter().rposition(|message| message.role == Role::User) {
+            shorter.messages.truncate(last_user);
+            if !shorter.messages.iter().any(|message| message.role == Role::Assistant) {
+                break;
+            }
+            shorter.images.truncate(shorter.n_image_markers());
+            let plan = self.whole(&shorter, &sizes[..shorter.images.len()])?;
+            if plan.sequence.tokens.len() <= limit {
+                let learns = plan.sequence.n_targets() > 0;
+                return if learns { Ok(plan) } else { Err(too_long(conversation, tokens, limit)) };
+            }
+        }
+        Err(too_long(conversation, tokens, limit))
+    }
+
+    fn with_small_images(
+        &self,
+        conversation: &Conversation,
+        sizes: &[(u32, u32)],
+        plan: Plan,
+        limit: usize,
+    ) -> Result<Plan, ModelError> {
+        let tokens = plan.sequence.tokens.len();
+        let words = tokens - plan.layouts.iter().map(TileLayout::n_placeholders).sum::<usize>();
+        let fault = || too_long(conversation, tokens, limit);
+        let Some(processor @ ImageProcessor::Qwen2Vl(config)) = self.processor.image_processor() else {
+            return Err(fault());
+        };
+        let room = limit.checked_sub(words).ok_or_else(fault)?;
+        let sizes: Vec<_> = sizes.iter().map(|&size| self.limited(processor, size)).collect();
+        let small = shrunk(config, &sizes, room).ok_or_else(fault)?;
+        // The sizes are limited already, which a second time changes nothing.
+        self.laid_out(conversation, &self.draft(conversation)?, &sizes, Some(ImageProcessor::Qwen2Vl(small)))
+    }
+
+    fn cut(&self, conversation: &Conversation, plan: Plan, limit: usize) -> Result<Plan, ModelError> {
+        let is_reply = |message: usize| conversation.messages[message].role == Role::Assistant;
+        let exchanges = plan.sequence.exchanges(is_reply);
+        let from_last = self.encoding.supervision == Supervision::LastReply;
+        let ranges = kept(&exchanges, limit, from_last);
+        let image_cut = |image: usize| ModelError::ImageCut {
+            record: conversation.id.to_string(),
+            image: conversation.images[image].to_string(),
+            limit,
+        };
+        let sequence = plan.sequence.keep(&ranges).map_err(image_cut)?;
+        Ok(Plan { sequence, ..plan })
+    }
+}
+
+fn shape(processor: &ImageProcessor) -> Shape {
+    if matches!(processor, ImageProcessor::Qwen2Vl(_)) { Shape::Merged } else { Shape::Any }
+}
+
+fn too_long(conversation: &Conversation, tokens: usize, limit: usize) -> ModelError {
+    ModelError::TooLong { record: conversation.id.to_string(), tokens, limit }
+}

@@ -1,0 +1,28 @@
+use image::RgbImage;
+
+use super::PreprocessError;
+
+/// Scales a picture as Pillow's `Image.resize` with `NEAREST` does: each pixel is that under its centre. The places are
+/// summed up step by step, as Pillow does, so that they are equal also where rounding decides.
+///
+/// # Errors
+/// [`PreprocessError::Resize`] for a side of zero.
+pub fn resize_nearest(picture: &RgbImage, (width, height): (u32, u32)) -> Result<RgbImage, PreprocessError> {
+    let (from, to) = (picture.dimensions(), (width, height));
+    if [from.0, from.1, width, height].contains(&0) {
+        return Err(PreprocessError::Resize { from, to, detail: "a side is zero".into() });
+    }
+    let (columns, rows) = (places(from.0, width), places(from.1, height));
+    Ok(RgbImage::from_fn(width, height, |x, y| *picture.get_pixel(columns[x as usize], rows[y as usize])))
+}
+
+fn places(from: u32, to: u32) -> Vec<u32> {
+    let step = f64::from(from) / f64::from(to);
+    let mut at = step * 0.5;
+    let next = |_| {
+        let place = (at as u32).min(from - 1);
+        at += step;
+        place
+    };
+    (0..to).map(next).collect()
+}
