@@ -4,6 +4,8 @@
 //! 2. plan the run from the headers of the pictures: steps, tokens, padding, and the worst batch,
 //! 3. train the stages, each from the weights of the one before,
 //! 4. write the result as a Hugging Face folder, compared with the base, or as an adapter.
+//!
+//! Built with the feature `mpi` and started by `mpirun` or `srun`, its processes train one model together.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a job talks to a person")]
 
 use std::path::{Path, PathBuf};
@@ -13,10 +15,10 @@ use std::time::Instant;
 use adamllm::core::Ledger;
 use adamllm::model::{Encoder, VisionLanguageModel};
 use adamllm::prelude::*;
-use adamllm::train::StepMetrics;
+use adamllm::train::{Replicas, StepMetrics};
 use adamllm_examples::cli::{self, Bar, JobResult};
 use adamllm_examples::post_train::{ExportKind, JobConfig, RowCounts, RowReader, RowSet, Stage, StageReport, Steering};
-use adamllm_examples::settings;
+use adamllm_examples::{replicas, settings};
 use clap::Parser;
 use serde_json::{Value, json};
 
@@ -59,19 +61,22 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    cli::main(run)
+    replicas::main(run)
 }
 
-fn run(arguments: Arguments) -> JobResult {
+fn run(arguments: Arguments, replicas: &dyn Replicas) -> JobResult {
     let begun = Instant::now();
     let folder_and_config = arguments.config()?;
     let (base, config) = (&folder_and_config.0, &folder_and_config.1);
     let processor = Processor::read(base)?;
     let encoder = Encoder::new(&processor, config.encoding.clone())?;
-    if let Some(out) = arguments.out() {
+    let written = arguments.out().filter(|_| replicas.rank() == 0);
+    if let Some(out) = written {
         arguments.prepare(out, config)?;
     }
-    let ledger = arguments.out().map_or(Ok(Ledger::new()), |out| Ledger::create(out.join("ledger.jsonl")))?;
+    // Nobody looks into the folder before it is prepared.
+    replicas.add_up_f64(&mut [0.0])?;
+    let ledger = written.map_or(Ok(Ledger::new()), |out| Ledger::create(out.join("ledger.jsonl")))?;
     let check = if arguments.plan { adamllm_examples::post_train::PictureCheck::Headers } else { config.data.check };
     let mut reader = RowReader::new(&processor, encoder, check, config.data.workers, ledger)?;
     let sets = read(&mut reader, config)?;
@@ -79,8 +84,15 @@ fn run(arguments: Arguments) -> JobResult {
     let counts = reader.counts();
     let (pool, _ledger) = reader.finish();
     let stages = sets.into_iter().map(|(number, rows)| Stage::plan(number, rows, &pool, &config.train, base.config()));
-    let job =
-        Job { arguments: &arguments, config, base, pool: &pool, counts, stages: stages.collect::<Result<_, _>>()? };
+    let job = Job {
+        arguments: &arguments,
+        replicas,
+        config,
+        base,
+        pool: &pool,
+        counts,
+        stages: stages.collect::<Result<_, _>>()?,
+    };
     job.tell_plan();
     match (arguments.plan, arguments.dry_run) {
         (true, _) => Ok(()),
@@ -132,6 +144,8 @@ impl Arguments {
 
 struct Job<'a> {
     arguments: &'a Arguments,
+    /// The processes that train together; the first one writes and speaks.
+    replicas: &'a dyn Replicas,
     config: &'a JobConfig,
     base: &'a ModelFolder,
     pool: &'a rayon::ThreadPool,
@@ -141,7 +155,7 @@ struct Job<'a> {
 
 impl Job<'_> {
     fn say(&self, text: &str) {
-        if !self.arguments.json {
+        if !self.arguments.json && self.replicas.rank() == 0 {
             println!("{text}");
         }
     }
@@ -158,7 +172,7 @@ impl Job<'_> {
         for stage in &self.stages {
             self.say(&format!("2. plan of stage {}: {}", stage.number, stage.plan_text()));
         }
-        if self.arguments.plan && self.arguments.json {
+        if self.arguments.plan && self.arguments.json && self.replicas.rank() == 0 {
             println!("{}", self.plan_json());
         }
     }
@@ -194,7 +208,7 @@ impl Job<'_> {
                     "peak_bytes": took.peak_bytes, "loss": took.loss}));
             }
         }
-        if self.arguments.json {
+        if self.arguments.json && self.replicas.rank() == 0 {
             let mut result = self.plan_json();
             result["rehearsal"] = json!(told);
             println!("{result}");
@@ -212,7 +226,8 @@ impl Job<'_> {
         for stage in &self.stages {
             let (every, total) = (self.config.train.log_every, stage.plan.steps);
             let mut on_step = |metrics: &StepMetrics| {
-                if !metrics.step.is_multiple_of(every) && metrics.step != total {
+                let logged = metrics.step.is_multiple_of(every) || metrics.step == total;
+                if !logged || self.replicas.rank() > 0 {
                     return;
                 }
                 if self.arguments.json {
@@ -226,14 +241,18 @@ impl Job<'_> {
             let steering = Steering {
                 folder: self.training_folder(out, stage),
                 resume: self.arguments.resume,
+                replicas: self.replicas,
                 stop,
                 on_step: &mut on_step,
-                progress: &mut Bar::default(),
+                progress: if self.replicas.rank() == 0 { &mut Bar::default() } else { &mut () },
             };
             let report;
             (model, report) = stage.fit(model, held_out, self.config, self.pool, steering)?;
             self.say(&format!("3. {}", report.text()));
             reports.push(report);
+        }
+        if self.replicas.rank() > 0 {
+            return Ok(());
         }
         let exported = self.export(model, out)?;
         self.say(&format!("4. the model: {}", exported.display()));

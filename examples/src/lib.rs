@@ -1,5 +1,5 @@
 //! What the examples share: the command line ([`cli`]), benchmarks named on it ([`benchmarks`]), models by name (`models`),
-//! settings files ([`settings`]), the parts of the training job (`post_train`), the members of a training job (`replicas`) and the mini world (`mini`).
+//! settings files ([`settings`]), the parts of the training job (`post_train`) and its members (`replicas`), and the mini world (`mini`).
 //!
 //! ```
 //! use adamllm_examples::mini::{CaptionPlan, Domain, Form, Scene, Task};

@@ -100,7 +100,7 @@ impl Checkpoint {
             let _ = remove_if_there(&beside);
             return Err(error);
         }
-        remove_if_there(&path)?;
+        remove_whole(&path)?;
         fs::rename(&beside, &path).map_err(CoreError::io("rename", &beside))?;
         sync_folder(run)?;
         tracing::info!(step, passes, path = %path.display(), "checkpoint written");
@@ -141,9 +141,16 @@ impl Checkpoint {
 
     /// Removes all but the newest `keep` checkpoints.
     pub(crate) fn prune(run: &Path, keep: usize) -> Result<(), TrainError> {
+        // What a killed process has left of its removals.
+        for entry in fs::read_dir(run).map_err(CoreError::io("list", run))? {
+            let path = entry.map_err(CoreError::io("list", run))?.path();
+            if path.extension().is_some_and(|extension| extension == "removed") {
+                remove_if_there(&path)?;
+            }
+        }
         let all = Self::list(run)?;
         for old in &all[..all.len().saturating_sub(keep)] {
-            remove_if_there(&old.path)?;
+            remove_whole(&old.path)?;
         }
         Ok(())
     }
@@ -243,6 +250,19 @@ fn remove_if_there(path: &Path) -> Result<(), TrainError> {
         fs::remove_dir_all(path).map_err(CoreError::io("remove", path))?;
     }
     Ok(())
+}
+
+/// Takes a checkpoint's name away before its files: one that is half removed when the process is killed is no checkpoint.
+fn remove_whole(path: &Path) -> Result<(), TrainError> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let mut nameless = path.as_os_str().to_owned();
+    nameless.push(".removed");
+    let nameless = PathBuf::from(nameless);
+    remove_if_there(&nameless)?;
+    fs::rename(path, &nameless).map_err(CoreError::io("rename", path))?;
+    remove_if_there(&nameless)
 }
 
 /// Makes a rename last through a power cut, where the system can.

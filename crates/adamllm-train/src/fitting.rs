@@ -188,7 +188,8 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> Fitting<'_, M, S>
         let factor = self.config.schedule.factor(step, self.total);
         metrics.lr = self.config.learning_rate * factor;
         let partial = self.partial.take().unwrap_or_default();
-        let (partial, whole) = self.pass(step, &window.batches, metrics.targets, partial)?;
+        let passed = self.pass(step, &window.batches, metrics.targets, partial);
+        let (partial, whole) = agreed(self.replicas, passed)?;
         if !whole {
             self.save("", step, self.config.keep_last, Some(partial))?;
             return Ok(Stepped::Interrupted);

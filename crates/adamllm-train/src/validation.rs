@@ -61,7 +61,7 @@ impl Examinations {
             return Ok(self);
         }
         let done = first_one_says(replicas, &serde_json::to_vec(&self.done).expect("plain values"))?;
-        Ok(Self { done: serde_json::from_slice(&done).expect("rows as they were written"), files: self.files })
+        Ok(Self { done: serde_json::from_slice(&done).expect("rows as they were written"), ..self })
     }
 
     pub(crate) fn push(&mut self, step: usize, loss: f64) -> Result<&ValidationMetrics, TrainError> {

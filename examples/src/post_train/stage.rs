@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 use adamllm::model::VisionLanguageModel;
 use adamllm::prelude::*;
 use adamllm::train::{
-    BatchSource, Checkpoint, FitOutcome, PlannedBatch, Rehearsal, Run, RunPlan, StepMetrics, Validation,
+    BatchSource, Checkpoint, FitOutcome, PlannedBatch, Rehearsal, Replicas, Run, RunPlan, StepMetrics, Validation,
     ValidationMetrics,
 };
 use serde::{Deserialize, Serialize};
@@ -146,16 +146,18 @@ impl<'a> Stage<'a> {
             resume: steering.resume,
             stop: Some(steering.stop),
             on_step: Some(steering.on_step),
-            replicas: None,
+            replicas: Some(steering.replicas),
         };
         let trainer = Trainer::new(training)?;
         let (model, report) = trainer.fit_validated(model, &batches, validation, run, steering.progress)?;
         if report.outcome == FitOutcome::Stopped {
             return Err(format!("stopped behind step {} with a checkpoint; --resume goes on", report.steps).into());
         }
-        adamllm::train::draw_training(&steering.folder)?;
         let report = self.report(&steering.folder, report.outcome, report.steps, report.validation)?;
-        adamllm::core::write_atomically(done, serde_json::to_vec_pretty(&report)?)?;
+        if steering.replicas.rank() == 0 {
+            adamllm::train::draw_training(&steering.folder)?;
+            adamllm::core::write_atomically(done, serde_json::to_vec_pretty(&report)?)?;
+        }
         Ok((model, report))
     }
 
@@ -207,6 +209,8 @@ pub struct Steering<'a> {
     pub folder: PathBuf,
     /// Goes on from what the folder holds.
     pub resume: bool,
+    /// The members that train together; the first one writes.
+    pub replicas: &'a dyn Replicas,
     /// Set from outside: the run writes a checkpoint and ends.
     pub stop: &'a AtomicBool,
     /// Hears every step.
