@@ -129,7 +129,9 @@ fn run(arguments: Arguments, processes: &dyn Replicas) -> JobResult {
                 "model": to, "seconds": begun.elapsed().as_secs_f64()})
         );
     } else {
-        println!("{members} members, {} steps, loss {first:.4?} -> {last:.4?}: {}", report.steps, to.display());
+        let shown = |loss: Option<f64>| loss.map_or_else(|| "none".into(), |loss| format!("{loss:.4}"));
+        let (first, last) = (shown(first), shown(last));
+        println!("{members} members, {} steps, loss {first} -> {last}: {}", report.steps, to.display());
     }
     Ok(())
 }
