@@ -1,3 +1,5 @@
+use std::mem::MaybeUninit;
+
 use rayon::prelude::*;
 
 use super::exp::{exp, sigmoid, tanh};
@@ -8,22 +10,32 @@ const TASK: usize = 1 << 14;
 
 /// Each element of `x` through `f`.
 fn map(x: &[f32], f: impl Fn(f32) -> f32 + Sync) -> Vec<f32> {
-    let mut y = buffer(x.len());
     let arch = pulp::Arch::new();
-    y.par_chunks_mut(TASK).zip(x.par_chunks(TASK)).for_each(|(y, x)| {
-        arch.dispatch(|| y.iter_mut().zip(x).for_each(|(y, &x)| *y = f(x)));
-    });
-    y
+    written(x.len(), |y| {
+        y.par_chunks_mut(TASK).zip(x.par_chunks(TASK)).for_each(|(y, x)| {
+            arch.dispatch(|| y.iter_mut().zip(x).for_each(|(y, &x)| _ = y.write(f(x))));
+        });
+    })
 }
 
 /// Each pair of elements through `f`.
 fn zip(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32 + Sync) -> Vec<f32> {
-    let mut y = buffer(a.len());
+    assert_eq!(a.len(), b.len(), "pairs");
     let arch = pulp::Arch::new();
-    y.par_chunks_mut(TASK).zip(a.par_chunks(TASK)).zip(b.par_chunks(TASK)).for_each(|((y, a), b)| {
-        arch.dispatch(|| y.iter_mut().zip(a).zip(b).for_each(|((y, &a), &b)| *y = f(a, b)));
-    });
-    y
+    written(a.len(), |y| {
+        y.par_chunks_mut(TASK).zip(a.par_chunks(TASK)).zip(b.par_chunks(TASK)).for_each(|((y, a), b)| {
+            arch.dispatch(|| y.iter_mut().zip(a).zip(b).for_each(|((y, &a), &b)| _ = y.write(f(a, b))));
+        });
+    })
+}
+
+/// `n` values that `write` fills in, each of them once.
+fn written(n: usize, write: impl FnOnce(&mut [MaybeUninit<f32>])) -> Vec<f32> {
+    let mut values = Vec::with_capacity(n);
+    write(&mut values.spare_capacity_mut()[..n]);
+    // SAFETY: the callers above write every element.
+    unsafe { values.set_len(n) };
+    values
 }
 
 pub(super) fn curve(x: &[f32], curve: Curve) -> Vec<f32> {

@@ -1,5 +1,3 @@
-use super::view::buffer;
-
 /// A dense matrix, or its transpose.
 #[derive(Clone, Copy)]
 pub(super) struct Dense<'a> {
@@ -32,12 +30,17 @@ const PARALLEL: usize = 192 * 192 * 192;
 pub(super) fn product(a: Dense, b: Dense) -> Vec<f32> {
     assert_eq!(a.columns, b.rows, "inner sizes");
     let (m, n, k) = (a.rows, b.columns, a.columns);
-    let mut output = buffer(m * n);
+    if m * n * k == 0 {
+        return vec![0.0; m * n];
+    }
+    // Not zeroed first: the product writes every element.
+    let mut output = Vec::with_capacity(m * n);
     let ([a_rows, a_columns], [b_rows, b_columns]) = (a.strides(), b.strides());
     let parallel = m.saturating_mul(n).saturating_mul(k) >= PARALLEL;
     let parallelism = if parallel { gemm::Parallelism::Rayon(0) } else { gemm::Parallelism::None };
     let (at, a, b) = (output.as_mut_ptr(), a.values.as_ptr(), b.values.as_ptr());
-    // SAFETY: the sizes were checked against the slices, and the output is nobody else's.
+    // SAFETY: the sizes were checked against the slices, the output has room for them and is nobody else's, and all of its
+    // elements are written before it is given a length.
     unsafe {
         gemm::gemm(
             m,
@@ -60,6 +63,7 @@ pub(super) fn product(a: Dense, b: Dense) -> Vec<f32> {
             false,
             parallelism,
         );
+        output.set_len(m * n);
     }
     output
 }
