@@ -58,8 +58,8 @@ impl Visible {
         ranges.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)).unwrap_or(0..0)
     }
 
-    /// Takes hidden keys out of a row of scores or weights over the keys `keys`. Where a query sees none of its cells, it
-    /// sees them all: that is what a large negative bias on every score comes to.
+    /// Takes hidden keys out of a row of scores or weights over the keys `keys`. A query that sees none of its cells is left as
+    /// if it saw them all: its row stays finite, as with a large negative bias on every score, and nobody uses it.
     fn hide(&self, sizes: &Sizes, row: usize, query: usize, keys: &std::ops::Range<usize>, line: &mut [f32], as_: f32) {
         match self {
             Self::All => {}
