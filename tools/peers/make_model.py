@@ -1,6 +1,6 @@
 """Writes a Qwen2-VL folder with random weights, for measuring speed and memory. Run: `python make_model.py SIZE FOLDER [--dtype bf16]`.
 
-SIZE is `33m` (width 512, 8 layers, a tower of 4) or `2b` (the sizes of Qwen2-VL-2B-Instruct). Tokenizer and template are made
+SIZE is `33m` (width 512, 8 layers, a tower of 4), `100m` (width 768, 12 layers, a tower of 6) or `2b` (the sizes of Qwen2-VL-2B-Instruct). Tokenizer and template are made
 here; the answers mean nothing.
 """
 
@@ -18,6 +18,11 @@ SIZES = {
         "text": {"hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 8, "num_attention_heads": 8,
                  "num_key_value_heads": 2, "vocab_size": 8192, "mrope_section": [8, 12, 12]},
         "vision": {"depth": 4, "embed_dim": 256, "num_heads": 4},
+    },
+    "100m": {
+        "text": {"hidden_size": 768, "intermediate_size": 2304, "num_hidden_layers": 12, "num_attention_heads": 12,
+                 "num_key_value_heads": 2, "vocab_size": 8192, "mrope_section": [8, 12, 12]},
+        "vision": {"depth": 6, "embed_dim": 384, "num_heads": 6},
     },
     "2b": {
         "text": {"hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28, "num_attention_heads": 12,
