@@ -9,6 +9,7 @@ mod cross_entropy;
 mod elementwise;
 mod exp;
 mod flex;
+mod lanes;
 mod linear;
 mod norm;
 mod view;

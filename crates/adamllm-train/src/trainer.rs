@@ -189,9 +189,7 @@ impl Trainer {
     /// before the first step.
     pub fn rehearse<M: Objective>(&self, model: &M, batch: &M::Batch) -> Rehearsal {
         let begun = Instant::now();
-        let share = 1.0 / batch.n_targets().max(1) as f64;
-        let losses = differentiate(model, batch, share, &self.config, &mut Accumulated::default());
-        let loss = losses.iter().map(|&loss| f64::from(loss)).sum::<f64>() * share;
+        let (loss, _) = self.differentiated(model, std::slice::from_ref(batch));
         Rehearsal { loss, seconds: begun.elapsed().as_secs_f64(), peak_bytes: peak_bytes() }
     }
 
@@ -201,15 +199,19 @@ impl Trainer {
     /// # Panics
     /// If no batch has a target.
     pub fn gradients<M: Objective>(&self, model: &M, batches: &[M::Batch]) -> (f64, BTreeMap<String, TensorData>) {
-        let n_targets: usize = batches.iter().map(Batch::n_targets).sum();
-        assert!(n_targets > 0, "batches without targets have no loss");
-        let share = 1.0 / n_targets as f64;
-        let (mut accumulated, mut loss) = (Accumulated::default(), 0.0);
+        assert!(batches.iter().any(|batch| batch.n_targets() > 0), "batches without targets have no loss");
+        let (loss, gradients) = self.differentiated(model, batches);
+        (loss, by_name(model, gradients.take()))
+    }
+
+    fn differentiated<M: Objective>(&self, model: &M, batches: &[M::Batch]) -> (f64, Accumulated) {
+        let share = 1.0 / batches.iter().map(Batch::n_targets).sum::<usize>().max(1) as f64;
+        let (mut gradients, mut loss) = (Accumulated::default(), 0.0);
         for batch in batches.iter().filter(|batch| batch.n_targets() > 0) {
-            let losses = differentiate(model, batch, share, &self.config, &mut accumulated);
+            let losses = differentiate(model, batch, share, &self.config, &mut gradients);
             loss += losses.iter().map(|&loss| f64::from(loss)).sum::<f64>() * share;
         }
-        (loss, by_name(model, accumulated.take()))
+        (loss, gradients)
     }
 
     /// The state that a run begins with: fresh, or the newest checkpoint's.

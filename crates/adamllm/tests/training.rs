@@ -1,41 +1,15 @@
 //! Twenty AdamW steps on a tiny model of each family, beside torch's: the fixture of `tools/fixtures`.
 #![cfg(all(feature = "train", feature = "model", feature = "data", feature = "flex"))]
 
-use std::path::PathBuf;
+#[path = "families/recorded.rs"]
+mod recorded;
 
 use adamllm::core::Supervision;
 use adamllm::model::{KeyLayout, Padding, VlmBatch};
 use adamllm::nn::snapshots;
 use adamllm::prelude::*;
 use adamllm::train::{RowBatches, Run, Schedule, ScheduleKind};
-use serde_json::Value;
-
-fn fixtures() -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../adamllm-model/tests/fixtures"))
-}
-
-fn json(path: &str) -> Value {
-    let text = std::fs::read_to_string(fixtures().join(path)).expect("a committed fixture");
-    serde_json::from_str(&text).expect("valid JSON")
-}
-
-/// The pictures as the reference decoded them.
-struct Decoded(FolderImages, Value);
-
-impl ImageStore for Decoded {
-    fn open(&self, image: &ImageRef) -> Result<adamllm::core::RgbImage, adamllm::core::CoreError> {
-        let entry = self.1.as_array().and_then(|list| list.iter().find(|e| e["name"] == image.as_str()));
-        let entry = entry.expect("a picture of the fixtures");
-        let file = entry["decoded"].as_str().or(entry["file"].as_str()).expect("a file");
-        self.0.open(&file.into())
-    }
-}
-
-fn conversation(case: &Value) -> Conversation {
-    let messages = serde_json::from_value(case["messages"].clone()).expect("messages");
-    let images = case["images"].as_array().expect("a list").iter();
-    Conversation::new(messages, images.map(|i| i.as_str().expect("a name").into()).collect())
-}
+use recorded::{Decoded, conversation, fixtures, json};
 
 /// The gradient of these is zero by mathematics (softmax does not see a bias of the keys); AdamW makes full steps of what
 /// rounding leaves there, in any direction.
@@ -44,7 +18,7 @@ const WITHOUT_GRADIENT: &str = "self_attn.k_proj.bias";
 fn twenty_steps_equal_torch(family: &str) {
     let folder = ModelFolder::open(fixtures().join(family).join("model")).expect("opens");
     let processor = Processor::read(&folder).expect("reads");
-    let images = Decoded(FolderImages::new(fixtures().join("images")), json("images/images.json"));
+    let images = Decoded::read();
     let cases = json(&format!("{family}/cases.json"));
     let trace = json(&format!("{family}/training.json"));
     let named = |name: &str| {

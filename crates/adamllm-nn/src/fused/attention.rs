@@ -6,6 +6,7 @@ use rayon::prelude::*;
 
 use super::Visible;
 use super::exp::exp;
+use super::lanes::most;
 use super::view::{View4, buffer};
 
 /// Queries in a block.
@@ -208,20 +209,6 @@ fn softmax(line: &mut [f32]) -> f32 {
     let inverse = 1.0 / sum;
     line.iter_mut().for_each(|x| *x *= inverse);
     most + sum.ln()
-}
-
-/// The largest value.
-#[inline(always)]
-pub(super) fn most(line: &[f32]) -> f32 {
-    let mut lanes = [f32::NEG_INFINITY; 16];
-    let chunks = line.chunks_exact(16);
-    let rest = chunks.remainder().iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b));
-    for chunk in chunks {
-        for (lane, &x) in lanes.iter_mut().zip(chunk) {
-            *lane = if x > *lane { x } else { *lane };
-        }
-    }
-    lanes.iter().fold(rest, |a, &b| a.max(b))
 }
 
 /// `e^(x - most)`, exactly 0 for hidden keys.

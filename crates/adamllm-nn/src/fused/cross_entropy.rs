@@ -1,6 +1,7 @@
 use rayon::prelude::*;
 
 use super::exp::exp;
+use super::lanes::{most, sum};
 use super::view::buffer;
 
 /// The loss of each row, and the logarithm of its sum of exponentials.
@@ -17,16 +18,8 @@ pub(super) fn forward(logits: &[f32], targets: &[u32]) -> (Vec<f32>, Vec<f32>) {
 
 #[inline(always)]
 fn log_sum(row: &[f32]) -> f32 {
-    let most = super::attention::most(row);
-    let mut lanes = [0.0f32; 16];
-    let chunks = row.chunks_exact(16);
-    let rest: f32 = chunks.remainder().iter().map(|&x| exp(x - most)).sum();
-    for chunk in chunks {
-        for (lane, &x) in lanes.iter_mut().zip(chunk) {
-            *lane += exp(x - most);
-        }
-    }
-    most + (lanes.iter().sum::<f32>() + rest).ln()
+    let most = most(row);
+    most + sum(row, |x| exp(x - most)).ln()
 }
 
 /// `(softmax - one_hot) * gradient`, row by row.

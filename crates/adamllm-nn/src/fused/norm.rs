@@ -1,6 +1,7 @@
 use rayon::prelude::*;
 
 use super::NormKind;
+use super::lanes::{dot, sum};
 use super::view::{buffer, rows_per_task};
 
 /// The mean (0 for the root mean square) and the inverse of the deviation of one row.
@@ -13,33 +14,6 @@ fn statistics(x: &[f32], kind: NormKind, epsilon: f32) -> (f32, f32) {
     };
     let variance = sum(x, |x| (x - mean) * (x - mean)) / n;
     (mean, 1.0 / (variance + epsilon).sqrt())
-}
-
-/// A sum in sixteen lanes: a single one could not become vector code.
-#[inline(always)]
-fn sum(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
-    let mut lanes = [0.0f32; 16];
-    let chunks = x.chunks_exact(16);
-    let rest: f32 = chunks.remainder().iter().map(|&x| f(x)).sum();
-    for chunk in chunks {
-        for (lane, &x) in lanes.iter_mut().zip(chunk) {
-            *lane += f(x);
-        }
-    }
-    lanes.iter().sum::<f32>() + rest
-}
-
-#[inline(always)]
-fn dot(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
-    let mut lanes = [0.0f32; 16];
-    let (chunks_a, chunks_b) = (a.chunks_exact(16), b.chunks_exact(16));
-    let rest: f32 = chunks_a.remainder().iter().zip(chunks_b.remainder()).map(|(&a, &b)| f(a, b)).sum();
-    for (a, b) in chunks_a.zip(chunks_b) {
-        for i in 0..16 {
-            lanes[i] += f(a[i], b[i]);
-        }
-    }
-    lanes.iter().sum::<f32>() + rest
 }
 
 /// `(x - mean) / deviation * weight`, row by row.
