@@ -33,7 +33,7 @@ mod positions;
 mod sampling;
 
 pub use cache::KvCache;
-pub use config::{DecoderConfig, RopeConfig, RopeScaling};
+pub use config::{DecoderConfig, RopeConfig, RopeScaling, SlidingWindow};
 pub use cross::{CrossAttention, CrossInput, CrossLayer, PictureSpan, PictureView};
 pub use decode::{Answer, DecodeRequest, EndReason, RowRequest, decode};
 pub use decoder::{Decoder, DecoderInput, DecoderLayer, SelfAttention};

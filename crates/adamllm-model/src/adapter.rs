@@ -12,8 +12,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::hf::keys::KeyLayout;
-use crate::hf::weights::WeightFiles;
+use crate::hf::keys::{KeyLayout, candidates};
 use crate::text::read_json;
 use crate::{ModelError, ModelFolder, VisionLanguageModel};
 
@@ -114,9 +113,8 @@ impl ModelFolder {
         let tensors = SafeTensors::deserialize(&bytes).map_err(|e| broken(e.to_string()))?;
         let mut left: HashMap<String, TensorView> = tensors.tensors().into_iter().collect();
         let (dtype, device, mut model) = (model.dtype(), model.device(), model);
-        for layout in self.layouts()? {
-            for (name, linear) in model.language.linear_layers_mut() {
-                let module = self.module_key(layout, &name);
+        for (name, linear) in model.language.linear_layers_mut() {
+            for module in self.module_keys(&name) {
                 let mut take = |factor: &str| left.remove(&format!("{PREFIX}{module}.lora_{factor}.weight"));
                 let (Some(a), Some(b)) = (take("A"), take("B")) else { continue };
                 linear.lora = Some(pair(&module, linear, &a, &b, &config, dtype, &device)?);
@@ -187,12 +185,11 @@ impl ModelFolder {
         })
     }
 
-    /// The folder's own key layout first: PEFT names modules as the model was in memory, which need not be as the files have
-    /// it.
-    fn layouts(&self) -> Result<[KeyLayout; 2], ModelError> {
-        let own = KeyLayout::detect(WeightFiles::open(self.path())?.keys());
-        let other = if own == KeyLayout::Transformers5 { KeyLayout::Hub2024 } else { KeyLayout::Transformers5 };
-        Ok([own, other])
+    /// Every name that a layer may have in an adapter: PEFT names modules as the model was in memory, which differs from
+    /// version to version.
+    fn module_keys(&self, name: &str) -> Vec<String> {
+        let keys = candidates(self.config(), &format!("language.{name}.weight")).into_iter();
+        keys.map(|(prefix, rest)| format!("{prefix}{}", rest.strip_suffix(".weight").unwrap_or(&rest))).collect()
     }
 
     fn module_key(&self, layout: KeyLayout, name: &str) -> String {

@@ -1,6 +1,6 @@
 //! A model folder as Hugging Face tools lay it out: `config.json`, weights, tokenizer, processor and template files.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use adamllm_core::CoreError;
@@ -8,10 +8,11 @@ use adamllm_nn::LoadError;
 use burn::tensor::{DType, Device};
 
 use crate::hf::config::ModelConfig;
-use crate::hf::keys::KeyLayout;
 use crate::hf::weights::{FolderSource, WeightFiles};
-use crate::{ModelError, VisionLanguageModel};
+use crate::{ModelError, VisionConfig, VisionLanguageModel};
 
+mod cause;
+mod side_files;
 mod write;
 
 /// A model folder on disk.
@@ -49,31 +50,52 @@ impl ModelFolder {
     /// Reads the weights onto a device, converted to `dtype`; one tensor is in flight at a time.
     ///
     /// # Errors
-    /// [`ModelError::FileMissing`], [`ModelError::Safetensors`], and [`ModelError::Weights`] with every missing,
-    /// misshapen, unreadable and unexpected key.
+    /// [`ModelError::FileMissing`], [`ModelError::NotRead`], [`ModelError::Safetensors`], [`ModelError::ConfigField`] for sizes
+    /// that the files cannot fill, and [`ModelError::Weights`] with the likely cause and every missing, misshapen, unreadable
+    /// and unexpected key.
     pub fn load(&self, dtype: DType, device: &Device) -> Result<VisionLanguageModel, ModelError> {
         let files = WeightFiles::open(&self.path)?;
-        let layout = KeyLayout::detect(files.keys());
-        let family = self.config.family;
-        let mut source = FolderSource { files: &files, config: &self.config, layout, dtype, used: HashSet::new() };
-        let model = adamllm_nn::load(VisionLanguageModel::init(&self.config, device), &mut source);
+        let config = self.config_for(&files)?;
+        let family = config.family;
+        let mut source = FolderSource { files: &files, config: &config, dtype, used: HashSet::new() };
+        let model = adamllm_nn::load(VisionLanguageModel::init(&config, device), &mut source);
+
         let unexpected = source.unexpected();
-        match model {
+        let faults = match model {
             Ok(model) if unexpected.is_empty() => {
                 tracing::info!(folder = %self.path.display(), family = family.as_str(), ?dtype, "model loaded");
-                Ok(model)
+                return Ok(model);
             }
-            Ok(_) => Err(self.weights_error(Vec::new(), unexpected)),
-            Err(LoadError { faults }) => {
-                let missing =
-                    faults.into_iter().map(|(name, fault)| (layout.key(&self.config, &name), fault)).collect();
-                Err(self.weights_error(missing, unexpected))
-            }
-        }
+            Ok(_) => Vec::new(),
+            Err(LoadError { faults }) => faults,
+        };
+        let named = |name: &str| match files.stored_keys(&config, name).into_iter().next() {
+            Some(key) => key,
+            None => files.expected_key(&config, name),
+        };
+        let missing: Vec<_> = faults.into_iter().map(|(name, fault)| (named(&name), fault)).collect();
+        let cause = cause::likely(&files, &config, &missing, &unexpected);
+        Err(ModelError::Weights { folder: self.path.clone(), cause, missing, unexpected })
     }
 
-    fn weights_error(&self, missing: Vec<(String, String)>, unexpected: Vec<String>) -> ModelError {
-        ModelError::Weights { folder: self.path.clone(), missing, unexpected }
+    /// The configuration with what only the weights' headers decide: whether the head is the embedding. Sizes that the files
+    /// cannot fill are refused before anything is made of them.
+    fn config_for(&self, files: &WeightFiles) -> Result<ModelConfig, ModelError> {
+        let mut config = self.config.clone();
+        let n_tensors = files.n_tensors();
+        let n_layers = config.decoder.n_layers + config.decoder.cross_layers.len();
+        let sizes = [
+            ("num_hidden_layers", n_layers),
+            ("vision_config (blocks)", config.vision.as_ref().map_or(0, VisionConfig::n_blocks)),
+        ];
+        for (field, n_blocks) in sizes {
+            if n_blocks > n_tensors {
+                let expected = format!("no more layers than the weights' {n_tensors} tensors");
+                return Err(ModelError::config(&self.path.join("config.json"), field, expected, n_blocks));
+            }
+        }
+        config.decoder.tied_head = files.tied_head(&config)?;
+        Ok(config)
     }
 
     /// A hash of the weights and of every file that changes answers: the model's identity in cache keys and reports.
@@ -96,12 +118,6 @@ impl ModelFolder {
     /// The folder's files, without its subfolders, sorted.
     pub(crate) fn files(&self) -> Result<Vec<PathBuf>, ModelError> {
         files_of(&self.path)
-    }
-
-    /// The folder's own subfolders (not the hidden ones), sorted.
-    fn subfolders(&self) -> Result<Vec<PathBuf>, ModelError> {
-        let hidden = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-        Ok(entries_of(&self.path)?.into_iter().filter(|path| path.is_dir() && !hidden(path)).collect())
     }
 
     /// Names, shapes and dtypes of the weights, by key.
@@ -128,6 +144,3 @@ fn entries_of(folder: &Path) -> Result<Vec<PathBuf>, ModelError> {
     paths.sort();
     Ok(paths)
 }
-
-/// Parameters by the key that the folder's layout gives them.
-type ByKey = HashMap<String, adamllm_nn::Snapshot>;
