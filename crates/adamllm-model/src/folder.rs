@@ -7,6 +7,7 @@ use adamllm_core::CoreError;
 use adamllm_nn::LoadError;
 use burn::tensor::{DType, Device};
 
+use crate::adapter::PeftConfig;
 use crate::hf::config::ModelConfig;
 use crate::hf::weights::{FolderSource, WeightFiles};
 use crate::{ModelError, VisionConfig, VisionLanguageModel};
@@ -20,21 +21,64 @@ mod write;
 pub struct ModelFolder {
     path: PathBuf,
     config: ModelConfig,
+    /// A PEFT folder whose pairs are added to the weights when they are read.
+    adapter: Option<PathBuf>,
 }
 
 impl ModelFolder {
-    /// Opens a folder and reads its `config.json`.
+    /// Opens a folder and reads its `config.json`. A PEFT adapter's folder is opened with its base model, where that is a
+    /// folder too.
     ///
     /// # Errors
-    /// As [`ModelConfig::read`].
+    /// As [`ModelConfig::read`]; for an adapter also as [`ModelFolder::with_adapter`].
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, ModelError> {
         let path = path.into();
         let file = path.join("config.json");
         if !file.exists() {
+            if path.join(crate::adapter::CONFIG).exists() {
+                return Self::open_adapter(&path);
+            }
             return Err(ModelError::FileMissing { folder: path, expected: &["config.json"] });
         }
         let config = ModelConfig::read(&file)?;
-        Ok(Self { path, config })
+        Ok(Self { path, config, adapter: None })
+    }
+
+    /// The same folder with a PEFT adapter, whose pairs [`ModelFolder::load`] adds to the weights.
+    ///
+    /// # Errors
+    /// As [`ModelFolder::load_adapter`] for the adapter's settings; its weights are read later.
+    pub fn with_adapter(self, adapter: impl Into<PathBuf>) -> Result<Self, ModelError> {
+        let adapter = adapter.into();
+        PeftConfig::read(&adapter)?;
+        Ok(Self { adapter: Some(adapter), ..self })
+    }
+
+    /// The base model that an adapter's own settings name, where it is a folder: as the path stands, or beside the adapter.
+    fn open_adapter(adapter: &Path) -> Result<Self, ModelError> {
+        let base = PeftConfig::read(adapter)?.base.unwrap_or_default();
+        let places = [PathBuf::from(&base), adapter.join(&base)];
+        match places.into_iter().find(|path| !base.is_empty() && path.join("config.json").exists()) {
+            Some(path) => Self::open(path)?.with_adapter(adapter),
+            None => {
+                let expected = "the folder of the base model; give the base model, and the adapter beside it";
+                let field = "base_model_name_or_path";
+                Err(ModelError::config(&adapter.join(crate::adapter::CONFIG), field, expected, format!("{base:?}")))
+            }
+        }
+    }
+
+    /// What a PEFT folder's own settings name as its base model: a folder or a Hub id.
+    ///
+    /// # Errors
+    /// As [`ModelFolder::with_adapter`].
+    pub fn base_of_adapter(adapter: impl AsRef<Path>) -> Result<Option<String>, ModelError> {
+        Ok(PeftConfig::read(adapter.as_ref())?.base)
+    }
+
+    /// The adapter, where there is one.
+    pub fn adapter(&self) -> Option<&Path> {
+        self.adapter.as_deref()
     }
 
     /// Where the folder is.
@@ -64,7 +108,10 @@ impl ModelFolder {
         let faults = match model {
             Ok(model) if unexpected.is_empty() => {
                 tracing::info!(folder = %self.path.display(), family = family.as_str(), ?dtype, "model loaded");
-                return Ok(model);
+                return match &self.adapter {
+                    None => Ok(model),
+                    Some(adapter) => Ok(self.load_adapter(model, adapter)?.merge_lora()),
+                };
             }
             Ok(_) => Vec::new(),
             Err(LoadError { faults }) => faults,
@@ -104,11 +151,14 @@ impl ModelFolder {
     /// [`CoreError::Io`].
     pub fn fingerprint(&self) -> Result<String, ModelError> {
         let mut hashes = BTreeMap::new();
-        for path in self.files()? {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let relevant = [".safetensors", ".json", ".jinja", ".txt"].iter().any(|end| name.ends_with(end));
-            if relevant {
-                hashes.insert(name, adamllm_core::file_hash(&path)?);
+        let adapter = self.adapter.as_deref().map(files_of).transpose()?.unwrap_or_default();
+        for (part, files) in [("", self.files()?), ("adapter/", adapter)] {
+            for path in files {
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                let relevant = [".safetensors", ".json", ".jinja", ".txt"].iter().any(|end| name.ends_with(end));
+                if relevant {
+                    hashes.insert(format!("{part}{name}"), adamllm_core::file_hash(&path)?);
+                }
             }
         }
         let parts: Vec<&str> = hashes.iter().flat_map(|(name, hash)| [name.as_str(), hash.as_str()]).collect();

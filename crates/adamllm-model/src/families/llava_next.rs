@@ -31,7 +31,7 @@ const KEYS: &[PartKeys] = &[
         ours: LANGUAGE,
         transformers5: "model.language_model.",
         hub2024: "language_model.model.",
-        others: &["model.", "language_model.", "model.language_model.model."],
+        others: &["model.", "language_model.", "language_model.model.model.", "model.language_model.model."],
         starts: &[],
         names: DECODER,
     },
@@ -143,7 +143,7 @@ fn decoder(file: &ConfigFile) -> Result<(adamllm_language::DecoderConfig, usize)
 
 /// CLIP's sizes, up to the layer whose features are used.
 fn clip(fields: &Fields, feature_layer: i64) -> Result<ClipTowerConfig, ModelError> {
-    let (d_vision, n_layers) = (fields.size("hidden_size")?, encoder::n_layers(fields, "num_hidden_layers")?);
+    let (d_vision, n_layers) = (fields.size("hidden_size")?, encoder::n_layers(fields, &["num_hidden_layers"])?);
     // Hidden states are counted from the embeddings (0) to the last block's output (n).
     let n = n_layers as i64;
     let used = if feature_layer < 0 { n + 1 + feature_layer } else { feature_layer };
@@ -156,7 +156,7 @@ fn clip(fields: &Fields, feature_layer: i64) -> Result<ClipTowerConfig, ModelErr
         n_layers,
         n_used_layers: used as usize,
         d_vision,
-        n_heads: encoder::n_heads(fields, "num_attention_heads", d_vision, 1)?,
+        n_heads: encoder::n_heads(fields, &["num_attention_heads"], d_vision, 1)?,
         d_hidden: fields.size("intermediate_size")?,
         tile: encoder::tile(fields, patch_size)?,
         patch_size,
@@ -217,9 +217,7 @@ fn first_authors(file: &ConfigFile) -> Result<ModelConfig, ModelError> {
     // `(width, height)` here, the other way round than everywhere else.
     let turned = |points: Vec<(u32, u32)>| points.into_iter().map(|(width, height)| (height, width)).collect();
     let pinpoints = pinpoints(&fields)?.map(turned);
-    for flag in ["mm_use_im_start_end"] {
-        fields.only(flag, false.into())?;
-    }
+    fields.only("mm_use_im_start_end", false.into())?;
     fields.finish(&["mm_hidden_size", "mm_use_im_patch_token"])?;
 
     let (path, section) = first_authors_encoder(&file.path, name)?;

@@ -25,7 +25,7 @@ const KEYS: &[PartKeys] = &[
         ours: LANGUAGE,
         transformers5: "model.language_model.",
         hub2024: "language_model.model.",
-        others: &["language_model.", "model.language_model.model."],
+        others: &["language_model.", "language_model.model.model.", "model.language_model.model."],
         starts: &[],
         names: DECODER,
     },
@@ -80,7 +80,8 @@ fn config(file: &ConfigFile) -> Result<ModelConfig, ModelError> {
     let fields = Fields::new(&file.path, "text_config", section, defaults::of("mllama", "text_config"));
     let kind = text::TextKind { n_extra_embeddings: EXTRA_EMBEDDINGS, ..text::LLAMA };
     let (mut decoder, max_context) = text::decoder(&fields, kind)?;
-    decoder.tied_head = file.tied()?;
+    // The embedding has rows that the head has not.
+    decoder.tied_head = false;
 
     // A set in transformers: order and repetition say nothing. The rest are the decoder's own layers.
     let n_layers = decoder.n_layers;
@@ -102,7 +103,7 @@ fn config(file: &ConfigFile) -> Result<ModelConfig, ModelError> {
 }
 
 fn tower(fields: &Fields) -> Result<MllamaTowerConfig, ModelError> {
-    let (d_vision, n_layers) = (fields.size("hidden_size")?, encoder::n_layers(fields, "num_hidden_layers")?);
+    let (d_vision, n_layers) = (fields.size("hidden_size")?, encoder::n_layers(fields, &["num_hidden_layers"])?);
     let intermediate_layers = fields.counts("intermediate_layers_indices", n_layers)?;
     if !intermediate_layers.is_sorted_by(|a, b| a < b) {
         let expected = format!("rising numbers below {n_layers}");
@@ -114,7 +115,7 @@ fn tower(fields: &Fields) -> Result<MllamaTowerConfig, ModelError> {
         n_layers,
         n_global_layers: fields.count(&["num_global_layers"], 0..=1 << 16)?,
         d_vision,
-        n_heads: encoder::n_heads(fields, "attention_heads", d_vision, 1)?,
+        n_heads: encoder::n_heads(fields, &["attention_heads", "num_attention_heads"], d_vision, 1)?,
         d_hidden: fields.size("intermediate_size")?,
         tile: encoder::tile(fields, patch_size)?,
         patch_size,

@@ -19,7 +19,7 @@ fn encoder(fields: &Fields, d_model: usize) -> Result<Qwen2_5VlTowerConfig, Mode
     let d_vision = fields.size("hidden_size")?;
     vision::joins(fields, "out_hidden_size", d_model)?;
     fields.only("hidden_act", "silu".into())?;
-    let n_layers = vision::n_layers(fields, "depth")?;
+    let n_layers = vision::n_layers(fields, &["depth", "num_hidden_layers"])?;
     // A published file lists no block twice; numbers past the last block name none, as in transformers.
     let full_attention_layers = fields.counts("fullatt_block_indexes", crate::hf::fields::MOST)?;
 
@@ -34,7 +34,7 @@ fn encoder(fields: &Fields, d_model: usize) -> Result<Qwen2_5VlTowerConfig, Mode
         d_vision,
         d_hidden: fields.size("intermediate_size")?,
         d_model,
-        n_heads: vision::n_heads(fields, "num_heads", d_vision, 4)?,
+        n_heads: vision::n_heads(fields, &["num_heads", "num_attention_heads"], d_vision, 4)?,
         full_attention_layers,
         window_size,
         n_channels: vision::n_channels(fields, &["in_channels", "in_chans"])?,

@@ -22,7 +22,12 @@ pub(super) const KEYS: &[PartKeys] = &[
         ours: LANGUAGE,
         transformers5: "model.language_model.",
         hub2024: "model.",
-        others: &["language_model.", "language_model.model.", "model.language_model.model."],
+        others: &[
+            "language_model.",
+            "language_model.model.",
+            "language_model.model.model.",
+            "model.language_model.model.",
+        ],
         starts: &[],
         names: DECODER,
     },
@@ -75,6 +80,7 @@ pub(super) fn vision_language(
 
     let vision_fields = file.vision_fields(name)?;
     let vision = encoder(&vision_fields, decoder.d_model)?;
+    axial(&vision_fields)?;
     vision_fields.finish(&["spatial_patch_size", "tokens_per_second"])?;
 
     let root = file.root_fields(name);
@@ -83,14 +89,26 @@ pub(super) fn vision_language(
     Ok(with_vision(family, decoder, vision, image_token, max_context))
 }
 
+/// The encoder's rotary positions have one form.
+fn axial(fields: &Fields) -> Result<(), ModelError> {
+    let Some(value) = fields.value(&["rope_parameters"])? else { return Ok(()) };
+    let theta = value.get("rope_theta").is_none_or(|theta| theta.as_f64() == Some(10_000.0));
+    let kind = value.get("rope_type").is_none_or(|kind| ["axial", "default"].iter().any(|known| kind == known));
+    if theta && kind && fields.positive("rope_theta")? == 10_000.0 {
+        return Ok(());
+    }
+    let expected = "rope_type axial with rope_theta 10000: nothing else is supported";
+    Err(fields.fault("rope_parameters", expected, crate::hf::fields::shown(value)))
+}
+
 fn encoder(fields: &Fields, d_model: usize) -> Result<Qwen2VlTowerConfig, ModelError> {
     let d_vision = fields.size("embed_dim")?;
     vision::joins(fields, "hidden_size", d_model)?;
     Ok(Qwen2VlTowerConfig {
-        n_layers: vision::n_layers(fields, "depth")?,
+        n_layers: vision::n_layers(fields, &["depth", "num_hidden_layers"])?,
         d_vision,
         d_model,
-        n_heads: vision::n_heads(fields, "num_heads", d_vision, 4)?,
+        n_heads: vision::n_heads(fields, &["num_heads", "num_attention_heads"], d_vision, 4)?,
         mlp_ratio: fields.count(&["mlp_ratio"], 1..=1024)?,
         n_channels: vision::n_channels(fields, &["in_channels", "in_chans"])?,
         patch_size: vision::patch_size(fields)?,

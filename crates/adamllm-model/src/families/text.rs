@@ -43,7 +43,10 @@ const MOST_LAYERS: usize = 1 << 16;
 /// The decoder's sizes and the longest context, from the section that holds them. `tied_head` is the section's own flag.
 pub(super) fn decoder(fields: &Fields, kind: TextKind) -> Result<(DecoderConfig, usize), ModelError> {
     let n_heads = fields.size("num_attention_heads")?;
-    let n_kv_heads = fields.optional_count(&["num_key_value_heads"], 1..=MOST)?.unwrap_or(n_heads);
+    let n_kv_heads = match fields.is_null("num_key_value_heads") {
+        true => n_heads,
+        false => fields.optional_count(&["num_key_value_heads"], 1..=MOST)?.unwrap_or(n_heads),
+    };
     if !n_heads.is_multiple_of(n_kv_heads) {
         let expected = format!("a divisor of num_attention_heads = {n_heads}");
         return Err(fields.fault("num_key_value_heads", expected, n_kv_heads));
@@ -66,6 +69,8 @@ pub(super) fn decoder(fields: &Fields, kind: TextKind) -> Result<(DecoderConfig,
         None | Some("silu" | "swish") => {}
         Some(other) => return Err(fields.fault("hidden_act", "silu: nothing else is supported", other)),
     }
+    fields.only("is_encoder_decoder", false.into())?;
+    fields.only("partial_rotary_factor", 1.0.into())?;
     let n_layers = fields.count(&["num_hidden_layers"], 1..=MOST_LAYERS)?;
     let decoder = DecoderConfig {
         d_model,
@@ -75,7 +80,7 @@ pub(super) fn decoder(fields: &Fields, kind: TextKind) -> Result<(DecoderConfig,
         d_head,
         d_hidden: fields.size("intermediate_size")?,
         vocab_size: fields.size("vocab_size")?,
-        rms_epsilon: fields.positive("rms_norm_eps")?,
+        rms_epsilon: fields.not_negative("rms_norm_eps")?,
         qkv_bias: kind.qkv_bias,
         n_extra_embeddings: kind.n_extra_embeddings,
         cross_layers: Vec::new(),
@@ -93,6 +98,7 @@ fn window(fields: &Fields, rule: WindowRule, n_layers: usize) -> Result<Option<S
         WindowRule::All => true,
         WindowRule::FromLayer => fields.flag("use_sliding_window")?,
     };
+    let used = used && !fields.is_null("sliding_window");
     let width = fields.optional_count(&["sliding_window"], 1..=LONGEST)?.filter(|_| used);
     let first = match rule {
         WindowRule::FromLayer => fields.optional_count(&["max_window_layers"], 0..=LONGEST)?.unwrap_or(0),
@@ -135,7 +141,7 @@ fn layer_types(fields: &Fields, types: &Value, n_layers: usize) -> Result<Vec<us
 fn rope(fields: &Fields, d_head: usize, mrope: bool) -> Result<RopeConfig, ModelError> {
     let given = |name: &str| Ok::<_, ModelError>(fields.value(&[name])?.filter(|_| fields.has(name)));
     let raw = match (given("rope_parameters")?, given("rope_scaling")?) {
-        (Some(parameters), Some(scaling)) if parameters != scaling => {
+        (Some(parameters), Some(scaling)) if !same_rope(parameters, scaling) => {
             let expected = format!("the same as rope_parameters beside it, {}", shown(parameters));
             return Err(fields.fault("rope_scaling", expected, shown(scaling)));
         }
@@ -143,7 +149,7 @@ fn rope(fields: &Fields, d_head: usize, mrope: bool) -> Result<RopeConfig, Model
         (None, None) => super::nothing(),
     };
     let raw = Rope { fields, raw };
-    raw.only_known()?;
+    let kind = raw.kind(mrope)?;
 
     // transformers takes the inner one where both stand.
     let (inner, outer) = (raw.number("rope_theta")?, fields.positive("rope_theta")?);
@@ -152,7 +158,7 @@ fn rope(fields: &Fields, d_head: usize, mrope: bool) -> Result<RopeConfig, Model
     }
     let theta = inner.unwrap_or(outer);
 
-    let scaling = match raw.kind()? {
+    let scaling = match kind {
         "default" => RopeScaling::None,
         "linear" => RopeScaling::Linear { factor: raw.needed("factor")? },
         "llama3" => raw.llama3()?,
@@ -161,7 +167,20 @@ fn rope(fields: &Fields, d_head: usize, mrope: bool) -> Result<RopeConfig, Model
             return Err(fields.fault("rope_scaling.rope_type", expected, other));
         }
     };
+    raw.only_known()?;
     Ok(RopeConfig { theta, scaling, mrope_section: if mrope { Some(raw.section(d_head)?) } else { None } })
+}
+
+/// Whether both of the names say the same: the base may stand in one of them alone.
+fn same_rope(a: &Value, b: &Value) -> bool {
+    let (Some(a), Some(b)) = (a.as_object(), b.as_object()) else { return a == b };
+    let number = |value: &Value| value.as_f64();
+    let agree = |(name, value): (&String, &Value)| match b.get(name) {
+        None => name == "rope_theta" || name == "type" || name == "rope_type",
+        Some(other) => value == other || number(value).zip(number(other)).is_some_and(|(a, b)| a == b),
+    };
+    let known = |name: &String| a.contains_key(name) || ["rope_theta", "type", "rope_type"].contains(&name.as_str());
+    a.iter().all(agree) && b.keys().all(known)
 }
 
 fn object<'a>(fields: &Fields, value: &'a Value) -> Result<&'a Map<String, Value>, ModelError> {
@@ -202,9 +221,9 @@ impl Rope<'_> {
     }
 
     /// `rope_type`, or `type` as it was called before; `mrope` is the default with three axes.
-    fn kind(&self) -> Result<&str, ModelError> {
-        let word =
-            |name: &str| self.raw.get(name).and_then(Value::as_str).map(|w| if w == "mrope" { "default" } else { w });
+    fn kind(&self, mrope: bool) -> Result<&str, ModelError> {
+        let plain = |word| if mrope && word == "mrope" { "default" } else { word };
+        let word = |name: &str| self.raw.get(name).and_then(Value::as_str).map(plain);
         match (word("rope_type"), word("type")) {
             (Some(kind), Some(old)) if kind != old => {
                 let expected = format!("the same as rope_type beside it, {kind}");
@@ -232,7 +251,13 @@ impl Rope<'_> {
             let expected = format!("below high_freq_factor = {high}");
             return Err(self.fields.fault("rope_scaling.low_freq_factor", expected, low));
         }
-        let original = self.needed("original_max_position_embeddings")?;
+        // The decoder's own field wins over the one in here, and the longest context stands in for both.
+        let name = "original_max_position_embeddings";
+        let original = match (self.fields.has(name), self.number(name)?) {
+            (true, _) => self.fields.positive(name)?,
+            (false, Some(original)) => original,
+            (false, None) => self.fields.positive("max_position_embeddings")?,
+        };
         Ok(RopeScaling::Llama3 {
             factor: self.needed("factor")?,
             low_freq_factor: low,

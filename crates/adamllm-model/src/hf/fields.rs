@@ -51,12 +51,12 @@ impl<'a> Fields<'a> {
     }
 
     /// The value of a field that goes by one of several names: the file's, else the class's default. Names that stand side
-    /// by side must agree. `None` where neither has a value, or it is null.
+    /// by side must agree; null says nothing. `None` where neither has a value.
     pub(crate) fn value(&self, names: &[&str]) -> Result<Option<&'a Value>, ModelError> {
         self.read.borrow_mut().extend(names.iter().map(|&name| name.to_owned()));
         let mut found: Option<(&str, &Value)> = None;
         for &name in names {
-            match (found, self.given.get(name)) {
+            match (found, self.given.get(name).filter(|value| !value.is_null())) {
                 (Some((first, value)), Some(other)) if !same(value, other) => {
                     let expected = format!("the same as `{}` beside it, {value}", self.full(first));
                     return Err(self.fault(name, expected, other));
@@ -108,6 +108,18 @@ impl<'a> Fields<'a> {
         list.iter().map(number).collect()
     }
 
+    /// Whether the file says null, which for some fields is another thing than to leave them out.
+    pub(crate) fn is_null(&self, name: &str) -> bool {
+        self.given.get(name).is_some_and(Value::is_null)
+    }
+
+    /// A finite number that is not negative.
+    pub(crate) fn not_negative(&self, name: &str) -> Result<f64, ModelError> {
+        let value = self.value(&[name])?;
+        let number = value.and_then(Value::as_f64).filter(|n| n.is_finite() && *n >= 0.0);
+        number.ok_or_else(|| self.fault(name, "a number of at least 0", value.map_or("nothing".into(), shown)))
+    }
+
     /// A finite number above zero.
     pub(crate) fn positive(&self, name: &str) -> Result<f64, ModelError> {
         let value = self.value(&[name])?;
@@ -136,7 +148,7 @@ impl<'a> Fields<'a> {
     /// A field that is supported with one value only.
     pub(crate) fn only(&self, name: &str, wanted: Value) -> Result<(), ModelError> {
         match self.value(&[name])? {
-            Some(value) if *value != wanted => {
+            Some(value) if !same(value, &wanted) => {
                 Err(self.fault(name, format!("{wanted}: nothing else is supported"), shown(value)))
             }
             _ => Ok(()),
@@ -153,6 +165,7 @@ impl<'a> Fields<'a> {
             let passed = read.contains(name)
                 || WITHOUT_EFFECT.contains(&name.as_str())
                 || without_effect.contains(&name.as_str())
+                || value.is_null()
                 || known.is_none_or(|default| same(default, value));
             if !passed {
                 let expected =

@@ -2,22 +2,22 @@
 
 use adamllm_nn::Activation;
 
-use super::fields::Fields;
+use super::fields::{Fields, MOST};
 use crate::ModelError;
 
 /// Blocks.
-pub(crate) fn n_layers(fields: &Fields, name: &str) -> Result<usize, ModelError> {
-    fields.count(&[name], 1..=1 << 16)
+pub(crate) fn n_layers(fields: &Fields, names: &[&str]) -> Result<usize, ModelError> {
+    fields.count(names, 1..=1 << 16)
 }
 
 /// Heads; the width must be `multiple_of * n_heads * k` for some `k`.
-pub(crate) fn n_heads(fields: &Fields, name: &str, d: usize, multiple_of: usize) -> Result<usize, ModelError> {
-    let n_heads = fields.size(name)?;
+pub(crate) fn n_heads(fields: &Fields, names: &[&str], d: usize, multiple_of: usize) -> Result<usize, ModelError> {
+    let n_heads = fields.count(names, 1..=MOST)?;
     if d.is_multiple_of(multiple_of * n_heads) {
         return Ok(n_heads);
     }
-    let expected = format!("{multiple_of} * {name} to divide the encoder's width {d}");
-    Err(fields.fault(name, expected, n_heads))
+    let expected = format!("{multiple_of} * {} to divide the encoder's width {d}", names[0]);
+    Err(fields.fault(names[0], expected, n_heads))
 }
 
 /// Colour channels: an image that was decoded has three.

@@ -332,7 +332,10 @@ impl ParameterSource for FolderSource<'_> {
     type Error = String;
 
     fn take(&mut self, parameter: &ParameterInfo) -> Result<Option<TensorData>, String> {
-        let keys = self.files.stored_keys(self.config, &parameter.name);
+        let mut keys = self.files.stored_keys(self.config, &parameter.name);
+        if keys.is_empty() && parameter.name == EMBEDDING && self.config.decoder.tied_head {
+            keys = self.files.stored_keys(self.config, HEAD); // one matrix, under its other name
+        }
         self.used.extend(keys.iter().cloned());
         let Some(key) = keys.first() else { return Ok(None) };
         let stored = |key: &str| self.files.stored(key).map_err(|e| e.to_string());
