@@ -13,6 +13,8 @@ use crate::word_hash::WordMap;
 pub struct NameSet {
     names: Vec<String>,
     lower: OnceLock<Vec<String>>,
+    /// The letters and digits of each.
+    bare: OnceLock<Vec<String>>,
     /// The last index of each name as it stands.
     last: OnceLock<WordMap<String, usize>>,
     longest_first: OnceLock<LongestFirst>,
@@ -58,8 +60,8 @@ impl NameSet {
     /// first index.
     pub fn new(names: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let names = names.into_iter().map(Into::into).collect();
-        let (lower, last, longest_first, contained, worded) = Default::default();
-        Self { names, lower, last, longest_first, contained, worded }
+        let (lower, bare, last, longest_first, contained, worded) = Default::default();
+        Self { names, lower, bare, last, longest_first, contained, worded }
     }
 
     /// The names, in their order.
@@ -115,15 +117,18 @@ impl NameSet {
     /// The name that the text is, but for case, accents and marks. Where marks alone tell several names apart (`+5`, `-5`), they
     /// count.
     pub(crate) fn is_exactly(&self, text: &str) -> Option<usize> {
-        let text = folded(text);
-        bare(&text).next()?;
-        let same = |name: &String| bare(&folded(name)).eq(bare(&text));
-        let first = self.names.iter().position(same)?;
-        if self.names[first + 1..].iter().any(same) {
-            return self.names.iter().position(|name| folded(name).trim() == text.trim()).or(
-                // The same name twice is no doubt: Nutrition5K's list has one four times.
-                self.names.iter().filter(|name| same(name)).all(|name| *name == self.names[first]).then_some(first),
-            );
+        let wanted = bare(text);
+        if wanted.is_empty() {
+            return None;
+        }
+        let bare = self.bare.get_or_init(|| self.names.iter().map(|name| bare(name)).collect());
+        let mut same = (0..bare.len()).filter(|&index| bare[index] == wanted);
+        let first = same.next()?;
+        let others: Vec<usize> = same.collect();
+        // The same name twice is no doubt: Nutrition5K's list has one four times.
+        if others.iter().any(|&other| self.names[other] != self.names[first]) {
+            let text = folded(text);
+            return self.names.iter().position(|name| folded(name).trim() == text.trim());
         }
         Some(first)
     }
@@ -226,8 +231,8 @@ fn automaton(patterns: &[String]) -> AhoCorasick {
 }
 
 /// Letters and digits alone, in one spelling.
-fn bare(text: &str) -> impl Iterator<Item = char> {
-    text.chars().filter(|c| c.is_alphanumeric())
+fn bare(text: &str) -> String {
+    folded(text).chars().filter(|c| c.is_alphanumeric()).collect()
 }
 
 /// Recall of a set of labels in percent. `None` where there is no label.
