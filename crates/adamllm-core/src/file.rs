@@ -76,7 +76,7 @@ mod tests {
     fn byte_order_marks_belong_to_no_text() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("names.txt");
-        let mut read = |bytes: &[u8]| {
+        let read = |bytes: &[u8]| {
             fs::write(&path, bytes).expect("written");
             read_text(&path).map_err(|error| error.to_string())
         };

@@ -1,17 +1,20 @@
 //! What the strict scorings read out of answers, against what a careful person reads (`fixtures/choice_answers.jsonl`).
 
-use adamllm_eval::metrics::{choice_strict, closed_strict, name_strict, open_recall_strict};
+use adamllm_eval::metrics::{choice_strict, closed_strict, name_strict, open_recall_strict, yes_no};
 use adamllm_eval::{OptionSet, score_answer, tasks};
 use serde_json::Value;
 
 #[test]
 fn multiple_choices_are_read_as_a_person_reads_them() {
-    let rows: Vec<Value> =
-        adamllm_core::jsonl::read_all(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/choice_answers.jsonl"))
-            .expect("the table parses");
-    assert!(rows.len() >= 200);
+    let rows = table();
+    assert!(rows.len() >= 500);
     let misread: Vec<String> = rows.iter().filter_map(misread).collect();
     assert!(misread.is_empty(), "{} of {} misread:\n{}", misread.len(), rows.len(), misread.join("\n"));
+}
+
+fn table() -> Vec<Value> {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/choice_answers.jsonl");
+    adamllm_core::jsonl::read_all(file).expect("the table parses")
 }
 
 fn misread(row: &Value) -> Option<String> {
@@ -91,4 +94,112 @@ fn a_number_that_is_read_out_is_the_names_number_in_the_paper_scoring() {
     assert_eq!(paper(&format!("({})", number + 1)), Some(0.0));
     let strict = score_answer(&example.expected, 0, &format!("({number})"));
     assert!(strict.unparsed && strict.strict == 0.0, "the question shows no numbers");
+}
+
+/// What nobody hears does not change what is said.
+#[test]
+fn reasoning_and_width_change_no_reading() {
+    for row in table() {
+        let answer = row["answer"].as_str().expect("an answer").to_owned();
+        if !answer.contains(['<', '[', '◁']) {
+            let mut thought = row.clone();
+            thought["answer"] = format!("<think>A? The answer is C.</think>\n{answer}").into();
+            assert_eq!(misread(&thought), None);
+        }
+        if !answer.contains(['<', '[', '◁', '|']) {
+            let full_width = |c: char| match c {
+                '!'..='~' => char::from_u32(c as u32 + 0xfee0).expect("a full-width form"),
+                other => other,
+            };
+            let mut wide = row.clone();
+            wide["answer"] = answer.chars().map(full_width).collect::<String>().into();
+            assert_eq!(misread(&wide), None);
+        }
+    }
+}
+
+/// Answers made of everything that the reader looks at, long ones too: a reading, and soon.
+#[test]
+fn no_answer_is_too_strange_or_too_long() {
+    use adamllm_core::random::named_stream;
+    use rand::Rng;
+    const PARTS: [&str; 48] = [
+        "A",
+        "B",
+        "b",
+        "(C)",
+        "E",
+        "I",
+        "a",
+        "the",
+        "answer",
+        "is",
+        "not",
+        "option",
+        "or",
+        "and",
+        ",",
+        ".",
+        ":",
+        "\n",
+        " ",
+        " ",
+        " ",
+        "-",
+        "'",
+        "left lung",
+        "hepatitis",
+        "if",
+        "so",
+        "final",
+        "boxed{",
+        "}",
+        "<think>",
+        "</think>",
+        "<answer>",
+        "</answer>",
+        "[THINK]",
+        "答案",
+        "是",
+        "不",
+        "。",
+        "é",
+        "e\u{301}",
+        "\u{301}",
+        "ß",
+        "3.5",
+        "1,000",
+        "wrong",
+        "correct",
+        "\u{200b}",
+    ];
+    let options = OptionSet::lettered(["chest", "left lung", "hepatitis B", "3.5"]);
+    let mut random = named_stream(7, "answers", "");
+    for _ in 0..4000 {
+        let n = 1 + random.next_u64() % 24;
+        let answer: String = (0..n).map(|_| PARTS[(random.next_u64() % PARTS.len() as u64) as usize]).collect();
+        let read = choice_strict(&answer, options.keys(), options.texts());
+        assert!(read.is_none_or(|index| index < 4), "{answer:?}");
+        yes_no(&answer);
+        open_recall_strict(&answer, "left lung");
+    }
+    let begun = std::time::Instant::now();
+    for part in [
+        "A ",
+        "A, ",
+        "the ",
+        "(B) ",
+        "left lung ",
+        "not A or ",
+        "if A\n",
+        "<think>",
+        "answer is ",
+        "答",
+        "A\n",
+        "1,",
+        ".",
+    ] {
+        choice_strict(&part.repeat(50_000), options.keys(), options.texts());
+    }
+    assert!(begun.elapsed().as_secs() < 60, "{:?}", begun.elapsed());
 }

@@ -295,6 +295,7 @@ pub(super) fn may_follow_letter(word: &str) -> bool {
                 | "best"
                 | "while"
                 | "whereas"
+                | "remains"
                 | "here"
                 | "over"
         )
@@ -307,6 +308,10 @@ pub(super) fn may_precede_letter(word: &str) -> bool {
         || matches!(
             word,
             "answer"
+                | "toward"
+                | "towards"
+                | "options"
+                | "choices"
                 | "statement"
                 | "and"
                 | "or"
