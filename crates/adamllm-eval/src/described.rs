@@ -53,7 +53,7 @@ impl DescribedBenchmark {
     /// Joins a description and rows from anywhere.
     ///
     /// # Errors
-    /// [`EvalError::OtherTask`] where the first readable row lacks a needed column; [`EvalError::Description`] and
+    /// [`EvalError::OtherTask`] where every readable row lacks a needed column; [`EvalError::Description`] and
     /// [`CoreError`](adamllm_core::CoreError) for the names file.
     pub fn new(description: BenchmarkDescription, rows: Box<dyn RowSource>) -> Result<Self, EvalError> {
         description.check()?;
@@ -85,19 +85,20 @@ impl DescribedBenchmark {
     }
 
     fn refuse_other_tasks(&self) -> Result<(), EvalError> {
-        let Some((index, row)) = (0..self.rows.len()).find_map(|i| Some((i, self.rows.row(i).ok()?))) else {
+        let needed = self.description.needed_columns();
+        let mut readable = (0..self.rows.len()).filter_map(|index| Some((index, self.rows.row(index).ok()?)));
+        let Some((index, first)) = readable.next() else { return Ok(()) };
+        // One record that lacks a column costs itself only.
+        let fits = |row: &Row| needed.iter().all(|column| row.contains_key(column.as_str()));
+        if fits(&first) || readable.any(|(_, row)| fits(&row)) {
             return Ok(());
-        };
-        let missing = self.description.needed_columns().into_iter().find(|column| !row.contains_key(column.as_str()));
-        match missing {
-            None => Ok(()),
-            Some(_) => Err(EvalError::OtherTask {
-                place: self.rows.place(index),
-                benchmark: self.description.name.clone(),
-                expected: self.description.needed_columns().join(", "),
-                got: row.keys().map(String::as_str).collect::<Vec<_>>().join(", "),
-            }),
         }
+        Err(EvalError::OtherTask {
+            place: self.rows.place(index),
+            benchmark: self.description.name.clone(),
+            expected: needed.join(", "),
+            got: first.keys().map(String::as_str).collect::<Vec<_>>().join(", "),
+        })
     }
 
     /// What is needed to score a row, without its prompt: the right answer, the guess's seed, the prediction's column.
@@ -202,14 +203,15 @@ impl Benchmark for DescribedBenchmark {
         let answer_type = self.description.answer_type_of(&reader)?;
         let expected = self.expected(answer_type, &reader)?;
         let images = self.image_column().map_or(Ok(Vec::new()), |column| reader.images(column))?;
-        let prompt = match columns.prompt.as_deref().filter(|column| row.contains_key(*column)) {
+        let prompt = match columns.prompt.as_deref().filter(|column| reader.has(column)) {
             Some(column) => reader.text(column)?,
             None => template::render(self.description.template(answer_type), &reader, &expected)?,
         };
         let question = reader.text(&columns.question).unwrap_or_else(|_| prompt.clone());
         let id = self.given_id(&reader)?.map_or_else(|| self.content_id(&row, index), RecordId::given);
         let guess_seed = guess_seed(&row, index);
-        let group = columns.group.as_ref().map(|column| reader.text(column)).transpose()?;
+        let group = columns.group.as_ref().filter(|column| reader.has(column));
+        let group = group.map(|column| reader.text(column)).transpose()?;
         Ok(Example { id, images, prompt, question, expected, guess_seed, group })
     }
 

@@ -122,6 +122,21 @@ fn a_file_of_another_kind_is_refused() {
 }
 
 #[test]
+fn null_counts_as_absent_and_one_record_costs_itself() {
+    let description = "name = \"c\"\nanswer = \"closed\"\ncolumns = { prompt = \"input\", group = \"patient\" }";
+    let rows = br#"{"question": "no label"}
+{"question": "Is it?", "label": "yes", "input": null, "patient": null, "id": null, "syn_id": 3.0}
+{"question": "Is it?", "label": "yes", "input": "Look. Is it?", "patient": 7, "id": 4}"#;
+    let benchmark = open(description, rows).expect("two rows fit");
+    let error = benchmark.example(0).expect_err("no label");
+    assert!(error.is_row() && error.to_string().contains("row 1 column `label`"), "{error}");
+    let second = benchmark.example(1).expect("nulls are nothing");
+    assert_eq!((second.prompt.as_str(), second.group, second.id.as_str(), second.guess_seed), ("Is it?", None, "3", 3));
+    let third = benchmark.example(2).expect("a row");
+    assert_eq!((third.prompt.as_str(), third.group.as_deref()), ("Look. Is it?", Some("7")));
+}
+
+#[test]
 fn a_description_names_what_is_wrong_in_it() {
     let told = |text: &str| {
         let folder = folder(&[("d.toml", text.as_bytes()), ("rows.jsonl", b""), ("none.txt", b"\n")]);

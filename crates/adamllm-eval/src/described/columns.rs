@@ -16,6 +16,11 @@ impl RowReader<'_> {
         EvalError::Row { place, column: column.into(), expected: expected.into(), got: got.into() }
     }
 
+    /// Whether the row has something in a column: `null` counts as nothing.
+    pub(crate) fn has(&self, column: &str) -> bool {
+        self.row.get(column).is_some_and(|value| !value.is_null())
+    }
+
     fn value(&self, column: &str) -> Result<&Value, EvalError> {
         self.row.get(column).ok_or_else(|| self.error(column, "a value", "no such column"))
     }

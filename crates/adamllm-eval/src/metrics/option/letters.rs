@@ -6,6 +6,7 @@ use super::super::fold::is_unspaced;
 use super::{Firmness, Mention, Reading, key_of};
 
 impl Reading<'_> {
+    /// Notes the letters, outside of option texts, that stand for options.
     pub(super) fn find_letters(&mut self, keys: &[impl AsRef<str>], options: &NameSet) {
         for index in 0..self.words.len() {
             if self.mention_at(index).is_some() {
@@ -43,11 +44,11 @@ impl Reading<'_> {
     fn letter_stands(&self, index: usize, option: Option<usize>, unknown: bool) -> Option<Firmness> {
         let (before, after) = (self.gap(index), self.gap(index + 1));
         let (next, is_last) = (self.word(index + 1), index + 1 == self.words.len());
-        let glued = |gap: &str, other: bool| other && matches!(gap, "-" | "'" | "_" | "+" | "°" | "&" | "." | "\\");
-        if glued(before, index > 0) && before != "&" || glued(after, !is_last) && after != "&" && after != "." {
-            return None;
-        }
-        if before.ends_with(['°', '\\', '#']) || after.starts_with('+') {
+        // Part of a longer name: `B-cell`, `A_1`, `37°C`, `B+`.
+        let glued_before =
+            index > 0 && matches!(before, "-" | "'" | "_" | "+" | ".") || before.ends_with(['°', '\\', '#']);
+        let glued_after = !is_last && matches!(after, "-" | "'" | "_") || after.starts_with('+');
+        if glued_before || glued_after {
             return None;
         }
 
@@ -57,6 +58,7 @@ impl Reading<'_> {
         let own_text = self.names_again(index + 1, option);
         let next_lower =
             self.ranges.get(index + 1).is_some_and(|range| self.text[range.clone()].starts_with(char::is_lowercase));
+
         // The article, and the pronoun.
         let plain_next = spaced && !is_last && !next.chars().all(is_unspaced);
         match raw {
@@ -71,6 +73,8 @@ impl Reading<'_> {
         if bracketed {
             return Some(Firmness::Mentioned);
         }
+
+        // Elsewhere, the words around a letter say whether it is one.
         let border_before =
             index == 0 || before.chars().any(|c| !c.is_whitespace()) || before.contains('\n') || before.is_empty();
         let border_after = is_last || !spaced || after.contains('\n') || next.chars().all(is_unspaced);
