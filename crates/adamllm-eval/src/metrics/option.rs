@@ -173,9 +173,7 @@ impl<'a> Reading<'a> {
         };
         // A declared answer may be taken back, by a word between.
         let taken_back = (other.words.end..last.words.start).any(|index| cues::corrects(self.word(index)));
-        let apart = (other.words.end..=last.words.start)
-            .any(|index| self.gap(index).contains(['.', '!', '?', ';', '\n', ',', '。', '，', '-']));
-        if firmest >= Firmness::Declared && taken_back && apart { last.option } else { None }
+        if firmest >= Firmness::Declared && taken_back { last.option } else { None }
     }
 }
 

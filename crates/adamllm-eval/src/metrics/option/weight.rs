@@ -3,6 +3,7 @@
 use super::super::cues;
 use super::{Firmness, Mention, Reading, ends_clause};
 
+/// What stands before a mention and announces it.
 enum Announced {
     Nothing,
     /// As an option, not as the answer.
@@ -12,9 +13,8 @@ enum Announced {
 }
 
 impl Reading<'_> {
-    /// What is said in one breath has one firmness.
+    /// Makes one mention of an option's letter and its text beside it: `(B) left lung`.
     pub(super) fn join(&mut self) {
-        // Unless one only explains the other's letter, both are named: the decision finds that they differ.
         for i in 1..self.mentions.len() {
             let (one, other) = (&self.mentions[i - 1], &self.mentions[i]);
             if one.option == other.option && one.option.is_some() && self.in_one_list(i - 1, i) {
@@ -28,6 +28,7 @@ impl Reading<'_> {
         }
     }
 
+    /// Finds how firmly each mention stands.
     pub(super) fn weigh(&mut self, n_keys: usize) {
         let enumerated = self.enumerates(n_keys);
         let supposed = self.supposed();
@@ -40,24 +41,22 @@ impl Reading<'_> {
                 None => mention.denied = true,
             }
         }
-        for i in 1..self.mentions.len() {
-            if self.in_one_list(i - 1, i)
-                && self.mentions[i - 1].firmness > Firmness::Mentioned
-                && !self.mentions[i].denied
+
+        // What is said in one breath with a declared option is declared with it, in both directions: *the answer is A or B*.
+        let n = self.mentions.len();
+        let pairs = (1..n).map(|i| (i - 1, i)).chain((1..n).rev().map(|i| (i, i - 1)));
+        for (from, to) in pairs {
+            let firmness = self.mentions[from].firmness;
+            if firmness > Firmness::Mentioned
+                && !self.mentions[to].denied
+                && self.in_one_list(from.min(to), from.max(to))
             {
-                self.mentions[i].firmness = self.mentions[i].firmness.max(self.mentions[i - 1].firmness);
-            }
-        }
-        for i in (1..self.mentions.len()).rev() {
-            if self.in_one_list(i - 1, i)
-                && self.mentions[i].firmness > Firmness::Mentioned
-                && !self.mentions[i - 1].denied
-            {
-                self.mentions[i - 1].firmness = self.mentions[i - 1].firmness.max(self.mentions[i].firmness);
+                self.mentions[to].firmness = self.mentions[to].firmness.max(firmness);
             }
         }
     }
 
+    /// How firmly a mention stands by itself; `None` for a letter that is no option after all.
     fn firmness(&self, mention: &Mention, enumerated: bool, supposed: bool) -> Option<Firmness> {
         let uncertain = mention.firmness == Firmness::Supposed;
         let announced = self.announced(mention);
@@ -67,12 +66,15 @@ impl Reading<'_> {
             _ => Firmness::Mentioned,
         };
         firmness = firmness.max(self.confirmed(mention.words.end).unwrap_or(Firmness::Mentioned));
+
+        // Where the list of options is repeated, its lines declare nothing.
         if !enumerated && self.is_last_line(mention) {
             firmness = firmness.max(Firmness::Declared);
         }
         if !enumerated && self.leads(mention) {
             firmness = firmness.max(Firmness::Leading);
         }
+
         if uncertain && firmness == Firmness::Mentioned && !matches!(announced, Announced::Option) {
             return None;
         }
