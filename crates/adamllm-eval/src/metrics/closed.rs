@@ -133,6 +133,7 @@ mod tests {
             ("Some say yes; the answer is: no", no),
             ("The answer is yes. On reflection, final answer: no", no),
             ("\\boxed{\\text{No}} and not yes", no),
+            ("Yes, it seems so at first. Final answer: no", no),
             ("Please answer yes or no.", None),
             ("answer yes/no: no", None),
             ("There is no fracture.", no),

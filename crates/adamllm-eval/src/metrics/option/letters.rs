@@ -53,7 +53,6 @@ impl Reading<'_> {
         }
 
         let raw = &self.text[self.ranges[index].clone()];
-        let upper = !raw.starts_with(char::is_lowercase);
         let spaced = !after.is_empty() && after.chars().all(char::is_whitespace);
         let own_text = self.names_again(index + 1, option);
         let next_lower =
@@ -81,7 +80,7 @@ impl Reading<'_> {
         let follows = border_after || own_text || cues::may_follow_letter(next);
         let precedes =
             border_before || cues::may_precede_letter(self.word_before(index)) && !self.listed_part_of_name(index);
-        if upper && !unknown && precedes && follows {
+        if !unknown && precedes && follows && !matches!(raw, "a" | "i") {
             return Some(Firmness::Mentioned);
         }
         (precedes && (follows || !unknown)).then_some(Firmness::Supposed)
