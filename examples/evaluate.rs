@@ -92,6 +92,8 @@ fn run(arguments: Arguments) -> JobResult {
     let mut suite = Suite::new(&arguments, &opened, missing);
     match &arguments.model {
         Some(model) => {
+            // Before a model is read: answers to questions without their images would mean nothing.
+            opened.iter().try_for_each(|opened| opened.benchmark.check())?;
             let images = CurrentImages::new(opened[0].images.0.clone());
             let model = AnyModel::open(model, &arguments.models, Arc::new(images.clone()))?;
             suite.ask_all(&model, &images)?;
@@ -187,15 +189,16 @@ impl<'a> Suite<'a> {
             return Ok(given.clone());
         }
         let inside = |folder: &PathBuf| {
-            let places = [folder.join(task).join(files::PREDICTIONS), folder.join(format!("{task}.jsonl"))];
-            places.into_iter().find(|place| place.is_file())
+            let alone = ["jsonl", "json"].map(|ending| folder.join(format!("{task}.{ending}")));
+            let mut places = [folder.join(task).join(files::PREDICTIONS)].into_iter().chain(alone);
+            places.find(|place| place.is_file())
         };
         let found: Vec<_> = given.iter().filter_map(inside).collect();
         match found.is_empty() {
             false => Ok(found),
-            true => {
-                Err(format!("no answers to {task}: expected {task}/predictions.jsonl or {task}.jsonl in --predictions"))
-            }
+            true => Err(format!(
+                "no answers to {task}: expected {task}/predictions.jsonl, {task}.jsonl or {task}.json in --predictions"
+            )),
         }
     }
 

@@ -51,7 +51,7 @@ pub use answer_key::{ImageHashes, answer_key, image_hash};
 pub use conversation::{Conversation, IMAGE_MARKER, Message, Role, Supervision};
 pub use disk_table::DiskTable;
 pub use error::CoreError;
-pub use file::{file_hash, write_atomically};
+pub use file::{file_hash, read_text, write_atomically};
 pub use generate::{Completion, Decoding, Finish, Generate, Prompt, Sampling, ScoreRequest};
 pub use id::RecordId;
 pub use image_store::{ImageRef, ImageStore, MemoryImages};
