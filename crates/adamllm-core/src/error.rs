@@ -24,6 +24,17 @@ pub enum CoreError {
         /// What the parser expected and found.
         source: serde_json::Error,
     },
+    /// A whole file is not laid out as its kind of file must be: it is cut off, has text behind its end, or is of another
+    /// format.
+    #[error("{path}: expected {expected}, got {got}", path = path.display())]
+    Layout {
+        /// The file.
+        path: PathBuf,
+        /// What must be there.
+        expected: String,
+        /// What was found, and the likely cause.
+        got: String,
+    },
     /// A field of a record holds something that the record cannot have.
     #[error("{record} field `{field}`: expected {expected}, got {got}")]
     Field {

@@ -29,6 +29,19 @@ pub fn file_hash(path: impl AsRef<Path>) -> Result<String, CoreError> {
     Ok(hasher.finalize().to_hex().to_string())
 }
 
+/// The text of a small file, without its byte order mark.
+///
+/// # Errors
+/// [`CoreError::Io`]; [`CoreError::Layout`] where it is no UTF-8.
+pub fn read_text(path: impl AsRef<Path>) -> Result<String, CoreError> {
+    let path = path.as_ref();
+    let bytes = fs::read(path).map_err(CoreError::io("read", path))?;
+    let layout = |got: String| CoreError::Layout { path: path.into(), expected: "text in UTF-8".into(), got };
+    let text = crate::json::without_mark(&bytes).map_err(|got| layout(got.into()))?;
+    let text = std::str::from_utf8(text).map_err(|error| layout(format!("another encoding: {error}")))?;
+    Ok(text.to_owned())
+}
+
 /// The temporary neighbour of `path`: same folder, so that the rename stays on one file system.
 fn beside(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
@@ -39,6 +52,18 @@ fn beside(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_byte_order_mark_belongs_to_no_text() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("names.txt");
+        fs::write(&path, "\u{feff}apple pie\n").expect("written");
+        assert_eq!(read_text(&path).expect("reads"), "apple pie\n");
+        for other in [&b"\xFF\xFEa\0"[..], b"a\0b\0", b"caf\xE9"] {
+            fs::write(&path, other).expect("written");
+            assert!(matches!(read_text(&path), Err(CoreError::Layout { .. })), "{other:?}");
+        }
+    }
 
     #[test]
     fn replaces_the_whole_file_and_leaves_nothing_beside_it() {

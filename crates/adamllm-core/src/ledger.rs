@@ -172,7 +172,7 @@ impl From<&CoreError> for Reason {
     /// The reason code of an error that costs one row.
     fn from(error: &CoreError) -> Self {
         match error {
-            CoreError::Json { .. } => Self::InvalidJson,
+            CoreError::Json { .. } | CoreError::Layout { .. } => Self::InvalidJson,
             CoreError::Field { field: "caption", .. } => Self::EmptyCaption,
             CoreError::Field { .. } => Self::InvalidField,
             CoreError::ImageCount { .. } => Self::ImageCountMismatch,

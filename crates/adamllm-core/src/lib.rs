@@ -13,6 +13,7 @@
 //! | [`Generate`] | a model seen from outside: [`Prompt`]s in, [`Completion`]s out |
 //! | [`ImageStore`] | where pictures come from |
 //! | [`RowSource`] | rows of a table, wherever they lie |
+//! | [`json`] | the files of records that people have, in every form |
 //! | [`jsonl`] | the files between the stages: read row by row, appended and synced |
 //! | [`answer_key`], [`jsonl::Journal`], [`Shard`] | long runs: what is done is not done again, and work is split by id |
 //! | [`Ledger`] | every row that leaves the path, with its [`Reason`] |
@@ -36,6 +37,7 @@ mod file;
 mod generate;
 mod id;
 mod image_store;
+pub mod json;
 pub mod jsonl;
 mod ledger;
 mod progress;
@@ -51,7 +53,7 @@ pub use answer_key::{ImageHashes, answer_key, image_hash};
 pub use conversation::{Conversation, IMAGE_MARKER, Message, Role, Supervision};
 pub use disk_table::DiskTable;
 pub use error::CoreError;
-pub use file::{file_hash, write_atomically};
+pub use file::{file_hash, read_text, write_atomically};
 pub use generate::{Completion, Decoding, Finish, Generate, Prompt, Sampling, ScoreRequest};
 pub use id::RecordId;
 pub use image_store::{ImageRef, ImageStore, MemoryImages};
