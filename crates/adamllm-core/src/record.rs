@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::{CoreError, ImageRef, RecordId};
+use crate::{CoreError, IMAGE_MARKER, ImageRef, RecordId};
 
 /// An image and the text that a domain's source says about it: what the whole pipeline starts from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,10 +30,11 @@ impl ImageCaption {
         self
     }
 
-    /// The pair, if its caption says anything.
+    /// Checks what every later stage relies on: the caption says something, and holds no image marker (it would stand for a
+    /// second image once a question is put before it).
     ///
     /// # Errors
-    /// [`CoreError::Field`] where the caption is empty or white space.
+    /// [`CoreError::Field`] where the caption is empty or white space, [`CoreError::ImageCount`] for a marker.
     pub fn validate(&self) -> Result<(), CoreError> {
         if self.caption.trim().is_empty() {
             return Err(CoreError::Field {
@@ -43,7 +44,10 @@ impl ImageCaption {
                 got: format!("{:?}", self.caption),
             });
         }
-        Ok(())
+        match self.caption.matches(IMAGE_MARKER).count() {
+            0 => Ok(()),
+            n => Err(CoreError::ImageCount { record: self.id.to_string(), markers: n + 1, images: 1 }),
+        }
     }
 }
 

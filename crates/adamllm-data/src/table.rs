@@ -5,12 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use adamllm_core::{Conversation, CoreError, ImageCaption, ImageRef, ImageStore, RgbImage, RowSource};
+use adamllm_core::{Conversation, CoreError, ImageCaption, ImageRef, ImageStore, RecordForm, RgbImage, RowSource};
 use arrow_array::RecordBatch;
 use serde_json::Value;
 
 use crate::folder::named;
-use crate::read::Row;
 use crate::{DecodeOptions, decode, image_size};
 
 mod arrow;
@@ -143,16 +142,16 @@ impl Table {
 
     /// The rows as image-caption pairs, read as [`image_captions`](crate::image_captions) reads them.
     pub fn image_captions(&self) -> impl Iterator<Item = Result<ImageCaption, CoreError>> + '_ {
-        self.records(|row| row.into_image_caption())
+        self.records(|record| record.into_image_caption())
     }
 
     /// The rows as conversations, read as [`conversations`](crate::conversations) reads them.
     pub fn conversations(&self) -> impl Iterator<Item = Result<Conversation, CoreError>> + '_ {
-        self.records(|row| row.into_conversation())
+        self.records(|record| record.into_conversation())
     }
 
-    fn records<T>(&self, convert: fn(Row<'_>) -> Result<T, CoreError>) -> impl Iterator<Item = Result<T, CoreError>> {
-        self.rows().zip(1..).map(move |(value, row)| convert(Row { path: &self.path, row, value: value? }))
+    fn records<T>(&self, convert: fn(RecordForm<'_>) -> Result<T, CoreError>) -> impl Iterator<Item = Result<T, CoreError>> {
+        self.rows().zip(1..).map(move |(value, row)| convert(RecordForm::new(&self.path, row, value?)))
     }
 
     fn row_of(&self, batch: &RecordBatch, i: usize, number: u64) -> Result<Value, CoreError> {

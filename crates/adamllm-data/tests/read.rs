@@ -88,12 +88,12 @@ fn a_broken_element_of_an_array_costs_itself_only() {
 }
 
 #[test]
-fn an_array_that_ends_early_says_so() {
-    let (_folder, path) = file(&format!("[{SHAREGPT}, {{\"images\": [\"b.pn"));
-    let rows: Vec<_> = conversations(&path).expect("opens").collect();
-    assert!(rows[0].is_ok());
-    assert!(matches!(rows[1], Err(CoreError::Json { row: 2, .. })));
-    assert_eq!(rows.len(), 2);
+fn a_list_that_ends_early_is_a_file_that_is_cut_off() {
+    for cut in [format!("[{SHAREGPT}, {{\"images\": [\"b.pn"), format!("[{SHAREGPT},"), format!("[{SHAREGPT}")] {
+        let (_folder, path) = file(&cut);
+        let error = conversations(&path).expect_err("cut off").to_string();
+        assert!(error.contains("rows.json: expected") && error.contains("it is cut off"), "{error}");
+    }
 }
 
 #[test]

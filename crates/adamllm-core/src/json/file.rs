@@ -1,11 +1,13 @@
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use super::layout::detect;
 use super::records::{Cursor, Span};
 use super::scan::MAX_RECORD;
 use super::source::Source;
-use super::value::{parse_columns, parse_object};
+use super::value::{parse, parse_columns, parse_object};
 use crate::{CoreError, Row, RowSource};
 
 /// The records of a file, each read when it is asked for: only their places are in memory. A packed file is unpacked into
@@ -61,6 +63,21 @@ impl JsonFile {
         Ok(bytes)
     }
 
+    /// A record, whatever kind of value it is.
+    ///
+    /// # Errors
+    /// As [`JsonFile::text`]; [`CoreError::Json`] for text that is no JSON.
+    ///
+    /// # Panics
+    /// Where there is no such record.
+    pub fn value(&self, index: usize) -> Result<Value, CoreError> {
+        parse(&self.text(index)?).map_err(|source| self.invalid(index, source))
+    }
+
+    fn invalid(&self, index: usize, source: serde_json::Error) -> CoreError {
+        CoreError::Json { path: self.path().into(), row: self.number(index), source }
+    }
+
     /// A record's number, counted from 1: its line in JSON Lines.
     ///
     /// # Panics
@@ -81,8 +98,7 @@ impl RowSource for JsonFile {
             Some(columns) => parse_columns(&text, columns),
             None => parse_object(&text),
         };
-        let invalid = |source| CoreError::Json { path: self.path().into(), row: self.number(index), source };
-        match row.map_err(invalid)? {
+        match row.map_err(|source| self.invalid(index, source))? {
             Ok(row) => Ok(Cow::Owned(row)),
             Err(got) => {
                 let record = self.place(index);
