@@ -6,7 +6,7 @@
 //! | [`LocalDataset`] | rows and pictures of a data set on disk, whatever its form |
 //! | [`JsonFile`] | records of such a file, each read when it is asked for |
 //! | [`FolderImages`], [`FirstOf`], [`CurrentImages`], [`images_at`] | pictures in a folder, in several stores, in one after the other, at any path |
-//! | `ZipImages` (feature `zip`) | pictures in a zip archive |
+//! | `ZipImages`, `TarImages` (feature `zip`) | images in a zip or tar archive |
 //! | `Table` (features `arrow`, `parquet`) | rows and their pictures in `datasets` folders and parquet files |
 //! | `hub` (feature `hub`) | models and data sets from the Hugging Face Hub, in Python's cache |
 //! | [`decode`], [`image_size`] | one picture's bytes: JPEG, PNG, WebP, GIF, BMP, TIFF |
@@ -40,10 +40,15 @@ mod folder;
 #[cfg(feature = "hub")]
 pub mod hub;
 mod local;
+mod location;
 mod read;
+#[cfg(feature = "zip")]
+mod shared_file;
 mod stores;
 #[cfg(feature = "arrow")]
 mod table;
+#[cfg(feature = "zip")]
+mod tar_archive;
 
 #[cfg(feature = "zip")]
 pub use archive::ZipImages;
@@ -56,3 +61,5 @@ pub use read::{Records, conversations, image_captions};
 pub use stores::{CurrentImages, FirstOf, images_at};
 #[cfg(feature = "arrow")]
 pub use table::Table;
+#[cfg(feature = "zip")]
+pub use tar_archive::TarImages;

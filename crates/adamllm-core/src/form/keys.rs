@@ -34,7 +34,15 @@ const REFUSED_IN_TURN: [(&str, &str); 6] = [
 /// Keys with which tools leave a reply out of the loss.
 const IN_THE_LOSS: [&str; 5] = ["weight", "loss", "loss_scale", "train", "training"];
 
+/// Keys of a record that are read.
+const READ: [&str; 8] = ["id", "image", "images", "messages", "conversations", "caption", "request", "system"];
+
 impl RecordForm<'_> {
+    /// Whether a key of a record is read, or looked at because it may say something that would be lost.
+    pub fn has_key(key: &str) -> bool {
+        READ.contains(&key) || REFUSED.iter().any(|(refused, _)| *refused == key)
+    }
+
     /// Refuses a record that says something which would be lost.
     pub(super) fn refuse_meanings(&self) -> Result<(), CoreError> {
         let is_one = |value: &Value| value.as_f64() == Some(1.0);
