@@ -47,8 +47,14 @@ pub enum CoreError {
         /// What was found.
         got: String,
     },
+    /// A caption says nothing.
+    #[error("{record}: the caption is empty")]
+    EmptyCaption {
+        /// The record: its id, or its file and row.
+        record: String,
+    },
     /// A conversation's image markers and its images do not match.
-    #[error("conversation {record}: {markers} image markers `<image>` but {images} images")]
+    #[error("{record}: {markers} image markers `<image>` but {images} images")]
     ImageCount {
         /// The conversation's id.
         record: String,

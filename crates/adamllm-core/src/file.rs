@@ -17,6 +17,38 @@ pub fn write_atomically(path: impl AsRef<Path>, content: impl AsRef<[u8]>) -> Re
     fs::rename(&beside, path).map_err(CoreError::io("rename", &beside))
 }
 
+/// Reads a text file that a person or another tool wrote: UTF-8 or, as its byte order mark says, UTF-16. The mark belongs to
+/// no text.
+///
+/// # Errors
+/// [`CoreError::Io`], with [`InvalidData`](std::io::ErrorKind::InvalidData) for bytes that are no text.
+pub fn read_text(path: impl AsRef<Path>) -> Result<String, CoreError> {
+    let path = path.as_ref();
+    let bytes = fs::read(path).map_err(CoreError::io("read", path))?;
+    decode_text(bytes)
+        .map_err(|detail| CoreError::io("read", path)(std::io::Error::new(std::io::ErrorKind::InvalidData, detail)))
+}
+
+fn decode_text(bytes: Vec<u8>) -> Result<String, &'static str> {
+    let utf16 = |unit: fn([u8; 2]) -> u16| {
+        let (units, rest) = bytes[2..].as_chunks::<2>();
+        let units: Vec<u16> = units.iter().map(|&pair| unit(pair)).collect();
+        let text = rest.is_empty().then(|| String::from_utf16(&units).ok());
+        text.flatten().ok_or("its byte order mark says UTF-16, which it is not")
+    };
+    match &bytes[..] {
+        [0xff, 0xfe, ..] => utf16(u16::from_le_bytes),
+        [0xfe, 0xff, ..] => utf16(u16::from_be_bytes),
+        _ => {
+            let mut text = String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text")?;
+            if text.starts_with('\u{feff}') {
+                text.drain(..'\u{feff}'.len_utf8());
+            }
+            Ok(text)
+        }
+    }
+}
+
 /// The BLAKE3 hash of a file's content, as hexadecimal digits, read in pieces.
 ///
 /// # Errors
@@ -27,19 +59,6 @@ pub fn file_hash(path: impl AsRef<Path>) -> Result<String, CoreError> {
     let file = File::open(path).map_err(CoreError::io("open", path))?;
     hasher.update_reader(file).map_err(CoreError::io("read", path))?;
     Ok(hasher.finalize().to_hex().to_string())
-}
-
-/// The text of a small file, without its byte order mark.
-///
-/// # Errors
-/// [`CoreError::Io`]; [`CoreError::Layout`] where it is no UTF-8.
-pub fn read_text(path: impl AsRef<Path>) -> Result<String, CoreError> {
-    let path = path.as_ref();
-    let bytes = fs::read(path).map_err(CoreError::io("read", path))?;
-    let layout = |got: String| CoreError::Layout { path: path.into(), expected: "text in UTF-8".into(), got };
-    let text = crate::json::without_mark(&bytes).map_err(|got| layout(got.into()))?;
-    let text = std::str::from_utf8(text).map_err(|error| layout(format!("another encoding: {error}")))?;
-    Ok(text.to_owned())
 }
 
 /// The temporary neighbour of `path`: same folder, so that the rename stays on one file system.
@@ -54,15 +73,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_byte_order_mark_belongs_to_no_text() {
+    fn byte_order_marks_belong_to_no_text() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("names.txt");
-        fs::write(&path, "\u{feff}apple pie\n").expect("written");
-        assert_eq!(read_text(&path).expect("reads"), "apple pie\n");
-        for other in [&b"\xFF\xFEa\0"[..], b"a\0b\0", b"caf\xE9"] {
-            fs::write(&path, other).expect("written");
-            assert!(matches!(read_text(&path), Err(CoreError::Layout { .. })), "{other:?}");
-        }
+        let read = |bytes: &[u8]| {
+            fs::write(&path, bytes).expect("written");
+            read_text(&path).map_err(|error| error.to_string())
+        };
+        assert_eq!(read("grün\n".as_bytes()).as_deref(), Ok("grün\n"));
+        assert_eq!(read(b"\xef\xbb\xbfrice").as_deref(), Ok("rice"));
+        assert_eq!(read(b"\xff\xfer\0i\0").as_deref(), Ok("ri"));
+        assert_eq!(read(b"\xfe\xff\0r\0i").as_deref(), Ok("ri"));
+        assert_eq!(read(b"").as_deref(), Ok(""));
+        assert!(read(b"\xff\xfer").is_err_and(|error| error.contains("UTF-16")));
+        assert!(read(b"gr\xfcn").is_err_and(|error| error.contains("names.txt: it is not UTF-8")));
     }
 
     #[test]

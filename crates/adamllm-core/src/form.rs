@@ -161,10 +161,11 @@ impl<'a> RecordForm<'a> {
                 Err(self.field(field, &format!("one value under `{}` and `{}`", names[0], names[1]), got))
             }
             [Some(value), _] | [None, Some(value)] => Ok(value.clone()),
-            [None, None] => {
-                Ok(names.into_iter().find_map(|name| self.value.get(name).filter(|value| !value.is_null()))
-                    .cloned().unwrap_or_default())
-            }
+            [None, None] => Ok(names
+                .into_iter()
+                .find_map(|name| self.value.get(name).filter(|value| !value.is_null()))
+                .cloned()
+                .unwrap_or_default()),
         }
     }
 
@@ -181,6 +182,7 @@ impl<'a> RecordForm<'a> {
             CoreError::ImageCount { markers, images, .. } => {
                 CoreError::ImageCount { record: self.place(), markers, images }
             }
+            CoreError::EmptyCaption { .. } => CoreError::EmptyCaption { record: self.place() },
             other => other,
         }
     }

@@ -27,5 +27,3 @@ pub use file::JsonFile;
 pub use layout::WRAPPER_KEYS;
 pub use records::{JsonRecords, RawRecord};
 pub use value::{id_text, is_absent, parse, parse_columns, parse_object, shown, unreadable, unreadable_text};
-
-pub(crate) use source::without_mark;

@@ -173,7 +173,7 @@ impl From<&CoreError> for Reason {
     fn from(error: &CoreError) -> Self {
         match error {
             CoreError::Json { .. } | CoreError::Layout { .. } => Self::InvalidJson,
-            CoreError::Field { field: "caption", .. } => Self::EmptyCaption,
+            CoreError::EmptyCaption { .. } => Self::EmptyCaption,
             CoreError::Field { .. } => Self::InvalidField,
             CoreError::ImageCount { .. } => Self::ImageCountMismatch,
             CoreError::ImageMissing { .. } => Self::ImageMissing,

@@ -52,7 +52,7 @@ pub mod testing;
 mod turns;
 
 pub use answer_key::{ImageHashes, answer_key, image_hash};
-pub use conversation::{Conversation, IMAGE_MARKER, Message, Role, Supervision};
+pub use conversation::{Conversation, IMAGE_MARKER, Message, OTHER_MEDIA_MARKERS, Role, Supervision};
 pub use disk_table::DiskTable;
 pub use error::CoreError;
 pub use file::{file_hash, read_text, write_atomically};

@@ -67,9 +67,8 @@ const RECORDS: [&str; 3] = [r#"{"a": "],}\"{"}"#, r#"{"a": [{"b": "ä"}, []], "c
 #[test]
 fn every_form_holds_the_same_records() {
     let [a, b, c] = RECORDS;
-    let pretty = |text: &str| {
-        serde_json::to_string_pretty(&serde_json::from_str::<Value>(text).expect("JSON")).expect("JSON")
-    };
+    let pretty =
+        |text: &str| serde_json::to_string_pretty(&serde_json::from_str::<Value>(text).expect("JSON")).expect("JSON");
     let forms = [
         format!("[{a},{b},{c}]"),
         format!(" [\n{a} ,\n{b}\n,{c}\n]\n"),
@@ -88,7 +87,8 @@ fn every_form_holds_the_same_records() {
         format!("{{\"rows\":[{a},{b},{c}],\"note\":\"]\"}}"),
         format!("{{\"predictions\":[{a},{b},{c}],\"config\":[1,2]}}"),
     ];
-    let expected: Vec<_> = RECORDS.iter().map(|text| Some(serde_json::from_str::<Value>(text).expect("JSON"))).collect();
+    let expected: Vec<_> =
+        RECORDS.iter().map(|text| Some(serde_json::from_str::<Value>(text).expect("JSON"))).collect();
     for form in forms {
         let with_returns = form.replace('\n', "\r\n");
         for content in [form.clone(), format!("\u{feff}{form}"), with_returns] {
@@ -172,7 +172,7 @@ fn a_broken_record_costs_itself_only() {
     }
     assert_eq!(count(&format!("[{good} {good},{good}]")), (3, 3), "a comma that is missing");
     assert_eq!(count(&format!("{{\n \"a\": 3\n}}\n{{\n \"a\": \n}}\n{good}\n")), (3, 2), "objects of several lines");
-    assert_eq!(count(&format!("{{\n \"a\": 3\n}}\n{{\n \"a\": [1,")), (2, 1), "the last object is cut off");
+    assert_eq!(count("{\n \"a\": 3\n}\n{\n \"a\": [1,"), (2, 1), "the last object is cut off");
 }
 
 #[test]
@@ -195,4 +195,32 @@ fn an_object_of_its_own_is_a_record() {
 fn lines_are_counted_as_an_editor_does() {
     let rows: Vec<_> = read(b"\n{\"a\": 1}\r\n\n{\"a\": 2}\n{").expect("lines").iter().map(|(row, _)| *row).collect();
     assert_eq!(rows, [2, 4, 5]);
+}
+
+#[test]
+fn every_cut_of_a_file_is_told() {
+    let [a, b, c] = RECORDS;
+    let list = format!("[{a},\n{b}, {c}]");
+    for end in 1..list.len() {
+        assert!(read(&list.as_bytes()[..end]).is_err_and(|error| error.contains("cut off")), "{end}");
+    }
+    let packed = gzip(list.as_bytes());
+    for end in 2..packed.len() {
+        assert!(read(&packed[..end]).is_err_and(|error| error.contains("cut off")), "{end}");
+    }
+    let wrapped = format!("{{\"n\": 1, \"data\": [{a},{b}], \"m\": 2}}");
+    for end in 1..wrapped.len() {
+        let told = read(&wrapped.as_bytes()[..end]);
+        assert!(told.is_err() || told.is_ok_and(|records| records.iter().all(|(_, value)| value.is_none())), "{end}");
+    }
+    let lines = format!("{a}\n{b}\n{c}\n");
+    for end in 1..lines.len() {
+        let records = read(&lines.as_bytes()[..end]).expect("lines");
+        let (whole, broken): (Vec<_>, Vec<_>) = String::from_utf8_lossy(&lines.as_bytes()[..end])
+            .lines()
+            .map(|line| RECORDS.contains(&line))
+            .partition(|ok| *ok);
+        let n_whole = records.iter().filter(|(_, value)| value.is_some()).count();
+        assert_eq!((n_whole, records.len() - n_whole), (whole.len(), broken.len()), "{end}");
+    }
 }

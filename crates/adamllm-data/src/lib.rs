@@ -50,9 +50,9 @@ mod table;
 #[cfg(feature = "zip")]
 mod tar_archive;
 
+pub use adamllm_core::json::JsonFile;
 #[cfg(feature = "zip")]
 pub use archive::ZipImages;
-pub use adamllm_core::json::JsonFile;
 pub use decode::{Alpha, DecodeOptions, PILLOW_PIXEL_LIMIT, PictureFormat, decode, image_size, image_size_of_file};
 pub use error::DecodeError;
 pub use folder::FolderImages;

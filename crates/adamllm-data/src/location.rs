@@ -23,7 +23,12 @@ impl Location {
         let text = image.as_str();
         let refused = |expected: &str| {
             let shown: String = text.chars().take(80).collect();
-            Err(CoreError::Field { record: shown.clone(), field: "image", expected: expected.into(), got: format!("{shown:?}") })
+            Err(CoreError::Field {
+                record: shown.clone(),
+                field: "image",
+                expected: expected.into(),
+                got: format!("{shown:?}"),
+            })
         };
         if text.is_empty() {
             return refused("a path");

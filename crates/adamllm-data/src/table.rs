@@ -144,7 +144,9 @@ impl Table {
 
     /// The part's columns of the table's rows.
     fn row_columns(&self, part: usize) -> Vec<(String, Column)> {
-        self.columns(part, |name| self.selected.as_ref().is_none_or(|selected| selected.iter().any(|column| column == name)))
+        self.columns(part, |name| {
+            self.selected.as_ref().is_none_or(|selected| selected.iter().any(|column| column == name))
+        })
     }
 
     /// The part that holds a row.
@@ -239,7 +241,9 @@ impl Table {
     fn beside(&self) -> FirstOf {
         let folder = if self.path.is_dir() { self.path.as_path() } else { self.path.parent().unwrap_or("".as_ref()) };
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-        let store = |folder: PathBuf| Box::new(FolderImages::new(folder).with_options(self.options.clone())) as Box<dyn ImageStore>;
+        let store = |folder: PathBuf| {
+            Box::new(FolderImages::new(folder).with_options(self.options.clone())) as Box<dyn ImageStore>
+        };
         let folders = [folder.to_path_buf(), folder.join("images")];
         FirstOf::new(folders.into_iter().map(store).collect())
     }

@@ -2,7 +2,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
-use adamllm_core::json::JsonRecords;
 use adamllm_core::{CoreError, Generate, Ledger, Progress, jsonl, write_atomically};
 
 use crate::predict::predict_all;
@@ -119,22 +118,17 @@ pub fn write_scores(folder: &Path, outcomes: &[Outcome], report: &Report) -> Res
     Ok(write_atomically(folder.join(files::REPORT), json)?)
 }
 
-/// Reads predictions from a file in any of the forms of [`adamllm_core::json`]. A record that is none (not JSON, without an
-/// answer) costs itself only.
+/// Reads predictions. A line that is none (not JSON, not UTF-8, without an answer) costs itself only.
 ///
 /// # Errors
-/// [`CoreError::Io`]; [`CoreError::Layout`] where the file is cut off or of another format.
+/// [`CoreError::Io`].
 pub fn read_predictions(path: impl AsRef<Path>) -> Result<(Vec<Prediction>, Vec<Rejected>), EvalError> {
-    let path = path.as_ref();
     let (mut predictions, mut rejected) = (Vec::new(), Vec::new());
-    let mut records = JsonRecords::open(path)?;
-    while let Some(record) = records.next() {
-        let row = records.row();
-        let invalid = |source| CoreError::Json { path: path.to_path_buf(), row, source };
-        match record.and_then(|value| serde_json::from_value(value).map_err(invalid)) {
+    for (row, line) in (1..).zip(jsonl::read(&path)?) {
+        match line {
             Ok(prediction) => predictions.push(prediction),
             Err(error @ CoreError::Json { .. }) => {
-                let id = adamllm_core::RecordId::given(format!("{} row {row}", path.display()));
+                let id = adamllm_core::RecordId::given(format!("{} row {row}", path.as_ref().display()));
                 rejected.push(Rejected { id, detail: error.to_string() });
             }
             Err(error) => return Err(error.into()),

@@ -72,7 +72,8 @@ impl RecordForm<'_> {
             };
             if !counts {
                 let got = format!("`{key}`: {}", shown(&turn[key]));
-                let expected = "replies that all count for the loss with weight 1; split the record, or leave the reply out";
+                let expected =
+                    "replies that all count for the loss with weight 1; split the record, or leave the reply out";
                 return Err(self.field("messages", expected, got));
             }
         }

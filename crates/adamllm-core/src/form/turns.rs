@@ -2,10 +2,7 @@ use serde_json::Value;
 
 use super::{RecordForm, says_nothing};
 use crate::json::{is_absent, shown};
-use crate::{CoreError, IMAGE_MARKER, ImageRef, Message, Role};
-
-/// What stands for other media in a text, as in LLaMA-Factory.
-const OTHER_MARKERS: [(&str, &str); 2] = [("<video>", "no video marker: videos are not read"), ("<audio>", "no audio marker: sounds are not read")];
+use crate::{CoreError, IMAGE_MARKER, ImageRef, Message, OTHER_MEDIA_MARKERS, Role};
 
 impl RecordForm<'_> {
     /// The turns, the record's system text in front, and the images in the order of their markers.
@@ -33,7 +30,8 @@ impl RecordForm<'_> {
             (n, 0) if n == parts.len() => Ok(named),
             _ if named == listed => Ok(listed),
             (n, _) => {
-                let got = format!("{n} named in the turns, {} without a name, {} listed", parts.len() - n, listed.len());
+                let got =
+                    format!("{n} named in the turns, {} without a name, {} listed", parts.len() - n, listed.len());
                 Err(self.field("images", "the images in the turns, or in the record's list", got))
             }
         }
@@ -72,8 +70,12 @@ impl RecordForm<'_> {
             }
             other => return Err(self.field("messages", "text as a turn's content", shown(other))),
         };
-        match OTHER_MARKERS.into_iter().find(|(marker, _)| content.contains(marker)) {
-            Some((_, expected)) => Err(self.field("messages", expected, shown(&content.into()))),
+        match OTHER_MEDIA_MARKERS.into_iter().find(|marker| content.contains(marker)) {
+            Some(marker) => Err(self.field(
+                "messages",
+                &format!("no `{marker}`: videos and sounds are not read"),
+                shown(&content.into()),
+            )),
             None => Ok(Message::new(role, content)),
         }
     }
@@ -88,9 +90,10 @@ impl RecordForm<'_> {
             Some("user" | "human") => Ok(Role::User),
             Some("assistant" | "gpt") => Ok(Role::Assistant),
             Some("system") => Ok(Role::System),
-            Some(name @ ("observation" | "function" | "function_call" | "tool" | "tool_call" | "tool_response" | "ipython")) => {
-                Err(self.field("messages", "no tool calls: they are not trained on", format!("role {name:?}")))
-            }
+            Some(
+                name @ ("observation" | "function" | "function_call" | "tool" | "tool_call" | "tool_response"
+                | "ipython"),
+            ) => Err(self.field("messages", "no tool calls: they are not trained on", format!("role {name:?}"))),
             _ => {
                 let expected = "`role` or `from`: user, human, assistant, gpt or system";
                 Err(self.field("messages", expected, shown(turn)))

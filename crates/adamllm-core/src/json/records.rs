@@ -38,7 +38,7 @@ impl JsonRecords {
     pub fn open(path: impl AsRef<Path>) -> Result<Self, CoreError> {
         let source = Source::open(path.as_ref())?;
         let layout = detect(&source)?;
-        if matches!(layout, Layout::Lists | Layout::Wrapped(_)) {
+        if source.is_packed() || matches!(layout, Layout::Lists | Layout::Wrapped(_)) {
             let mut cursor = Cursor::new(&source, layout)?;
             while cursor.advance(&source, false)?.is_some() {}
         }
@@ -69,7 +69,8 @@ impl Iterator for JsonRecords {
         match self.cursor.advance(&self.source, true) {
             Ok(None) => None,
             Ok(Some(_)) => {
-                let invalid = |source| CoreError::Json { path: self.source.path().into(), row: self.cursor.row, source };
+                let invalid =
+                    |source| CoreError::Json { path: self.source.path().into(), row: self.cursor.row, source };
                 Some(parse(&self.cursor.bytes).map_err(invalid))
             }
             Err(error) => Some(Err(error)),

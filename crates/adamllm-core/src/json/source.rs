@@ -43,6 +43,10 @@ impl Source {
         Ok(Self { file, is_packed: false, ..self })
     }
 
+    pub(super) fn is_packed(&self) -> bool {
+        self.is_packed
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -143,9 +147,4 @@ fn mark(start: &[u8]) -> Result<usize, &'static str> {
         [b'A', b'R', b'R', b'O', b'W', b'1', ..] => Err("an Arrow file: its name should end with .arrow"),
         _ => Ok(0),
     }
-}
-
-/// A text file's bytes without its byte order mark. `Err` says what the bytes are, where they are no UTF-8 text.
-pub(crate) fn without_mark(bytes: &[u8]) -> Result<&[u8], &'static str> {
-    mark(&bytes[..bytes.len().min(8)]).map(|n| &bytes[n..])
 }

@@ -38,9 +38,8 @@ pub fn parse_columns(text: &[u8], columns: &[String]) -> serde_json::Result<Resu
     match row {
         Ok(row) => Ok(Ok(row)),
         // Not an object, or not JSON.
-        Err(_) => parse_object(text).map(|row| {
-            row.map(|row| row.into_iter().filter(|(name, _)| columns.contains(name)).collect())
-        }),
+        Err(_) => parse_object(text)
+            .map(|row| row.map(|row| row.into_iter().filter(|(name, _)| columns.contains(name)).collect())),
     }
 }
 
@@ -50,7 +49,8 @@ fn parsed<T>(text: &[u8], parse: impl Fn(&[u8]) -> serde_json::Result<T>) -> ser
         Err(error) => {
             let Ok(text) = std::str::from_utf8(text).map_err(|error| error.valid_up_to()) else {
                 let at = std::str::from_utf8(text).map_or_else(|error| error.valid_up_to(), str::len);
-                let cause = format!("byte {at} of the record is no UTF-8; the file may be in Latin-1 or another encoding");
+                let cause =
+                    format!("byte {at} of the record is no UTF-8; the file may be in Latin-1 or another encoding");
                 return Err(serde_json::Error::custom(cause));
             };
             match repaired(text) {
@@ -130,9 +130,11 @@ fn number(rest: &str) -> (usize, Option<String>) {
     let length = rest.find(|c| !is_part(c)).unwrap_or(rest.len());
     let word = &rest[..length];
     let is_name = matches!(word, "NaN" | "Infinity" | "-Infinity");
-    let is_too_large = || word.starts_with(['-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9'])
-        && !word.contains(['N', 'I', 'i', 'n'])
-        && word.parse::<f64>().is_ok_and(f64::is_infinite);
+    let is_too_large = || {
+        word.starts_with(['-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9'])
+            && !word.contains(['N', 'I', 'i', 'n'])
+            && word.parse::<f64>().is_ok_and(f64::is_infinite)
+    };
     (length, (is_name || is_too_large()).then(|| unreadable(word).to_string()))
 }
 
@@ -165,6 +167,7 @@ fn string(rest: &str) -> (usize, Option<String>) {
     if kept == 0 {
         return (end, None);
     }
+    tracing::warn!("half a surrogate pair in a text is no character; it is read as U+FFFD");
     said.push_str(&rest[kept..end]);
     (end, Some(said))
 }
@@ -230,7 +233,8 @@ mod tests {
 
     #[test]
     fn what_python_reads_and_json_has_not() {
-        let value = parse(br#"{"a": NaN, "b": [-Infinity, 1e999, "NaN"], "c": "\ud83d ok \ud83d\ude00 \\ud83d", "a": 2}"#);
+        let value =
+            parse(br#"{"a": NaN, "b": [-Infinity, 1e999, "NaN"], "c": "\ud83d ok \ud83d\ude00 \\ud83d", "a": 2}"#);
         let value = value.expect("reads");
         assert_eq!(value["a"], 2, "the last value of a key");
         let shown: Vec<_> = value["b"].as_array().expect("a list").iter().map(shown).collect();
@@ -256,7 +260,14 @@ mod tests {
     #[test]
     fn ids_are_what_the_file_says() {
         let id = |text: &str| id_text(&parse(text.as_bytes()).expect("JSON"));
-        for (text, expected) in [("7", "7"), ("7.0", "7"), ("\"7\"", "7"), ("-0.0", "0"), ("1.5", "1.5"), ("18446744073709551615", "18446744073709551615")] {
+        for (text, expected) in [
+            ("7", "7"),
+            ("7.0", "7"),
+            ("\"7\"", "7"),
+            ("-0.0", "0"),
+            ("1.5", "1.5"),
+            ("18446744073709551615", "18446744073709551615"),
+        ] {
             assert_eq!(id(text).as_deref(), Some(expected), "{text}");
         }
         assert_eq!(id("[7]").or(id("NaN")).or(id("null")).or(id("123456789012345678901")), None);

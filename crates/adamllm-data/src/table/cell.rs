@@ -90,7 +90,9 @@ fn moment(column: &ArrayRef, i: usize) -> Option<String> {
     };
     let text = text.strip_suffix(".000000").unwrap_or(&text).to_owned();
     match column.data_type() {
-        DataType::Timestamp(_, Some(zone)) if matches!(&**zone, "UTC" | "+00:00" | "Etc/UTC" | "Z") => Some(text + "+00:00"),
+        DataType::Timestamp(_, Some(zone)) if matches!(&**zone, "UTC" | "+00:00" | "Etc/UTC" | "Z") => {
+            Some(text + "+00:00")
+        }
         DataType::Timestamp(_, Some(_)) => None,
         _ => Some(text),
     }

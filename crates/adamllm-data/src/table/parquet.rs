@@ -27,7 +27,8 @@ pub(super) fn opened(path: &Path) -> Result<Vec<(Part, usize)>, CoreError> {
     let metadata = load(ArrowReaderOptions::new())
         .or_else(|error| load(ArrowReaderOptions::new().with_skip_arrow_metadata(true)).map_err(|_| error))
         .map_err(|error| failed(error.into()))?;
-    let n_rows: Vec<_> = metadata.metadata().row_groups().iter().map(|group| group.num_rows().max(0) as usize).collect();
+    let n_rows: Vec<_> =
+        metadata.metadata().row_groups().iter().map(|group| group.num_rows().max(0) as usize).collect();
     let unpacked = Mutex::new((usize::MAX, Vec::new()));
     let file = Arc::new(ParquetFile { path: path.into(), metadata, unpacked });
     let part = |(group, n)| (Part::RowGroup(Arc::clone(&file), group), n);

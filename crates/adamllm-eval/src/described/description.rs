@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use adamllm_core::CoreError;
 use serde::{Deserialize, Serialize};
 
 use super::columns::RowReader;
@@ -159,10 +160,10 @@ impl BenchmarkDescription {
     /// Reads a `.json` or `.toml` file.
     ///
     /// # Errors
-    /// [`CoreError::Io`](adamllm_core::CoreError::Io), [`EvalError::Description`].
+    /// [`CoreError::Io`], [`EvalError::Description`].
     pub fn read(path: impl AsRef<Path>) -> Result<Self, EvalError> {
         let path = path.as_ref();
-        let text = adamllm_core::read_text(path)?;
+        let text = std::fs::read_to_string(path).map_err(CoreError::io("read", path))?;
         let invalid = |detail: String| EvalError::Description { place: path.to_path_buf(), detail };
         let mut description: Self = if path.extension().is_some_and(|extension| extension == "json") {
             serde_json::from_str(&text).map_err(|error| invalid(error.to_string()))?
@@ -196,7 +197,7 @@ impl BenchmarkDescription {
     pub(crate) fn load_names(&self) -> Result<Option<Vec<String>>, EvalError> {
         let Some(file) = &self.names_file else { return Ok(self.names.clone()) };
         let path = self.folder.join(file);
-        let text = adamllm_core::read_text(&path)?;
+        let text = std::fs::read_to_string(&path).map_err(CoreError::io("read", &path))?;
         Ok(Some(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()))
     }
 

@@ -54,36 +54,45 @@ impl SeedIndex {
         let files = Files::open(&sources)?;
         let mut index = Self { files, images: vec![], tasks: vec![], rows_in: 0, lost: vec![] };
         let (mut by_name, mut by_task) = (HashMap::new(), HashMap::new());
-        index.scan(|files| &files.precise, |index, row, place| {
-            let task = row.task_name.clone().unwrap_or_else(|| "unnamed".into());
-            let task = *by_task.entry(task.clone()).or_insert_with(|| {
-                index.tasks.push(task);
-                index.tasks.len() - 1
-            });
-            let name_hash = hash(row.image_name());
-            let at = *by_name.entry(name_hash).or_insert_with(|| {
-                index.images.push(ImageRows { task, name_hash, ..ImageRows::default() });
-                index.images.len() - 1
-            });
-            index.images[at].precise.push(place);
-            Ok(())
-        })?;
+        index.scan(
+            |files| &files.precise,
+            |index, row, place| {
+                let task = row.task_name.clone().unwrap_or_else(|| "unnamed".into());
+                let task = *by_task.entry(task.clone()).or_insert_with(|| {
+                    index.tasks.push(task);
+                    index.tasks.len() - 1
+                });
+                let name_hash = hash(row.image_name());
+                let at = *by_name.entry(name_hash).or_insert_with(|| {
+                    index.images.push(ImageRows { task, name_hash, ..ImageRows::default() });
+                    index.images.len() - 1
+                });
+                index.images[at].precise.push(place);
+                Ok(())
+            },
+        )?;
         let unmatched = (Reason::Unmatched, "the image has no precise response");
-        index.scan(|files| &files.captions, |index, row, place| {
-            let at = *by_name.get(&hash(row.image_name())).ok_or(unmatched)?;
-            match &mut index.images[at].caption {
-                Some(_) => Err((Reason::Duplicate, "the image has a caption already")),
-                caption => {
-                    *caption = Some(place);
-                    Ok(())
+        index.scan(
+            |files| &files.captions,
+            |index, row, place| {
+                let at = *by_name.get(&hash(row.image_name())).ok_or(unmatched)?;
+                match &mut index.images[at].caption {
+                    Some(_) => Err((Reason::Duplicate, "the image has a caption already")),
+                    caption => {
+                        *caption = Some(place);
+                        Ok(())
+                    }
                 }
-            }
-        })?;
-        index.scan(|files| &files.informative, |index, row, place| {
-            let at = *by_name.get(&hash(row.image_name())).ok_or(unmatched)?;
-            index.images[at].informative.push(place);
-            Ok(())
-        })?;
+            },
+        )?;
+        index.scan(
+            |files| &files.informative,
+            |index, row, place| {
+                let at = *by_name.get(&hash(row.image_name())).ok_or(unmatched)?;
+                index.images[at].informative.push(place);
+                Ok(())
+            },
+        )?;
         index.drop_incomplete();
         Ok(index)
     }
