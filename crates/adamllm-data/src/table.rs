@@ -364,6 +364,18 @@ fn opened(file: &Path) -> Result<Vec<(Part, usize)>, CoreError> {
     }
 }
 
+/// Runs a decoder that may panic on a damaged file: the panic becomes an error.
+fn guarded<T, E: ToString>(decode: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(decode)) {
+        Ok(decoded) => decoded.map_err(|error| error.to_string()),
+        Err(panic) => {
+            let said = panic.downcast_ref::<String>().cloned();
+            let said = said.or_else(|| panic.downcast_ref::<&str>().map(|said| (*said).to_owned()));
+            Err(format!("the file is damaged: {}", said.unwrap_or_default()))
+        }
+    }
+}
+
 /// An Arrow error with the file's name.
 fn arrow_error(file: &Path) -> impl Fn(Box<dyn std::error::Error + Send + Sync>) -> CoreError + '_ {
     move |source| CoreError::io("read the table", file)(std::io::Error::new(std::io::ErrorKind::InvalidData, source))

@@ -155,3 +155,40 @@ fn archives_of_every_compression() {
     let under = ZipImages::open(forms("archives/stored.zip")).expect("opens").under("a");
     assert!(under.open(&"1.png".into()).is_ok() && under.open(&"2.png".into()).is_ok());
 }
+
+/// Changes a few bytes of a file, most of them in its last third, where its footer is.
+#[cfg(feature = "parquet")]
+fn damaged(whole: &[u8], seed: &mut u64) -> Vec<u8> {
+    let mut next = || {
+        *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (*seed >> 33) as usize
+    };
+    let mut bytes = whole.to_vec();
+    for _ in 0..1 + next() % 4 {
+        let at = if next() % 2 == 0 { bytes.len() - 1 - next() % (bytes.len() / 3) } else { next() % bytes.len() };
+        bytes[at] = if next() % 3 == 0 { 0xFF } else { next() as u8 };
+    }
+    bytes
+}
+
+#[cfg(feature = "parquet")]
+#[test]
+fn damaged_tables_end_no_job() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (mut seed, mut n_refused) = (7, 0);
+    for path in files("tables").iter().filter(|path| path.extension().is_some_and(|e| e != "json" && e != "png")) {
+        let whole = std::fs::read(path).expect("a committed file");
+        let path = folder.path().join(path.file_name().expect("a name"));
+        for _ in 0..20 {
+            std::fs::write(&path, damaged(&whole, &mut seed)).expect("written");
+            match Table::open(&path) {
+                Ok(table) => {
+                    (0..table.len().min(9)).for_each(|i| drop(RowSource::row(&table, i as usize)));
+                    drop(table.open(&"0/plain".into()));
+                }
+                Err(_) => n_refused += 1,
+            }
+        }
+    }
+    assert!(n_refused > 100, "{n_refused}");
+}

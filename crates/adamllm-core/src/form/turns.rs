@@ -7,6 +7,7 @@ use crate::{CoreError, IMAGE_MARKER, ImageRef, Message, OTHER_MEDIA_MARKERS, Rol
 impl RecordForm<'_> {
     /// The turns, the record's system text in front, and the images in the order of their markers.
     pub(super) fn turns_and_images(&self) -> Result<(Vec<ImageRef>, Vec<Message>), CoreError> {
+        let listed = self.listed_images()?;
         let (mut messages, mut parts) = (Vec::new(), Vec::new());
         match self.either(["messages", "conversations"], "messages")? {
             Value::Array(turns) => {
@@ -18,7 +19,6 @@ impl RecordForm<'_> {
             other => return Err(self.field("messages", "an array of turns", shown(&other))),
         }
         self.put_system(&mut messages)?;
-        let listed = self.listed_images()?;
         Ok((self.joined(listed, parts)?, messages))
     }
 

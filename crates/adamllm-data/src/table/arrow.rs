@@ -9,8 +9,9 @@ use arrow_ipc::reader::StreamDecoder;
 use bytes::Bytes;
 use memmap2::Mmap;
 
-use super::{Part, arrow_error};
+use super::{Part, arrow_error, guarded};
 
+mod check;
 mod file;
 
 pub(super) use file::IpcFile;
@@ -40,6 +41,8 @@ pub(super) fn opened(path: &Path) -> Result<Vec<(Part, usize)>, CoreError> {
     }
 }
 
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
 /// What the file form begins with; a stream has no such mark.
 const MAGIC: &[u8] = b"ARROW1";
 
@@ -49,9 +52,11 @@ fn streamed(path: &Path, map: Shared) -> Result<Vec<(Part, usize)>, CoreError> {
     let mut decoder = StreamDecoder::new();
     let mut batches = Vec::new();
     let failed = arrow_error(path);
+    guarded(|| check::stream(&map.0)).map_err(|error| failed(error.into()))?;
     while !rest.is_empty() {
         let start = n_bytes - rest.len();
-        let Some(batch) = decoder.decode(&mut rest).map_err(|error| failed(error.into()))? else { break };
+        let batch = guarded(|| decoder.decode(&mut rest)).map_err(|error| failed(error.into()))?;
+        let Some(batch) = batch else { break };
         let pages = Pages { map: map.clone(), start, length: n_bytes - rest.len() - start };
         pages.release();
         batches.push((batch.num_rows(), MappedBatch { batch, pages }));

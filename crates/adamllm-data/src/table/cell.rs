@@ -1,10 +1,12 @@
 //! Single values of Arrow columns.
 
+use std::sync::Arc;
+
 use adamllm_core::json::unreadable;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
     ArrowDictionaryKeyType, ArrowTemporalType, Date32Type, Date64Type, Decimal32Type, Decimal64Type, Decimal128Type,
-    Decimal256Type, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+    Decimal256Type, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, RunEndIndexType,
     Time32MillisecondType, Time32SecondType, Time64MicrosecondType, Time64NanosecondType, TimestampMicrosecondType,
     TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type,
     UInt64Type,
@@ -59,6 +61,10 @@ pub(super) fn to_json(column: &ArrayRef, i: usize, reference: &str) -> Value {
         DataType::Dictionary(..) => match dictionary_value(column, i) {
             Some((values, key)) => to_json(&values, key, reference),
             None => Value::Null,
+        },
+        DataType::RunEndEncoded(..) => match run_value(column, i) {
+            Some((values, run)) => to_json(&values, run, reference),
+            None => other(column.data_type()),
         },
         kind => other(kind),
     }
@@ -193,6 +199,15 @@ fn dictionary_value(column: &ArrayRef, i: usize) -> Option<(ArrayRef, usize)> {
         DataType::UInt64 => of::<UInt64Type>(column, i),
         _ => None,
     }
+}
+
+/// The values of a column of runs, and which of them stands in a row.
+fn run_value(column: &ArrayRef, i: usize) -> Option<(ArrayRef, usize)> {
+    fn of<R: RunEndIndexType>(column: &ArrayRef, i: usize) -> Option<(ArrayRef, usize)> {
+        let runs = column.as_run_opt::<R>()?;
+        Some((Arc::clone(runs.values()), runs.get_physical_index(i)))
+    }
+    of::<Int32Type>(column, i).or_else(|| of::<Int64Type>(column, i)).or_else(|| of::<Int16Type>(column, i))
 }
 
 /// The bytes of the image that the rest of a reference leads to, without copying them.

@@ -6,8 +6,9 @@ use adamllm_core::CoreError;
 use arrow_array::ArrayRef;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
 
-use super::{Column, Part, arrow_error};
+use super::{Column, Part, arrow_error, guarded};
 
 /// A parquet file and what was unpacked last.
 #[derive(Debug)]
@@ -22,17 +23,28 @@ pub(super) struct ParquetFile {
 pub(super) fn opened(path: &Path) -> Result<Vec<(Part, usize)>, CoreError> {
     let failed = arrow_error(path);
     let file = File::open(path).map_err(CoreError::io("open", path))?;
-    let load = |options| ArrowReaderMetadata::load(&file, options);
+    let load = |options| guarded(|| ArrowReaderMetadata::load(&file, options));
     // Arrow's own notes about the types are left out where they do not fit what the file holds.
     let metadata = load(ArrowReaderOptions::new())
         .or_else(|error| load(ArrowReaderOptions::new().with_skip_arrow_metadata(true)).map_err(|_| error))
         .map_err(|error| failed(error.into()))?;
-    let n_rows: Vec<_> =
-        metadata.metadata().row_groups().iter().map(|group| group.num_rows().max(0) as usize).collect();
+    let n_rows: Result<Vec<_>, _> = metadata.metadata().row_groups().iter().map(n_rows).collect();
+    let n_rows = n_rows.map_err(|error| failed(error.into()))?;
     let unpacked = Mutex::new((usize::MAX, Vec::new()));
     let file = Arc::new(ParquetFile { path: path.into(), metadata, unpacked });
     let part = |(group, n)| (Part::RowGroup(Arc::clone(&file), group), n);
     Ok(n_rows.into_iter().enumerate().map(part).collect())
+}
+
+/// A row group's number of rows, which no column can have fewer values than.
+fn n_rows(group: &RowGroupMetaData) -> Result<usize, String> {
+    let n_rows = group.num_rows();
+    let fewest = group.columns().iter().map(ColumnChunkMetaData::num_values).min();
+    if n_rows < 0 || fewest.is_some_and(|fewest| fewest < n_rows) {
+        let fewest = fewest.unwrap_or_default();
+        return Err(format!("the file is damaged: {n_rows} rows, and {fewest} values in one of their columns"));
+    }
+    usize::try_from(n_rows).map_err(|error| error.to_string())
 }
 
 impl ParquetFile {
@@ -46,7 +58,7 @@ impl ParquetFile {
         if unpacked.0 != group {
             *unpacked = (group, vec![None; self.metadata.schema().fields().len()]);
         }
-        unpacked.1[column].get_or_insert_with(|| self.unpack(group, column)).clone()
+        unpacked.1[column].get_or_insert_with(|| guarded(|| self.unpack(group, column))).clone()
     }
 
     /// Forgets a row group, if it is the one that was unpacked last.

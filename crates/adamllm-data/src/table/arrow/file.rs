@@ -10,8 +10,8 @@ use arrow_ipc::reader::{FileDecoder, read_footer_length};
 use arrow_schema::SchemaRef;
 use bytes::Bytes;
 
-use super::{Pages, Shared};
-use crate::table::{Part, arrow_error};
+use super::{Failure, Pages, Shared, check};
+use crate::table::{Part, arrow_error, guarded};
 
 /// What stands behind the footer: its length, and the mark again.
 const TRAILER: usize = 10;
@@ -30,14 +30,12 @@ pub(in crate::table) struct IpcFile {
 /// The batches of a file and their numbers of rows.
 pub(super) fn opened(path: &Path, map: Shared) -> Result<Vec<(Part, usize)>, CoreError> {
     let failed = arrow_error(path);
-    let file = IpcFile::new(path, map).map_err(&failed)?;
-    let n_rows: Result<Vec<_>, _> = file.blocks.iter().map(|block| file.n_rows(block)).collect();
-    let n_rows = n_rows.map_err(&failed)?;
+    let file = guarded(|| IpcFile::new(path, map)).map_err(|error| failed(error.into()))?;
+    let n_rows: Result<Vec<_>, _> = file.blocks.iter().map(|block| guarded(|| file.n_rows(block))).collect();
+    let n_rows = n_rows.map_err(|error| failed(error.into()))?;
     let file = Arc::new(file);
     Ok(n_rows.into_iter().enumerate().map(|(i, n)| (Part::Block(Arc::clone(&file), i), n)).collect())
 }
-
-type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 impl IpcFile {
     fn new(path: &Path, map: Shared) -> Result<Self, Failure> {
@@ -60,9 +58,8 @@ impl IpcFile {
 
     /// The number of rows, from the batch's header alone.
     fn n_rows(&self, block: &Block) -> Result<usize, Failure> {
-        let header = data(&self.map, block)?;
-        let start = if header.starts_with(&[0xFF; 4]) { 8 } else { 4 };
-        let header = header.get(start..).ok_or("a batch without a header")?;
+        let block = data(&self.map, block)?;
+        let (header, _) = check::header(&block)?.ok_or("a block without a header")?;
         let message = arrow_ipc::root_as_message(header).map_err(|error| error.to_string())?;
         let batch = message.header_as_record_batch().ok_or("a block that is no batch")?;
         Ok(usize::try_from(batch.length())?)
@@ -79,7 +76,8 @@ impl IpcFile {
         {
             return Ok(batch.clone());
         }
-        let batch = self.decode(&self.blocks[block]).map_err(arrow_error(&self.path))?;
+        let batch = guarded(|| self.decode(&self.blocks[block]));
+        let batch = batch.map_err(|error| arrow_error(&self.path)(error.into()))?;
         *decoded = Some((block, batch.clone()));
         Ok(batch)
     }
@@ -115,5 +113,8 @@ fn place(map: &Shared, block: &Block) -> Option<(usize, usize)> {
 
 fn data(map: &Shared, block: &Block) -> Result<Buffer, Failure> {
     let (start, length) = place(map, block).ok_or("a block outside of the file: it may be cut off")?;
+    let bytes = &map.0[start..start + length];
+    let (header, _) = check::header(bytes)?.ok_or("a block without a header")?;
+    check::message(header, bytes.get(block.metaDataLength() as usize..).unwrap_or_default())?;
     Ok(Buffer::from(Bytes::from_owner(map.clone())).slice_with_length(start, length))
 }
