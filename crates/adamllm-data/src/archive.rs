@@ -92,10 +92,8 @@ impl ZipImages {
         let entry = self.entry_of(image)?;
         let mut archive = self.archive.clone();
         let entry = archive.by_index(entry).map_err(|error| match error {
-            ZipError::UnsupportedArchive(detail) => {
-                CoreError::ImageDecode { image: image.to_string(), detail: format!("unpacking: {detail}") }
-            }
-            other => CoreError::io("read an entry of", &self.path)(other.into()),
+            ZipError::Io(error) if !is_damage(&error) => CoreError::io("read an entry of", &self.path)(error),
+            other => CoreError::ImageDecode { image: image.to_string(), detail: format!("unpacking: {other}") },
         })?;
         let mut bytes = Vec::new();
         entry.take(limit).read_to_end(&mut bytes).map_err(|error| broken(image, &error))?;
@@ -112,6 +110,11 @@ impl ZipImages {
             }
         }
     }
+}
+
+/// Whether reading failed because of what the archive holds.
+fn is_damage(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput)
 }
 
 fn broken(image: &ImageRef, error: &io::Error) -> CoreError {

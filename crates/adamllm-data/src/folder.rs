@@ -1,3 +1,4 @@
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use adamllm_core::{CoreError, ImageRef, ImageStore, RgbImage};
@@ -51,9 +52,17 @@ impl FolderImages {
 
     fn absent(&self, image: &ImageRef, path: &Path, source: std::io::Error) -> CoreError {
         match source.kind() {
-            std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => {
+            ErrorKind::NotFound | ErrorKind::NotADirectory => {
                 let is_inside = path.starts_with(&self.root);
                 let place = if is_inside { self.root.display().to_string() } else { "this machine".into() };
+                CoreError::ImageMissing { image: image.to_string(), place }
+            }
+            // What cannot be opened under this name costs the record that has the name.
+            ErrorKind::IsADirectory
+            | ErrorKind::PermissionDenied
+            | ErrorKind::InvalidInput
+            | ErrorKind::InvalidFilename => {
+                let place = format!("{} ({source})", self.root.display());
                 CoreError::ImageMissing { image: image.to_string(), place }
             }
             _ => CoreError::io("read", path)(source),

@@ -157,7 +157,7 @@ fn archives_of_every_compression() {
 }
 
 /// Changes a few bytes of a file, most of them in its last third, where its footer is.
-#[cfg(feature = "parquet")]
+#[cfg(any(feature = "parquet", feature = "zip"))]
 fn damaged(whole: &[u8], seed: &mut u64) -> Vec<u8> {
     let mut next = || {
         *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -191,4 +191,28 @@ fn damaged_tables_end_no_job() {
         }
     }
     assert!(n_refused > 100, "{n_refused}");
+}
+
+#[cfg(feature = "zip")]
+#[test]
+fn damaged_archives_end_no_job() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (mut seed, mut n_refused) = (11, 0);
+    for path in files("archives") {
+        let whole = std::fs::read(&path).expect("a committed file");
+        let path = folder.path().join(path.file_name().expect("a name"));
+        for _ in 0..40 {
+            std::fs::write(&path, damaged(&whole, &mut seed)).expect("written");
+            let Ok(store) = images_at(&path) else {
+                n_refused += 1;
+                continue;
+            };
+            for i in 0..3 {
+                let error = store.open(&format!("a/{i}.png").as_str().into()).err();
+                assert!(!matches!(error, Some(CoreError::Io { .. })), "{error:?}");
+                n_refused += usize::from(error.is_some());
+            }
+        }
+    }
+    assert!(n_refused > 60, "{n_refused}");
 }
