@@ -246,10 +246,13 @@ fn hand_on(
         let mut ledger = Ledger::create(arguments.out.join(format!("{name}-ledger.jsonl")))?;
         compose(arguments, mixture, &path, images, leaks, &mut ledger)?;
         let data_set = name.replace("conversations", DATASET_NAME);
-        let rows = adamllm::data::conversations(&path)?;
-        let rows = rows.map(|row| row.expect("a file that was written just now"));
+        let (rows, mut refused) = (adamllm::data::conversations(&path)?, Vec::new());
+        let rows = rows.filter_map(|row| row.map_err(|error| refused.push(error)).ok());
         files.push(path.clone());
         files.extend(write_llama_factory(&arguments.out.join("llama_factory"), &data_set, rows)?);
+        for error in refused {
+            ledger.drop_row(&RecordId::given(name), Stage::Compose, Reason::from(&error), error)?;
+        }
     }
     let title = format!("Synthesis from {}", arguments.captions.display());
     let config =

@@ -172,8 +172,8 @@ impl From<&CoreError> for Reason {
     /// The reason code of an error that costs one row.
     fn from(error: &CoreError) -> Self {
         match error {
-            CoreError::Json { .. } => Self::InvalidJson,
-            CoreError::Field { field: "caption", .. } => Self::EmptyCaption,
+            CoreError::Json { .. } | CoreError::Layout { .. } => Self::InvalidJson,
+            CoreError::EmptyCaption { .. } => Self::EmptyCaption,
             CoreError::Field { .. } => Self::InvalidField,
             CoreError::ImageCount { .. } => Self::ImageCountMismatch,
             CoreError::ImageMissing { .. } => Self::ImageMissing,
