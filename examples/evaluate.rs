@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use adamllm::core::{Shard, write_atomically};
+use adamllm::core::{Losses, Reason, Shard, Stage, write_atomically};
 use adamllm::data::CurrentImages;
 use adamllm::eval::{
     Benchmark, Comparison, CorruptedBenchmark, CorruptedImages, Corruption, Exhibit, ExhibitRun, HtmlOptions,
@@ -17,7 +17,7 @@ use adamllm::eval::{
 };
 use adamllm::prelude::*;
 use adamllm_examples::benchmarks::{Choice, Opened};
-use adamllm_examples::cli::{self, Bar, JobResult};
+use adamllm_examples::cli::{self, Bar, JobResult, MaxLost};
 use adamllm_examples::models::{AnyModel, ModelArguments};
 use clap::Parser;
 use serde_json::{Value, json};
@@ -65,6 +65,8 @@ struct Arguments {
     pipeline: Option<String>,
     #[command(flatten)]
     models: ModelArguments,
+    #[command(flatten)]
+    losses: MaxLost,
     /// Leaves the page out
     #[arg(long)]
     no_html: bool,
@@ -100,7 +102,8 @@ fn run(arguments: Arguments) -> JobResult {
         }
         None => suite.take_all()?,
     }
-    suite.finish()
+    suite.finish()?;
+    suite.check_losses()
 }
 
 /// All tasks of one run.
@@ -263,6 +266,32 @@ impl<'a> Suite<'a> {
             println!("written to {}: a folder for each task, {}", out.display(), written.join(", "));
         }
         Ok(())
+    }
+
+    /// Questions that no answer was found or read for, over all tasks.
+    fn check_losses(&self) -> JobResult {
+        let (mut left, mut ledgers) = (0, Vec::new());
+        let mut losses = Losses::default();
+        for done in self.intact() {
+            let folder = self.folder(&self.opened[done.of].benchmark);
+            let ledger = folder.join(files::LEDGER);
+            let n_answered = done.scored.outcomes.len() as u64;
+            let mut own = Losses::of(n_answered);
+            if self.arguments.model.is_some() {
+                own = Losses::from_ledger(n_answered, &ledger)?;
+                ledgers.push(ledger.display().to_string());
+            }
+            if let Some(first) = done.scored.rejected.first() {
+                let (n, detail) = (done.scored.rejected.len() as u64, format!("{}: {}", first.id, first.detail));
+                own.add_all(Stage::Predict, Reason::InvalidField, n, detail);
+            }
+            left += n_answered;
+            losses.join(own);
+        }
+        if left == 0 && losses.n_lost() == 0 {
+            return Err("no question was answered: the benchmarks hold none, or no answer belongs to one".into());
+        }
+        cli::check_losses(&losses, left, self.arguments.losses.max_lost, &ledgers.join(", "))
     }
 
     /// Spoilt runs stand beside the intact one, so that the page can filter for what they change.

@@ -100,6 +100,8 @@ pub struct LedgerRow {
 pub struct Ledger {
     file: Option<Appender>,
     counts: BTreeMap<(Stage, Reason), u64>,
+    /// For each of them, what was wrong with the first row.
+    firsts: BTreeMap<(Stage, Reason), String>,
 }
 
 impl Ledger {
@@ -114,7 +116,7 @@ impl Ledger {
     /// [`CoreError::Io`].
     pub fn create(path: impl AsRef<Path>) -> Result<Self, CoreError> {
         std::fs::write(&path, "").map_err(CoreError::io("create", path.as_ref()))?;
-        Ok(Self { file: Some(Appender::open(path)?), counts: BTreeMap::new() })
+        Ok(Self { file: Some(Appender::open(path)?), ..Self::default() })
     }
 
     /// Notes one lost row.
@@ -124,6 +126,7 @@ impl Ledger {
     pub fn record(&mut self, row: LedgerRow) -> Result<(), CoreError> {
         tracing::debug!(id = %row.id, stage = ?row.stage, reason = ?row.reason, detail = row.detail, "row left the path");
         *self.counts.entry((row.stage, row.reason)).or_default() += 1;
+        self.firsts.entry((row.stage, row.reason)).or_insert_with(|| row.detail.clone());
         match &mut self.file {
             Some(file) => file.append([&row]),
             None => Ok(()),
@@ -165,6 +168,17 @@ impl Ledger {
     /// [`CoreError::Io`].
     pub fn sync(&self) -> Result<(), CoreError> {
         self.file.as_ref().map_or(Ok(()), Appender::sync)
+    }
+}
+
+impl Ledger {
+    /// How many of `records` were lost to faults so far.
+    pub fn losses(&self, records: u64) -> crate::Losses {
+        let mut losses = crate::Losses::of(records);
+        for (&(stage, reason), &n) in &self.counts {
+            losses.add_all(stage, reason, n, self.firsts[&(stage, reason)].clone());
+        }
+        losses
     }
 }
 

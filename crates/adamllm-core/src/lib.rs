@@ -17,7 +17,7 @@
 //! | [`json`] | the files of records that people have, in every form |
 //! | [`jsonl`] | the files between the stages: read row by row, appended and synced |
 //! | [`answer_key`], [`jsonl::Journal`], [`Shard`] | long runs: what is done is not done again, and work is split by id |
-//! | [`Ledger`] | every row that leaves the path, with its [`Reason`] |
+//! | [`Ledger`], [`Losses`] | every row that leaves the path, with its [`Reason`], and whether too many did |
 //! | [`random`] | randomness seeded by id |
 //!
 //! ```
@@ -42,6 +42,7 @@ mod image_store;
 pub mod json;
 pub mod jsonl;
 mod ledger;
+mod losses;
 mod progress;
 pub mod random;
 mod record;
@@ -61,6 +62,7 @@ pub use generate::{Completion, Decoding, Finish, Generate, Prompt, Sampling, Sco
 pub use id::RecordId;
 pub use image_store::{ImageRef, ImageStore, MemoryImages};
 pub use ledger::{Ledger, LedgerRow, Reason, Stage};
+pub use losses::Losses;
 pub use progress::Progress;
 pub use record::{ImageCaption, InstructionTask};
 pub use rows::{Row, RowSource};

@@ -192,6 +192,22 @@ pub enum ModelError {
 /// Keys of each kind that an error shows; the error itself holds all of them.
 const SHOWN_KEYS: usize = 5;
 
+impl From<&ModelError> for adamllm_core::Reason {
+    /// The reason code of an error that costs one record.
+    fn from(error: &ModelError) -> Self {
+        match error {
+            ModelError::Core(error) => Self::from(error),
+            ModelError::ForgedToken { .. } => Self::ForgedTurn,
+            ModelError::TooLong { .. } | ModelError::ImageCut { .. } | ModelError::ContextOverflow { .. } => {
+                Self::TooLong
+            }
+            ModelError::NoTargets { .. } => Self::NoTarget,
+            ModelError::Image { .. } => Self::ImageBroken,
+            _ => Self::ModelError,
+        }
+    }
+}
+
 fn absent(folder: &Path, expected: &[&str]) -> String {
     if folder.is_dir() { format!("found none of {expected:?}") } else { "there is no such folder".into() }
 }
