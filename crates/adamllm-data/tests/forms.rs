@@ -63,7 +63,6 @@ fn json_files_that_are_refused_whole() {
     }
 }
 
-#[cfg(feature = "parquet")]
 #[test]
 fn tables_of_every_kind_of_column() {
     let expected = rows(forms("tables/kinds.json"));
@@ -87,7 +86,6 @@ fn tables_of_every_kind_of_column() {
     assert_eq!(n_files, 15);
 }
 
-#[cfg(feature = "parquet")]
 #[test]
 fn images_as_tables_keep_them() {
     for name in ["images.parquet", "images.arrow"] {
@@ -115,7 +113,6 @@ fn images_as_tables_keep_them() {
     }
 }
 
-#[cfg(feature = "parquet")]
 #[test]
 fn a_column_that_cannot_be_read_costs_nothing_until_it_is_asked_for() {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -130,7 +127,6 @@ fn a_column_that_cannot_be_read_costs_nothing_until_it_is_asked_for() {
     assert_eq!(row["string"], "ä");
 }
 
-#[cfg(feature = "zip")]
 #[test]
 fn archives_of_every_compression() {
     let mut n_files = 0;
@@ -157,7 +153,6 @@ fn archives_of_every_compression() {
 }
 
 /// Changes a few bytes of a file, most of them in its last third, where its footer is.
-#[cfg(any(feature = "parquet", feature = "zip"))]
 fn damaged(whole: &[u8], seed: &mut u64) -> Vec<u8> {
     let mut next = || {
         *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -171,7 +166,6 @@ fn damaged(whole: &[u8], seed: &mut u64) -> Vec<u8> {
     bytes
 }
 
-#[cfg(feature = "parquet")]
 #[test]
 fn damaged_tables_end_no_job() {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -193,7 +187,6 @@ fn damaged_tables_end_no_job() {
     assert!(n_refused > 100, "{n_refused}");
 }
 
-#[cfg(feature = "zip")]
 #[test]
 fn damaged_archives_end_no_job() {
     let folder = tempfile::tempdir().expect("a temporary folder");
