@@ -1,22 +1,22 @@
-//! WebP, lossy and lossless.
+//! WebP, lossy and lossless; of an animation the first frame on its canvas.
 
-use std::io::{BufRead, Cursor, Seek};
+use std::io::Cursor;
 
-use image::metadata::Orientation;
 use image_webp::{DecodingError, WebPDecoder};
 
+use super::orientation::Hints;
 use super::raster::Raster;
-use super::{Header, PictureFormat, exif_orientation};
+use super::{Header, ImageReader, PictureFormat};
 use crate::DecodeError;
 
 const FORMAT: PictureFormat = PictureFormat::WebP;
 
-pub(super) fn header(reader: impl BufRead + Seek) -> Result<Header, DecodeError> {
+pub(super) fn header(reader: &mut impl ImageReader) -> Result<Header, DecodeError> {
     let mut decoder = WebPDecoder::new(reader).map_err(sorted)?;
     let (width, height) = decoder.dimensions();
     let exif = decoder.exif_metadata().map_err(sorted)?;
-    let orientation = exif.as_deref().map_or(Orientation::NoTransforms, exif_orientation);
-    Ok(Header { width, height, orientation })
+    let xmp = decoder.xmp_metadata().map_err(sorted)?;
+    Ok(Header { width, height, orientation: Hints { exif, xmp }.orientation() })
 }
 
 pub(super) fn pixels(bytes: &[u8]) -> Result<Raster, DecodeError> {
