@@ -54,11 +54,11 @@ impl PictureFormat {
 
 /// Formats without a mark, then the ones that are only known by name.
 fn unmarked(bytes: &[u8]) -> Result<PictureFormat, DecodeError> {
-    if let Some((found, advice)) = not_read(bytes) {
-        return Err(DecodeError::NotRead { found, advice });
-    }
     if is_tga(bytes) {
         return Ok(PictureFormat::Tga);
+    }
+    if let Some((found, advice)) = not_read(bytes) {
+        return Err(DecodeError::NotRead { found, advice });
     }
     let got = bytes.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     Err(DecodeError::UnknownFormat { got })
@@ -70,7 +70,7 @@ fn is_tga(bytes: &[u8]) -> bool {
         return false;
     };
     let has_map = map == 1 && [15, 16, 24, 32].contains(&map_depth);
-    (has_map || (map == 0 && ![1, 9].contains(&kind)))
+    (has_map || (map == 0 && map_depth == 0 && ![1, 9].contains(&kind)))
         && [1, 2, 3, 9, 10, 11].contains(&kind)
         && (w0, w1) != (0, 0)
         && (h0, h1) != (0, 0)

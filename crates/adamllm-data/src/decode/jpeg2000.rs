@@ -42,12 +42,17 @@ pub(super) fn pixels(bytes: &[u8]) -> Result<Raster, DecodeError> {
         return Err(unsupported(format!("{} bits a sample", image.original_bit_depth())));
     }
     let (width, height) = (image.width(), image.height());
+    let is_bare = bytes.starts_with(SIZE);
     let n_colours = match image.color_space() {
         ColorSpace::Gray => 1,
         ColorSpace::RGB => 3,
+        // A bare code stream does not tell: two components are grey and alpha, four are RGB and alpha.
+        ColorSpace::Unknown { num_channels: 2 } if is_bare => 1,
+        ColorSpace::CMYK if is_bare => 3,
         _ => return Err(unsupported("other colours than grey and RGB".into())),
     };
-    let has_alpha = image.has_alpha();
+    let is_guessed = is_bare && !matches!(image.color_space(), ColorSpace::Gray | ColorSpace::RGB);
+    let has_alpha = image.has_alpha() || is_guessed;
     let mut context = DecoderContext::default();
     let pixels = image.decode(&mut context).map_err(broken)?.data_u8();
     Ok(match (n_colours, has_alpha) {

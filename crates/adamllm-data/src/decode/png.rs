@@ -24,7 +24,8 @@ pub(super) fn header(reader: &mut impl ImageReader) -> Result<Header, DecodeErro
 pub(super) fn pixels(bytes: &[u8]) -> Result<Raster, DecodeError> {
     let plain = Chunks::of(bytes)?.plain()?;
     let mut options = DecodeOptions::default();
-    options.set_ignore_checksums(true); // those that count are checked already
+    options.set_ignore_crc(true); // those that count are checked already
+    options.set_ignore_adler32(false);
     let mut decoder = Decoder::new_with_options(Cursor::new(&plain), options);
     decoder.set_limits(png::Limits { bytes: usize::MAX }); // the number of pixels is checked before
     decoder.set_transformations(Transformations::EXPAND);

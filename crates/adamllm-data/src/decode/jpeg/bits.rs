@@ -1,4 +1,4 @@
-use super::truncated;
+use super::{broken, truncated};
 use crate::DecodeError;
 
 /// The bits of a scan, without the zero bytes that are stuffed behind `FF`.
@@ -109,15 +109,23 @@ impl<'a> Bits<'a> {
         Ok(())
     }
 
-    /// Goes behind the next restart marker; stays before any other marker.
-    pub(super) fn restart(&mut self) {
+    /// Goes behind the next restart marker, number `index` of the scan; stays before any other marker.
+    ///
+    /// # Errors
+    /// A marker with another number: a part of the scan is lost, and decoders differ in what they put in its place.
+    pub(super) fn restart(&mut self, index: usize) -> Result<(), DecodeError> {
         (self.buffer, self.n_ready, self.n_invented) = (0, 0, 0);
         let Some(marker) = next_marker(self.bytes, self.at) else {
             self.at = self.bytes.len();
-            return;
+            return Ok(());
         };
-        let is_restart = (0xD0..=0xD7).contains(&self.bytes[marker]);
+        let code = self.bytes[marker];
+        let is_restart = (0xD0..=0xD7).contains(&code);
+        if is_restart && usize::from(code & 7) != index % 8 {
+            return Err(broken("a part between two restart markers is lost"));
+        }
         self.at = if is_restart { marker + 1 } else { marker - 1 };
+        Ok(())
     }
 
     /// Where the first marker behind the scan begins, its `FF` included.

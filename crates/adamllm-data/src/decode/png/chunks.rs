@@ -177,8 +177,8 @@ impl<'a> Chunks<'a> {
         write(&mut out, b"IHDR", &[&self.header]);
         let n_colours = 1 << depth.min(8);
         if colour == 3 {
-            // Indices without a colour are greys, as in Pillow.
-            let mut palette: Vec<_> = (0..n_colours).flat_map(|i: usize| [i as u8; 3]).collect();
+            // Indices without a colour are black, as in Pillow.
+            let mut palette = vec![0; 3 * n_colours];
             let given = self.palette.unwrap_or_default();
             let n = (given.len() / 3 * 3).min(palette.len());
             palette[..n].copy_from_slice(&given[..n]);

@@ -22,7 +22,8 @@ type Bits<'a> = ByteReader<Box<dyn Iterator<Item = Result<u8, Infallible>> + 'a>
 
 /// Rows of packed bits, 1 for black, each from a new byte.
 pub(super) fn decode(coding: Coding, packed: &[u8], width: usize, n_rows: usize) -> Result<Vec<u8>, DecodeError> {
-    let stream: Box<dyn Iterator<Item = _>> = Box::new(packed.iter().copied().map(Ok));
+    // The tables look further ahead than the last code goes.
+    let stream: Box<dyn Iterator<Item = _>> = Box::new(packed.iter().copied().chain([0; 2]).map(Ok));
     let Ok(mut bits) = ByteReader::new(stream);
     let width = u32::try_from(width).map_err(|_| broken("fax row"))?;
     let row_bytes = width.div_ceil(8) as usize;

@@ -144,8 +144,8 @@ struct Colours {
 
 impl Colours {
     fn of(page: &Page) -> Self {
-        // Indices without a colour are greys, as in Pillow.
-        let mut palette = Box::new(std::array::from_fn(|i| [i as u8; 3]));
+        // Indices without a colour are black, as in Pillow.
+        let mut palette = Box::new([[0; 3]; 256]);
         let n = page.colour_map.len() / 3;
         for (i, colour) in palette.iter_mut().enumerate().take(n) {
             *colour = [0, 1, 2].map(|channel| (page.colour_map[channel * n + i] >> 8) as u8);
@@ -248,17 +248,19 @@ fn pixels(page: &Page, colours: &Colours, row: &[u8], rgb: &mut [[u8; 3]], alpha
     }
 }
 
-/// Planes of 8 bits, the high bytes of wider samples, to colours. Alpha is not divided out of planes, as in Pillow.
+/// Planes of 8 bits, the high bytes of wider samples, to colours.
 fn join(page: &Page, planes: &[Vec<u8>], image: &mut Raster) {
     let convert = Conversion::Libtiff;
     for (i, out) in image.rgb.as_chunks_mut::<3>().0.iter_mut().enumerate() {
         *out = match page.layout.kind {
             Kind::Cmyk => [0, 1, 2].map(|ink| cmyk::ink(planes[ink][i], planes[3][i])),
             Kind::YCbCr => convert.rgb([planes[0][i], planes[1][i], planes[2][i]]),
+            Kind::GreyAlpha => [planes[0][i]; 3],
+            Kind::AssociatedRgba => [0, 1, 2].map(|colour| divided(planes[colour][i], planes[3][i])),
             _ => [planes[0][i], planes[1][i], planes[2][i]],
         };
     }
-    if let (Some(alpha), Some(plane)) = (image.alpha.as_mut(), planes.get(3)) {
+    if let (Some(alpha), Some(plane)) = (image.alpha.as_mut(), planes.last()) {
         alpha.copy_from_slice(plane);
     }
 }

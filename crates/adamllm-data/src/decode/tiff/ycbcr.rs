@@ -20,7 +20,7 @@ impl Conversion {
             Self::Libtiff => {
                 const HALF: i32 = 1 << 15;
                 let red = (91881 * cr + HALF) >> 16; // 1.402
-                let green = (-22554 * cb - 46802 * cr + HALF) >> 16; // 0.34414, 0.71414
+                let green = (-22553 * cb - 46802 * cr + HALF) >> 16; // 0.34413, 0.71414
                 (red, green, (116_130 * cb + HALF) >> 16) // 1.772
             }
         };
