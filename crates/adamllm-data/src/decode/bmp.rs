@@ -140,11 +140,44 @@ pub(super) fn header(reader: &mut impl ImageReader) -> Result<Header, DecodeErro
     Ok(Header { width: side(head.width)?, height: side(head.height)?, orientation: Orientation::NoTransforms })
 }
 
+/// The size of a bitmap in an icon: its head tells twice the height, for the mask.
+pub(super) fn icon_header(bytes: &[u8]) -> Result<Header, DecodeError> {
+    let mut header = header(&mut Cursor::new(as_file(bytes)?))?;
+    header.height /= 2;
+    Ok(header)
+}
+
+/// The pixels of a bitmap in an icon; the fourth byte of 32 bits is alpha.
+pub(super) fn icon_pixels(bytes: &[u8]) -> Result<Raster, DecodeError> {
+    let bytes = as_file(bytes)?;
+    let mut head = Head::read(&mut Cursor::new(&bytes))?;
+    head.height /= 2;
+    if head.height == 0 {
+        return Err(broken("an icon without rows"));
+    }
+    decoded(&head, &bytes, head.bits == 32 && head.compression == 0)
+}
+
+/// A bitmap with the head of a file before it.
+fn as_file(bitmap: &[u8]) -> Result<Vec<u8>, DecodeError> {
+    let truncated = || DecodeError::Truncated { format: FORMAT, detail: "inside its head".into() };
+    if bitmap.len() < 40 {
+        return Err(truncated());
+    }
+    let head_size = u32_at(bitmap, 0);
+    let masks = if head_size == 40 && u32_at(bitmap, 16) == 3 { 12 } else { 0 };
+    let pixels_at = head_size.checked_add(14 + masks).ok_or_else(truncated)?;
+    Ok([b"BM", &[0; 8][..], &pixels_at.to_le_bytes(), bitmap].concat())
+}
+
 pub(super) fn pixels(bytes: &[u8]) -> Result<Raster, DecodeError> {
-    let head = Head::read(&mut Cursor::new(bytes))?;
+    decoded(&Head::read(&mut Cursor::new(bytes))?, bytes, false)
+}
+
+fn decoded(head: &Head, bytes: &[u8], has_fourth_alpha: bool) -> Result<Raster, DecodeError> {
     match (head.compression, head.bits) {
         (0, _) | (3, 16 | 24 | 32) => {}
-        (1, 8) | (2, 4) => return runs(&head, bytes),
+        (1, 8) | (2, 4) => return runs(head, bytes),
         (compression, bits) => return Err(unsupported(format!("compression {compression} of {bits} bits"))),
     }
     let is_indexed = head.bits <= 8;
@@ -157,10 +190,14 @@ pub(super) fn pixels(bytes: &[u8]) -> Result<Raster, DecodeError> {
         let detail = format!("{needed} bytes of pixels are needed");
         return Err(DecodeError::Truncated { format: FORMAT, detail });
     };
-    let packing = if is_indexed { None } else { Some(head.packing(bytes)?) };
+    let packing = match is_indexed {
+        true => None,
+        false if has_fourth_alpha => Some(Packing::Bytes { rgb: [2, 1, 0], alpha: Some(3) }),
+        false => Some(head.packing(bytes)?),
+    };
     let has_alpha = matches!(packing, Some(Packing::Bytes { alpha: Some(_), .. }));
 
-    let mut image = empty(&head, has_alpha);
+    let mut image = empty(head, has_alpha);
     for (i, out) in image.rgb.chunks_exact_mut(head.width * 3).enumerate() {
         let row = if head.is_top_down { i } else { head.height - 1 - i };
         let row = &data[row * row_bytes..][..used];
