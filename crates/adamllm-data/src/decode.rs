@@ -14,7 +14,6 @@ use crate::DecodeError;
 mod bmp;
 mod cmyk;
 mod format;
-mod general;
 mod gif;
 mod ico;
 mod ifd;

@@ -8,9 +8,7 @@ pub enum DecodeError {
     #[error("expected a picture, got an empty file")]
     Empty,
     /// The bytes begin like none of the known formats.
-    #[error(
-        "expected JPEG, PNG, WebP, GIF, BMP, TIFF, PNM, TGA, ICO or JPEG 2000, got bytes that begin with {got}"
-    )]
+    #[error("expected JPEG, PNG, WebP, GIF, BMP, TIFF, PNM, TGA, ICO or JPEG 2000, got bytes that begin with {got}")]
     UnknownFormat {
         /// The first bytes in hexadecimal.
         got: String,

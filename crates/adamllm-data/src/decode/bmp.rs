@@ -29,9 +29,14 @@ struct Head {
 /// The order of the channels in a pixel of 24 or 32 bits, or the width of green in one of 16.
 #[derive(Clone, Copy)]
 enum Packing {
-    Bytes { rgb: [usize; 3], alpha: Option<usize> },
+    Bytes {
+        rgb: [usize; 3],
+        alpha: Option<usize>,
+    },
     /// Five bits of red and blue, five or six of green.
-    Sixteen { green: u32 },
+    Sixteen {
+        green: u32,
+    },
 }
 
 impl Head {
@@ -60,7 +65,16 @@ impl Head {
         if head_size == 12 {
             let (width, height) = (short(0).into(), short(2).into());
             let bits = short(6);
-            return Self { pixels_at, head_size, width, height, is_top_down: false, bits, compression: 0, n_colours: 0 };
+            return Self {
+                pixels_at,
+                head_size,
+                width,
+                height,
+                is_top_down: false,
+                bits,
+                compression: 0,
+                n_colours: 0,
+            };
         }
         let height = u32_at(head, 4);
         let is_top_down = head[7] == 0xFF;
@@ -234,11 +248,7 @@ fn sixteen(pair: [u8; 2], green_bits: u32) -> [u8; 3] {
     let value = u32::from(u16::from_le_bytes(pair));
     let green_top = (1 << green_bits) - 1;
     let spread = |value: u32, top: u32| (value * 255 / top) as u8;
-    [
-        spread(value >> (5 + green_bits) & 31, 31),
-        spread(value >> 5 & green_top, green_top),
-        spread(value & 31, 31),
-    ]
+    [spread(value >> (5 + green_bits) & 31, 31), spread(value >> 5 & green_top, green_top), spread(value & 31, 31)]
 }
 
 /// Indices by run length, rows from below. Where the codes leave pixels out, index 0 stands.

@@ -32,7 +32,8 @@ impl Head {
         };
         let mut side = |name| {
             let value = number(name)?;
-            (value >= 0.0 && value.fract() == 0.0 && value <= f64::from(u32::MAX)).then_some(value as u32)
+            (value >= 0.0 && value.fract() == 0.0 && value <= f64::from(u32::MAX))
+                .then_some(value as u32)
                 .ok_or_else(|| broken(format!("{name} is {value}")))
         };
         let (width, height) = (side("its width")?, side("its height")?);

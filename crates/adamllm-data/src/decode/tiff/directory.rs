@@ -33,6 +33,9 @@ const REFERENCE_BLACK_WHITE: u16 = 532;
 /// Marks Windows Media Photo (HD Photo) files, which wear a TIFF's head.
 const HD_PHOTO: u16 = 0xBC01;
 
+/// Tiles of small images may have this many pixels.
+const MAX_TILE_PIXELS: u64 = 1 << 24;
+
 const WANTED: &[u16] = &[
     WIDTH,
     HEIGHT,
@@ -141,7 +144,9 @@ impl Page {
             true => (one(TILE_WIDTH, 0)?, one(TILE_HEIGHT, 0)?),
             false => (width as u64, one(ROWS_PER_STRIP, height as u64)?.min(height as u64)),
         };
-        if chunk_size.0 == 0 || chunk_size.1 == 0 || chunk_size.0.saturating_mul(chunk_size.1) > 1 << 30 {
+        // Tiles may be larger than the image, but not without measure: a whole one is held in memory.
+        let most = (4 * width as u64 * height as u64).max(MAX_TILE_PIXELS);
+        if chunk_size.0 == 0 || chunk_size.1 == 0 || chunk_size.0.saturating_mul(chunk_size.1) > most {
             return Err(broken(format!("tiles or strips of {}x{} pixels", chunk_size.0, chunk_size.1)));
         }
         let offsets = strips.or(tiles).ok_or_else(|| broken("neither strips nor tiles"))?;
