@@ -44,7 +44,7 @@ const NAMED: &[(&str, &str)] = &[
     ("jpeg-factors-fraction-small.jpg", "fractional sampling"),
     ("jpeg-cut90-progressive.jpg", "ends too early"),
     ("cut-raw.tif", "ends too early"),
-    ("gif-cut.gif", "ends too early"),
+    ("gif-cut.gif", "End of File"),
     ("png-bad-crc-ihdr.png", "checksum of chunk IHDR"),
     ("pnm-p7.pam", "a PAM image"),
 ];

@@ -94,28 +94,40 @@ pub(super) fn pixels(bytes: &[u8]) -> Result<Raster, DecodeError> {
     Ok(Raster::opaque(frame.width as u32, frame.height as u32, rgb))
 }
 
-/// A strip or tile of a TIFF: its size in pixels, the samples of each, and the samples, interleaved. `tables` is the
-/// stream of the tables that all of a file's strips share; YCbCr becomes RGB, other components stay what they are.
-pub(super) fn strip(
-    tables: &[u8],
-    strip: &[u8],
-    is_ycbcr: bool,
-    max_size: (usize, usize),
-) -> Result<((usize, usize), usize, Vec<u8>), DecodeError> {
-    let tables = tables.strip_suffix(b"\xFF\xD9").filter(|tables| tables.starts_with(b"\xFF\xD8"));
-    let Some(rest) = strip.strip_prefix(b"\xFF\xD8") else { return Err(broken("a strip that is none")) };
-    let joined = [tables.unwrap_or(b"\xFF\xD8"), rest].concat();
-    let header = header(&mut Cursor::new(&joined))?;
-    if header.width as usize > max_size.0 || header.height as usize > max_size.1 {
-        return Err(broken(format!("{}x{} pixels in a smaller strip", header.width, header.height)));
+/// A strip or tile of a TIFF.
+pub(super) struct Strip {
+    /// Width and height in pixels.
+    pub(super) size: (usize, usize),
+    /// Samples of a pixel.
+    pub(super) n_samples: usize,
+    /// Interleaved.
+    pub(super) samples: Vec<u8>,
+}
+
+impl Strip {
+    /// Decodes a strip of at most `max_size`. `tables` is the stream of the tables that all of a file's strips share;
+    /// YCbCr becomes RGB, other components stay what they are.
+    pub(super) fn decode(
+        tables: &[u8],
+        strip: &[u8],
+        is_ycbcr: bool,
+        max_size: (usize, usize),
+    ) -> Result<Self, DecodeError> {
+        let tables = tables.strip_suffix(b"\xFF\xD9").filter(|tables| tables.starts_with(b"\xFF\xD8"));
+        let Some(rest) = strip.strip_prefix(b"\xFF\xD8") else { return Err(broken("a strip that is none")) };
+        let joined = [tables.unwrap_or(b"\xFF\xD8"), rest].concat();
+        let header = header(&mut Cursor::new(&joined))?;
+        if header.width as usize > max_size.0 || header.height as usize > max_size.1 {
+            return Err(broken(format!("{}x{} pixels in a smaller strip", header.width, header.height)));
+        }
+        let Picture { frame, planes, .. } = Picture::decode(&joined)?;
+        let n_samples = frame.components.len();
+        let samples = match is_ycbcr && n_samples == 3 {
+            true => colour::to_rgb(&frame, &planes, ColourModel::YCbCr),
+            false => colour::interleaved(&frame, &planes),
+        };
+        Ok(Self { size: (frame.width, frame.height), n_samples, samples })
     }
-    let Picture { frame, planes, .. } = Picture::decode(&joined)?;
-    let n_components = frame.components.len();
-    let samples = match is_ycbcr && n_components == 3 {
-        true => colour::to_rgb(&frame, &planes, ColourModel::YCbCr),
-        false => colour::interleaved(&frame, &planes),
-    };
-    Ok(((frame.width, frame.height), n_components, samples))
 }
 
 fn broken(detail: impl Into<String>) -> DecodeError {

@@ -184,14 +184,15 @@ impl<'a> Chunks<'a> {
             palette[..n].copy_from_slice(&given[..n]);
             write(&mut out, b"PLTE", &[&palette]);
         }
-        let wanted = match colour {
-            0 => 2..=2,
-            2 => 6..=6,
-            3 => 1..=n_colours,
-            _ => 1..=0,
+        // A grey, a colour, or the alphas of the first palette entries.
+        let (least, most) = match colour {
+            0 => (2, 2),
+            2 => (6, 6),
+            3 => (1, n_colours),
+            _ => (1, 0),
         };
-        if let Some(alphas) = self.transparency.map(|alphas| &alphas[..alphas.len().min(*wanted.end())]) {
-            if wanted.contains(&alphas.len()) {
+        if let Some(alphas) = self.transparency.map(|alphas| &alphas[..alphas.len().min(most)]) {
+            if alphas.len() >= least {
                 write(&mut out, b"tRNS", &[alphas]);
             } else if matches!(colour, 0 | 2) {
                 return Err(DecodeError::broken(FORMAT, "a transparent colour that is too short"));

@@ -128,7 +128,8 @@ fn jpeg_samples(page: &Page, packed: &[u8], area: Area) -> Result<Vec<u8>, Decod
     if page.layout.kind.is_ycbcr() && !is_ycbcr {
         return Err(unsupported("planes of YCbCr in JPEG"));
     }
-    let (size, n_samples, samples) = jpeg::strip(&page.jpeg_tables, packed, is_ycbcr, page.chunk_size)?;
+    let jpeg::Strip { size, n_samples, samples } =
+        jpeg::Strip::decode(&page.jpeg_tables, packed, is_ycbcr, page.chunk_size)?;
     let fits = size.0 == page.chunk_size.0 && size.1 >= area.height && n_samples == page.n_interleaved;
     if !fits || page.layout.bits != 8 {
         return Err(broken(format!("a JPEG of {}x{}x{n_samples} in a strip or tile of another size", size.0, size.1)));
