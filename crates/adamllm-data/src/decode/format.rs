@@ -120,10 +120,26 @@ fn not_read(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
         (b"\x93NUMPY", "a NumPy array", CONVERT),
         (b"\x1A\x45\xDF\xA3", "a video (Matroska)", "take frames from it"),
         (b"OggS", "an Ogg stream", NO_IMAGE),
+        (b"\x28\0\0\0", "a bitmap without a file's head", CONVERT),
+        (b"\x59\xA6\x6A\x95", "a Sun raster", CONVERT),
+        (b"gimp xcf", "a GIMP document", CONVERT),
+        (b"Image type:", "an IM image", CONVERT),
+        (b"DanM", "a Windows Paint image", CONVERT),
+        (b"LinS", "a Windows Paint image", CONVERT),
+        (b"NITF", "a NITF image", CONVERT),
+        (b"EHFA_HEADER_TAG", "an Erdas Imagine raster", CONVERT),
+        (b"GRIB", "a GRIB file", CONVERT),
+        (b"NRRD", "an NRRD volume", CONVERT),
     ];
     let mark = marks.iter().find(|(mark, ..)| bytes.starts_with(mark));
     if let Some((_, found, advice)) = mark {
         return Some((found, advice));
+    }
+    if bytes.starts_with(b"RIFF") {
+        return Some(("a video or sound (RIFF)", "take frames from it"));
+    }
+    if [Some(&b"n+1\0"[..]), Some(b"ni1\0")].contains(&bytes.get(344..348)) {
+        return Some(("a NIfTI volume", CONVERT));
     }
     if bytes.get(128..132) == Some(b"DICM") {
         return Some(("a DICOM file", CONVERT));

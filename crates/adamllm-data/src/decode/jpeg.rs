@@ -45,6 +45,7 @@ pub(super) fn header(reader: &mut impl ImageReader) -> Result<Header, DecodeErro
             (0xD9 | 0xDA, _, Some((width, height))) => {
                 return Ok(Header { width, height, orientation: hints.orientation() });
             }
+            (0xF7, ..) => return Err(unsupported("JPEG-LS coding")),
             (0xD9 | 0xDA, _, None) => return Err(broken("no frame header before the pixels")),
             (_, None, _) => return Err(broken("a segment shorter than its own length")),
             (0xE1, Some(length), _) => {

@@ -92,6 +92,8 @@ pub(super) struct Page {
     pub(super) predictor: Predictor,
     /// The bits of every byte stand in the other order.
     pub(super) reversed: bool,
+    /// Planes that are not looked at may follow those that are.
+    pub(super) is_separate: bool,
     /// The number of planes: 1 where samples are interleaved.
     pub(super) n_planes: usize,
     /// Samples of one pixel in one strip or tile.
@@ -159,6 +161,7 @@ impl Page {
             packing,
             predictor: Predictor::of(one(PREDICTOR, 1)?, packing, &layout)?,
             reversed: fill_order == 2,
+            is_separate,
             n_planes,
             n_interleaved,
             chunk_size: (chunk_size.0 as usize, chunk_size.1 as usize),

@@ -25,7 +25,7 @@ pub(super) fn raster(page: &Page, bytes: &[u8]) -> Result<Raster, DecodeError> {
         return Err(broken(format!("{n_chunks} strips or tiles are needed, {} are listed", page.offsets.len())));
     }
     // An uncompressed strip that is the whole image may be listed several times: the last one counts.
-    let is_whole = page.packing == Packing::None && page.n_planes == 1 && across * down == 1;
+    let is_whole = page.packing == Packing::None && !page.is_separate && across * down == 1;
     let first = if is_whole { page.offsets.len() - 1 } else { 0 };
     let packed = (first..first + n_chunks).map(|index| packed(page, bytes, index)).collect::<Result<Vec<_>, _>>()?;
     check_plausible(page, &packed)?;
@@ -66,6 +66,9 @@ pub(super) fn raster(page: &Page, bytes: &[u8]) -> Result<Raster, DecodeError> {
 
 /// The bytes of a strip or tile as they stand in the file.
 fn packed<'a>(page: &Page, bytes: &'a [u8], index: usize) -> Result<&'a [u8], DecodeError> {
+    if page.offsets[index] == 0 {
+        return Err(truncated(format!("strip or tile {index} is left out"))); // sparse files of GDAL's
+    }
     let start = usize::try_from(page.offsets[index]).ok().filter(|&start| start < bytes.len());
     let start = start.ok_or_else(|| truncated(format!("strip or tile {index} begins behind the file's end")))?;
     let rest = &bytes[start..];
