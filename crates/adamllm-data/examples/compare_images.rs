@@ -9,7 +9,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use adamllm_data::{DecodeOptions, decode};
+use adamllm_core::RgbImage;
+use adamllm_data::{Alpha, DecodeError, DecodeOptions, decode};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -18,33 +19,44 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut names: Vec<_> =
         std::fs::read_dir(&folder)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
     names.sort();
+    let is_image = |name: &&String| ![".rgb.png", ".white.png", ".refused.txt"].iter().any(|end| name.ends_with(end));
 
     let mut counts = BTreeMap::new();
-    for name in names.iter().filter(|name| !name.ends_with(".rgb.png") && !name.ends_with(".refused.txt")) {
-        let path = Path::new(&folder).join(name);
-        let reference = Path::new(&folder).join(format!("{name}.rgb.png"));
-        let reference = std::fs::read(reference).ok().map(|bytes| decode(&bytes, &DecodeOptions::default()));
-        let ours = decode(&std::fs::read(&path)?, &DecodeOptions::default());
-        let (verdict, detail) = match (ours, reference) {
-            (Ok(ours), Some(reference)) => {
-                let reference = reference?;
-                let largest = ours.iter().zip(reference.iter()).map(|(a, b)| a.abs_diff(*b)).max().unwrap_or(0);
-                match (ours.dimensions() == reference.dimensions(), largest) {
-                    (false, _) => ("DIFFERENT", format!("{:?}", ours.dimensions())),
-                    (true, 0) => ("equal", String::new()),
-                    (true, 1) => ("within 1", String::new()),
-                    (true, levels) => ("DIFFERENT", format!("{levels} levels")),
-                }
+    for name in names.iter().filter(is_image) {
+        for (kind, alpha) in [("rgb", Alpha::Drop), ("white", Alpha::OverWhite)] {
+            let reference = Path::new(&folder).join(format!("{name}.{kind}.png"));
+            if kind == "white" && !reference.exists() {
+                continue;
             }
-            (Err(error), Some(_)) => ("refused, Pillow reads it", error.to_string()),
-            (Err(error), None) => ("both refuse", error.to_string()),
-            (Ok(_), None) => ("read, Pillow refuses it", String::new()),
-        };
-        *counts.entry(verdict).or_insert(0) += 1;
-        if list_all || !["equal", "both refuse"].contains(&verdict) {
-            println!("{verdict:26} {name:40} {detail}");
+            let reference = std::fs::read(reference).ok().map(|bytes| decode(&bytes, &DecodeOptions::default()));
+            let options = DecodeOptions { alpha, ..DecodeOptions::default() };
+            let ours = decode(&std::fs::read(Path::new(&folder).join(name))?, &options);
+            let (verdict, detail) = judged(ours, reference.transpose()?);
+            *counts.entry((kind, verdict)).or_insert(0) += 1;
+            if list_all || !["equal", "both refuse"].contains(&verdict) {
+                println!("{verdict:26} {name:40} {kind:6} {detail}");
+            }
         }
     }
-    println!("{counts:#?}");
+    for ((kind, verdict), count) in counts {
+        println!("{kind:6} {verdict:26} {count}");
+    }
     Ok(())
+}
+
+fn judged(ours: Result<RgbImage, DecodeError>, reference: Option<RgbImage>) -> (&'static str, String) {
+    match (ours, reference) {
+        (Ok(ours), Some(reference)) => {
+            let largest = ours.iter().zip(reference.iter()).map(|(a, b)| a.abs_diff(*b)).max().unwrap_or(0);
+            match (ours.dimensions() == reference.dimensions(), largest) {
+                (false, _) => ("DIFFERENT", format!("{:?}", ours.dimensions())),
+                (true, 0) => ("equal", String::new()),
+                (true, 1) => ("within 1", String::new()),
+                (true, levels) => ("DIFFERENT", format!("{levels} levels")),
+            }
+        }
+        (Err(error), Some(_)) => ("refused, Pillow reads it", error.to_string()),
+        (Err(error), None) => ("both refuse", error.to_string()),
+        (Ok(_), None) => ("read, Pillow refuses it", String::new()),
+    }
 }

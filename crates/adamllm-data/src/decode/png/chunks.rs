@@ -184,14 +184,23 @@ impl<'a> Chunks<'a> {
             palette[..n].copy_from_slice(&given[..n]);
             write(&mut out, b"PLTE", &[&palette]);
         }
-        // A grey, a colour, or the alphas of the first palette entries.
+        // A grey, a colour, or the alphas of the first palette entries. Pillow compares the grey with pixels that are
+        // spread over 8 bits already: of 2 and 4 bits hardly any is ever clear.
+        let mut transparency = self.transparency;
+        let unspread: [u8; 2];
+        if let (0, 2 | 4, Some(&[high, low])) = (colour, depth, transparency.and_then(|grey| grey.first_chunk())) {
+            let step = 255 / ((1_u16 << depth) - 1);
+            let grey = u16::from_be_bytes([high, low]);
+            unspread = (grey / step).to_be_bytes();
+            transparency = (grey % step == 0 && grey <= 255).then_some(&unspread[..]);
+        }
         let (least, most) = match colour {
             0 => (2, 2),
             2 => (6, 6),
             3 => (1, n_colours),
             _ => (1, 0),
         };
-        if let Some(alphas) = self.transparency.map(|alphas| &alphas[..alphas.len().min(most)]) {
+        if let Some(alphas) = transparency.map(|alphas| &alphas[..alphas.len().min(most)]) {
             if alphas.len() >= least {
                 write(&mut out, b"tRNS", &[alphas]);
             } else if matches!(colour, 0 | 2) {

@@ -194,8 +194,8 @@ impl Layout {
             Kind::Palette => is_packed || self.bits == 8,
             Kind::Rgb | Kind::Rgba | Kind::Cmyk => is_packed || self.bits == 8,
             Kind::WideGrey | Kind::Integer { .. } | Kind::Float => is_packed,
-            Kind::YCbCr | Kind::AssociatedRgba | Kind::GreyAlpha => is_packed,
-            Kind::PaletteAlpha => false,
+            Kind::YCbCr | Kind::AssociatedRgba => is_packed,
+            Kind::GreyAlpha | Kind::PaletteAlpha => false,
         };
         match readable {
             true => Ok(()),

@@ -259,12 +259,11 @@ fn join(page: &Page, planes: &[Vec<u8>], image: &mut Raster) {
         *out = match page.layout.kind {
             Kind::Cmyk => [0, 1, 2].map(|ink| cmyk::ink(planes[ink][i], planes[3][i])),
             Kind::YCbCr => convert.rgb([planes[0][i], planes[1][i], planes[2][i]]),
-            Kind::GreyAlpha => [planes[0][i]; 3],
             Kind::AssociatedRgba => [0, 1, 2].map(|colour| divided(planes[colour][i], planes[3][i])),
             _ => [planes[0][i], planes[1][i], planes[2][i]],
         };
     }
-    if let (Some(alpha), Some(plane)) = (image.alpha.as_mut(), planes.last()) {
+    if let (Some(alpha), Some(plane)) = (image.alpha.as_mut(), planes.get(3)) {
         alpha.copy_from_slice(plane);
     }
 }
