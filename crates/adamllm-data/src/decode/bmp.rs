@@ -121,6 +121,12 @@ impl Head {
         }
     }
 
+    /// Where pixels without a palette begin.
+    fn behind_head(&self) -> usize {
+        let masks = if self.compression == 3 && self.head_size < 52 { 12 } else { 0 };
+        if self.pixels_at == 0 { 14 + self.head_size + masks } else { self.pixels_at }
+    }
+
     fn row_bytes(&self) -> usize {
         (self.width * usize::from(self.bits)).div_ceil(32) * 4
     }
@@ -143,7 +149,7 @@ impl Head {
         }
         // Without a place of their own, pixels follow the palette.
         let behind = start + size * n_colours;
-        let at = if self.pixels_at == 14 + self.head_size { behind } else { self.pixels_at };
+        let at = if [0, 14 + self.head_size].contains(&self.pixels_at) { behind } else { self.pixels_at };
         Ok((palette, at))
     }
 }
@@ -195,7 +201,7 @@ fn decoded(head: &Head, bytes: &[u8], has_fourth_alpha: bool) -> Result<Raster, 
         (compression, bits) => return Err(unsupported(format!("compression {compression} of {bits} bits"))),
     }
     let is_indexed = head.bits <= 8;
-    let (palette, start) = if is_indexed { head.palette(bytes)? } else { ([[0; 3]; 256], head.pixels_at) };
+    let (palette, start) = if is_indexed { head.palette(bytes)? } else { ([[0; 3]; 256], head.behind_head()) };
     let row_bytes = head.row_bytes();
     let used = (head.width * usize::from(head.bits)).div_ceil(8);
     // The padding of the last row may be missing.

@@ -83,21 +83,31 @@ impl Ifd {
             let value = |range: std::ops::Range<usize>| number(&bytes[range], head.big_endian);
             let (tag, kind, count) = (value(0..2) as u16, value(2..4) as u16, value(4..entry_size - inline));
             let Some(unit) = unit_size(kind) else { continue };
-            if !wanted.contains(&tag) || self.field(tag).is_some() {
+            if self.field(tag).is_some() {
                 continue;
             }
 
+            // Data that cannot be there end the directory, whoever asks for them; data that would be more than the
+            // whole structure only lose their field.
             let size = count.saturating_mul(unit);
             let mut data = bytes[entry_size - inline..entry_size].to_vec();
             if size > inline as u64 {
                 total = total.saturating_add(size);
                 let offset = number(&data, head.big_endian);
-                if total > end || offset.saturating_add(size) > end {
+                if total > end || offset > i64::MAX as u64 {
                     continue;
                 }
-                reader.seek(SeekFrom::Start(offset))?;
-                data.clear();
-                reader.take(size).read_to_end(&mut data)?;
+                if offset.saturating_add(size) > end {
+                    return Ok(());
+                }
+                if wanted.contains(&tag) {
+                    reader.seek(SeekFrom::Start(offset))?;
+                    data.clear();
+                    reader.take(size).read_to_end(&mut data)?;
+                }
+            }
+            if !wanted.contains(&tag) {
+                continue;
             }
             data.truncate(size as usize);
             if data.len() as u64 == size && size > 0 {

@@ -3,7 +3,7 @@
 use super::bits::Bits;
 use super::broken;
 use super::frame::Frame;
-use super::huffman::{HuffmanTable, extended};
+use super::huffman::{HuffmanTable, MAX_AC_SIZE, MAX_DC_SIZE, extended};
 use super::idct::transform_row;
 use super::picture::Plane;
 use super::scan::Scan;
@@ -66,6 +66,9 @@ pub(super) fn decode(
 fn decode_block(bits: &mut Bits<'_>, dc: &HuffmanTable, ac: &HuffmanTable, last: &mut i32, block: &mut [i16; 64]) {
     bits.refill();
     let size = u32::from(dc.symbol(bits)).min(15);
+    if size > MAX_DC_SIZE {
+        bits.note_damage();
+    }
     *last = last.wrapping_add(extended(bits.take(size), size));
     block[0] = *last as i16;
     let mut k = 1;
@@ -88,13 +91,19 @@ fn decode_block(bits: &mut Bits<'_>, dc: &HuffmanTable, ac: &HuffmanTable, last:
             k += 16;
             continue;
         }
+        if size > MAX_AC_SIZE {
+            bits.note_damage();
+        }
         k += run;
         block[natural(k)] = extended(bits.take(size), size) as i16;
         k += 1;
     }
+    if k > 64 {
+        bits.note_damage();
+    }
 }
 
-/// A run that leads out of the block ends in its last place, as in libjpeg.
+/// A run that leads out of the block ends in its last place, and is noted.
 #[inline(always)]
 fn natural(k: usize) -> usize {
     usize::from(ZIGZAG[k.min(63)])
