@@ -7,6 +7,8 @@ use std::io::{Read, Seek, SeekFrom};
 #[derive(Debug, Default)]
 pub(super) struct Ifd {
     pub(super) big_endian: bool,
+    /// Every entry could be read.
+    pub(super) is_whole: bool,
     fields: Vec<Field>,
 }
 
@@ -55,10 +57,10 @@ impl Ifd {
     pub(super) fn read(reader: &mut (impl Read + Seek), wanted: &[u16]) -> Option<Self> {
         let head = Head::read(reader)?;
         let end = reader.seek(SeekFrom::End(0)).ok()?;
-        let mut ifd = Self { big_endian: head.big_endian, fields: Vec::new() };
+        let mut ifd = Self { big_endian: head.big_endian, is_whole: false, fields: Vec::new() };
         reader.seek(SeekFrom::Start(head.first)).ok()?;
         // A directory that breaks off keeps the fields before the break.
-        let _ = ifd.read_entries(reader, head, end, wanted);
+        ifd.is_whole = ifd.read_entries(reader, head, end, wanted).unwrap_or(false);
         Some(ifd)
     }
 
@@ -68,7 +70,7 @@ impl Ifd {
         head: Head,
         end: u64,
         wanted: &[u16],
-    ) -> std::io::Result<()> {
+    ) -> std::io::Result<bool> {
         let (entry_size, inline, count_size) = if head.big { (20, 8, 8) } else { (12, 4, 2) };
         let mut bytes = [0; 20];
         reader.read_exact(&mut bytes[..count_size])?;
@@ -98,7 +100,7 @@ impl Ifd {
                     continue;
                 }
                 if offset.saturating_add(size) > end {
-                    return Ok(());
+                    return Ok(false);
                 }
                 if wanted.contains(&tag) {
                     reader.seek(SeekFrom::Start(offset))?;
@@ -114,7 +116,7 @@ impl Ifd {
                 self.fields.push(Field { tag, kind, data });
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     fn field(&self, tag: u16) -> Option<&Field> {

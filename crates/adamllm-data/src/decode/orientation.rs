@@ -21,8 +21,12 @@ pub(super) struct Hints {
 
 impl Hints {
     pub(super) fn orientation(&self) -> Orientation {
-        let ifd = self.exif.as_deref().and_then(exif_directory);
-        of(ifd.as_ref(), self.xmp.as_deref())
+        match self.exif.as_deref().map(without_head).filter(|block| !block.is_empty()) {
+            // A block that is no directory says nothing, and XMP is not asked.
+            Some(block) => Ifd::read(&mut Cursor::new(block), &[ORIENTATION])
+                .map_or(Orientation::NoTransforms, |ifd| of(Some(&ifd), self.xmp.as_deref())),
+            None => of(None, self.xmp.as_deref()),
+        }
     }
 }
 
@@ -36,11 +40,11 @@ pub(super) fn of(ifd: Option<&Ifd>, xmp: Option<&[u8]>) -> Orientation {
     code.and_then(|code| Orientation::from_exif(code as u8)).unwrap_or(Orientation::NoTransforms)
 }
 
-fn exif_directory(block: &[u8]) -> Option<Ifd> {
+/// Some writers put the head of a JPEG's EXIF segment there twice, or before EXIF elsewhere.
+fn without_head(block: &[u8]) -> &[u8] {
     const HEAD: &[u8] = b"Exif\0\0";
-    let tiff = block.strip_prefix(HEAD).unwrap_or(block);
-    let tiff = tiff.strip_prefix(HEAD).unwrap_or(tiff); // some writers put it there twice
-    Ifd::read(&mut Cursor::new(tiff), &[ORIENTATION])
+    let block = block.strip_prefix(HEAD).unwrap_or(block);
+    block.strip_prefix(HEAD).unwrap_or(block)
 }
 
 /// The digit after `tiff:Orientation`, as an attribute or as an element.

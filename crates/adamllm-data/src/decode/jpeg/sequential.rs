@@ -16,6 +16,7 @@ struct State<'a> {
     /// One row of coded units: the blocks of each part.
     rows: Vec<Vec<[i16; 64]>>,
     planes: &'a mut [Plane],
+    is_damaged: bool,
 }
 
 /// Decodes one scan into the planes of its components.
@@ -38,7 +39,7 @@ pub(super) fn decode(
     };
     let columns: Vec<_> = scan.parts.iter().map(|part| frame.components[part.component].n_block_columns).collect();
     let rows = rows_in_unit.iter().zip(&columns).map(|(rows, columns)| vec![[0; 64]; rows * columns]).collect();
-    let mut state = State { dc: vec![0; scan.parts.len()], rows, planes };
+    let mut state = State { dc: vec![0; scan.parts.len()], rows, planes, is_damaged: false };
     scan.walk(
         frame,
         tables,
@@ -54,12 +55,20 @@ pub(super) fn decode(
             for (i, part) in scan.parts.iter().enumerate() {
                 for (y, blocks) in state.rows[i].chunks_exact_mut(columns[i]).enumerate() {
                     let row = unit_row * rows_in_unit[i] + y;
+                    state.is_damaged |= beyond_range(blocks, &quantisation[i]);
                     state.planes[part.component].transform(row, blocks, &quantisation[i], transform_row);
                     blocks.fill([0; 64]);
                 }
             }
         },
-    )
+    )?;
+    if state.is_damaged { Err(broken("damaged pixels: values that no encoder writes")) } else { Ok(()) }
+}
+
+/// Whether a block's mean lies twice beyond what 8 bits can hold: decoders overflow differently there.
+pub(super) fn beyond_range(blocks: &[[i16; 64]], quantisation: &[i32; 64]) -> bool {
+    const MOST: u32 = 2 * 1024 * 8;
+    blocks.iter().any(|block| i32::from(block[0]).wrapping_mul(quantisation[0]).unsigned_abs() > MOST)
 }
 
 #[inline(always)]

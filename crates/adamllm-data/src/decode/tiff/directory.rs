@@ -67,7 +67,12 @@ const WANTED: &[u16] = &[
 ];
 
 pub(super) fn read(reader: &mut (impl Read + Seek)) -> Result<Ifd, DecodeError> {
-    Ifd::read(reader, WANTED).ok_or_else(|| super::truncated("inside its head"))
+    let ifd = Ifd::read(reader, WANTED).ok_or_else(|| super::truncated("inside its head"))?;
+    match ifd.is_whole {
+        true => Ok(ifd),
+        // Readers go on with different parts of such a directory.
+        false => Err(super::truncated("its first directory, or the data of a field, lies outside the file")),
+    }
 }
 
 /// Width and height as stored.
