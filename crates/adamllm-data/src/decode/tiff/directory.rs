@@ -105,6 +105,7 @@ pub(super) struct Page {
     pub(super) n_interleaved: usize,
     /// Width and height of a strip or tile.
     pub(super) chunk_size: (usize, usize),
+    pub(super) is_tiled: bool,
     pub(super) offsets: Vec<u64>,
     /// Bytes of each strip or tile; `None` where the file does not tell.
     pub(super) byte_counts: Option<Vec<u64>>,
@@ -170,6 +171,7 @@ impl Page {
             n_planes,
             n_interleaved,
             chunk_size: (chunk_size.0 as usize, chunk_size.1 as usize),
+            is_tiled,
             offsets,
             byte_counts: ifd.unsigned(if is_tiled { TILE_SIZES } else { STRIP_SIZES }),
             colour_map: colour_map.into_iter().map(|value| value.min(0xFFFF) as u16).collect(),

@@ -83,7 +83,8 @@ impl Packing {
                 unpack_lzw(&mut decoder, packed, wanted, &mut bytes)?;
             }
             Self::Deflate => {
-                let read = ZlibDecoder::new(packed).take(wanted as u64).read_to_end(&mut bytes);
+                // One byte more than is wanted: at the stream's end its checksum is compared.
+                let read = ZlibDecoder::new(packed).take(wanted as u64 + 1).read_to_end(&mut bytes);
                 read.map_err(|error| broken(format!("deflate: {error}")))?;
             }
             Self::Zstd => {

@@ -107,8 +107,10 @@ fn check_plausible(page: &Page, packed: &[&[u8]]) -> Result<(), DecodeError> {
 /// Samples of a strip or tile in the file's byte order, predictors undone.
 fn unpacked(page: &Page, packed: &[u8], area: Area) -> Result<Vec<u8>, DecodeError> {
     let row_bytes = page.row_bytes();
-    // A last strip holds the rows that are left, a tile is always whole. What is not needed need not be there.
-    let n_rows = area.height;
+    // A last strip holds the rows that are left, a tile is always whole; of an uncompressed one the rest need not be
+    // there.
+    let is_whole_tile = page.is_tiled && page.packing != Packing::None;
+    let n_rows = if is_whole_tile { page.chunk_size.1 } else { area.height };
     let reversed: Vec<u8>;
     let packed = match page.reversed {
         true => {
