@@ -9,7 +9,7 @@
 //! | `ZipImages`, `TarImages` (feature `zip`) | images in a zip or tar archive |
 //! | `Table` (features `arrow`, `parquet`) | rows and their pictures in `datasets` folders and parquet files |
 //! | `hub` (feature `hub`) | models and data sets from the Hugging Face Hub, in Python's cache |
-//! | [`decode`], [`image_size`] | one picture's bytes: JPEG, PNG, WebP, GIF, BMP, TIFF |
+//! | [`decode`], [`image_size`] | one image's bytes: JPEG, PNG, WebP, GIF, BMP, TIFF, PNM, TGA, ICO, JPEG 2000 |
 //!
 //! A row that is wrong costs itself only: it is an `Err` in its own place that names the file, the row, the field, what was
 //! expected and what was found. Pictures have the values that Pillow's `convert("RGB")` gives, because that is what
