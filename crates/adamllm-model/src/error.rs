@@ -79,6 +79,16 @@ pub enum ModelError {
         /// What the tokenizers library says.
         detail: String,
     },
+    /// The folder asks for a way of writing answers that is not supported.
+    #[error("{path}: `{field}` = {value} is not supported; without the model's defaults (`model_defaults = false`) it is passed over", path = path.display())]
+    GenerationSetting {
+        /// `generation_config.json`, or `config.json` where the folder has none.
+        path: PathBuf,
+        /// The member.
+        field: String,
+        /// Its value.
+        value: String,
+    },
     /// A token that the model needs is not in the tokenizer.
     #[error("{path}: the tokenizer has no token {token:?}", path = path.display())]
     TokenMissing {

@@ -1,7 +1,7 @@
-use adamllm_core::{Conversation, CoreError, ImageRef, ImageStore, Prompt, RecordId, Supervision};
+use adamllm_core::{Conversation, CoreError, IMAGE_MARKER, ImageRef, ImageStore, Prompt, RecordId, Supervision};
 
 use crate::draft::{Draft, Sequence, TokenKinds};
-use crate::text::TextCodec;
+use crate::text::{FolderKind, TextCodec};
 use crate::{
     Encoded, EncodedImage, Encoder, Encoding, ImageProcessor, ModelConfig, ModelError, ModelFolder, RopeMode, Segment,
     TileLayout,
@@ -12,6 +12,8 @@ use crate::{
 pub struct Processor {
     text: TextCodec,
     images: Option<Images>,
+    /// The placeholder's text.
+    placeholder: Option<String>,
     config: ModelConfig,
 }
 
@@ -39,7 +41,9 @@ impl Processor {
     pub fn read(folder: &ModelFolder) -> Result<Self, ModelError> {
         let config = folder.config().clone();
         let builtin = config.first_layout.then_some(FIRST_LLAVA_TEMPLATE);
-        let text = TextCodec::read_or(folder.path(), builtin)?;
+        let kind = FolderKind { processor: config.vision.is_some(), builtin };
+        let n_embeddings = config.decoder.vocab_size + config.decoder.n_extra_embeddings;
+        let text = TextCodec::read_as(folder.path(), kind)?.with_embeddings(n_embeddings);
         let images = match &config.vision {
             None => None,
             Some(vision) => {
@@ -47,13 +51,8 @@ impl Processor {
                 Some(Images { processor: ImageProcessor::read(folder.path(), &config, vision)?, token })
             }
         };
-        let rows = config.decoder.vocab_size + config.decoder.n_extra_embeddings;
-        if text.vocab_size() > rows {
-            let expected = format!("at least the tokenizer's {} tokens", text.vocab_size());
-            let path = folder.path().join("config.json");
-            return Err(ModelError::config(&path, "vocab_size", expected, rows));
-        }
-        Ok(Self { text, images, config })
+        let placeholder = images.as_ref().and_then(|images| text.token_text(images.token));
+        Ok(Self { text, images, placeholder, config })
     }
 
     /// The tokenizer and template.
@@ -97,9 +96,7 @@ impl Processor {
         conversation: &Conversation,
         supervision: Supervision,
     ) -> Result<Vec<Segment>, ModelError> {
-        let no_markers = || ModelError::Template { detail: "no end-of-turn token between turns".into() };
-        let markers = self.text.turn_markers().ok_or_else(no_markers)?;
-        self.template()?.segments(conversation, supervision, markers)
+        self.template()?.segments(conversation, supervision, self.text.special_tokens())
     }
 
     /// A prompt, with the header of the turn that the model writes.
@@ -125,7 +122,7 @@ impl Processor {
             Prompt::Chat { conversation, .. } => {
                 self.check(conversation)?;
                 let text = self.render(prompt)?.text;
-                draft.push(self.text.encode(&text, false)?, None, false);
+                draft.push(self.text.encode_chat(&text)?, None, false);
                 self.finish(conversation.id.clone(), draft, &conversation.images, open)
             }
         }
@@ -195,6 +192,11 @@ impl Processor {
         for (i, message) in conversation.messages.iter().enumerate() {
             if let Some(token) = self.text.special_token_in(&message.content) {
                 return Err(ModelError::ForgedToken { record: record(), message: i + 1, token: token.into() });
+            }
+            // A placeholder is forged also where the tokenizer does not call it special.
+            let words = message.content.replace(IMAGE_MARKER, " ");
+            if let Some(token) = self.placeholder.as_ref().filter(|token| words.contains(token.as_str())) {
+                return Err(ModelError::ForgedToken { record: record(), message: i + 1, token: token.clone() });
             }
         }
         Ok(())
