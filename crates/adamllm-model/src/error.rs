@@ -151,6 +151,12 @@ pub enum ModelError {
         /// Tokens allowed.
         limit: usize,
     },
+    /// A prompt holds no token: there is nothing to continue.
+    #[error("row {record}: no token; the prompt, or what the chat template makes of it, is empty")]
+    EmptyPrompt {
+        /// The row's id.
+        record: String,
+    },
     /// Nothing in a row counts for the loss.
     #[error("row {record}: no token counts for the loss")]
     NoTargets {

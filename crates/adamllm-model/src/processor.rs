@@ -210,6 +210,9 @@ impl Processor {
         images: &[ImageRef],
         open: impl FnMut(&ImageRef) -> Result<EncodedImage, ModelError>,
     ) -> Result<Encoded, ModelError> {
+        if draft.runs.is_empty() {
+            return Err(ModelError::EmptyPrompt { record: id.to_string() });
+        }
         let places = draft.n_images(self);
         if places != images.len() {
             return Err(CoreError::ImageCount { record: id.to_string(), markers: places, images: images.len() }.into());

@@ -112,7 +112,7 @@ impl ChatTemplate {
         Self::of_date(source, tokens, Local::now())
     }
 
-    fn of_date(source: String, tokens: TemplateTokens, now: DateTime<Local>) -> Result<Self, ModelError> {
+    pub(crate) fn of_date(source: String, tokens: TemplateTokens, now: DateTime<Local>) -> Result<Self, ModelError> {
         let mut environment = environment::environment(now).map_err(failed)?;
         let (text, marks_replies) = generation::rewrite(&source);
         environment.add_template_owned(NAME, text).map_err(failed)?;
@@ -166,7 +166,7 @@ impl ChatTemplate {
             ("tools", Value::from(())),
             ("documents", Value::from(())),
         ];
-        let variables: Value = named.chain(additional).chain(conversation).collect();
+        let variables = Value::from_pairs(named.chain(additional).chain(conversation));
 
         let template = self.environment.get_template(NAME).map_err(failed)?;
         let text = template.render(variables).map_err(failed)?;

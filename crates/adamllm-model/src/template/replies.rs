@@ -21,6 +21,12 @@ pub(super) struct Reply {
     pub(super) message: usize,
 }
 
+/// Where the words of a reply stand. A template that cuts their beginning off (thoughts, say) leaves no start.
+struct Words {
+    start: Option<usize>,
+    end: usize,
+}
+
 impl ChatTemplate {
     /// The replies by `{% generation %}`: the template's own marks.
     pub(super) fn marked_replies(&self, messages: &[Message], whole: &Rendering) -> Result<Vec<Reply>, ModelError> {
@@ -66,7 +72,12 @@ impl ChatTemplate {
             let (start, end) = match (words, opened, closed) {
                 (Some(words), opened, closed) => {
                     // What a template writes between the header and the words is the model's to write, too.
-                    let start = opened.ok().filter(|&start| start <= words.start).unwrap_or(words.start);
+                    let begin = words.start.unwrap_or(words.end);
+                    let start = match opened {
+                        Ok(start) if start <= begin => start,
+                        Err(error) if words.start.is_none() => return Err(error),
+                        _ => begin,
+                    };
                     (start, end_of_turn(whole, words.end, closed.ok(), special))
                 }
                 // The template looks at the words (it cuts thoughts off, say), but earlier turns stay as they are.
@@ -84,21 +95,20 @@ impl ChatTemplate {
     }
 
     /// Where the words of the replies stand; `None` where the template treats words with marks otherwise than without.
-    fn words(&self, messages: &[Message], whole: &str) -> Option<Vec<std::ops::Range<usize>>> {
+    fn words(&self, messages: &[Message], whole: &str) -> Option<Vec<Words>> {
         let marked: Vec<Message> = messages.iter().map(marked).collect();
         let text = self.render(&marked, false).ok()?.text;
         let mut plain = String::with_capacity(text.len());
         let mut words = Vec::new();
+        let mut start = None;
         for c in text.chars() {
             match c {
-                START => words.push(plain.len()..plain.len()),
-                END => words.last_mut()?.end = plain.len(),
+                START => start = Some(plain.len()),
+                END => words.push(Words { start: start.take(), end: plain.len() }),
                 c => plain.push(c),
             }
         }
-        let n = of_assistant(messages).count();
-        let ordered = words.windows(2).all(|pair| pair[0].end <= pair[1].start);
-        (plain == whole && words.len() == n && ordered).then_some(words)
+        (plain == whole && words.len() == of_assistant(messages).count()).then_some(words)
     }
 
     /// The length of what stands before turn `messages.len()`, checked to be the beginning of the whole.

@@ -2,9 +2,9 @@
 //! that loses the least.
 
 use image::RgbImage;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::json::{Edges, SharedFields, image_processor, invalid};
+use super::json::{Edges, SharedFields, image_processor, invalid, member};
 use super::tiles::{Tiles, on_canvas};
 use super::{Normalisation, PassOrder, PreprocessError, Resampling, resize};
 
@@ -61,12 +61,11 @@ impl MllamaImageConfig {
     /// [`PreprocessError::Config`].
     pub fn from_json(text: &str) -> Result<Self, PreprocessError> {
         let processor = image_processor(text)?;
-        let fields =
-            Fields::deserialize(&processor).map_err(|error| invalid("(file)", "an Mllama image processor", error))?;
         let (shared, default) = (SharedFields::of(&processor)?, Self::default());
         let config = Self {
-            tile: fields.size.map_or(Ok(default.tile), |size| size.side("size"))?,
-            max_tiles: fields.max_image_tiles.unwrap_or(default.max_tiles),
+            tile: member::<Edges>(&processor, "size", "a side in pixels, or a square")?
+                .map_or(Ok(default.tile), |size| size.side("size"))?,
+            max_tiles: member(&processor, "max_image_tiles", "a number of tiles")?.unwrap_or(default.max_tiles),
             normalisation: shared.normalisation(default.normalisation)?,
             resampling: shared.resampling(default.resampling)?,
             pass_order: default.pass_order,
@@ -146,12 +145,6 @@ impl MllamaImageConfig {
             (scaled(width, scale_h, target_width), target_height)
         }
     }
-}
-
-#[derive(Deserialize)]
-struct Fields {
-    size: Option<Edges>,
-    max_image_tiles: Option<u32>,
 }
 
 #[cfg(test)]
