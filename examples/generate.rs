@@ -137,7 +137,11 @@ fn prompt(arguments: &Arguments) -> Result<Prompt, std::io::Error> {
 }
 
 /// What the flags say, and the folder's own settings where they say nothing.
-fn decoding(arguments: &Arguments, folder: &GenerationDefaults, prompt: usize) -> Result<Decoding, Box<dyn std::error::Error>> {
+fn decoding(
+    arguments: &Arguments,
+    folder: &GenerationDefaults,
+    prompt: usize,
+) -> Result<Decoding, Box<dyn std::error::Error>> {
     let seed = arguments.seed;
     let drawn = arguments.sample || arguments.temperature.is_some();
     let sampling = match arguments.temperature {

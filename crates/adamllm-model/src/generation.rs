@@ -77,6 +77,8 @@ const REFUSED: &[(&str, &[&str])] = &[
     ("num_beams", &["1"]),
     ("num_beam_groups", &["1"]),
     ("num_return_sequences", &["1"]),
+    ("encoder_repetition_penalty", &["1", "1.0"]),
+    ("encoder_no_repeat_ngram_size", &["0"]),
     ("guidance_scale", &["1", "1.0"]),
     ("sequence_bias", &[]),
     ("forced_bos_token_id", &[]),
@@ -223,8 +225,13 @@ impl GenerationDefaults {
     pub fn summary(&self) -> Option<String> {
         let json = serde_json::to_value(self).ok()?;
         let taken = [
-            "repetition_penalty", "no_repeat_ngram_size", "suppress_tokens", "begin_suppress_tokens", "bad_words_ids",
-            "min_length", "min_new_tokens",
+            "repetition_penalty",
+            "no_repeat_ngram_size",
+            "suppress_tokens",
+            "begin_suppress_tokens",
+            "bad_words_ids",
+            "min_length",
+            "min_new_tokens",
         ];
         let parts: Vec<String> =
             taken.iter().filter_map(|name| Some(format!("{name} = {}", json.get(*name)?))).collect();

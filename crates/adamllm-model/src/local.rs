@@ -68,10 +68,14 @@ impl LocalModel {
         let generation = text.generation();
         if let Some(taken) = generation.summary() {
             // A warning, since it makes the answers others than those of plain greedy decoding.
-            tracing::warn!("answers follow the folder's generation settings where a request says nothing else: {taken}");
+            tracing::warn!(
+                "answers follow the folder's generation settings where a request says nothing else: {taken}"
+            );
         }
         if generation.do_sample {
-            tracing::info!("the folder's generation settings ask for random draws; answers are greedy unless a request draws");
+            tracing::info!(
+                "the folder's generation settings ask for random draws; answers are greedy unless a request draws"
+            );
         }
         // What the answers depend on beside weights and request: the folder's defaults, and the date in its template.
         let mut identity = format!("{identity}:{}", generation.identity());
@@ -122,7 +126,8 @@ impl LocalModel {
         let mut ready = Vec::new();
         let mut seen = SeenImages::default();
         for (i, prompt) in prompts.iter().enumerate() {
-            let prepared = defaults.rules(options.repetition_penalty).and_then(|_| self.prepare(prompt, options, &mut seen));
+            let prepared =
+                defaults.rules(options.repetition_penalty).and_then(|_| self.prepare(prompt, options, &mut seen));
             match prepared {
                 Ok(encoded) => ready.push((i, encoded)),
                 Err(error) => slots[i] = Some(Err(error)),

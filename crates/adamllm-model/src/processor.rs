@@ -4,7 +4,7 @@ use crate::draft::{Draft, Sequence, TokenKinds};
 use crate::text::{FolderKind, TextCodec};
 use crate::{
     Encoded, EncodedImage, Encoder, Encoding, ImageProcessor, ModelConfig, ModelError, ModelFolder, RopeMode, Segment,
-    TileLayout,
+    TileLayout, VisionConfig,
 };
 
 /// Text and pictures to tokens and pixels: the only place where the one becomes the other.
@@ -22,6 +22,9 @@ struct Images {
     processor: ImageProcessor,
     token: u32,
 }
+
+/// The placeholder that transformers' processor of Mllama looks for.
+const MLLAMA_IMAGE: &str = "<|image|>";
 
 /// Placeholders of folders that name none: LLaVA's first layout has no token for images, so a reserved one stands in.
 const PLACEHOLDERS: &[&str] = &["<|reserved_special_token_4|>"];
@@ -41,7 +44,8 @@ impl Processor {
     pub fn read(folder: &ModelFolder) -> Result<Self, ModelError> {
         let config = folder.config().clone();
         let builtin = config.first_layout.then_some(FIRST_LLAVA_TEMPLATE);
-        let kind = FolderKind { processor: config.vision.is_some(), builtin };
+        let begins_behind = matches!(config.vision, Some(VisionConfig::Mllama(_))).then_some(MLLAMA_IMAGE);
+        let kind = FolderKind { processor: config.vision.is_some(), builtin, begins_behind };
         let n_embeddings = config.decoder.vocab_size + config.decoder.n_extra_embeddings;
         let text = TextCodec::read_as(folder.path(), kind)?.with_embeddings(n_embeddings);
         let images = match &config.vision {

@@ -148,17 +148,12 @@ impl ChatTemplate {
         self.render_with(messages, open_reply, self.contents)
     }
 
-    fn render_with(
-        &self,
-        messages: &[Message],
-        open_reply: bool,
-        contents: Contents,
-    ) -> Result<Rendering, ModelError> {
+    fn render_with(&self, messages: &[Message], open_reply: bool, contents: Contents) -> Result<Rendering, ModelError> {
         let messages: Vec<Value> = messages.iter().map(|message| message_value(message, contents)).collect();
         // Tokens that the folder does not name are undefined, which templates ask about.
         let (named, additional) = self.tokens.variables();
         let named = named.map(|(name, token)| (name, Value::from(token)));
-        let additional = 
+        let additional =
             (!additional.is_empty()).then(|| ("additional_special_tokens", Value::from(additional.to_vec())));
         let conversation = [
             ("messages", Value::from(messages)),

@@ -33,6 +33,8 @@ pub struct TextCodec {
     /// Whether the folder's processor, not its tokenizer, writes chats: it adds a begin-of-text token that the template
     /// does not write.
     processor: bool,
+    /// See [`FolderKind::begins_behind`].
+    begins_behind: Option<String>,
     /// Rows of the model's embedding.
     n_embeddings: Option<usize>,
 }
@@ -44,6 +46,9 @@ pub(crate) struct FolderKind<'a> {
     pub(crate) processor: bool,
     /// A template for folders that bring none of their own for images.
     pub(crate) builtin: Option<&'a str>,
+    /// The placeholder of a processor that writes the begin-of-text token itself where the text has none, behind the
+    /// placeholders that the text begins with: Mllama's.
+    pub(crate) begins_behind: Option<&'a str>,
 }
 
 /// Tokens that were written in one piece: of one message, and all for the loss or none.
@@ -65,7 +70,7 @@ impl TextCodec {
     pub fn read(folder: &Path) -> Result<Self, ModelError> {
         let files = ["preprocessor_config.json", "processor_config.json"];
         let processor = files.iter().any(|name| folder.join(name).exists());
-        Self::read_as(folder, FolderKind { processor, builtin: None })
+        Self::read_as(folder, FolderKind { processor, ..FolderKind::default() })
     }
 
     /// As [`TextCodec::read`], for a folder of this kind.
@@ -125,6 +130,7 @@ impl TextCodec {
             end_of_turn: None,
             end_of_text: None,
             processor: kind.processor,
+            begins_behind: kind.begins_behind.map(str::to_owned),
             n_embeddings: None,
         };
         codec.name_ends();
@@ -171,7 +177,21 @@ impl TextCodec {
     /// # Errors
     /// As [`TextCodec::encode`].
     pub fn encode_chat(&self, text: &str) -> Result<Vec<u32>, ModelError> {
-        self.encode(text, self.begins(text))
+        let begun = self.begun(text);
+        self.encode(&begun.0, self.begins(text))
+    }
+
+    /// The text with the begin-of-text token that a processor writes, and where it wrote it.
+    fn begun<'t>(&self, text: &'t str) -> (std::borrow::Cow<'t, str>, std::ops::Range<usize>) {
+        let (Some(image), Some(token)) = (self.begins_behind.as_deref(), self.tokens.get("bos_token")) else {
+            return (text.into(), 0..0);
+        };
+        if image.is_empty() || text.contains(token) {
+            return (text.into(), 0..0);
+        }
+        let rest = text.trim_start_matches(image);
+        let at = text.len() - rest.len();
+        (format!("{}{token}{rest}", &text[..at]).into(), at..at + token.len())
     }
 
     fn begins(&self, text: &str) -> bool {
@@ -187,12 +207,15 @@ impl TextCodec {
     pub(crate) fn encode_segments(&self, segments: &[Segment]) -> Result<Vec<Piece>, ModelError> {
         let text: String = segments.iter().map(|segment| segment.text.as_str()).collect();
         let begin = self.begins(&text);
-        let encoding = file::guarded(&self.path, || self.tokenizer.encode(text.as_str(), begin))?;
+        let (text, written) = self.begun(&text);
+        let encoding = file::guarded(&self.path, || self.tokenizer.encode(text.as_ref(), begin))?;
         self.checked(encoding.get_ids())?;
+        // What the processor writes belongs to the segment where it stands.
         let mut ends = Vec::with_capacity(segments.len());
         let mut length = 0;
         for segment in segments {
-            length += segment.text.len();
+            let holds = !written.is_empty() && (length..length + segment.text.len()).contains(&written.start);
+            length += segment.text.len() + if holds { written.len() } else { 0 };
             ends.push(length);
         }
         Ok(pieces(&encoding, segments, &ends))
@@ -414,8 +437,7 @@ mod tests {
             assert_eq!(serde_json::json!(ids), case["input_ids"], "{}", label(case));
             if case["assistant_masks"].is_array() {
                 masked += 1;
-                let mask: Vec<u8> =
-                    pieces.iter().flat_map(|p| vec![u8::from(p.target); p.tokens.len()]).collect();
+                let mask: Vec<u8> = pieces.iter().flat_map(|p| vec![u8::from(p.target); p.tokens.len()]).collect();
                 assert_eq!(serde_json::json!(mask), case["assistant_masks"], "{}", label(case));
             }
         }
@@ -459,7 +481,8 @@ mod tests {
 
     fn source(files: &[(&str, &str)], processor: bool) -> String {
         let folder = folder_with(files);
-        let codec = TextCodec::read_as(folder.path(), FolderKind { processor, builtin: None }).expect("reads");
+        let codec =
+            TextCodec::read_as(folder.path(), FolderKind { processor, ..FolderKind::default() }).expect("reads");
         codec.template().expect("a template").source().to_owned()
     }
 
@@ -477,7 +500,8 @@ mod tests {
         assert_eq!([1, 2, 3, 4, 5].map(|n| taken(n, false)), ["tokenizer", "further", "jinja", "jinja", "jinja"]);
         let named = r#"{"chat_template": [{"name": "tools", "template": "a"}, {"name": "default", "template": "b"}]}"#;
         assert_eq!(source(&[("tokenizer_config.json", named)], false), "b");
-        let folder = folder_with(&[("tokenizer_config.json", r#"{"chat_template": [{"name": "rag", "template": "a"}]}"#)]);
+        let folder =
+            folder_with(&[("tokenizer_config.json", r#"{"chat_template": [{"name": "rag", "template": "a"}]}"#)]);
         let error = TextCodec::read(folder.path()).expect_err("no default").to_string();
         assert!(error.contains("tokenizer_config.json") && error.contains("rag"), "{error}");
     }
@@ -485,9 +509,8 @@ mod tests {
     #[test]
     fn tokens_of_other_files_are_added_or_refused() {
         let n = TextCodec::read(&fixtures().join("llama/model")).expect("reads").vocab_size();
-        let config = |id: usize| {
-            format!(r#"{{"added_tokens_decoder": {{"{id}": {{"content": "<dish>", "special": true}}}}}}"#)
-        };
+        let config =
+            |id: usize| format!(r#"{{"added_tokens_decoder": {{"{id}": {{"content": "<dish>", "special": true}}}}}}"#);
         let folder = folder_with(&[("tokenizer_config.json", &config(n))]);
         let codec = TextCodec::read(folder.path()).expect("reads");
         assert_eq!(codec.encode("<dish>", false).expect("encodes"), [n as u32]);

@@ -10,8 +10,13 @@ use serde_json::{Value, json};
 const FOLDERS: &[&str] =
     &["qwen2_vl/hub2024", "qwen2_vl/model", "qwen2_5_vl/model", "llava_next/model", "mllama/model", "llama/model"];
 const FILES: &[&str] = &[
-    "tokenizer.json", "tokenizer_config.json", "generation_config.json", "preprocessor_config.json",
-    "processor_config.json", "chat_template.json", "chat_template.jinja",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "generation_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "chat_template.json",
+    "chat_template.jinja",
 ];
 
 fn fixture(name: &str) -> PathBuf {
@@ -143,7 +148,7 @@ fn use_it(folder: &Path) {
     let Ok(folder) = ModelFolder::open(folder) else { return };
     let Ok(processor) = Processor::read(&folder) else { return };
     let mut images = MemoryImages::new();
-    images.insert("a.png".into(), RgbImage::from_fn(50, 30, |x, y| [x as u8, y as u8, 7].into()));
+    images.insert("a.png", RgbImage::from_fn(50, 30, |x, y| [x as u8, y as u8, 7].into()));
     let pictures = |n: usize| vec!["a.png".into(); n];
     for n in [0, 1] {
         let text = format!("{}What?", "<image>".repeat(n));

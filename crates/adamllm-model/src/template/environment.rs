@@ -4,7 +4,7 @@
 use chrono::{DateTime, Local};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::ValueKind;
-use minijinja::{Environment, Error, ErrorKind, State, Value};
+use minijinja::{Environment, Error, ErrorKind, State, Value, escape_formatter};
 
 use super::{generation, json};
 
@@ -18,6 +18,15 @@ pub(super) fn environment(now: DateTime<Local>) -> Result<Environment<'static>, 
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
     environment.set_fuel(Some(FUEL));
     environment.set_unknown_method_callback(method);
+    // Numbers as Python prints them: 1e+20 where minijinja writes the digits out.
+    environment.set_formatter(|out, state, value| {
+        let float = value.is_number() && !value.is_integer();
+        if float {
+            out.write_str(&json::number(value)).map_err(Error::from)
+        } else {
+            escape_formatter(out, state, value)
+        }
+    });
     generation::install(&mut environment);
     environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, message))

@@ -144,7 +144,10 @@ mod tests {
             "{{ '{% generation %}' }}",
             "{% set generation = 1 %}{{ generation }}",
             "{% if add_generation_prompt %}x{% endif %}",
-            "{", "{%", "{{ 'a", "{% raw %}{% x",
+            "{",
+            "{%",
+            "{{ 'a",
+            "{% raw %}{% x",
         ] {
             assert_eq!(rewrite(same), (same.to_owned(), false));
         }

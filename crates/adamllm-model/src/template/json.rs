@@ -104,7 +104,7 @@ fn name(key: &Value) -> String {
 }
 
 /// Whole numbers as they are; others as Python's `repr`: with an exponent below 1e-4 and from 1e16 on.
-fn number(value: &Value) -> String {
+pub(super) fn number(value: &Value) -> String {
     if value.is_integer() {
         return value.to_string();
     }

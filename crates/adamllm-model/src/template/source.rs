@@ -113,7 +113,8 @@ fn template(path: &Path, value: &Json) -> Result<Option<String>, ModelError> {
         }
         _ => Vec::new(),
     };
-    let got = if names.is_empty() { "neither a text nor named templates".to_owned() } else { format!("only {names:?}") };
+    let got =
+        if names.is_empty() { "neither a text nor named templates".to_owned() } else { format!("only {names:?}") };
     Err(ModelError::config(path, "chat_template", "a template, or one named \"default\" among several", got))
 }
 

@@ -93,7 +93,11 @@ impl SharedFields {
             return Err(invalid("rescale_factor", "a positive number", chosen.rescale));
         }
         if !chosen.table().iter().flatten().all(|value| value.is_finite()) {
-            return Err(invalid("image_mean", "numbers near those of a byte times rescale_factor", format!("{:?}", chosen.mean)));
+            return Err(invalid(
+                "image_mean",
+                "numbers near those of a byte times rescale_factor",
+                format!("{:?}", chosen.mean),
+            ));
         }
         Ok(chosen)
     }

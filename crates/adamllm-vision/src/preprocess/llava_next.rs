@@ -38,6 +38,9 @@ impl Default for LlavaNextImageConfig {
     }
 }
 
+/// The side that transformers' class has where a file names none.
+const CLASS_SIDE: u32 = 224;
+
 /// Tiles of the largest canvas.
 const MOST_TILES: u64 = 256;
 
@@ -78,8 +81,9 @@ impl LlavaNextImageConfig {
         let processor = image_processor(text)?;
         let (shared, default) = (SharedFields::of(&processor)?, Self::default());
         let side = |field| member::<Edges>(&processor, field, "a side in pixels, or a square");
-        let tile = side("crop_size")?.map_or(Ok(default.tile), |size| size.side("crop_size"))?;
-        let whole = side("size")?.map_or(Ok(tile), |size| size.side("size"))?;
+        // What a file leaves out is what transformers' class says, not what the published checkpoints do.
+        let tile = side("crop_size")?.map_or(Ok(CLASS_SIDE), |size| size.side("crop_size"))?;
+        let whole = side("size")?.map_or(Ok(CLASS_SIDE), |size| size.side("size"))?;
         if whole != tile {
             return Err(invalid("size", &format!("crop_size ({tile})"), whole));
         }
@@ -100,7 +104,8 @@ impl LlavaNextImageConfig {
     /// [`PreprocessError::Config`].
     pub fn validate(&self) -> Result<(), PreprocessError> {
         let tiles = |side: u32| (side > 0 && side % self.tile == 0).then_some(u64::from(side / self.tile));
-        let many = |&(h, w): &(u32, u32)| tiles(h).zip(tiles(w)).is_none_or(|(rows, columns)| rows * columns > MOST_TILES);
+        let many =
+            |&(h, w): &(u32, u32)| tiles(h).zip(tiles(w)).is_none_or(|(rows, columns)| rows * columns > MOST_TILES);
         let fits = |pinpoint: &&(u32, u32)| many(pinpoint);
         if self.tile == 0 || self.pinpoints.is_empty() {
             return Err(invalid("image_grid_pinpoints", "at least one canvas", format!("{:?}", self.pinpoints)));
