@@ -48,6 +48,12 @@ impl Processor {
         let kind = FolderKind { processor: config.vision.is_some(), builtin, begins_behind };
         let n_embeddings = config.decoder.vocab_size + config.decoder.n_extra_embeddings;
         let text = TextCodec::read_as(folder.path(), kind)?.with_embeddings(n_embeddings);
+        let vocabulary = text.model_vocab_size();
+        if vocabulary > n_embeddings {
+            let all = text.vocab_size();
+            let expected = format!("at least the tokenizer's {vocabulary} tokens ({all} with added ones)");
+            return Err(ModelError::config(&folder.path().join("config.json"), "vocab_size", expected, n_embeddings));
+        }
         let images = match &config.vision {
             None => None,
             Some(vision) => {

@@ -6,7 +6,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use adamllm_core::CoreError;
+use base64::Engine;
 use serde::Deserialize;
+use serde_json::Value;
 use tokenizers::Tokenizer;
 
 use crate::ModelError;
@@ -38,7 +40,7 @@ pub(super) fn guarded<T>(path: &Path, run: impl FnOnce() -> tokenizers::Result<T
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-            Err(fault(format!("the tokenizers library panicked, so the file cannot be right: {text}")))
+            Err(fault(format!("the tokenizers library gave up, so the file cannot be right: {text}")))
         }
     }
 }
@@ -47,6 +49,12 @@ pub(super) fn guarded<T>(path: &Path, run: impl FnOnce() -> tokenizers::Result<T
 struct File<'a> {
     #[serde(borrow)]
     model: Option<Model<'a>>,
+    #[serde(default)]
+    normalizer: Value,
+    #[serde(default)]
+    pre_tokenizer: Value,
+    #[serde(default)]
+    decoder: Value,
 }
 
 /// What is checked of a model. Other members, and models of other kinds, are the library's to judge.
@@ -61,13 +69,15 @@ struct Model<'a> {
     #[serde(borrow, default)]
     continuing_subword_prefix: Option<Cow<'a, str>>,
     #[serde(default)]
-    unk_id: Option<serde_json::Value>,
+    unk_id: Value,
+    #[serde(default)]
+    dropout: Value,
 }
 
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Vocabulary<'a> {
-    Ids(#[serde(borrow)] std::collections::HashMap<Cow<'a, str>, serde_json::Value>),
+    Ids(#[serde(borrow)] std::collections::HashMap<Cow<'a, str>, Value>),
     Other(serde::de::IgnoredAny),
 }
 
@@ -78,15 +88,47 @@ enum Merge<'a> {
     Line(#[serde(borrow)] Cow<'a, str>),
 }
 
+/// A normalizer, pre-tokenizer or decoder, and those inside it.
+fn check_part(part: &Value) -> Result<(), String> {
+    match part["type"].as_str() {
+        Some("Replace") if part["pattern"]["String"] == "" => return Err("Replace: the pattern is empty".into()),
+        Some("Precompiled") => {
+            let map = part["precompiled_charsmap"].as_str().unwrap_or_default();
+            if !charsmap(map) {
+                return Err("Precompiled: precompiled_charsmap is no table of SentencePiece".into());
+            }
+        }
+        _ => {}
+    }
+    let inner = ["normalizers", "pretokenizers", "decoders"].into_iter().filter_map(|name| part[name].as_array());
+    inner.flatten().try_for_each(check_part)
+}
+
+/// SentencePiece's table: the length of a trie, the trie, and a text, in base64.
+fn charsmap(text: &str) -> bool {
+    let Ok(bytes) = base64::engine::general_purpose::STANDARD.decode(text) else { return false };
+    let Some((length, rest)) = bytes.split_first_chunk::<4>() else { return false };
+    let length = u32::from_le_bytes(*length) as usize;
+    length >= 4 && rest.get(length..).is_some_and(|text| std::str::from_utf8(text).is_ok())
+}
+
 /// Looks for what is known to make the library panic: merges whose parts or whole the vocabulary lacks, or that are
 /// shorter than the prefix that is cut off.
 fn check(bytes: &[u8]) -> Result<(), String> {
     // What does not parse in this form is left to the library, which says where.
-    let Ok(File { model: Some(model) }) = serde_json::from_slice::<File<'_>>(bytes) else { return Ok(()) };
-    if let Some(id) = &model.unk_id
-        && !(id.is_null() || id.as_u64().is_some_and(|id| id < 1 << 31))
+    let Ok(file) = serde_json::from_slice::<File<'_>>(bytes) else { return Ok(()) };
+    for (name, part) in
+        [("normalizer", &file.normalizer), ("pre_tokenizer", &file.pre_tokenizer), ("decoder", &file.decoder)]
     {
-        return Err(format!("model.unk_id: expected a token's id, got {id}"));
+        check_part(part).map_err(|fault| format!("{name}: {fault}"))?;
+    }
+    let Some(model) = file.model else { return Ok(()) };
+    if !(model.unk_id.is_null() || model.unk_id.as_u64().is_some_and(|id| id < 1 << 31)) {
+        return Err(format!("model.unk_id: expected a token's id, got {}", model.unk_id));
+    }
+    // Dropout is for training a model: it draws the ids of a text at random.
+    if model.dropout.as_f64().is_some_and(|dropout| dropout != 0.0) {
+        return Err(format!("model.dropout: expected none, got {}", model.dropout));
     }
     let (Some(Vocabulary::Ids(vocabulary)), Some(merges)) = (&model.vocab, &model.merges) else { return Ok(()) };
     if model.kind.as_deref().is_some_and(|kind| kind != "BPE") {

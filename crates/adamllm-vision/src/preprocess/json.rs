@@ -32,6 +32,9 @@ pub(super) fn member<T: DeserializeOwned>(
     }
 }
 
+/// Larger pixels would overflow in the vision encoder.
+const MOST_NORMALISED: f32 = 1e6;
+
 /// The longest side that a processor may scale a whole picture or a tile to.
 pub(super) const LONGEST_SIDE: u32 = 8192;
 
@@ -92,12 +95,10 @@ impl SharedFields {
         if !(1e-12..=1e12).contains(&chosen.rescale) {
             return Err(invalid("rescale_factor", "a positive number", chosen.rescale));
         }
-        if !chosen.table().iter().flatten().all(|value| value.is_finite()) {
-            return Err(invalid(
-                "image_mean",
-                "numbers near those of a byte times rescale_factor",
-                format!("{:?}", chosen.mean),
-            ));
+        let reasonable = |value: &f32| value.is_finite() && value.abs() <= MOST_NORMALISED;
+        if !chosen.table().iter().flatten().all(reasonable) {
+            let got = format!("{:?} with image_std {:?}", chosen.mean, chosen.std);
+            return Err(invalid("image_mean", "numbers near those of a byte times rescale_factor", got));
         }
         Ok(chosen)
     }
