@@ -54,7 +54,7 @@ pub(super) fn rewrite(source: &str) -> (String, bool) {
 /// The length of a block tag; of everything up to the end of `{% endraw %}` where it opens a raw block.
 fn block(tag: &str) -> usize {
     let length = closed_by(tag, "%}");
-    if !name_of(&tag[..length]).is_some_and(|name| tag[name] == *"raw") {
+    if name_of(&tag[..length]).is_none_or(|name| tag[name] != *"raw") {
         return length;
     }
     let mut at = length;
