@@ -38,4 +38,4 @@ pub use cross::{CrossAttention, CrossInput, CrossLayer, PictureSpan, PictureView
 pub use decode::{Answer, DecodeRequest, EndReason, RowRequest, decode};
 pub use decoder::{Decoder, DecoderInput, DecoderLayer, SelfAttention};
 pub use positions::Positions;
-pub use sampling::{Sampler, SamplingRule};
+pub use sampling::{LogitRules, Sampler, SamplingRule};

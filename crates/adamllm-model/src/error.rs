@@ -97,6 +97,16 @@ pub enum ModelError {
         /// What the tokenizers library says.
         detail: String,
     },
+    /// The folder asks for a way of writing answers that is not supported.
+    #[error("{path}: `{field}` = {value} is not supported; without the model's defaults (`model_defaults = false`) it is passed over", path = path.display())]
+    GenerationSetting {
+        /// `generation_config.json`, or `config.json` where the folder has none.
+        path: PathBuf,
+        /// The member.
+        field: String,
+        /// Its value.
+        value: String,
+    },
     /// A token that the model needs is not in the tokenizer.
     #[error("{path}: the tokenizer has no token {token:?}", path = path.display())]
     TokenMissing {
@@ -158,6 +168,12 @@ pub enum ModelError {
         image: String,
         /// Tokens allowed.
         limit: usize,
+    },
+    /// A prompt holds no token: there is nothing to continue.
+    #[error("row {record}: no token; the prompt, or what the chat template makes of it, is empty")]
+    EmptyPrompt {
+        /// The row's id.
+        record: String,
     },
     /// Nothing in a row counts for the loss.
     #[error("row {record}: no token counts for the loss")]
