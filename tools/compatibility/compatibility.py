@@ -1,0 +1,258 @@
+"""Which releases of transformers and adamllm read each other's folders. Writes `docs/compatibility.md`.
+
+    cargo build --release --examples
+    python tools/compatibility/compatibility.py --venvs DIR --work DIR [--binaries DIR] [--release X]... [--out FILE]
+
+`--venvs` gets one virtual environment for each release in `releases.txt` (about 6 GB, made once); `--work` gets the model folders,
+`--binaries` is where `generate` and `post_train` lie (`target/release/examples`). For each family and release X:
+
+1. X loads a small published folder (the layout of 2024, from the fixtures) and saves it again, with `save_pretrained`,
+2. X answers a question from what it saved, with a picture and without; `generate` must give the same token ids and logits,
+3. `post_train` trains one step at a rate that changes nothing and exports; X loads the export and must answer as before,
+4. the same export of the published folder itself.
+
+Where X's own answer is another than the newest release's on the same folder, adamllm is compared with the newest and the table says so.
+Exit code: 0 all equal, 1 some are not, 2 wrong arguments.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import venvs
+
+ROOT = Path(__file__).resolve().parents[2]
+FIXTURES = ROOT / "crates/adamllm-model/tests/fixtures"
+IMAGE = FIXTURES / "images/photo.jpg"
+PROMPT = "What is shown in the picture?"
+TOLERANCE = 2e-3
+# Name -> the published folder, and what is changed in its config.json.
+FAMILIES = {
+    "Qwen2-VL": ("qwen2_vl/hub2024", {}),
+    "Qwen2-VL, tied head": ("qwen2_vl/tied", {}),
+    "Qwen2.5-VL": ("qwen2_5_vl/hub2024", {}),
+    "LLaVA-NeXT, Llama": ("llava_next/hub2024", {}),
+    "LLaVA-NeXT, Mistral": ("llava_next/hub2024", {"model_type": "mistral", "sliding_window": None}),
+    "Llama 3.2 Vision": ("mllama/hub2024", {}),
+    "Llama 3": ("llama/model", {}),
+    "Qwen2": ("qwen2/model", {}),
+}
+SETTINGS = """\
+[model]
+folder = "{model}"
+
+[[data.sources]]
+name = "one"
+{data} = "{rows}"
+images = ["{images}"]
+
+[train]
+epochs = 1.0
+batch_size = 1
+micro_batch_size = 1
+learning_rate = 1e-30
+weight_decay = 0.0
+"""
+
+
+def work(python: Path, jobs: list[dict], scratch: Path) -> list[dict]:
+    """The jobs' results, by one process of one release."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    asked, told = scratch / "jobs.json", scratch / "results.json"
+    asked.write_text(json.dumps([{"image": str(IMAGE), "prompt": PROMPT} | job for job in jobs]))
+    with (scratch / "log").open("w") as log:
+        subprocess.run([python, Path(__file__).with_name("worker.py"), asked, told], check=True, stdout=log, stderr=log)
+    return json.loads(told.read_text())
+
+
+def ours(binaries: Path, folder: Path, picture: bool) -> dict:
+    """What `generate` says, or `{"refused": why}`."""
+    command = [binaries / "generate", "--model", folder, "--prompt", PROMPT, "--max-new-tokens", "4", "--json", "--logits"]
+    command += ["--image", IMAGE] if picture else []
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    if done.returncode == 0:
+        return json.loads(done.stdout)
+    return {"refused": cause(done.stderr, folder)}
+
+
+def cause(stderr: str, folder: Path) -> str:
+    lines = [line for line in stderr.splitlines() if line.strip()]
+    line = next((line for line in lines if "error" in line), lines[-1] if lines else "no word")
+    return line.replace(f"{folder}/", "").removeprefix("error: ")[:160]
+
+
+def export(binaries: Path, folder: Path, visual: bool, out: Path) -> str | None:
+    """The folder that `post_train` writes in `out/model`; or why there is none."""
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    turns = [{"role": "user", "content": PROMPT}, {"role": "assistant", "content": "A red square."}]
+    if visual:
+        row = {"images": [IMAGE.name], "messages": [turns[0] | {"content": f"<image>{PROMPT}"}, turns[1]]}
+    else:
+        row = {"messages": turns}
+    (out / "rows.json").write_text(json.dumps([row]))
+    settings = SETTINGS.format(model=folder, data="conversations", rows=out / "rows.json", images=IMAGE.parent)
+    (out / "settings.toml").write_text(settings)
+    done = subprocess.run([binaries / "post_train", "--config", out / "settings.toml", "--out", out / "run"], capture_output=True, text=True)
+    if done.returncode != 0:
+        return cause(done.stderr, folder)
+    (out / "run/model").rename(out / "model")
+    return None
+
+
+def differs(got: dict, wanted: dict) -> str | None:
+    if got["input_ids"] != wanted["input_ids"]:
+        return f"{len(got['input_ids'])} prompt tokens, not {len(wanted['input_ids'])}, or other ones"
+    if len(got["logits_last"]) != len(wanted["logits_last"]):
+        return "another number of logits"
+    largest = max(abs(a - b) for a, b in zip(got["logits_last"], wanted["logits_last"]))
+    if not largest <= TOLERANCE:
+        return f"logits differ by {largest:.2g}"
+    return None if got["output_ids"] == wanted["output_ids"] else "other tokens"
+
+
+def compared(got: dict, wanted: dict, newest: dict, name: str) -> str:
+    """The cell of one comparison: `got` against what the release says itself, else against the newest."""
+    if "refused" in got:
+        return f"refused: {got['refused']}"
+    if "refused" not in wanted:
+        found = [(kind, differs(got[kind], wanted[kind])) for kind in wanted]
+        if not any(why for _, why in found):
+            return "equal"
+    if "refused" not in newest and not any(differs(got[kind], newest[kind]) for kind in newest):
+        return f"equal to {name}" + (f" (the release itself: {wanted['refused']})" if "refused" in wanted else " (the release itself differs)")
+    if "refused" in wanted:
+        return f"answered; the release itself: {wanted['refused']}"
+    return "DIFFERENT: " + "; ".join(f"{kind}: {why}" for kind, why in found if why)
+
+
+def prepare(python: Path, folder: Path) -> dict[str, Path]:
+    """The published folders, family by family."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    out = {name: folder / name.lower().replace(",", "").replace(" ", "-") for name in FAMILIES}
+    refused = work(python, [{"do": "prepare", "from": str(FIXTURES / FAMILIES[n][0]), "to": str(out[n])} for n in FAMILIES], folder / ".work")
+    assert not any(refused), refused
+    for name, (_, changes) in FAMILIES.items():
+        if changes:
+            path = out[name] / "config.json"
+            config = json.loads(path.read_text())
+            config["text_config"] = {k: v for k, v in config["text_config"].items() if k not in ("attention_bias", "mlp_bias", "pretraining_tp")} | changes
+            path.write_text(json.dumps(config, indent=2))
+    return out
+
+
+class Release:
+    """One release's part of the work: what it saved, and what it said of which folder."""
+
+    def __init__(self, options, name: str, published: dict[str, Path], plain: dict[str, Path]):
+        self.name, self.base = name, options.work / name
+        self.python = venvs.python_of(options.venvs, name)
+        shutil.rmtree(self.base, ignore_errors=True)
+        self.saved = {family: self.base / "saved" / path.name for family, path in published.items()}
+        self.exported = {family: self.base / "exported" / path.name for family, path in published.items()}
+        jobs = [{"do": "save", "from": str(published[family]), "to": str(folder)} for family, folder in self.saved.items()]
+        jobs += asked(published.values()) + asked(plain.values())
+        told = work(self.python, jobs, self.base / "first")
+        n = len(published)
+        self.own, self.of_published, self.of_plain = (dict(zip(published, told[i * n : (i + 1) * n])) for i in range(3))
+        self.there = [family for family, folder in self.saved.items() if (folder / "config.json").exists()]
+
+    def read_again(self) -> None:
+        """What it says of the exports of what it saved."""
+        found = [self.exported[family] / "model" for family in self.there]
+        self.of_exported = dict(zip(self.there, work(self.python, asked(found), self.base / "again")))
+
+
+def asked(folders) -> list[dict]:
+    return [{"do": "answer", "from": str(folder)} for folder in folders]
+
+
+def row(options, release: Release, newest: dict[str, dict], name: str, unexported: dict[str, str | None]) -> dict[str, tuple[str, str, str]]:
+    """Family -> the three cells of one release. `newest`: what the newest release, `name`, says of the same folders."""
+    out, reading, unwritten = {}, {}, {}
+    for family in release.there:
+        own, reference = release.own[family], newest[family]
+        kinds = reference.keys() - {"refused"} or own.keys() - {"refused"} or {"text"}
+        got = {kind: ours(options.binaries, release.saved[family], kind == "picture") for kind in kinds}
+        refused = next((one for one in got.values() if "refused" in one), None)
+        reading[family] = compared(refused or got, own, reference, name)
+        unwritten[family] = export(options.binaries, release.saved[family], "picture" in kinds, release.exported[family])
+    release.read_again()
+    for family, own in release.own.items():
+        if family not in release.there:
+            absent = "not in this release" if "does not recognize" in own["refused"] else f"the release: {own['refused']}"
+            out[family] = (absent,) * 3
+            continue
+        third = second(unexported[family], release.of_plain[family], release.of_published[family])
+        out[family] = (reading[family], second(unwritten[family], release.of_exported[family], own), third)
+    return out
+
+
+def second(refused: str | None, got: dict, wanted: dict) -> str:
+    """The export, loaded by the release, against what it loaded before the export."""
+    if refused:
+        return f"not exported: {refused}"
+    if "refused" in wanted:
+        return "equal (both refused)" if got.get("refused") == wanted["refused"] else f"the release on its own folder: {wanted['refused']}"
+    return compared(got, wanted, {"refused": ""}, "")
+
+
+def table(rows: dict[str, dict[str, tuple[str, str, str]]]) -> str:
+    out = []
+    for name in FAMILIES:
+        out += [f"\n## {name}\n", "| transformers | saved by it, read by adamllm | that, exported by adamllm, read by it | the published layout, exported by adamllm, read by it |", "|---|---|---|---|"]
+        out += ["| " + " | ".join([release, *(cell.replace("|", "\\|") for cell in row[name])]) + " |" for release, row in rows.items()]
+    return "\n".join(out) + "\n"
+
+
+HEAD = """\
+# Compatibility with transformers
+
+Made by `tools/compatibility/compatibility.py`, which says how; tiny random models in the layouts that were published in 2024, saved again by
+each release. *Equal*: the same prompt token ids, logits within {tolerance} and the same greedy answer, with a picture and without. `not in this
+release`: the family came later.
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--venvs", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--binaries", type=Path, default=ROOT / "target/release/examples")
+    parser.add_argument("--release", action="append", help="only this one; the newest of releases.txt is always the reference")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs/compatibility.md")
+    options = parser.parse_args()
+    options.venvs, options.work, options.binaries = (p.resolve() for p in (options.venvs, options.work, options.binaries))
+    newest = venvs.releases()[-1]
+    published = prepare(venvs.python_of(options.venvs, newest), options.work / "published")
+    visual = lambda name: "vision_config" in json.loads((published[name] / "config.json").read_text())
+    plain = {n: options.work / "exported" / published[n].name for n in published}
+    unexported = {n: export(options.binaries, published[n], visual(n), plain[n]) for n in published}
+    plain = {n: folder / "model" for n, folder in plain.items()}
+
+    releases = []
+    for name in options.release or venvs.releases():
+        print(f"{name} saves", file=sys.stderr, flush=True)
+        releases.append(Release(options, name, published, plain))
+    places = [(release, family) for release in releases for family in release.there]
+    told = work(venvs.python_of(options.venvs, newest), asked(r.saved[f] for r, f in places), options.work / "newest")
+    by_newest = {(r.name, f): one for (r, f), one in zip(places, told)}
+
+    rows = {}
+    for release in releases:
+        print(f"{release.name} reads", file=sys.stderr, flush=True)
+        said = {family: by_newest[release.name, family] for family in release.there}
+        rows[release.name] = row(options, release, said, newest, unexported)
+    text = HEAD.format(tolerance=TOLERANCE) + table(rows)
+    options.out.write_text(text)
+    wrong = [cell for row in rows.values() for three in row.values() for cell in three if not cell.startswith(("equal", "not in this release"))]
+    print(f"{len(wrong)} cells are not equal; see {options.out}", file=sys.stderr)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
