@@ -2,7 +2,7 @@
 #![allow(missing_docs)]
 
 use adamllm::language::{
-    DecodeRequest, Decoder, DecoderConfig, Positions, RopeConfig, RowRequest, Sampler, SamplingRule,
+    DecodeRequest, Decoder, DecoderConfig, LogitRules, Positions, RopeConfig, RowRequest, Sampler, SamplingRule,
 };
 use adamllm::model::ModelFolder;
 use adamllm::prelude::*;
@@ -29,7 +29,7 @@ fn write(decoder: &Decoder, batch: usize, n: usize) -> usize {
         prompt: &[],
         max_new_tokens: n,
         min_new_tokens: 0,
-        sampler: Sampler::new(SamplingRule::Greedy, ChaCha8Rng::seed_from_u64(0), 1.0),
+        sampler: Sampler::new(SamplingRule::Greedy, ChaCha8Rng::seed_from_u64(0), LogitRules::default()),
     };
     let request = DecodeRequest {
         rows: decoder.embed(tokens),

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use adamllm::core::{Shard, write_atomically};
+use adamllm::core::{Losses, Reason, Shard, Stage, write_atomically};
 use adamllm::data::CurrentImages;
 use adamllm::eval::{
     Benchmark, Comparison, CorruptedBenchmark, CorruptedImages, Corruption, Exhibit, ExhibitRun, HtmlOptions,
@@ -17,7 +17,7 @@ use adamllm::eval::{
 };
 use adamllm::prelude::*;
 use adamllm_examples::benchmarks::{Choice, Opened};
-use adamllm_examples::cli::{self, Bar, JobResult};
+use adamllm_examples::cli::{self, Bar, JobResult, MaxLost};
 use adamllm_examples::models::{AnyModel, ModelArguments};
 use clap::Parser;
 use serde_json::{Value, json};
@@ -65,6 +65,8 @@ struct Arguments {
     pipeline: Option<String>,
     #[command(flatten)]
     models: ModelArguments,
+    #[command(flatten)]
+    losses: MaxLost,
     /// Leaves the page out
     #[arg(long)]
     no_html: bool,
@@ -92,13 +94,16 @@ fn run(arguments: Arguments) -> JobResult {
     let mut suite = Suite::new(&arguments, &opened, missing);
     match &arguments.model {
         Some(model) => {
+            // Before a model is read: answers to questions without their images would mean nothing.
+            opened.iter().try_for_each(|opened| opened.benchmark.check())?;
             let images = CurrentImages::new(opened[0].images.0.clone());
             let model = AnyModel::open(model, &arguments.models, Arc::new(images.clone()))?;
             suite.ask_all(&model, &images)?;
         }
         None => suite.take_all()?,
     }
-    suite.finish()
+    suite.finish()?;
+    suite.check_losses()
 }
 
 /// All tasks of one run.
@@ -187,15 +192,16 @@ impl<'a> Suite<'a> {
             return Ok(given.clone());
         }
         let inside = |folder: &PathBuf| {
-            let places = [folder.join(task).join(files::PREDICTIONS), folder.join(format!("{task}.jsonl"))];
-            places.into_iter().find(|place| place.is_file())
+            let alone = ["jsonl", "json"].map(|ending| folder.join(format!("{task}.{ending}")));
+            let mut places = [folder.join(task).join(files::PREDICTIONS)].into_iter().chain(alone);
+            places.find(|place| place.is_file())
         };
         let found: Vec<_> = given.iter().filter_map(inside).collect();
         match found.is_empty() {
             false => Ok(found),
-            true => {
-                Err(format!("no answers to {task}: expected {task}/predictions.jsonl or {task}.jsonl in --predictions"))
-            }
+            true => Err(format!(
+                "no answers to {task}: expected {task}/predictions.jsonl, {task}.jsonl or {task}.json in --predictions"
+            )),
         }
     }
 
@@ -260,6 +266,32 @@ impl<'a> Suite<'a> {
             println!("written to {}: a folder for each task, {}", out.display(), written.join(", "));
         }
         Ok(())
+    }
+
+    /// Questions that no answer was found or read for, over all tasks.
+    fn check_losses(&self) -> JobResult {
+        let (mut left, mut ledgers) = (0, Vec::new());
+        let mut losses = Losses::default();
+        for done in self.intact() {
+            let folder = self.folder(&self.opened[done.of].benchmark);
+            let ledger = folder.join(files::LEDGER);
+            let n_answered = done.scored.outcomes.len() as u64;
+            let mut own = Losses::of(n_answered);
+            if self.arguments.model.is_some() {
+                own = Losses::from_ledger(n_answered, &ledger)?;
+                ledgers.push(ledger.display().to_string());
+            }
+            if let Some(first) = done.scored.rejected.first() {
+                let (n, detail) = (done.scored.rejected.len() as u64, format!("{}: {}", first.id, first.detail));
+                own.add_all(Stage::Predict, Reason::InvalidField, n, detail);
+            }
+            left += n_answered;
+            losses.join(own);
+        }
+        if left == 0 && losses.n_lost() == 0 {
+            return Err("no question was answered: the benchmarks hold none, or no answer belongs to one".into());
+        }
+        cli::check_losses(&losses, left, self.arguments.losses.max_lost, &ledgers.join(", "))
     }
 
     /// Spoilt runs stand beside the intact one, so that the page can filter for what they change.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use adamllm::core::{IMAGE_MARKER, Sampling};
-use adamllm::model::{Encoded, EncodedImage, Processor};
+use adamllm::model::{Encoded, EncodedImage, GenerationDefaults, Processor};
 use adamllm::prelude::*;
 use adamllm_examples::cli::{self, Dtype, JobResult};
 use clap::Parser;
@@ -29,13 +29,16 @@ struct Arguments {
     /// The question
     #[arg(long)]
     prompt: String,
-    /// At most this many tokens are written
-    #[arg(long, default_value_t = 64)]
-    max_new_tokens: usize,
+    /// At most this many tokens are written [default: what the folder's generation_config.json says, else 64]
+    #[arg(long)]
+    max_new_tokens: Option<usize>,
     /// The end token is forbidden until this many tokens are written
     #[arg(long, default_value_t = 0)]
     min_new_tokens: usize,
-    /// Draws at random instead of greedily
+    /// Draws at random as the folder's generation_config.json says, instead of greedily
+    #[arg(long)]
+    sample: bool,
+    /// Draws at random, with this temperature
     #[arg(long)]
     temperature: Option<f64>,
     /// Keeps the k most probable tokens
@@ -44,6 +47,12 @@ struct Arguments {
     /// Keeps the smallest set of tokens that holds this much probability
     #[arg(long)]
     top_p: Option<f64>,
+    /// Divides the logits of tokens seen before; 1 for no penalty [default: what generation_config.json says]
+    #[arg(long)]
+    repetition_penalty: Option<f64>,
+    /// Takes nothing from generation_config.json but the end tokens
+    #[arg(long)]
+    no_model_defaults: bool,
     /// Seeds the random draws
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -74,10 +83,10 @@ fn run(arguments: Arguments) -> JobResult {
     let load_s = begun.elapsed().as_secs_f64();
 
     let prompt = prompt(&arguments)?;
-    let options = decoding(&arguments)?;
     let begun = Instant::now();
     let encoded = model.processor().encode_prompt(&prompt, model.images())?;
     let encode_s = begun.elapsed().as_secs_f64();
+    let options = decoding(&arguments, model.generation_defaults(), encoded.tokens.len())?;
     // The prompt alone, for its time and its logits; the answer's time is the rest of the generation.
     let begun = Instant::now();
     let logits = model.last_logits(&encoded);
@@ -102,6 +111,8 @@ fn run(arguments: Arguments) -> JobResult {
         "pixel_std": pixels.std,
         "output_ids": output_ids,
         "text": completion.text,
+        "decoding": options,
+        "generation_defaults": model.generation_defaults(),
         "timing": {
             "load_s": load_s,
             "encode_s": encode_s,
@@ -125,17 +136,42 @@ fn prompt(arguments: &Arguments) -> Result<Prompt, std::io::Error> {
     Ok(Prompt::chat(vec![Message::user(format!("{markers}{}", arguments.prompt))], images))
 }
 
-fn decoding(arguments: &Arguments) -> Result<Decoding, String> {
+/// What the flags say, and the folder's own settings where they say nothing.
+fn decoding(
+    arguments: &Arguments,
+    folder: &GenerationDefaults,
+    prompt: usize,
+) -> Result<Decoding, Box<dyn std::error::Error>> {
+    let seed = arguments.seed;
+    let drawn = arguments.sample || arguments.temperature.is_some();
     let sampling = match arguments.temperature {
-        None => Sampling::Greedy,
-        Some(temperature) if temperature > 0.0 => {
-            let (top_k, top_p, seed) = (arguments.top_k, arguments.top_p, arguments.seed);
-            Sampling::Random { temperature, top_k, top_p, seed }
+        _ if !drawn => Sampling::Greedy,
+        Some(temperature) if temperature <= 0.0 || temperature.is_nan() => {
+            return Err(format!("--temperature: expected a positive number, got {temperature}").into());
         }
-        Some(temperature) => return Err(format!("--temperature: expected a positive number, got {temperature}")),
+        given => {
+            let of_folder = match arguments.sample && !arguments.no_model_defaults {
+                true => folder.sampling(seed)?,
+                false => Sampling::Random { temperature: 1.0, top_k: None, top_p: None, seed },
+            };
+            let Sampling::Random { temperature, top_k, top_p, .. } = of_folder else { unreachable!("random draws") };
+            Sampling::Random {
+                temperature: given.unwrap_or(temperature),
+                top_k: arguments.top_k.or(top_k),
+                top_p: arguments.top_p.or(top_p),
+                seed,
+            }
+        }
     };
-    let (max_new_tokens, min_new_tokens) = (arguments.max_new_tokens, arguments.min_new_tokens);
-    Ok(Decoding { max_new_tokens, min_new_tokens, sampling, ..Decoding::default() })
+    let recommended = folder.max_new_tokens_for(prompt).filter(|_| !arguments.no_model_defaults);
+    Ok(Decoding {
+        max_new_tokens: arguments.max_new_tokens.or(recommended).unwrap_or(64),
+        min_new_tokens: arguments.min_new_tokens,
+        sampling,
+        repetition_penalty: arguments.repetition_penalty,
+        model_defaults: !arguments.no_model_defaults,
+        ..Decoding::default()
+    })
 }
 
 /// What the tower reads, in numbers that can be compared with another implementation's.

@@ -82,7 +82,11 @@ fn run(arguments: Arguments, replicas: &dyn Replicas) -> JobResult {
     let sets = read(&mut reader, config)?;
     let held_out = config.validation.as_ref().map(|v| reader.read(&[&v.source], &mut Bar::default())).transpose()?;
     let counts = reader.counts();
-    let (pool, _ledger) = reader.finish();
+    let (pool, ledger) = reader.finish();
+    let losses = ledger.losses(counts.rows_in);
+    if losses.exceed(config.data.max_lost) && replicas.rank() == 0 {
+        eprintln!("{losses}");
+    }
     let stages = sets.into_iter().map(|(number, rows)| Stage::plan(number, rows, &pool, &config.train, base.config()));
     let job = Job {
         arguments: &arguments,
@@ -95,10 +99,12 @@ fn run(arguments: Arguments, replicas: &dyn Replicas) -> JobResult {
     };
     job.tell_plan();
     match (arguments.plan, arguments.dry_run) {
-        (true, _) => Ok(()),
-        (_, true) => job.rehearse(),
-        _ => job.fit(held_out.as_ref(), begun),
+        (true, _) => {}
+        (_, true) => job.rehearse()?,
+        _ => job.fit(held_out.as_ref(), begun)?,
     }
+    let told = written.map_or_else(String::new, |out| out.join("ledger.jsonl").display().to_string());
+    cli::check_losses(&losses, counts.rows_out, config.data.max_lost, &told)
 }
 
 /// The rows of each stage.

@@ -218,7 +218,7 @@ impl Job {
                 Err(error) => rows.lost.push(LedgerRow {
                     id: conversation.id.clone(),
                     stage: Stage::Encode,
-                    reason: Reason::ImageBroken,
+                    reason: Reason::from(&error),
                     detail: error.to_string(),
                 }),
             }

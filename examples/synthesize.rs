@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use adamllm::core::jsonl::Appender;
-use adamllm::core::{CoreError, Ledger, Reason, RecordId, Shard, Stage};
+use adamllm::core::{CoreError, Ledger, Losses, Reason, RecordId, Shard, Stage};
 use adamllm::eval::{Benchmark, DescribedBenchmark};
 use adamllm::prelude::*;
 use adamllm::synth::hygiene::{HygieneConfig, LeakIndex};
@@ -23,7 +23,7 @@ use adamllm::synth::{
     write_llama_factory, write_report,
 };
 use adamllm::train::Mixture;
-use adamllm_examples::cli::{self, Bar, JobResult};
+use adamllm_examples::cli::{self, Bar, JobResult, MaxLost};
 use adamllm_examples::models::{AnyModel, ModelArguments};
 use clap::Parser;
 use serde_json::json;
@@ -93,6 +93,8 @@ struct Arguments {
     report_rows: usize,
     #[command(flatten)]
     models: ModelArguments,
+    #[command(flatten)]
+    losses: MaxLost,
     /// Prints one JSON object
     #[arg(long)]
     json: bool,
@@ -123,7 +125,12 @@ fn run(arguments: Arguments) -> JobResult {
     if arguments.shard.is_none() {
         summary.files.extend(hand_on(&arguments, &*images, leaks.as_ref())?);
     }
-    tell(&arguments, &summary)
+    tell(&arguments, &summary)?;
+    // A pair without a task still trains as a caption: what is left is what no fault took.
+    let ledger = arguments.out.join("ledger.jsonl");
+    let losses = Losses::from_ledger(summary.rows_in, &ledger)?;
+    let left = summary.rows_in.saturating_sub(losses.n_lost());
+    cli::check_losses(&losses, left, arguments.losses.max_lost, &ledger.display().to_string())
 }
 
 /// Rows in, rows out: the run itself.
@@ -188,10 +195,24 @@ fn leak_index(descriptions: &[PathBuf]) -> Result<Option<LeakIndex>, Box<dyn std
     for path in descriptions {
         let benchmark = DescribedBenchmark::open(path)?;
         let images = adamllm::data::images_at(benchmark.description().images_path())?;
+        let mut losses = Losses::of(benchmark.len() as u64);
         for index in 0..benchmark.len() {
-            let example = benchmark.example(index)?;
-            let picture = example.images.first().map(|image| images.open(image)).transpose()?;
-            leaks.insert(&example.id, &example.question, picture.as_ref());
+            // A record that cannot be read cannot leak; that it was passed over is said below.
+            let read = || -> Result<_, Box<dyn std::error::Error>> {
+                let example = benchmark.example(index)?;
+                let image = example.images.first().map(|image| images.open(image)).transpose()?;
+                Ok((example, image))
+            };
+            match read() {
+                Ok((example, image)) => leaks.insert(&example.id, &example.question, image.as_ref()),
+                Err(error) => losses.add_all(Stage::Read, Reason::InvalidField, 1, error.to_string()),
+            }
+        }
+        if losses.n_lost() == benchmark.len() as u64 {
+            return Err(format!("--benchmark {}: {losses}", path.display()).into());
+        }
+        if losses.n_lost() > 0 {
+            eprintln!("--benchmark {}: not compared with the training data: {losses}", path.display());
         }
     }
     Ok((!descriptions.is_empty()).then_some(leaks))
@@ -246,10 +267,13 @@ fn hand_on(
         let mut ledger = Ledger::create(arguments.out.join(format!("{name}-ledger.jsonl")))?;
         compose(arguments, mixture, &path, images, leaks, &mut ledger)?;
         let data_set = name.replace("conversations", DATASET_NAME);
-        let rows = adamllm::data::conversations(&path)?;
-        let rows = rows.map(|row| row.expect("a file that was written just now"));
+        let (rows, mut refused) = (adamllm::data::conversations(&path)?, Vec::new());
+        let rows = rows.filter_map(|row| row.map_err(|error| refused.push(error)).ok());
         files.push(path.clone());
         files.extend(write_llama_factory(&arguments.out.join("llama_factory"), &data_set, rows)?);
+        for error in refused {
+            ledger.drop_row(&RecordId::given(name), Stage::Compose, Reason::from(&error), error)?;
+        }
     }
     let title = format!("Synthesis from {}", arguments.captions.display());
     let config =

@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use adamllm::core::{Ledger, Reason, Stage, jsonl};
+use adamllm::core::{Ledger, Losses, Reason, Stage, jsonl};
 use adamllm::model::{Padding, VisionLanguageModel, VlmBatch};
 use adamllm::prelude::*;
 use adamllm::synth::Variant;
 use adamllm::synth::seed::{BlankImages, SEED_SUPERVISION, SeedConfig, SeedIndex, SeedSources, SeedSummary};
 use adamllm::train::{FitOutcome, FitReport, ParameterGroup, RowBatches, Run, Schedule, Validation};
-use adamllm_examples::cli::{self, Bar, Dtype, JobResult};
+use adamllm_examples::cli::{self, Bar, Dtype, JobResult, MaxLost};
 use clap::Parser;
 use serde_json::json;
 
@@ -95,6 +95,8 @@ struct Arguments {
     /// The dtype of the weights on the device
     #[arg(long, value_enum, default_value = "f32")]
     dtype: Dtype,
+    #[command(flatten)]
+    losses: MaxLost,
     /// Prints one JSON object
     #[arg(long)]
     json: bool,
@@ -149,6 +151,12 @@ fn run(arguments: Arguments) -> JobResult {
     if arguments.json {
         println!("{result}");
     }
+    let places = [("seeds/ledger.jsonl", seeds.rows_in), ("encode-ledger.jsonl", seeds.train + seeds.dev)];
+    for (name, n_records) in places.into_iter().take(if arguments.seeds_only { 1 } else { 2 }) {
+        let ledger = arguments.out.join(name);
+        let losses = Losses::from_ledger(n_records, &ledger)?;
+        cli::check_losses(&losses, seeds.train + seeds.dev, arguments.losses.max_lost, &ledger.display().to_string())?;
+    }
     Ok(())
 }
 
@@ -201,14 +209,15 @@ impl<'a> Tuning<'a> {
                         ledger.drop_row(&row.id, Stage::Encode, Reason::TooLong, detail)?;
                     }
                     Ok(_) => whole.push(row),
-                    Err(error) => ledger.drop_row(&row.id, Stage::Encode, Reason::ImageBroken, error)?,
+                    Err(error) => ledger.drop_row(&row.id, Stage::Encode, Reason::from(&error), error)?,
                 }
             }
             Ok(whole)
         };
         let parts = (part("train.jsonl")?, part("dev.jsonl")?);
         if parts.0.is_empty() {
-            return Err("no conversation is left to train on; see seeds/ledger.jsonl and encode-ledger.jsonl".into());
+            let losses = ledger.losses(parts.0.len() as u64 + ledger.total());
+            return Err(format!("no conversation is left to train on; {losses}; see seeds/ledger.jsonl too").into());
         }
         Ok(parts)
     }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use adamllm::core::{CoreError, ImageCaption, LedgerRow, Progress, Reason, RecordId, RgbImage, Stage};
+use adamllm::core::{CoreError, ImageCaption, LedgerRow, Losses, Progress, Reason, RecordId, RgbImage, Stage};
 use adamllm::data::Records;
 use adamllm::eval::Grid;
 use adamllm::prelude::*;
@@ -25,8 +25,62 @@ pub fn main<A: Parser>(job: impl FnOnce(A) -> JobResult) -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     match job(arguments) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<TooManyLost>() => {
+            failed(error.as_ref());
+            ExitCode::from(4)
+        }
         Err(error) => failed(error.as_ref()),
     }
+}
+
+/// How many records a job may lose to faults before its exit code says so.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub struct MaxLost {
+    /// Exit code 4 (after everything was written) where more than this share of the records was lost to faults: `10%` or `0.1`
+    #[arg(long, default_value = "10%", value_parser = share)]
+    pub max_lost: f64,
+}
+
+/// A share of a whole, `10%` or `0.1`.
+///
+/// # Errors
+/// Says what was expected.
+pub fn share(text: &str) -> Result<f64, String> {
+    let (number, divisor) = text.strip_suffix('%').map_or((text, 1.0), |number| (number, 100.0));
+    let share = number.trim().parse::<f64>().map(|number| number / divisor).ok();
+    share.filter(|share| (0.0..=1.0).contains(share)).ok_or_else(|| format!("expected 10% or 0.1, got {text}"))
+}
+
+/// A job wrote everything, and lost more records than it was allowed to: exit code 4.
+#[derive(Debug)]
+pub struct TooManyLost(String);
+
+impl std::fmt::Display for TooManyLost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for TooManyLost {}
+
+/// What a job that has written everything ends with: an error (exit code 1) where nothing is left of its records, another
+/// (exit code 4) where more than the share `most` was lost.
+///
+/// # Errors
+/// Both say the causes by count, and name the ledger.
+pub fn check_losses(losses: &Losses, left: u64, most: f64, ledger: &str) -> JobResult {
+    if left == 0 && losses.n_lost() > 0 {
+        return Err(format!("no record is left; {losses}{}", named(ledger)).into());
+    }
+    if losses.exceed(most) {
+        let limit = format!("more than --max-lost {}%", most * 100.0);
+        return Err(Box::new(TooManyLost(format!("{losses}; {limit}{}", named(ledger)))));
+    }
+    Ok(())
+}
+
+fn named(ledger: &str) -> String {
+    if ledger.is_empty() { String::new() } else { format!(" (all of them: {ledger})") }
 }
 
 /// Tells the allocator to keep freed pages: a training step takes and frees the same large blocks again and again, and a fifth of its
@@ -100,14 +154,28 @@ impl Progress for Bar {
 }
 
 /// A model folder on disk, or with the feature `hub` a model of the Hugging Face Hub by `org/name[@revision]`, which is
-/// downloaded into Python's cache.
+/// downloaded into Python's cache. A PEFT adapter's folder is opened with the base model that it names; `MODEL+ADAPTER` names
+/// both.
 ///
 /// # Errors
 /// Says what was looked for where there is no such folder.
 #[cfg(feature = "models")]
 pub fn model_folder(name: &str) -> Result<ModelFolder, Box<dyn std::error::Error>> {
     let path = Path::new(name);
+    if let Some((base, adapter)) = name.split_once('+').filter(|_| !path.exists()) {
+        return Ok(model_folder(base)?.with_adapter(adapter)?);
+    }
     if path.is_dir() {
+        #[cfg(feature = "hub")]
+        if !path.join("config.json").exists() && path.join("adapter_config.json").exists() {
+            let base = ModelFolder::base_of_adapter(path)?.unwrap_or_default();
+            if !Path::new(&base).exists()
+                && !path.join(&base).exists()
+                && base.parse::<adamllm::data::hub::HubRepo>().is_ok()
+            {
+                return Ok(model_folder(&base)?.with_adapter(path)?);
+            }
+        }
         return Ok(ModelFolder::open(path)?);
     }
     let wanted = "give a folder with config.json, tokenizer.json and *.safetensors";

@@ -87,8 +87,8 @@ def food101():
     keys = [str(i) for i in range(len(names))]
 
     def score(row):
-        key, how = parse_choice(row["pred"], keys, names, row["syn_id"])
-        return "acc", 100.0 if how != "key" and names[int(key)] == row["label"] else 0.0
+        key, _ = parse_choice(row["pred"], keys, names, row["syn_id"])
+        return "acc", 100.0 if names[int(key)] == row["label"] else 0.0
 
     return score
 

@@ -5,6 +5,9 @@ use crate::{CoreError, ImageRef, RecordId};
 /// The text that stands for an image inside a message, as in LLaMA-Factory's ShareGPT form.
 pub const IMAGE_MARKER: &str = "<image>";
 
+/// The texts that stand for other media, as in LLaMA-Factory's form. They are not read: a record with one is refused.
+pub const OTHER_MEDIA_MARKERS: [&str; 2] = ["<video>", "<audio>"];
+
 /// Who speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

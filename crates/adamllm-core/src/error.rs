@@ -24,6 +24,17 @@ pub enum CoreError {
         /// What the parser expected and found.
         source: serde_json::Error,
     },
+    /// A whole file is not laid out as its kind of file must be: it is cut off, has text behind its end, or is of another
+    /// format.
+    #[error("{path}: expected {expected}, got {got}", path = path.display())]
+    Layout {
+        /// The file.
+        path: PathBuf,
+        /// What must be there.
+        expected: String,
+        /// What was found, and the likely cause.
+        got: String,
+    },
     /// A field of a record holds something that the record cannot have.
     #[error("{record} field `{field}`: expected {expected}, got {got}")]
     Field {
@@ -36,8 +47,14 @@ pub enum CoreError {
         /// What was found.
         got: String,
     },
+    /// A caption says nothing.
+    #[error("{record}: the caption is empty")]
+    EmptyCaption {
+        /// The record: its id, or its file and row.
+        record: String,
+    },
     /// A conversation's image markers and its images do not match.
-    #[error("conversation {record}: {markers} image markers `<image>` but {images} images")]
+    #[error("{record}: {markers} image markers `<image>` but {images} images")]
     ImageCount {
         /// The conversation's id.
         record: String,

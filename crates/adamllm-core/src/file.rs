@@ -17,6 +17,38 @@ pub fn write_atomically(path: impl AsRef<Path>, content: impl AsRef<[u8]>) -> Re
     fs::rename(&beside, path).map_err(CoreError::io("rename", &beside))
 }
 
+/// Reads a text file that a person or another tool wrote: UTF-8 or, as its byte order mark says, UTF-16. The mark belongs to
+/// no text.
+///
+/// # Errors
+/// [`CoreError::Io`], with [`InvalidData`](std::io::ErrorKind::InvalidData) for bytes that are no text.
+pub fn read_text(path: impl AsRef<Path>) -> Result<String, CoreError> {
+    let path = path.as_ref();
+    let bytes = fs::read(path).map_err(CoreError::io("read", path))?;
+    decode_text(bytes)
+        .map_err(|detail| CoreError::io("read", path)(std::io::Error::new(std::io::ErrorKind::InvalidData, detail)))
+}
+
+fn decode_text(bytes: Vec<u8>) -> Result<String, &'static str> {
+    let utf16 = |unit: fn([u8; 2]) -> u16| {
+        let (units, rest) = bytes[2..].as_chunks::<2>();
+        let units: Vec<u16> = units.iter().map(|&pair| unit(pair)).collect();
+        let text = rest.is_empty().then(|| String::from_utf16(&units).ok());
+        text.flatten().ok_or("its byte order mark says UTF-16, which it is not")
+    };
+    match &bytes[..] {
+        [0xff, 0xfe, ..] => utf16(u16::from_le_bytes),
+        [0xfe, 0xff, ..] => utf16(u16::from_be_bytes),
+        _ => {
+            let mut text = String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text")?;
+            if text.starts_with('\u{feff}') {
+                text.drain(..'\u{feff}'.len_utf8());
+            }
+            Ok(text)
+        }
+    }
+}
+
 /// The BLAKE3 hash of a file's content, as hexadecimal digits, read in pieces.
 ///
 /// # Errors
@@ -39,6 +71,23 @@ fn beside(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn byte_order_marks_belong_to_no_text() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("names.txt");
+        let read = |bytes: &[u8]| {
+            fs::write(&path, bytes).expect("written");
+            read_text(&path).map_err(|error| error.to_string())
+        };
+        assert_eq!(read("grün\n".as_bytes()).as_deref(), Ok("grün\n"));
+        assert_eq!(read(b"\xef\xbb\xbfrice").as_deref(), Ok("rice"));
+        assert_eq!(read(b"\xff\xfer\0i\0").as_deref(), Ok("ri"));
+        assert_eq!(read(b"\xfe\xff\0r\0i").as_deref(), Ok("ri"));
+        assert_eq!(read(b"").as_deref(), Ok(""));
+        assert!(read(b"\xff\xfer").is_err_and(|error| error.contains("UTF-16")));
+        assert!(read(b"gr\xfcn").is_err_and(|error| error.contains("names.txt: it is not UTF-8")));
+    }
 
     #[test]
     fn replaces_the_whole_file_and_leaves_nothing_beside_it() {

@@ -101,8 +101,14 @@ pub struct Decoding {
     pub min_new_tokens: usize,
     /// Greedy or random.
     pub sampling: Sampling,
-    /// Divides (multiplies, where negative) the logits of tokens seen before, as in CTRL; 1 leaves them as they are.
-    pub repetition_penalty: f64,
+    /// Divides (multiplies, where negative) the logits of tokens seen before, as in CTRL; 1 leaves them as they are. `None`:
+    /// as the model's own defaults say, else 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repetition_penalty: Option<f64>,
+    /// Whether what a model recommends for its answers (`generation_config.json`) applies where nothing here says
+    /// otherwise: penalties, suppressed tokens, smallest lengths. Greedy stays greedy and `max_new_tokens` stays the
+    /// caller's: those two are never taken from a model.
+    pub model_defaults: bool,
     /// Texts that end an answer; they are cut off.
     pub stop: Vec<String>,
     /// Keeps special tokens in the text. The synthesizer needs them: they delimit turns.
@@ -119,7 +125,8 @@ impl Default for Decoding {
             max_new_tokens: 1024,
             min_new_tokens: 0,
             sampling: Sampling::Greedy,
-            repetition_penalty: 1.0,
+            repetition_penalty: None,
+            model_defaults: true,
             stop: Vec::new(),
             keep_special_tokens: false,
             through_turns: false,

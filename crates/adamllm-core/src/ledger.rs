@@ -100,6 +100,8 @@ pub struct LedgerRow {
 pub struct Ledger {
     file: Option<Appender>,
     counts: BTreeMap<(Stage, Reason), u64>,
+    /// For each of them, what was wrong with the first row.
+    firsts: BTreeMap<(Stage, Reason), String>,
 }
 
 impl Ledger {
@@ -114,7 +116,7 @@ impl Ledger {
     /// [`CoreError::Io`].
     pub fn create(path: impl AsRef<Path>) -> Result<Self, CoreError> {
         std::fs::write(&path, "").map_err(CoreError::io("create", path.as_ref()))?;
-        Ok(Self { file: Some(Appender::open(path)?), counts: BTreeMap::new() })
+        Ok(Self { file: Some(Appender::open(path)?), ..Self::default() })
     }
 
     /// Notes one lost row.
@@ -124,6 +126,7 @@ impl Ledger {
     pub fn record(&mut self, row: LedgerRow) -> Result<(), CoreError> {
         tracing::debug!(id = %row.id, stage = ?row.stage, reason = ?row.reason, detail = row.detail, "row left the path");
         *self.counts.entry((row.stage, row.reason)).or_default() += 1;
+        self.firsts.entry((row.stage, row.reason)).or_insert_with(|| row.detail.clone());
         match &mut self.file {
             Some(file) => file.append([&row]),
             None => Ok(()),
@@ -168,12 +171,23 @@ impl Ledger {
     }
 }
 
+impl Ledger {
+    /// How many of `records` were lost to faults so far.
+    pub fn losses(&self, records: u64) -> crate::Losses {
+        let mut losses = crate::Losses::of(records);
+        for (&(stage, reason), &n) in &self.counts {
+            losses.add_all(stage, reason, n, self.firsts[&(stage, reason)].clone());
+        }
+        losses
+    }
+}
+
 impl From<&CoreError> for Reason {
     /// The reason code of an error that costs one row.
     fn from(error: &CoreError) -> Self {
         match error {
-            CoreError::Json { .. } => Self::InvalidJson,
-            CoreError::Field { field: "caption", .. } => Self::EmptyCaption,
+            CoreError::Json { .. } | CoreError::Layout { .. } => Self::InvalidJson,
+            CoreError::EmptyCaption { .. } => Self::EmptyCaption,
             CoreError::Field { .. } => Self::InvalidField,
             CoreError::ImageCount { .. } => Self::ImageCountMismatch,
             CoreError::ImageMissing { .. } => Self::ImageMissing,

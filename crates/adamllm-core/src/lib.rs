@@ -13,9 +13,11 @@
 //! | [`Generate`] | a model seen from outside: [`Prompt`]s in, [`Completion`]s out |
 //! | [`ImageStore`] | where pictures come from |
 //! | [`RowSource`] | rows of a table, wherever they lie |
+//! | [`RecordForm`] | one record as tools write it, as a conversation or a caption |
+//! | [`json`] | the files of records that people have, in every form |
 //! | [`jsonl`] | the files between the stages: read row by row, appended and synced |
 //! | [`answer_key`], [`jsonl::Journal`], [`Shard`] | long runs: what is done is not done again, and work is split by id |
-//! | [`Ledger`] | every row that leaves the path, with its [`Reason`] |
+//! | [`Ledger`], [`Losses`] | every row that leaves the path, with its [`Reason`], and whether too many did |
 //! | [`random`] | randomness seeded by id |
 //!
 //! ```
@@ -33,11 +35,14 @@ mod conversation;
 mod disk_table;
 mod error;
 mod file;
+mod form;
 mod generate;
 mod id;
 mod image_store;
+pub mod json;
 pub mod jsonl;
 mod ledger;
+mod losses;
 mod progress;
 pub mod random;
 mod record;
@@ -48,14 +53,16 @@ pub mod testing;
 mod turns;
 
 pub use answer_key::{ImageHashes, answer_key, image_hash};
-pub use conversation::{Conversation, IMAGE_MARKER, Message, Role, Supervision};
+pub use conversation::{Conversation, IMAGE_MARKER, Message, OTHER_MEDIA_MARKERS, Role, Supervision};
 pub use disk_table::DiskTable;
 pub use error::CoreError;
-pub use file::{file_hash, write_atomically};
+pub use file::{file_hash, read_text, write_atomically};
+pub use form::RecordForm;
 pub use generate::{Completion, Decoding, Finish, Generate, Prompt, Sampling, ScoreRequest};
 pub use id::RecordId;
 pub use image_store::{ImageRef, ImageStore, MemoryImages};
 pub use ledger::{Ledger, LedgerRow, Reason, Stage};
+pub use losses::Losses;
 pub use progress::Progress;
 pub use record::{ImageCaption, InstructionTask};
 pub use rows::{Row, RowSource};

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::{CoreError, ImageRef, RecordId};
+use crate::{CoreError, IMAGE_MARKER, ImageRef, OTHER_MEDIA_MARKERS, RecordId};
 
 /// An image and the text that a domain's source says about it: what the whole pipeline starts from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,20 +30,28 @@ impl ImageCaption {
         self
     }
 
-    /// The pair, if its caption says anything.
+    /// Checks what every later stage relies on: the caption says something, and holds no image marker (it would stand for a
+    /// second image once a question is put before it).
     ///
     /// # Errors
-    /// [`CoreError::Field`] where the caption is empty or white space.
+    /// [`CoreError::EmptyCaption`] where the caption is empty or white space, [`CoreError::ImageCount`] for a marker,
+    /// [`CoreError::Field`] for a marker of another medium.
     pub fn validate(&self) -> Result<(), CoreError> {
         if self.caption.trim().is_empty() {
+            return Err(CoreError::EmptyCaption { record: self.id.to_string() });
+        }
+        if let Some(marker) = OTHER_MEDIA_MARKERS.into_iter().find(|marker| self.caption.contains(marker)) {
             return Err(CoreError::Field {
                 record: self.id.to_string(),
                 field: "caption",
-                expected: "text".into(),
-                got: format!("{:?}", self.caption),
+                expected: "text without markers of videos and sounds".into(),
+                got: marker.into(),
             });
         }
-        Ok(())
+        match self.caption.matches(IMAGE_MARKER).count() {
+            0 => Ok(()),
+            n => Err(CoreError::ImageCount { record: self.id.to_string(), markers: n + 1, images: 1 }),
+        }
     }
 }
 

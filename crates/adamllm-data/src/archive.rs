@@ -1,5 +1,6 @@
+use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,6 +9,8 @@ use zip::ZipArchive;
 use zip::result::ZipError;
 
 use crate::folder::named;
+use crate::location::{Location, plain, spellings};
+use crate::shared_file::SharedFile;
 use crate::{DecodeOptions, decode, image_size};
 
 /// No picture file is longer; an entry that unpacks to more is refused.
@@ -20,6 +23,8 @@ const HEADER_BYTES: u64 = 1 << 16;
 #[derive(Clone, Debug)]
 pub struct ZipImages {
     archive: ZipArchive<SharedFile>,
+    /// Entries by their names without `./` and `\`, where those differ from what the archive says.
+    plain_names: Arc<HashMap<String, usize>>,
     path: PathBuf,
     prefix: String,
     options: DecodeOptions,
@@ -36,7 +41,16 @@ impl ZipImages {
         let file = SharedFile::new(file).map_err(CoreError::io("read", &path))?;
         let archive =
             ZipArchive::new(file).map_err(|error| CoreError::io("read the zip archive", &path)(error.into()))?;
-        Ok(Self { archive, path, prefix: String::new(), options: DecodeOptions::default() })
+        let mut plain_names = HashMap::new();
+        for (i, name) in archive.file_names().enumerate() {
+            let Ok(name) = name else { continue };
+            let plain = plain(&name);
+            if plain != name {
+                plain_names.insert(plain, i);
+            }
+        }
+        let plain_names = Arc::new(plain_names);
+        Ok(Self { archive, plain_names, path, prefix: String::new(), options: DecodeOptions::default() })
     }
 
     /// Looks pictures up under a folder of the archive, such as `"images"`.
@@ -64,15 +78,22 @@ impl ZipImages {
         &self.path
     }
 
+    /// The number of the entry that holds an image.
+    fn entry_of(&self, image: &ImageRef) -> Result<usize, CoreError> {
+        let missing = || CoreError::ImageMissing { image: image.to_string(), place: self.path.display().to_string() };
+        let Location::Relative(path) = Location::of(image)? else { return Err(missing()) };
+        let under = |path: String| format!("{}{path}", self.prefix);
+        let find = |name: &String| self.archive.index_for_name(name).or_else(|| self.plain_names.get(name).copied());
+        spellings(&path).into_iter().map(under).find_map(|name| find(&name)).ok_or_else(missing)
+    }
+
     /// Unpacks at most `limit` bytes of an entry; `true` where that was all of it.
     fn read(&self, image: &ImageRef, limit: u64) -> Result<(Vec<u8>, bool), CoreError> {
+        let entry = self.entry_of(image)?;
         let mut archive = self.archive.clone();
-        let name = format!("{}{}", self.prefix, image.as_str());
-        let entry = archive.by_name(&name).map_err(|error| match error {
-            ZipError::FileNotFound => {
-                CoreError::ImageMissing { image: image.to_string(), place: self.path.display().to_string() }
-            }
-            other => CoreError::io("read an entry of", &self.path)(other.into()),
+        let entry = archive.by_index(entry).map_err(|error| match error {
+            ZipError::Io(error) if !is_damage(&error) => CoreError::io("read an entry of", &self.path)(error),
+            other => CoreError::ImageDecode { image: image.to_string(), detail: format!("unpacking: {other}") },
         })?;
         let mut bytes = Vec::new();
         entry.take(limit).read_to_end(&mut bytes).map_err(|error| broken(image, &error))?;
@@ -89,6 +110,11 @@ impl ZipImages {
             }
         }
     }
+}
+
+/// Whether reading failed because of what the archive holds.
+fn is_damage(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput)
 }
 
 fn broken(image: &ImageRef, error: &io::Error) -> CoreError {
@@ -111,43 +137,5 @@ impl ImageStore for ZipImages {
 
     fn bytes(&self, image: &ImageRef) -> Result<Option<Vec<u8>>, CoreError> {
         self.read_all(image).map(Some)
-    }
-}
-
-/// One open file with a reading position of its own for every clone.
-#[derive(Clone, Debug)]
-struct SharedFile {
-    file: Arc<File>,
-    length: u64,
-    position: u64,
-}
-
-impl SharedFile {
-    fn new(file: File) -> io::Result<Self> {
-        let length = file.metadata()?.len();
-        Ok(Self { file: Arc::new(file), length, position: 0 })
-    }
-}
-
-impl Read for SharedFile {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        #[cfg(unix)]
-        let n = std::os::unix::fs::FileExt::read_at(&*self.file, buffer, self.position)?;
-        #[cfg(windows)]
-        let n = std::os::windows::fs::FileExt::seek_read(&*self.file, buffer, self.position)?;
-        self.position += n as u64;
-        Ok(n)
-    }
-}
-
-impl Seek for SharedFile {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let position = match to {
-            SeekFrom::Start(position) => Some(position),
-            SeekFrom::End(offset) => self.length.checked_add_signed(offset),
-            SeekFrom::Current(offset) => self.position.checked_add_signed(offset),
-        };
-        self.position = position.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-        Ok(self.position)
     }
 }

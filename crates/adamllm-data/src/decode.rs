@@ -1,7 +1,9 @@
-//! Bytes of a picture file to upright 8-bit RGB, with the values that Pillow's `convert("RGB")` gives.
+//! Bytes of an image file to upright 8-bit RGB, with the values that Pillow's `convert("RGB")` gives, or a refusal that
+//! says why. No decoder is trusted: each runs behind [`guarded`], and each result passes one check of its size.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Cursor, Seek};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use adamllm_core::RgbImage;
@@ -13,9 +15,15 @@ mod bmp;
 mod cmyk;
 mod format;
 mod gif;
+mod ico;
+mod ifd;
 mod jpeg;
+mod jpeg2000;
+mod orientation;
 mod png;
+mod pnm;
 mod raster;
+mod tga;
 mod tiff;
 mod webp;
 
@@ -39,8 +47,8 @@ pub enum Alpha {
 /// How pictures are decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecodeOptions {
-    /// Turns the picture upright by its EXIF orientation (default), as `PIL.ImageOps.exif_transpose`. TIFF pictures are
-    /// always turned, as in Pillow.
+    /// Turns the picture upright by the orientation in its EXIF or XMP (default), as `PIL.ImageOps.exif_transpose`.
+    /// TIFF pictures are always turned, as in Pillow.
     pub upright: bool,
     /// What becomes of transparency.
     pub alpha: Alpha,
@@ -77,31 +85,42 @@ impl Header {
     }
 }
 
-/// Decodes a JPEG, PNG, WebP, GIF (first frame), BMP or TIFF picture.
+/// What headers are read from.
+trait ImageReader: BufRead + Seek {}
+
+impl<R: BufRead + Seek> ImageReader for R {}
+
+/// Decodes an image of any [`PictureFormat`].
 ///
 /// # Errors
-/// [`DecodeError`]; a truncated file is an error, never half a picture.
+/// [`DecodeError`]; a truncated file is an error, never half an image.
 pub fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, DecodeError> {
     let format = PictureFormat::of(bytes)?;
-    let header = checked_header(format, Cursor::new(bytes), options)?;
-    let raster = match format {
-        PictureFormat::Jpeg => jpeg::pixels(bytes),
-        PictureFormat::Png => png::pixels(bytes),
-        PictureFormat::WebP => webp::pixels(bytes),
-        PictureFormat::Gif => gif::pixels(bytes),
-        PictureFormat::Bmp => bmp::pixels(bytes),
-        PictureFormat::Tiff => tiff::pixels(bytes),
-    }?;
-    Ok(turned(raster.into_rgb(options.alpha), header.orientation))
+    guarded(format, || {
+        let header = checked_header(format, &mut Cursor::new(bytes), options)?;
+        let raster = match format {
+            PictureFormat::Jpeg => jpeg::pixels(bytes),
+            PictureFormat::Png => png::pixels(bytes),
+            PictureFormat::WebP => webp::pixels(bytes),
+            PictureFormat::Gif => gif::pixels(bytes),
+            PictureFormat::Bmp => bmp::pixels(bytes),
+            PictureFormat::Tiff => tiff::pixels(bytes),
+            PictureFormat::Pnm => pnm::pixels(bytes),
+            PictureFormat::Tga => tga::pixels(bytes),
+            PictureFormat::Ico => ico::pixels(bytes),
+            PictureFormat::Jpeg2000 => jpeg2000::pixels(bytes),
+        }?;
+        Ok(turned(raster.into_rgb(format, &header, options.alpha)?, header.orientation))
+    })
 }
 
-/// Width and height of the upright picture, from its header.
+/// Width and height of the upright image, from its header.
 ///
 /// # Errors
 /// As [`decode`], as far as the header shows it.
 pub fn image_size(bytes: &[u8], options: &DecodeOptions) -> Result<(u32, u32), DecodeError> {
     let format = PictureFormat::of(bytes)?;
-    checked_header(format, Cursor::new(bytes), options).map(|header| header.upright_size())
+    guarded(format, || checked_header(format, &mut Cursor::new(bytes), options).map(|header| header.upright_size()))
 }
 
 /// [`image_size`] of a file, of which only the header is read.
@@ -112,12 +131,21 @@ pub fn image_size_of_file(path: impl AsRef<Path>, options: &DecodeOptions) -> Re
     let read_error = |source: std::io::Error| DecodeError::Read { detail: source.to_string() };
     let mut file = BufReader::new(File::open(path).map_err(read_error)?);
     let format = PictureFormat::of(file.fill_buf().map_err(read_error)?)?;
-    checked_header(format, file, options).map(|header| header.upright_size())
+    guarded(format, || checked_header(format, &mut file, options).map(|header| header.upright_size()))
+}
+
+/// Makes an error of a panic. Decoders are written for well-formed files first, and one image out of millions must not
+/// end a job of days. Nothing outlives the panic: all that a decoder touches is made for this one call.
+fn guarded<T>(format: PictureFormat, decoder: impl FnOnce() -> Result<T, DecodeError>) -> Result<T, DecodeError> {
+    catch_unwind(AssertUnwindSafe(decoder)).unwrap_or_else(|panic| {
+        let words = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        Err(DecodeError::broken(format, format!("its decoder gave up: {}", words.unwrap_or("no reason given"))))
+    })
 }
 
 fn checked_header(
     format: PictureFormat,
-    reader: impl BufRead + Seek,
+    reader: &mut impl ImageReader,
     options: &DecodeOptions,
 ) -> Result<Header, DecodeError> {
     let mut header = match format {
@@ -127,6 +155,10 @@ fn checked_header(
         PictureFormat::Gif => gif::header(reader),
         PictureFormat::Bmp => bmp::header(reader),
         PictureFormat::Tiff => tiff::header(reader),
+        PictureFormat::Pnm => pnm::header(reader),
+        PictureFormat::Tga => tga::header(reader),
+        PictureFormat::Ico => ico::header(reader),
+        PictureFormat::Jpeg2000 => jpeg2000::header(reader),
     }?;
     let (width, height) = (header.width, header.height);
     if u64::from(width) * u64::from(height) > options.max_pixels {
@@ -145,10 +177,4 @@ fn turned(picture: RgbImage, orientation: Orientation) -> RgbImage {
     let mut picture = image::DynamicImage::ImageRgb8(picture);
     picture.apply_orientation(orientation);
     picture.into_rgb8()
-}
-
-/// The orientation in an EXIF block (a TIFF structure, with or without the `Exif\0\0` that JPEG puts before it).
-fn exif_orientation(block: &[u8]) -> Orientation {
-    let tiff = block.strip_prefix(b"Exif\0\0").unwrap_or(block);
-    Orientation::from_exif_chunk(tiff).unwrap_or(Orientation::NoTransforms)
 }

@@ -8,10 +8,18 @@ pub enum DecodeError {
     #[error("expected a picture, got an empty file")]
     Empty,
     /// The bytes begin like none of the known formats.
-    #[error("expected JPEG, PNG, WebP, GIF, BMP or TIFF, got bytes that begin with {got}")]
+    #[error("expected JPEG, PNG, WebP, GIF, BMP, TIFF, PNM, TGA, ICO or JPEG 2000, got bytes that begin with {got}")]
     UnknownFormat {
         /// The first bytes in hexadecimal.
         got: String,
+    },
+    /// The file is of a known kind that is not read here, or no image at all.
+    #[error("expected an image of a format that is read here, got {found}: {advice}")]
+    NotRead {
+        /// What the file is.
+        found: &'static str,
+        /// What to do about it.
+        advice: &'static str,
     },
     /// The file ends before its pixels do.
     #[error("{format} ends too early: {detail}")]

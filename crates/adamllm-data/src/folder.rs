@@ -1,10 +1,12 @@
-use std::path::{Component, Path, PathBuf};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 use adamllm_core::{CoreError, ImageRef, ImageStore, RgbImage};
 
+use crate::location::{Location, spellings};
 use crate::{DecodeError, DecodeOptions, decode, image_size_of_file};
 
-/// The pictures in a folder, named by their paths relative to it.
+/// The images in a folder, named by their paths relative to it. Absolute paths and `file:` URLs are read where they exist.
 #[derive(Clone, Debug)]
 pub struct FolderImages {
     root: PathBuf,
@@ -28,22 +30,19 @@ impl FolderImages {
         &self.root
     }
 
-    /// Where a picture's file would be.
+    /// Where an image's file is, or would be. An absolute path, or a `file:` URL, is taken as it is.
     ///
     /// # Errors
-    /// [`CoreError::Field`] for an absolute path or one that leaves the folder with `..`.
+    /// [`CoreError::Field`] for a path that leaves the folder with `..`, and for an address on the net.
     pub fn path_of(&self, image: &ImageRef) -> Result<PathBuf, CoreError> {
-        let relative = Path::new(image.as_str());
-        let stays_inside = relative.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
-        if !stays_inside || image.as_str().is_empty() {
-            return Err(CoreError::Field {
-                record: image.to_string(),
-                field: "image",
-                expected: "a relative path inside the image folder".into(),
-                got: format!("{:?}", image.as_str()),
-            });
+        match Location::of(image)? {
+            Location::Absolute(path) => Ok(path),
+            Location::Relative(path) => {
+                let mut paths: Vec<_> = spellings(&path).into_iter().map(|path| self.root.join(path)).collect();
+                let found = paths.iter().position(|path| path.exists()).unwrap_or(0);
+                Ok(paths.swap_remove(found))
+            }
         }
-        Ok(self.root.join(relative))
     }
 
     fn read(&self, image: &ImageRef) -> Result<Vec<u8>, CoreError> {
@@ -53,8 +52,18 @@ impl FolderImages {
 
     fn absent(&self, image: &ImageRef, path: &Path, source: std::io::Error) -> CoreError {
         match source.kind() {
-            std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => {
-                CoreError::ImageMissing { image: image.to_string(), place: self.root.display().to_string() }
+            ErrorKind::NotFound | ErrorKind::NotADirectory => {
+                let is_inside = path.starts_with(&self.root);
+                let place = if is_inside { self.root.display().to_string() } else { "this machine".into() };
+                CoreError::ImageMissing { image: image.to_string(), place }
+            }
+            // What cannot be opened under this name costs the record that has the name.
+            ErrorKind::IsADirectory
+            | ErrorKind::PermissionDenied
+            | ErrorKind::InvalidInput
+            | ErrorKind::InvalidFilename => {
+                let place = format!("{} ({source})", self.root.display());
+                CoreError::ImageMissing { image: image.to_string(), place }
             }
             _ => CoreError::io("read", path)(source),
         }

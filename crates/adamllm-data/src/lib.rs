@@ -2,14 +2,14 @@
 //!
 //! | item | what it reads |
 //! |---|---|
-//! | [`image_captions`], [`conversations`] | JSON arrays and JSON Lines: ShareGPT (LLaMA-Factory), LLaVA, `captions.jsonl` |
+//! | [`image_captions`], [`conversations`] | JSON files in every form: ShareGPT (LLaMA-Factory), LLaVA, OpenAI's messages, `captions.jsonl` |
 //! | [`LocalDataset`] | rows and pictures of a data set on disk, whatever its form |
-//! | [`JsonFile`] | rows of a JSON array or JSON Lines, each read when it is asked for |
+//! | [`JsonFile`] | records of such a file, each read when it is asked for |
 //! | [`FolderImages`], [`FirstOf`], [`CurrentImages`], [`images_at`] | pictures in a folder, in several stores, in one after the other, at any path |
-//! | `ZipImages` (feature `zip`) | pictures in a zip archive |
+//! | `ZipImages`, `TarImages` (feature `zip`) | images in a zip or tar archive |
 //! | `Table` (features `arrow`, `parquet`) | rows and their pictures in `datasets` folders and parquet files |
 //! | `hub` (feature `hub`) | models and data sets from the Hugging Face Hub, in Python's cache |
-//! | [`decode`], [`image_size`] | one picture's bytes: JPEG, PNG, WebP, GIF, BMP, TIFF |
+//! | [`decode`], [`image_size`] | one image's bytes: JPEG, PNG, WebP, GIF, BMP, TIFF, PNM, TGA, ICO, JPEG 2000 |
 //!
 //! A row that is wrong costs itself only: it is an `Err` in its own place that names the file, the row, the field, what was
 //! expected and what was found. Pictures have the values that Pillow's `convert("RGB")` gives, because that is what
@@ -40,18 +40,26 @@ mod folder;
 #[cfg(feature = "hub")]
 pub mod hub;
 mod local;
+mod location;
 mod read;
+#[cfg(feature = "zip")]
+mod shared_file;
 mod stores;
 #[cfg(feature = "arrow")]
 mod table;
+#[cfg(feature = "zip")]
+mod tar_archive;
 
+pub use adamllm_core::json::JsonFile;
 #[cfg(feature = "zip")]
 pub use archive::ZipImages;
 pub use decode::{Alpha, DecodeOptions, PILLOW_PIXEL_LIMIT, PictureFormat, decode, image_size, image_size_of_file};
 pub use error::DecodeError;
 pub use folder::FolderImages;
 pub use local::LocalDataset;
-pub use read::{JsonFile, Records, conversations, image_captions};
+pub use read::{Records, conversations, image_captions};
 pub use stores::{CurrentImages, FirstOf, images_at};
 #[cfg(feature = "arrow")]
 pub use table::Table;
+#[cfg(feature = "zip")]
+pub use tar_archive::TarImages;

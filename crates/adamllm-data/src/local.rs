@@ -9,9 +9,9 @@ use crate::{FirstOf, FolderImages, JsonFile, images_at};
 ///
 /// | what lies there | rows | pictures |
 /// |---|---|---|
-/// | a folder of `datasets.save_to_disk`, `.arrow` files (feature `arrow`) | the table's | in the rows |
-/// | `.parquet` files (feature `parquet`) | the table's | in the rows |
-/// | a `.json` or `.jsonl` file | the file's | paths from its folder, from `images` in it, or in a zip beside it (feature `zip`) |
+/// | a folder of `datasets.save_to_disk`, `.arrow` and `.feather` files (feature `arrow`) | the table's | in the rows, or as below |
+/// | `.parquet` files (feature `parquet`) | the table's | in the rows, or as below |
+/// | a `.json` or `.jsonl` file, perhaps `.gz` | the file's | paths from its folder, from `images` in it, or in a zip or tar beside it (feature `zip`) |
 ///
 /// Nothing is read before it is asked for.
 #[derive(Clone)]
@@ -61,8 +61,7 @@ impl LocalDataset {
             return table(path, &files);
         }
         let rows = Arc::new(JsonFile::open(&path)?);
-        let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(".".as_ref());
-        let images = Arc::new(pictures_beside(folder)?);
+        let images = Arc::new(pictures_beside(folder_of(&path))?);
         Ok(Self { path, rows, images })
     }
 
@@ -97,6 +96,10 @@ impl LocalDataset {
     }
 }
 
+fn folder_of(file: &Path) -> &Path {
+    file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(".".as_ref())
+}
+
 fn sorted_files(folder: &Path) -> Result<Vec<PathBuf>, CoreError> {
     let entries = std::fs::read_dir(folder).map_err(CoreError::io("list", folder))?;
     let paths: Result<Vec<_>, _> = entries.map(|entry| entry.map(|entry| entry.path())).collect();
@@ -116,15 +119,24 @@ fn of_split(files: Vec<PathBuf>, split: &str) -> Vec<PathBuf> {
     if chosen.is_empty() { files } else { chosen }
 }
 
-fn is_table(file: &Path) -> bool {
-    file.extension().is_some_and(|extension| extension == "arrow" || extension == "parquet")
+/// Whether a file's name is that of a table.
+pub(crate) fn is_table(file: &Path) -> bool {
+    const ENDINGS: [&str; 6] = ["arrow", "parquet", "feather", "pq", "arrows", "ipc"];
+    file.extension().is_some_and(|extension| ENDINGS.iter().any(|ending| extension.eq_ignore_ascii_case(ending)))
 }
 
-/// JSON that holds rows: not what `datasets` keeps about a table.
+/// JSON that holds rows, perhaps packed: not what `datasets` keeps about a table.
 fn is_json_rows(file: &Path) -> bool {
     const ABOUT: [&str; 4] = ["dataset_info.json", "dataset_infos.json", "state.json", "dataset_dict.json"];
-    let json = file.extension().is_some_and(|extension| extension == "json" || extension == "jsonl");
-    json && !file.file_name().is_some_and(|name| ABOUT.iter().any(|about| name == *about))
+    const ENDINGS: [&str; 4] = [".json", ".jsonl", ".ndjson", ".jsonlines"];
+    let Some(name) = file.file_name().and_then(|name| name.to_str()) else { return false };
+    let unpacked = name.strip_suffix(".gz").unwrap_or(name);
+    ENDINGS.iter().any(|ending| unpacked.ends_with(ending)) && !ABOUT.contains(&name)
+}
+
+fn is_archive(file: &Path) -> bool {
+    let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    [".zip", ".tar", ".tar.gz", ".tgz"].iter().any(|ending| name.ends_with(ending))
 }
 
 /// Pictures by their paths from the folder, from its `images`, and in the zips in it.
@@ -134,29 +146,33 @@ fn pictures_beside(folder: &Path) -> Result<FirstOf, CoreError> {
     if inner.is_dir() {
         stores.push(Box::new(FolderImages::new(inner)));
     }
-    for file in sorted_files(folder)?.iter().filter(|file| file.extension().is_some_and(|e| e == "zip")) {
+    for file in sorted_files(folder)?.iter().filter(|file| is_archive(file)) {
         stores.push(images_at(file)?);
         #[cfg(feature = "zip")]
-        stores.push(Box::new(crate::ZipImages::open(file)?.under("images")));
+        if file.extension().is_some_and(|ending| ending == "zip") {
+            stores.push(Box::new(crate::ZipImages::open(file)?.under("images")));
+        }
     }
     Ok(FirstOf::new(stores))
 }
 
 #[cfg(feature = "arrow")]
 fn table(path: PathBuf, files: &[PathBuf]) -> Result<LocalDataset, CoreError> {
-    Ok(of_table(crate::Table::of_files(path, files)?))
+    of_table(crate::Table::of_files(path, files)?)
 }
 
 /// What `save_to_disk` wrote: its own list of files counts.
 #[cfg(feature = "arrow")]
 fn saved(folder: PathBuf) -> Result<LocalDataset, CoreError> {
-    Ok(of_table(crate::Table::open(folder)?))
+    of_table(crate::Table::open(folder)?)
 }
 
 #[cfg(feature = "arrow")]
-fn of_table(table: crate::Table) -> LocalDataset {
+fn of_table(table: crate::Table) -> Result<LocalDataset, CoreError> {
     let (path, table) = (table.path().to_path_buf(), Arc::new(table));
-    LocalDataset { path, rows: table.clone(), images: table }
+    let folder = if path.is_dir() { path.as_path() } else { folder_of(&path) };
+    let images = Arc::new(FirstOf::new(vec![Box::new(table.clone()), Box::new(pictures_beside(folder)?)]));
+    Ok(LocalDataset { path, rows: table, images })
 }
 
 #[cfg(not(feature = "arrow"))]

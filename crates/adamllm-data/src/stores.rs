@@ -26,13 +26,15 @@ impl FirstOf {
         image: &ImageRef,
         question: impl Fn(&dyn ImageStore) -> Result<T, CoreError>,
     ) -> Result<T, CoreError> {
+        let mut places = Vec::new();
         for store in &self.0 {
             match question(store.as_ref()) {
-                Err(CoreError::ImageMissing { .. }) => {}
+                Err(CoreError::ImageMissing { place, .. }) if places.contains(&place) => {}
+                Err(CoreError::ImageMissing { place, .. }) => places.push(place),
                 answer => return answer,
             }
         }
-        Err(CoreError::ImageMissing { image: image.to_string(), place: format!("any of {} stores", self.0.len()) })
+        Err(CoreError::ImageMissing { image: image.to_string(), place: places.join(" or ") })
     }
 }
 
@@ -91,7 +93,7 @@ impl ImageStore for CurrentImages {
     }
 }
 
-/// The pictures at a path, whatever it is: a folder, or (feature `zip`) an archive.
+/// The pictures at a path, whatever it is: a folder, or (feature `zip`) a zip or tar archive.
 ///
 /// # Errors
 /// [`CoreError::Io`] where nothing is there, or something that holds no pictures.
@@ -102,7 +104,11 @@ pub fn images_at(path: impl AsRef<Path>) -> Result<Box<dyn ImageStore>, CoreErro
         return Ok(Box::new(FolderImages::new(path)));
     }
     #[cfg(feature = "zip")]
-    return Ok(Box::new(crate::ZipImages::open(path)?));
+    return if crate::tar_archive::is_tar(path)? {
+        Ok(Box::new(crate::TarImages::open(path)?))
+    } else {
+        Ok(Box::new(crate::ZipImages::open(path)?))
+    };
     #[cfg(not(feature = "zip"))]
     Err(CoreError::io("read without the feature `zip`", path)(std::io::ErrorKind::Unsupported.into()))
 }

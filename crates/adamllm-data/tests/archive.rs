@@ -22,7 +22,7 @@ fn pictures_by_path_and_under_a_folder() {
         assert_eq!(whole.open(&format!("images/{path}").into()).expect("decodes"), picture);
     }
     assert!(matches!(whole.open(&"0.png".into()), Err(CoreError::ImageMissing { .. })));
-    assert!(matches!(whole.bytes(&"../0.png".into()), Err(CoreError::ImageMissing { .. })));
+    assert!(matches!(whole.bytes(&"../0.png".into()), Err(CoreError::Field { .. })));
 }
 
 #[test]

@@ -58,7 +58,7 @@ fn rows_are_records_too() {
 #[test]
 fn references_that_lead_nowhere() {
     let table = Table::open(folder().join("rows.parquet")).expect("opens");
-    for image in ["7/image", "0/none", "0/more/0", "1/more/x", "0/question", "image", "", "0", "-1/image"] {
+    for image in ["7/image", "0/none", "0/more/0", "1/more/x", "0/question", "image", "0", "-1/image"] {
         assert!(matches!(table.open(&image.into()), Err(CoreError::ImageMissing { .. })), "{image}");
     }
 }

@@ -24,6 +24,23 @@ pub trait Benchmark {
     /// [`EvalError`]; one for which [`EvalError::is_row`] holds costs this example only.
     fn example(&self, index: usize) -> Result<Example, EvalError>;
 
+    /// Whether a model can be asked at all: asked once, before the first question.
+    ///
+    /// # Errors
+    /// [`EvalError::NoImages`] where questions need images and no record has one.
+    fn check(&self) -> Result<(), EvalError> {
+        Ok(())
+    }
+
+    /// [`Benchmark::example`] for a model that is to be asked: one that lacks what the question needs is an error. (Answers that
+    /// are there already are scored without it.)
+    ///
+    /// # Errors
+    /// As [`Benchmark::example`], and [`EvalError::NoImage`].
+    fn question(&self, index: usize) -> Result<Example, EvalError> {
+        self.example(index)
+    }
+
     /// How answers are to be decoded.
     fn decoding(&self) -> Decoding;
 

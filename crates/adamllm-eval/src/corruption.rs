@@ -155,6 +155,21 @@ impl<'a> CorruptedBenchmark<'a> {
         Self { benchmark, images, corruption, seed, name }
     }
 
+    fn spoilt(&self, mut example: Example) -> Result<Example, EvalError> {
+        // Pictures that change must not change what belongs together.
+        example.group = Some(example.cluster());
+        match self.corruption {
+            Corruption::WrongImage => example.images = self.other_images(&example)?,
+            Corruption::ShuffledWords => {
+                let shuffled = shuffle_words(&example.question, self.seed, example.id.as_str());
+                example.prompt = example.prompt.replace(&example.question, &shuffled);
+                example.question = shuffled;
+            }
+            _ => {}
+        }
+        Ok(example)
+    }
+
     /// The pictures of another example: the first of sixteen random ones that has others.
     fn other_images(&self, example: &Example) -> Result<Vec<ImageRef>, EvalError> {
         let mut random = stream(self.seed, "wrong image", &example.id);
@@ -179,20 +194,16 @@ impl Benchmark for CorruptedBenchmark<'_> {
         self.benchmark.len()
     }
 
+    fn check(&self) -> Result<(), EvalError> {
+        self.benchmark.check()
+    }
+
     fn example(&self, index: usize) -> Result<Example, EvalError> {
-        let mut example = self.benchmark.example(index)?;
-        // Pictures that change must not change what belongs together.
-        example.group = Some(example.cluster());
-        match self.corruption {
-            Corruption::WrongImage => example.images = self.other_images(&example)?,
-            Corruption::ShuffledWords => {
-                let shuffled = shuffle_words(&example.question, self.seed, example.id.as_str());
-                example.prompt = example.prompt.replace(&example.question, &shuffled);
-                example.question = shuffled;
-            }
-            _ => {}
-        }
-        Ok(example)
+        self.spoilt(self.benchmark.example(index)?)
+    }
+
+    fn question(&self, index: usize) -> Result<Example, EvalError> {
+        self.spoilt(self.benchmark.question(index)?)
     }
 
     fn decoding(&self) -> Decoding {

@@ -2,6 +2,7 @@
 
 mod columns;
 mod description;
+mod image_columns;
 mod template;
 
 use std::collections::HashMap;
@@ -11,11 +12,12 @@ use std::sync::{Arc, OnceLock};
 use adamllm_core::{Decoding, ImageStore, RecordId, Row, RowSource};
 use serde_json::Value;
 
-pub use description::{AnswerKind, BenchmarkDescription, ColumnNames, HubPlace};
+pub use description::{AnswerKind, BenchmarkDescription, ColumnNames, HubPlace, ImageUse};
 
 use crate::metrics::NameSet;
 use crate::{AnswerType, Benchmark, EvalError, Example, Expected, JsonRows, OptionSet};
 use columns::RowReader;
+pub(crate) use columns::{id_text, whole_number};
 
 /// A benchmark made of a [`BenchmarkDescription`] and rows.
 pub struct DescribedBenchmark {
@@ -27,6 +29,8 @@ pub struct DescribedBenchmark {
     options: Option<Arc<OptionSet>>,
     /// Rows whose content stood in an earlier row, by how often.
     repeats: OnceLock<HashMap<usize, usize>>,
+    /// The column that holds images, once it was looked for.
+    image_column: OnceLock<Option<String>>,
 }
 
 impl std::fmt::Debug for DescribedBenchmark {
@@ -49,13 +53,22 @@ impl DescribedBenchmark {
     /// Joins a description and rows from anywhere.
     ///
     /// # Errors
-    /// [`EvalError::OtherTask`] where the first readable row lacks a needed column; [`EvalError::Description`] and
+    /// [`EvalError::OtherTask`] where every readable row lacks a needed column; [`EvalError::Description`] and
     /// [`CoreError`](adamllm_core::CoreError) for the names file.
     pub fn new(description: BenchmarkDescription, rows: Box<dyn RowSource>) -> Result<Self, EvalError> {
+        description.check()?;
         let names = description.load_names()?;
         let options = names.as_ref().map(|names| Arc::new(OptionSet::numbered(names)));
         let names = names.map(|names| Arc::new(NameSet::new(names)));
-        let benchmark = Self { description, rows, images: None, names, options, repeats: OnceLock::new() };
+        let benchmark = Self {
+            description,
+            rows,
+            images: None,
+            names,
+            options,
+            repeats: OnceLock::new(),
+            image_column: OnceLock::new(),
+        };
         benchmark.refuse_other_tasks()?;
         Ok(benchmark)
     }
@@ -72,19 +85,20 @@ impl DescribedBenchmark {
     }
 
     fn refuse_other_tasks(&self) -> Result<(), EvalError> {
-        let Some((index, row)) = (0..self.rows.len()).find_map(|i| Some((i, self.rows.row(i).ok()?))) else {
+        let needed = self.description.needed_columns();
+        let mut readable = (0..self.rows.len()).filter_map(|index| Some((index, self.rows.row(index).ok()?)));
+        let Some((index, first)) = readable.next() else { return Ok(()) };
+        // One record that lacks a column costs itself only.
+        let fits = |row: &Row| needed.iter().all(|column| row.contains_key(column.as_str()));
+        if fits(&first) || readable.any(|(_, row)| fits(&row)) {
             return Ok(());
-        };
-        let missing = self.description.needed_columns().into_iter().find(|column| !row.contains_key(column.as_str()));
-        match missing {
-            None => Ok(()),
-            Some(_) => Err(EvalError::OtherTask {
-                place: self.rows.place(index),
-                benchmark: self.description.name.clone(),
-                expected: self.description.needed_columns().join(", "),
-                got: row.keys().map(String::as_str).collect::<Vec<_>>().join(", "),
-            }),
         }
+        Err(EvalError::OtherTask {
+            place: self.rows.place(index),
+            benchmark: self.description.name.clone(),
+            expected: needed.join(", "),
+            got: first.keys().map(String::as_str).collect::<Vec<_>>().join(", "),
+        })
     }
 
     /// What is needed to score a row, without its prompt: the right answer, the guess's seed, the prediction's column.
@@ -96,8 +110,9 @@ impl DescribedBenchmark {
         Ok((expected, guess_seed(&row, index), answer))
     }
 
-    fn given_id(&self, row: &RowReader<'_>) -> Option<String> {
-        [self.description.columns.id.as_str(), "id", "syn_id"].into_iter().find_map(|column| row.id(column))
+    fn given_id(&self, row: &RowReader<'_>) -> Result<Option<String>, EvalError> {
+        let columns = [self.description.columns.id.as_str(), "id", "syn_id"];
+        columns.into_iter().find_map(|column| row.id(column).transpose()).transpose()
     }
 
     /// The id of a row's content. Published test sets hold the same question about the same picture twice now and then, and
@@ -105,7 +120,7 @@ impl DescribedBenchmark {
     fn content_id(&self, row: &Row, index: usize) -> RecordId {
         let id = content_id(self.name(), row);
         // Pictures that lie in the rows are named by the row's number: no other row is the same.
-        let picture = row.get(&self.description.columns.image).and_then(Value::as_str);
+        let picture = self.image_column().and_then(|column| row.get(column)).and_then(Value::as_str);
         if picture.is_some_and(|name| name.starts_with(&format!("{index}/"))) {
             return id;
         }
@@ -120,7 +135,7 @@ impl DescribedBenchmark {
         let mut repeats = HashMap::new();
         for index in 0..self.rows.len() {
             let Ok(row) = self.rows.row(index) else { continue };
-            if self.given_id(&RowReader { row: &row, rows: &*self.rows, index }).is_some() {
+            if !matches!(self.given_id(&RowReader { row: &row, rows: &*self.rows, index }), Ok(None)) {
                 continue;
             }
             let n = seen.entry(content_id(self.name(), &row)).or_default();
@@ -187,16 +202,29 @@ impl Benchmark for DescribedBenchmark {
         let reader = RowReader { row: &row, rows: &*self.rows, index };
         let answer_type = self.description.answer_type_of(&reader)?;
         let expected = self.expected(answer_type, &reader)?;
-        let images = reader.images(&columns.image)?;
-        let prompt = match columns.prompt.as_deref().filter(|column| row.contains_key(*column)) {
+        let images = self.image_column().map_or(Ok(Vec::new()), |column| reader.images(column))?;
+        let prompt = match columns.prompt.as_deref().filter(|column| reader.has(column)) {
             Some(column) => reader.text(column)?,
             None => template::render(self.description.template(answer_type), &reader, &expected)?,
         };
         let question = reader.text(&columns.question).unwrap_or_else(|_| prompt.clone());
-        let id = self.given_id(&reader).map_or_else(|| self.content_id(&row, index), RecordId::given);
+        let id = self.given_id(&reader)?.map_or_else(|| self.content_id(&row, index), RecordId::given);
         let guess_seed = guess_seed(&row, index);
-        let group = columns.group.as_ref().map(|column| reader.text(column)).transpose()?;
+        let group = columns.group.as_ref().filter(|column| reader.has(column));
+        let group = group.map(|column| reader.text(column)).transpose()?;
         Ok(Example { id, images, prompt, question, expected, guess_seed, group })
+    }
+
+    fn check(&self) -> Result<(), EvalError> {
+        self.refuse_without_images()
+    }
+
+    fn question(&self, index: usize) -> Result<Example, EvalError> {
+        let example = self.example(index)?;
+        if example.images.is_empty() && self.description.image_use == ImageUse::Every {
+            return Err(self.no_image(index)?);
+        }
+        Ok(example)
     }
 
     fn decoding(&self) -> Decoding {
@@ -213,7 +241,8 @@ impl Benchmark for DescribedBenchmark {
 }
 
 fn guess_seed(row: &Row, index: usize) -> u64 {
-    row.get("syn_id").and_then(Value::as_u64).unwrap_or(index as u64)
+    let given = row.get("syn_id").and_then(Value::as_number).and_then(whole_number);
+    given.unwrap_or(index as u64)
 }
 
 fn content_id(benchmark: &str, row: &Row) -> RecordId {

@@ -29,6 +29,32 @@ pub enum EvalError {
         /// What was found.
         got: String,
     },
+    /// One record shows no image, where every question of its benchmark does.
+    #[error("{place}: no image in {column}{hint}")]
+    NoImage {
+        /// File and row, counted from 1.
+        place: String,
+        /// The column, or those that were looked at.
+        column: String,
+        /// Other columns that look like it.
+        hint: String,
+    },
+    /// No record of a benchmark shows an image, and its description does not say that questions have none.
+    #[error(
+        "{place}: no record of {benchmark} has an image in {column}{hint}; its columns are {got}. Name the column (`columns.image`), or say `image_use = \"none\"` where questions show no image"
+    )]
+    NoImages {
+        /// The file and its first row.
+        place: String,
+        /// The benchmark's name.
+        benchmark: String,
+        /// The column, or those that were looked at.
+        column: String,
+        /// Columns that look like it.
+        hint: String,
+        /// The columns that the first record has.
+        got: String,
+    },
     /// A whole file is of another kind than asked for: no row has the column.
     #[error("{place}: expected rows of {benchmark} with the columns {expected}, got the columns {got}")]
     OtherTask {
@@ -69,6 +95,7 @@ impl EvalError {
         matches!(
             self,
             Self::Row { .. }
+                | Self::NoImage { .. }
                 | Self::Core(
                     CoreError::Json { .. }
                         | CoreError::Field { .. }

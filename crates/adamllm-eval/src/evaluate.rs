@@ -2,13 +2,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
-use adamllm_core::{CoreError, Generate, Ledger, Progress, jsonl, write_atomically};
+use adamllm_core::{CoreError, Generate, Ledger, Progress, RecordId, RowSource, jsonl, write_atomically};
 
 use crate::predict::predict_all;
 use crate::score::score_in_clusters;
 use crate::survey::Survey;
 use crate::{
-    Benchmark, EvalError, Outcome, PredictOptions, Prediction, REPORT_VERSION, Rejected, Report, RunInfo, Scored,
+    Benchmark, EvalError, JsonRows, Outcome, PredictOptions, Prediction, REPORT_VERSION, Rejected, Report, RunInfo,
+    Scored,
 };
 
 /// The files of one run in its folder.
@@ -118,20 +119,25 @@ pub fn write_scores(folder: &Path, outcomes: &[Outcome], report: &Report) -> Res
     Ok(write_atomically(folder.join(files::REPORT), json)?)
 }
 
-/// Reads predictions. A line that is none (not JSON, not UTF-8, without an answer) costs itself only.
+/// Reads predictions: JSON Lines or a JSON array, read as [`JsonRows`] reads rows. A record that is none (not JSON, not UTF-8,
+/// without an answer) costs itself only.
 ///
 /// # Errors
-/// [`CoreError::Io`].
+/// As [`JsonRows::read`].
 pub fn read_predictions(path: impl AsRef<Path>) -> Result<(Vec<Prediction>, Vec<Rejected>), EvalError> {
     let (mut predictions, mut rejected) = (Vec::new(), Vec::new());
-    for (row, line) in (1..).zip(jsonl::read(&path)?) {
-        match line {
-            Ok(prediction) => predictions.push(prediction),
-            Err(error @ CoreError::Json { .. }) => {
-                let id = adamllm_core::RecordId::given(format!("{} row {row}", path.as_ref().display()));
-                rejected.push(Rejected { id, detail: error.to_string() });
+    let rows = JsonRows::read(path)?;
+    for index in 0..rows.len() {
+        let prediction = match rows.row(index) {
+            Ok(row) => {
+                Prediction::try_from(row.into_owned()).map_err(|problem| format!("{}: {problem}", rows.place(index)))
             }
+            Err(error @ (CoreError::Json { .. } | CoreError::Field { .. })) => Err(error.to_string()),
             Err(error) => return Err(error.into()),
+        };
+        match prediction {
+            Ok(prediction) => predictions.push(prediction),
+            Err(detail) => rejected.push(Rejected { id: RecordId::given(rows.place(index)), detail }),
         }
     }
     Ok((predictions, rejected))

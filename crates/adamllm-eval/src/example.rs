@@ -29,6 +29,10 @@ pub enum AnswerType {
 }
 
 impl AnswerType {
+    /// All of them.
+    pub const ALL: [Self; 7] =
+        [Self::Open, Self::Closed, Self::Choice, Self::Category, Self::Labels, Self::Short, Self::Text];
+
     /// The name in reports.
     pub fn as_str(self) -> &'static str {
         match self {

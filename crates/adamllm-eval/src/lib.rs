@@ -64,7 +64,7 @@ mod word_hash;
 pub use adamllm_core::{Row, RowSource};
 pub use benchmark::Benchmark;
 pub use corruption::{CorruptedBenchmark, CorruptedImages, Corruption, shuffle_words};
-pub use described::{AnswerKind, BenchmarkDescription, ColumnNames, DescribedBenchmark, HubPlace};
+pub use described::{AnswerKind, BenchmarkDescription, ColumnNames, DescribedBenchmark, HubPlace, ImageUse};
 pub use error::EvalError;
 pub use evaluate::{evaluate, evaluate_answers, files, read_outcomes, read_predictions, read_report, write_scores};
 pub use example::{AnswerType, Example, Expected, LabelMetric, OptionSet};

@@ -4,17 +4,23 @@
 mod bleu;
 mod choice;
 mod closed;
+mod cues;
+mod fold;
 mod names;
 mod normalise;
 mod open;
+mod option;
+mod reasoning;
 mod rouge;
+mod words;
 
 pub use bleu::corpus_bleu;
-pub use choice::{ChoiceParse, choice_paper, choice_strict};
+pub use choice::{ChoiceParse, choice_paper, choice_strict, name_strict};
 pub use closed::{YesNo, closed_paper, closed_strict, yes_no};
 pub(crate) use closed::{closed_in_words, closed_normalised, yes_no_in_words};
 pub use names::{NameSet, set_f1, set_recall};
 pub use normalise::{answer_words, normalise_answer};
 pub(crate) use open::open_recall_normalised;
 pub use open::{open_recall_paper, open_recall_strict};
+pub use reasoning::without_reasoning;
 pub use rouge::{Rouge, rouge_l, rouge_l_package, rouge_n, rouge_n_package};

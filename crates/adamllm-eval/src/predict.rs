@@ -47,7 +47,7 @@ impl Default for PredictOptions {
 /// that cannot be read or answered goes to the ledger: examples in = predictions + ledger rows.
 ///
 /// # Errors
-/// Journal, predictions and ledger files; a benchmark that fails as a whole ([`EvalError::is_row`] does not hold).
+/// [`EvalError::NoImages`] before anything is asked; journal, predictions and ledger files; a benchmark that fails as a whole ([`EvalError::is_row`] does not hold).
 pub fn predict<G: Generate>(
     model: &G,
     benchmark: &dyn Benchmark,
@@ -82,6 +82,7 @@ pub(crate) fn predict_all<'a, G: Generate>(
     ledger: &mut Ledger,
     progress: &mut dyn Progress,
 ) -> Result<Predicted<'a>, EvalError> {
+    benchmark.check()?;
     let n = options.limit.unwrap_or(usize::MAX).min(benchmark.len());
     let mut examinee = Examinee {
         model,
@@ -133,7 +134,7 @@ impl<G: Generate> Examinee<'_, '_, G> {
     fn answer_batch(&mut self, indices: &[usize], shard: &Shard) -> Result<(), EvalError> {
         let mut questions = Vec::new();
         for &index in indices {
-            match self.benchmark.example(index) {
+            match self.benchmark.question(index) {
                 Ok(example) => {
                     self.done.survey.note(&example);
                     if shard.holds(&example.id) {
@@ -236,6 +237,7 @@ fn prediction(id: &RecordId, completion: Completion) -> Prediction {
 fn reason_of(error: &EvalError) -> Reason {
     match error {
         EvalError::Core(error) => Reason::from(error),
+        EvalError::NoImage { .. } => Reason::ImageMissing,
         _ => Reason::InvalidField,
     }
 }

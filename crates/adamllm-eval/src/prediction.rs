@@ -1,10 +1,14 @@
-use adamllm_core::{Finish, RecordId};
+use adamllm_core::{Finish, RecordId, Row};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::described::{id_text, whole_number};
 
 /// A model's answer to one example: a line of `predictions.jsonl`. A file made elsewhere needs `id` (or `syn_id`; text or a
-/// number) and `answer` (or `pred`; `null` is an empty answer) only.
+/// number, where `1`, `1.0` and `"1"` are the same id) and `answer` (or `pred`; text, a number, true or false; `null` is an
+/// empty answer) only.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "PredictionLine")]
+#[serde(try_from = "Row")]
 pub struct Prediction {
     /// The example.
     pub id: RecordId,
@@ -24,44 +28,53 @@ impl Prediction {
     }
 }
 
-/// What a line may hold.
-#[derive(Deserialize)]
-struct PredictionLine {
-    id: Option<IdText>,
-    syn_id: Option<IdText>,
-    #[serde(default, deserialize_with = "present")]
-    answer: Option<Option<String>>,
-    #[serde(default, deserialize_with = "present")]
-    pred: Option<Option<String>>,
-    #[serde(default)]
-    finish: Option<Finish>,
-    #[serde(default)]
-    n_new_tokens: usize,
-}
+impl TryFrom<Row> for Prediction {
+    type Error = String;
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum IdText {
-    Text(String),
-    Number(serde_json::Number),
-}
-
-/// A field that is there, `null` or not.
-fn present<'de, D: serde::Deserializer<'de>>(field: D) -> Result<Option<Option<String>>, D::Error> {
-    Option::deserialize(field).map(Some)
-}
-
-impl TryFrom<PredictionLine> for Prediction {
-    type Error = &'static str;
-
-    fn try_from(line: PredictionLine) -> Result<Self, Self::Error> {
-        let id = match line.id.or(line.syn_id).ok_or("missing field `id`")? {
-            IdText::Text(id) => id,
-            IdText::Number(id) => id.to_string(),
+    /// Fields that are `null` count as absent; an answer that is there and `null` is empty.
+    fn try_from(row: Row) -> Result<Self, String> {
+        let given = |names: [&'static str; 2]| {
+            names.into_iter().find_map(|name| Some((name, row.get(name).filter(|value| !value.is_null())?)))
         };
-        let answer = line.answer.or(line.pred).ok_or("missing field `answer`")?.unwrap_or_default();
-        Ok(Self { id: RecordId::given(id), answer, finish: line.finish, n_new_tokens: line.n_new_tokens })
+        let missing = |field: &str| {
+            let found: Vec<&str> = row.keys().map(String::as_str).collect();
+            format!(
+                "missing field `{field}`: found {}",
+                if found.is_empty() { "nothing".into() } else { found.join(", ") }
+            )
+        };
+
+        let id = match given(["id", "syn_id"]).ok_or_else(|| missing("id"))? {
+            (_, Value::String(id)) => id.clone(),
+            (name, Value::Number(id)) => id_text(id).map_err(|problem| format!("field `{name}`: {problem}: {id}"))?,
+            (name, other) => return Err(unexpected(name, "text or a number", other)),
+        };
+        let answer = match given(["answer", "pred"]) {
+            Some((_, Value::String(answer))) => answer.clone(),
+            Some((_, value @ (Value::Number(_) | Value::Bool(_)))) => value.to_string(),
+            Some((name, other)) => return Err(unexpected(name, "text, a number, true or false", other)),
+            None if row.contains_key("answer") || row.contains_key("pred") => String::new(),
+            None => return Err(missing("answer")),
+        };
+        let finish = match row.get("finish") {
+            None => None,
+            Some(finish) => Option::deserialize(finish)
+                .map_err(|_| unexpected("finish", "`end`, `length` or another reason known here", finish))?,
+        };
+        let n_new_tokens = match row.get("n_new_tokens") {
+            None | Some(Value::Null) => 0,
+            Some(value) => {
+                let whole = value.as_number().and_then(whole_number).and_then(|n| usize::try_from(n).ok());
+                whole.ok_or_else(|| unexpected("n_new_tokens", "a whole number", value))?
+            }
+        };
+        Ok(Self { id: RecordId::given(id), answer, finish, n_new_tokens })
     }
+}
+
+fn unexpected(field: &str, expected: &str, got: &Value) -> String {
+    let got: String = got.to_string().chars().take(80).collect();
+    format!("field `{field}`: expected {expected}, got {got}")
 }
 
 #[cfg(test)]
@@ -75,6 +88,30 @@ mod tests {
         assert_eq!(read(r#"{"syn_id": "a", "answer": null}"#), Ok(Prediction::new(RecordId::given("a"), "")));
         assert!(read(r#"{"id": "a"}"#).is_err_and(|error| error.contains("missing field `answer`")));
         assert!(read(r#"{"pred": "a"}"#).is_err_and(|error| error.contains("missing field `id`")));
+        for id in ["1", "1.0", "\"1\"", "1e0"] {
+            assert_eq!(
+                read(&format!(r#"{{"id": {id}, "answer": 3}}"#)),
+                Ok(Prediction::new(RecordId::given("1"), "3")),
+                "{id}"
+            );
+        }
+        assert_eq!(read(r#"{"id": 1.5, "answer": true}"#), Ok(Prediction::new(RecordId::given("1.5"), "true")));
+        assert_eq!(read(r#"{"id": -2.0, "answer": 0.5}"#), Ok(Prediction::new(RecordId::given("-2"), "0.5")));
+        let nulls = r#"{"id": null, "syn_id": 7, "answer": null, "pred": "x", "finish": null, "n_new_tokens": null}"#;
+        assert_eq!(read(nulls), Ok(Prediction::new(RecordId::given("7"), "x")));
+        assert!(
+            read(r#"{"id": 12345678901234567890123, "answer": "x"}"#).is_err_and(|error| error.contains("too large"))
+        );
+        assert!(
+            read(r#"{"id": 18446744073709551615, "answer": "x"}"#)
+                .is_ok_and(|read| read.id.as_str() == u64::MAX.to_string())
+        );
+        assert!(read(r#"{"id": 1, "answer": ["x"]}"#).is_err_and(|error| error.contains("`answer`: expected text")));
+        assert!(read(r#"{"id": 1, "response": "x"}"#).is_err_and(|error| error.contains("found id, response")));
+        assert!(
+            read(r#"{"id": [1], "answer": "x"}"#).is_err_and(|error| error.contains("`id`: expected text or a number"))
+        );
+        assert!(read(r#"{"id": 1, "answer": "x", "finish": "eos"}"#).is_err_and(|error| error.contains("`finish`")));
         let own =
             Prediction { finish: Some(Finish::Length), n_new_tokens: 3, ..Prediction::new(RecordId::given("a"), "b") };
         assert_eq!(read(&serde_json::to_string(&own).expect("serialises")), Ok(own));

@@ -12,12 +12,15 @@ fn is_space(c: char) -> bool {
 
 /// `\d` of a Unicode pattern: the general category Nd (Unicode 14, as in CPython 3.11).
 pub(crate) fn is_decimal(c: char) -> bool {
-    if c.is_ascii() {
-        return c.is_ascii_digit();
-    }
+    if c.is_ascii() { c.is_ascii_digit() } else { decimal_value(c).is_some() }
+}
+
+/// The value of a decimal digit of any script, 0 to 9.
+pub(crate) fn decimal_value(c: char) -> Option<u32> {
     let code = c as u32;
     let block = DECIMAL_ZEROS.partition_point(|&zero| zero <= code);
-    block > 0 && code - DECIMAL_ZEROS[block - 1] < 10
+    let zero = DECIMAL_ZEROS.get(block.checked_sub(1)?)?;
+    (code - zero < 10).then(|| code - zero)
 }
 
 /// The zero of every script whose digits have the category Nd; nine follow each.

@@ -62,7 +62,7 @@ fn open(answer: &str, label: &str) -> AnswerScore {
     AnswerScore {
         paper: Some(paper),
         strict: metrics::open_recall_strict(answer, label),
-        unparsed: !has_words(answer),
+        unparsed: !has_words(&metrics::without_reasoning(answer)),
         paper_read: Some(normalised),
         ..AnswerScore::default()
     }
@@ -71,7 +71,7 @@ fn open(answer: &str, label: &str) -> AnswerScore {
 fn closed(answer: &str, label: &str) -> AnswerScore {
     let normalised = metrics::normalise_answer(answer);
     let paper = metrics::closed_normalised(&normalised, &metrics::normalise_answer(label));
-    let words = metrics::answer_words(answer);
+    let words = metrics::answer_words(&metrics::without_reasoning(answer));
     let strict = metrics::closed_in_words(&words, label);
     let said = metrics::yes_no_in_words(&words).map(|said| if said == YesNo::Yes { "yes" } else { "no" });
     AnswerScore {
@@ -88,7 +88,7 @@ fn closed(answer: &str, label: &str) -> AnswerScore {
 /// its closed questions: the normalised answer contains the normalised label.
 fn short(answer: &str, label: &str) -> AnswerScore {
     let normalised = metrics::normalise_answer(answer);
-    let words = metrics::answer_words(answer);
+    let words = metrics::answer_words(&metrics::without_reasoning(answer));
     AnswerScore {
         paper: Some(percent(normalised.contains(&metrics::normalise_answer(label)))),
         strict: percent(!words.is_empty() && words == metrics::answer_words(label)),
@@ -101,11 +101,12 @@ fn short(answer: &str, label: &str) -> AnswerScore {
 
 fn text(answer: &str, references: &[String]) -> AnswerScore {
     let package = |reference: &String| metrics::rouge_l_package(answer, reference).map_or(0.0, |rouge| rouge.f * 100.0);
-    let standard = |reference: &String| metrics::rouge_l(answer, reference).f * 100.0;
+    let said = metrics::without_reasoning(answer);
+    let standard = |reference: &String| metrics::rouge_l(&said, reference).f * 100.0;
     AnswerScore {
         paper: references.iter().map(package).reduce(f64::max),
         strict: references.iter().map(standard).fold(0.0, f64::max),
-        unparsed: !has_words(answer),
+        unparsed: !has_words(&said),
         ..AnswerScore::default()
     }
 }
@@ -121,18 +122,15 @@ fn choice(answer: &str, options: &OptionSet, correct: usize, seed: u64) -> Answe
     }
 }
 
-/// The reference compares the number of a name that was found by its text; a number that stands in the answer stays a text
-/// and is never equal to it.
+/// The reference looks a name's number up, and compares numbers as text: one that was read out of the answer (`(87)`), one
+/// that a name was found for and one that was drawn are equal to the right name's number alike.
 fn category(answer: &str, options: &OptionSet, correct: usize, seed: u64) -> AnswerScore {
     let paper = metrics::choice_paper(answer, options.keys(), options.texts(), seed);
     let by_key = matches!(paper, ChoiceParse::ByKey(_));
     let names = options.texts();
-    let strict = match names.whole_words(answer)[..] {
-        [only] => Some(only),
-        _ => None,
-    };
+    let strict = metrics::name_strict(answer, names);
     AnswerScore {
-        paper: Some(percent(!by_key && paper.index() == correct)),
+        paper: Some(percent(paper.index() == correct)),
         paper_read: Some(if by_key {
             options.keys()[paper.index()].to_string()
         } else {
@@ -158,7 +156,7 @@ fn labels(answer: &str, names: &NameSet, correct: &[usize], metric: LabelMetric)
         LabelMetric::F1 => metrics::set_f1(found, correct),
     };
     let paper = names.cut_out(answer);
-    let strict = names.whole_words(answer);
+    let strict = names.whole_words(&metrics::without_reasoning(answer));
     let mut canonical: Vec<usize> = correct.iter().map(|&index| names.canonical(index)).collect();
     canonical.sort_unstable();
     canonical.dedup();

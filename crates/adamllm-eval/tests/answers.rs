@@ -72,6 +72,40 @@ fn every_odd_answer_is_counted_once() {
     }
 }
 
+/// As pandas, PowerShell and `json.dump` write them.
+#[test]
+fn answers_in_every_form_that_tools_write() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let lines: Vec<String> = (0..12).map(|i| format!(r#"{{"id": "{i}", "answer": "Yes"}}"#)).collect();
+    let floats: Vec<String> = (0..12).map(|i| format!(r#"{{"id": {i}.0, "pred": true, "answer": null}}"#)).collect();
+    let files = [
+        ("bom.jsonl", format!("\u{feff}{}\r\n", lines.join("\r\n"))),
+        ("array.json", format!("[{}]", lines.join(", "))),
+        ("pretty.json", format!("\u{feff}[\n  {}\n]\n", lines.join(",\n  "))),
+        ("floats.jsonl", floats.join("\n")),
+    ];
+    for (name, content) in files {
+        let file = folder.path().join(name);
+        std::fs::write(&file, content).expect("written");
+        let scored = evaluate_answers("m", &lungs(), &[file], &folder.path().join("out")).expect("scores");
+        assert_eq!((scored.report.overall.n, scored.report.unanswered, scored.rejected.len()), (12, 0, 0), "{name}");
+    }
+}
+
+/// A record's id is the same whether it is written as `1`, `1.0` or `"1"`, on either side.
+#[test]
+fn ids_of_records_are_read_as_those_of_predictions() {
+    let rows = [json!(0), json!(1.0), json!("2"), json!(null), json!(12345678901234567890123_f64)];
+    let rows = rows.into_iter().map(|id| {
+        json!({"id": id, "syn_id": "s", "question": "q", "label": "yes"}).as_object().cloned().expect("an object")
+    });
+    let description = BenchmarkDescription::from_toml("name = \"ids\"\nanswer = \"closed\"").expect("valid");
+    let ids = DescribedBenchmark::new(description, Box::new(JsonRows::from_rows("ids.jsonl", rows))).expect("fits");
+    let id = |index: usize| adamllm_eval::Benchmark::example(&ids, index).map(|example| example.id.to_string());
+    assert_eq!([0, 1, 2, 3].map(|index| id(index).expect("an id")), ["0", "1", "2", "s"]);
+    assert!(id(4).is_err_and(|error| error.is_row() && error.to_string().contains("too large")));
+}
+
 #[test]
 fn nothing_is_neither_nought_nor_nan() {
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -83,9 +83,7 @@ fn a_bad_row_is_named_and_costs_itself() {
     let category = "name = \"c\"\nanswer = \"category\"\nnames = [\"red\", \"blue\"]";
     let rows = b"{\"question\": \"q\", \"label\": \"red\"}\n\n{\"question\": \"q\", \"label\": \"gr\xc3\xbcn\"}\n{\"label\": \"\xff\"}\n[]\n{\"question\": \"q\", \"label\": {}}";
     assert_eq!(row_error(category, rows, 1), "rows.jsonl row 3 column `label`: expected one of the names, got grün");
-    assert!(
-        row_error(category, rows, 2).starts_with("rows.jsonl row 4 field `(row)`: expected a JSON object, got invalid")
-    );
+    assert!(row_error(category, rows, 2).starts_with("rows.jsonl row 4: invalid JSON: "));
     assert!(row_error(category, rows, 3).starts_with("rows.jsonl row 5"));
     assert_eq!(row_error(category, rows, 4), "rows.jsonl row 6 column `label`: expected text, got {}");
 
@@ -119,6 +117,87 @@ fn a_file_of_another_kind_is_refused() {
     let rows = JsonRows::read(file.path().join("rows.jsonl")).expect("reads");
     let error = score_rows(tasks::named("SLAKE").expect("a task"), Box::new(rows)).expect_err("no answers");
     assert!(error.to_string().contains("column `pred`"), "{error}");
+}
+
+#[test]
+fn null_counts_as_absent_and_one_record_costs_itself() {
+    let description = "name = \"c\"\nanswer = \"closed\"\ncolumns = { prompt = \"input\", group = \"patient\" }";
+    let rows = br#"{"question": "no label"}
+{"question": "Is it?", "label": "yes", "input": null, "patient": null, "id": null, "syn_id": 3.0}
+{"question": "Is it?", "label": "yes", "input": "Look. Is it?", "patient": 7, "id": 4}"#;
+    let benchmark = open(description, rows).expect("two rows fit");
+    let error = benchmark.example(0).expect_err("no label");
+    assert!(error.is_row() && error.to_string().contains("row 1 column `label`"), "{error}");
+    let second = benchmark.example(1).expect("nulls are nothing");
+    assert_eq!((second.prompt.as_str(), second.group, second.id.as_str(), second.guess_seed), ("Is it?", None, "3", 3));
+    let third = benchmark.example(2).expect("a row");
+    assert_eq!((third.prompt.as_str(), third.group.as_deref()), ("Look. Is it?", Some("7")));
+}
+
+#[test]
+fn a_description_names_what_is_wrong_in_it() {
+    let told = |text: &str| {
+        let folder = folder(&[("d.toml", text.as_bytes()), ("rows.jsonl", b""), ("none.txt", b"\n")]);
+        match DescribedBenchmark::open(folder.path().join("d.toml")) {
+            Err(EvalError::Description { detail, .. }) => detail,
+            other => panic!("{text}: {other:?}"),
+        }
+    };
+    let table = [
+        (
+            "answer = \"opne\"",
+            "unknown kind of answer `opne`: expected one of by_row, open, closed, choice, category, labels, short, text; did you mean `open`?",
+        ),
+        ("answer = 3", "expected a string"),
+        ("answer = \"open\"\nrow = \"x.jsonl\"", "unknown field `row`, expected one of `name`"),
+        ("answer = \"open\"\ncolumns.imgae = \"x\"", "unknown field `imgae`, expected one of `id`, `image`"),
+        ("answer = \"open\"\ncolumns = \"x\"", "ColumnNames"),
+        (
+            "answer = \"open\"\nimage_use = \"never\"",
+            "unknown variant `never`, expected one of `every`, `some`, `none`",
+        ),
+        (
+            "answer = \"by_row\"\nprompts.chioce = \"x\"",
+            "unknown key of `prompts` `chioce`: expected one of all, open, closed, choice, category, labels, short, text; did you mean `choice`?",
+        ),
+        ("answer = \"open\"\nprompts.choice = \"x\"", "unknown key of `prompts` `choice`: expected one of all, open"),
+        ("answer = \"open\"\nprompts.all = \"a {b\"", "a brace without its other half at `{b`"),
+        ("answer = \"open\"\nprompts.all = \"{{a}} }b\"", "a brace without its other half at `}b`"),
+        ("answer = \"category\"", "need `names` or `names_file`"),
+        ("answer = \"category\"\nnames = []", "`names` is empty"),
+        ("answer = \"labels\"\nnames_file = \"none.txt\"", "holds no name"),
+        ("answer = \"labels\"\nnames = [\"a\"]\nnames_file = \"none.txt\"", "both given"),
+        ("answer = \"open\"\nnames = [\"a\"]", "all answers are `open`"),
+        ("answer = \"open\"\nmax_new_tokens = 0", "`max_new_tokens` is 0"),
+        ("answer = \"open\"\nmax_new_tokens = -1", "-1"),
+        (
+            "answer = \"labels\"\nnames = [\"a\"]\nlabel_metric = \"f2\"",
+            "unknown variant `f2`, expected `recall` or `f1`",
+        ),
+    ];
+    for (text, part) in table {
+        let detail = told(&format!("name = \"d\"\n{text}"));
+        assert!(detail.contains(part), "{text}: {detail}");
+    }
+    assert!(told("answer = \"open\"").contains("missing field `name`"));
+    assert!(told("name = \"d\"").contains("missing field `answer`"));
+    assert!(told("name = \" \"\nanswer = \"open\"").contains("`name` is empty"));
+}
+
+/// Editors on Windows put a byte order mark before a text: it belongs to no name and to no key.
+#[test]
+fn byte_order_marks_are_no_part_of_descriptions_and_names() {
+    let names = "\u{feff}apple pie\r\nramen\r\n".to_owned().into_bytes();
+    let utf16: Vec<u8> = "\u{feff}apple pie\nramen\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let description = "\u{feff}name = \"n\"\nanswer = \"category\"\nnames_file = \"names.txt\"".as_bytes();
+    let rows = "\u{feff}{\"question\": \"q\", \"label\": \"apple pie\"}\n".as_bytes();
+    for names in [&names, &utf16] {
+        let folder = folder(&[("d.toml", description), ("names.txt", names), ("rows.jsonl", rows)]);
+        let dishes = DescribedBenchmark::open(folder.path().join("d.toml")).expect("opens");
+        let example = dishes.example(0).expect("a row");
+        let outcome = dishes.score(&example, "apple pie");
+        assert_eq!((outcome.paper, outcome.strict, outcome.random), (Some(100.0), 100.0, false));
+    }
 }
 
 #[test]

@@ -151,26 +151,30 @@ fn every_lost_example_is_in_the_ledger() {
     let mut ledger = Ledger::new();
     let predictions = predict(&model, &rows, &PredictOptions::default(), &mut ledger, &mut ()).expect("goes on");
     assert_eq!(predictions.len() as u64 + ledger.total(), rows.len() as u64);
-    for reason in [Reason::ModelError, Reason::ImageMissing, Reason::DuplicateId, Reason::InvalidField] {
-        assert_eq!(ledger.counts()[&(Stage::Predict, reason)], 1, "{reason:?}");
+    for (reason, n) in
+        [(Reason::ModelError, 1), (Reason::ImageMissing, 2), (Reason::DuplicateId, 1), (Reason::InvalidField, 1)]
+    {
+        assert_eq!(ledger.counts()[&(Stage::Predict, reason)], n, "{reason:?}");
     }
     let scored = score_all(&rows, &predictions).expect("scores");
     assert_eq!(scored.report.overall.n, predictions.len());
-    assert_eq!(scored.report.unanswered, 2, "the failed prompt and the missing picture");
+    assert_eq!(scored.report.unanswered, 3, "the failed prompt, the missing image, and the record without one");
     assert_eq!(scored.report.rejected, 2, "the doubled id and the row without a label");
 }
 
 fn cells_with_bad_rows() -> DescribedBenchmark {
-    let text = std::iter::once(json!({"id": "q0", "question": "a", "label": "no", "answer_type": "OPEN"}))
-        .chain((1..6).map(|i| {
-            json!({"id": format!("q{i}"), "question": format!("seen? {i}"), "label": "x",
+    let text =
+        std::iter::once(json!({"id": "q0", "question": "a", "label": "no", "answer_type": "OPEN", "image": "1.png"}))
+            .chain((1..6).map(|i| {
+                json!({"id": format!("q{i}"), "question": format!("seen? {i}"), "label": "x",
                                      "answer_type": "OPEN", "image": "0.png"})
-        }))
-        .chain([
-            json!({"id": "q0", "question": "again", "label": "no", "answer_type": "OPEN"}),
-            json!({"id": "q7", "question": "gone", "label": "no", "answer_type": "OPEN", "image": "gone.png"}),
-            json!({"id": "q8", "question": "none", "answer_type": "OPEN"}),
-        ]);
+            }))
+            .chain([
+                json!({"id": "q0", "question": "again", "label": "no", "answer_type": "OPEN", "image": "1.png"}),
+                json!({"id": "q7", "question": "gone", "label": "no", "answer_type": "OPEN", "image": "gone.png"}),
+                json!({"id": "q8", "question": "none", "answer_type": "OPEN", "image": "1.png"}),
+                json!({"id": "q9", "question": "imageless", "label": "no", "answer_type": "OPEN", "image": null}),
+            ]);
     let rows = JsonRows::from_rows("bad.jsonl", text.filter_map(|row| row.as_object().cloned()));
     let description = BenchmarkDescription::from_toml(DESCRIPTION).expect("a description");
     DescribedBenchmark::new(description, Box::new(rows)).expect("the first row fits").with_images(images())

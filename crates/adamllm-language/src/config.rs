@@ -33,8 +33,20 @@ pub struct DecoderConfig {
     /// Places of the layers that read pictures, among all layers, counted from 0 (Mllama).
     #[config(default = "Vec::new()")]
     pub cross_layers: Vec<usize>,
+    /// Layers that attend within a window (Mistral, Qwen2); `None` where every layer sees all that came before.
+    #[config(default = "None")]
+    pub sliding_window: Option<SlidingWindow>,
     /// Rotary positions.
     pub rope: RopeConfig,
+}
+
+/// Attention within a window (Mistral 7B, arXiv 2310.06825, section 2).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlidingWindow {
+    /// How many tokens a token sees, itself included.
+    pub width: usize,
+    /// The layers with self-attention that have the window, counted from 0, rising.
+    pub layers: Vec<usize>,
 }
 
 /// How rotary angles come from positions.
@@ -53,6 +65,11 @@ pub struct RopeConfig {
 pub enum RopeScaling {
     /// Not at all.
     None,
+    /// All frequencies divided by one factor (`rope_type: "linear"`).
+    Linear {
+        /// Divides every frequency.
+        factor: f64,
+    },
     /// Llama 3.1's piecewise rule (`rope_type: "llama3"`).
     Llama3 {
         /// Divides the low frequencies.
@@ -80,10 +97,14 @@ impl RopeConfig {
 }
 
 impl RopeScaling {
-    /// transformers' `_compute_llama3_parameters`, for one frequency.
+    /// transformers' `_compute_linear_scaling_rope_parameters` and `_compute_llama3_parameters`, for one frequency.
     fn scale(&self, frequency: f64) -> f64 {
-        let Self::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_positions } = *self else {
-            return frequency;
+        let (factor, low_freq_factor, high_freq_factor, original_max_positions) = match *self {
+            Self::None => return frequency,
+            Self::Linear { factor } => return frequency / factor,
+            Self::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_positions } => {
+                (factor, low_freq_factor, high_freq_factor, original_max_positions)
+            }
         };
         let cycles = original_max_positions as f64 * frequency / (2.0 * std::f64::consts::PI);
         if cycles > high_freq_factor {

@@ -26,7 +26,7 @@ pub struct RowRequest<'a> {
     pub padding: usize,
     /// The position of the first new token.
     pub next_position: i32,
-    /// The prompt's tokens, for the repetition penalty.
+    /// The prompt's tokens, for the rules that look back.
     pub prompt: &'a [u32],
     /// At most this many tokens are written.
     pub max_new_tokens: usize,
@@ -145,7 +145,7 @@ fn choose(
         }
         let forbidden = if written[row].len() >= request.min_new_tokens { &[][..] } else { end_tokens };
         let seen: Vec<u32> = request.prompt.iter().chain(&written[row]).copied().collect();
-        request.sampler.choose(logits, &seen, forbidden)
+        request.sampler.choose(logits, &seen, written[row].len(), forbidden)
     })
     .collect()
 }

@@ -134,12 +134,16 @@ impl Decoder {
     pub fn forward(&self, input: DecoderInput, cache: Option<&mut KvCache>) -> Tensor<3> {
         let Some(cache) = cache else { return self.forward_in_blocks(input, &mut Direct) };
         let DecoderInput { rows, positions, mask, cross } = input;
-        let [_, seq, _] = rows.dims();
+        let [batch, seq, _] = rows.dims();
+        let windowed = self.windowed(mask.as_ref(), [batch, seq, cache.len() + seq], &rows.device());
         let rotary = positions.rotary(&self.config.rope, self.config.d_head, &rows.device());
         let mut hidden = rows;
         for place in self.places() {
             hidden = match (place, &cross) {
-                (Place::Own(i, layer), _) => layer.forward(hidden, &rotary, mask.as_ref(), Some((i, cache))),
+                (Place::Own(i, layer), _) => {
+                    let mask = if self.is_windowed(i) { windowed.as_ref() } else { mask.as_ref() };
+                    layer.forward(hidden, &rotary, mask, Some((i, cache)))
+                }
                 (Place::Cross(i, layer), Some(cross)) => layer.forward(hidden, cross, Some((i, cache))),
                 (Place::Cross(..), None) => hidden,
             };
@@ -151,6 +155,8 @@ impl Decoder {
     /// As [`Decoder::forward`] without a cache; `blocks` runs the layers.
     pub fn forward_in_blocks<'a>(&'a self, input: DecoderInput, blocks: &mut dyn BlockRunner<'a>) -> Tensor<3> {
         let DecoderInput { rows, positions, mask, cross } = input;
+        let [batch, seq, _] = rows.dims();
+        let windowed = self.windowed(mask.as_ref(), [batch, seq, seq], &rows.device());
         let rotary = positions.rotary(&self.config.rope, self.config.d_head, &rows.device());
         let cross = cross.map(|cross| {
             let rows = cross.rows.clone().expect("without a cache, the pictures' rows come with the input");
@@ -159,8 +165,9 @@ impl Decoder {
         let mut hidden = rows;
         for place in self.places() {
             hidden = match (place, &cross) {
-                (Place::Own(_, layer), _) => {
-                    let (rotary, mask) = (rotary.clone(), mask.clone());
+                (Place::Own(i, layer), _) => {
+                    let mask = if self.is_windowed(i) { windowed.clone() } else { mask.clone() };
+                    let rotary = rotary.clone();
                     let forward = move |layer: &DecoderLayer, x: &[Tensor<3>]| {
                         layer.forward(x[0].clone(), &rotary, mask.as_ref(), None)
                     };
@@ -177,6 +184,17 @@ impl Decoder {
             };
         }
         self.norm.forward(hidden)
+    }
+
+    /// The mask of the layers that attend within a window, for `[batch, queries, keys]`.
+    fn windowed(&self, mask: Option<&AttentionMask>, dims: [usize; 3], device: &Device) -> Option<AttentionMask> {
+        let window = self.config.sliding_window.as_ref()?;
+        Some(AttentionMask::within(mask, window.width, dims, device))
+    }
+
+    /// Whether the layer of this number attends within a window.
+    fn is_windowed(&self, layer: usize) -> bool {
+        self.config.sliding_window.as_ref().is_some_and(|window| window.layers.contains(&layer))
     }
 
     /// The layers in the order in which they are passed.

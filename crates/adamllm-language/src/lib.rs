@@ -33,9 +33,9 @@ mod positions;
 mod sampling;
 
 pub use cache::KvCache;
-pub use config::{DecoderConfig, RopeConfig, RopeScaling};
+pub use config::{DecoderConfig, RopeConfig, RopeScaling, SlidingWindow};
 pub use cross::{CrossAttention, CrossInput, CrossLayer, PictureSpan, PictureView};
 pub use decode::{Answer, DecodeRequest, EndReason, RowRequest, decode};
 pub use decoder::{Decoder, DecoderInput, DecoderLayer, SelfAttention};
 pub use positions::Positions;
-pub use sampling::{Sampler, SamplingRule};
+pub use sampling::{LogitRules, Sampler, SamplingRule};

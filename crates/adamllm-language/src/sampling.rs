@@ -17,40 +17,58 @@ pub enum SamplingRule {
     },
 }
 
-/// Draws one row's tokens, from a random stream of its own.
-#[derive(Clone, Debug)]
-pub struct Sampler {
-    rule: SamplingRule,
-    stream: ChaCha8Rng,
-    repetition_penalty: f32,
+/// What changes the logits before a token is chosen, as transformers' processors of the same names do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogitRules {
+    /// Divides (multiplies, where negative) the logits of tokens seen before, the prompt's too; 1 leaves them as they are.
+    pub repetition_penalty: f64,
+    /// No run of so many tokens is written that stood before, in the prompt too; 0 for no such rule.
+    pub no_repeat_ngram_size: usize,
+    /// Never chosen.
+    pub suppressed: Vec<u32>,
+    /// Not chosen as the first token.
+    pub suppressed_at_first: Vec<u32>,
+    /// Sequences whose last token is not chosen behind the others.
+    pub banned: Vec<Vec<u32>>,
 }
 
-impl Sampler {
-    /// A sampler; greedy rules leave the stream untouched.
-    pub fn new(rule: SamplingRule, stream: ChaCha8Rng, repetition_penalty: f64) -> Self {
-        Self { rule, stream, repetition_penalty: repetition_penalty as f32 }
+impl Default for LogitRules {
+    fn default() -> Self {
+        let (suppressed, suppressed_at_first, banned) = (Vec::new(), Vec::new(), Vec::new());
+        Self { repetition_penalty: 1.0, no_repeat_ngram_size: 0, suppressed, suppressed_at_first, banned }
+    }
+}
+
+impl LogitRules {
+    /// Whether the logits stay as they are.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
     }
 
-    /// Whether the answer is the plain argmax of the logits.
-    pub fn is_argmax(&self) -> bool {
-        self.rule == SamplingRule::Greedy && self.repetition_penalty == 1.0
-    }
-
-    /// Chooses a token. `seen` are the prompt's and the answer's tokens so far; `forbidden` ids are never chosen.
-    pub fn choose(&mut self, logits: &mut [f32], seen: &[u32], forbidden: &[u32]) -> u32 {
+    /// Changes the logits of the token behind `seen`, the prompt's and the answer's tokens, of which `n_new` are new.
+    fn apply(&self, logits: &mut [f32], seen: &[u32], n_new: usize) {
         self.penalise(logits, seen);
-        for &id in forbidden {
+        let mut ban = |id: u32| {
             if let Some(logit) = logits.get_mut(id as usize) {
                 *logit = f32::NEG_INFINITY;
             }
+        };
+        self.repeating(seen).for_each(&mut ban);
+        let ended = self.banned.iter().filter_map(|sequence| sequence.split_last());
+        ended.filter(|(_, before)| seen.ends_with(before)).for_each(|(&last, _)| ban(last));
+        self.suppressed.iter().copied().for_each(&mut ban);
+        if n_new == 0 {
+            self.suppressed_at_first.iter().copied().for_each(&mut ban);
         }
-        match self.rule {
-            SamplingRule::Greedy => argmax(logits),
-            SamplingRule::Random { temperature, top_k, top_p } => {
-                let kept = distribution(logits, temperature, top_k, top_p);
-                self.draw(&kept)
-            }
-        }
+    }
+
+    /// The tokens that would end a run that stood before.
+    fn repeating<'a>(&self, seen: &'a [u32]) -> impl Iterator<Item = u32> + 'a {
+        let n = self.no_repeat_ngram_size;
+        let applies = n > 0 && seen.len() + 1 >= n;
+        let last = if applies { &seen[seen.len() + 1 - n..] } else { &[] };
+        let runs = applies.then(|| seen.windows(n)).into_iter().flatten();
+        runs.filter(move |run| run[..n - 1] == *last).map(move |run| run[n - 1])
     }
 
     /// CTRL's repetition penalty (Keskar et al., 2019), once per different token.
@@ -61,10 +79,48 @@ impl Sampler {
         let mut seen = seen.to_vec();
         seen.sort_unstable();
         seen.dedup();
+        let penalty = self.repetition_penalty as f32;
         for id in seen {
             if let Some(logit) = logits.get_mut(id as usize) {
-                let penalty = self.repetition_penalty;
                 *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
+            }
+        }
+    }
+}
+
+/// Draws one row's tokens, from a random stream of its own.
+#[derive(Clone, Debug)]
+pub struct Sampler {
+    rule: SamplingRule,
+    stream: ChaCha8Rng,
+    logits: LogitRules,
+}
+
+impl Sampler {
+    /// A sampler; greedy rules leave the stream untouched.
+    pub fn new(rule: SamplingRule, stream: ChaCha8Rng, logits: LogitRules) -> Self {
+        Self { rule, stream, logits }
+    }
+
+    /// Whether the answer is the plain argmax of the logits.
+    pub fn is_argmax(&self) -> bool {
+        self.rule == SamplingRule::Greedy && self.logits.is_empty()
+    }
+
+    /// Chooses a token. `seen` are the prompt's and the answer's tokens so far, of which `n_new` are the answer's;
+    /// `forbidden` ids are never chosen.
+    pub fn choose(&mut self, logits: &mut [f32], seen: &[u32], n_new: usize, forbidden: &[u32]) -> u32 {
+        self.logits.apply(logits, seen, n_new);
+        for &id in forbidden {
+            if let Some(logit) = logits.get_mut(id as usize) {
+                *logit = f32::NEG_INFINITY;
+            }
+        }
+        match self.rule {
+            SamplingRule::Greedy => argmax(logits),
+            SamplingRule::Random { temperature, top_k, top_p } => {
+                let kept = distribution(logits, temperature, top_k, top_p);
+                self.draw(&kept)
             }
         }
     }
@@ -121,21 +177,51 @@ mod tests {
     use super::*;
 
     fn sampler(rule: SamplingRule, penalty: f64) -> Sampler {
-        Sampler::new(rule, ChaCha8Rng::seed_from_u64(7), penalty)
+        let rules = LogitRules { repetition_penalty: penalty, ..LogitRules::default() };
+        Sampler::new(rule, ChaCha8Rng::seed_from_u64(7), rules)
     }
 
     #[test]
     fn greedy_takes_the_first_of_equals_and_obeys_the_ban() {
         let mut greedy = sampler(SamplingRule::Greedy, 1.0);
-        assert_eq!(greedy.choose(&mut [1.0, 3.0, 3.0], &[], &[]), 1);
-        assert_eq!(greedy.choose(&mut [1.0, 3.0, 3.0], &[], &[1]), 2);
+        assert_eq!(greedy.choose(&mut [1.0, 3.0, 3.0], &[], 0, &[]), 1);
+        assert_eq!(greedy.choose(&mut [1.0, 3.0, 3.0], &[], 0, &[1]), 2);
     }
 
     #[test]
     fn the_penalty_moves_both_signs_down() {
         let mut greedy = sampler(SamplingRule::Greedy, 2.0);
-        assert_eq!(greedy.choose(&mut [3.0, 2.0], &[0, 0], &[]), 1);
-        assert_eq!(greedy.choose(&mut [-1.0, -1.5], &[0], &[]), 1);
+        assert_eq!(greedy.choose(&mut [3.0, 2.0], &[0, 0], 0, &[]), 1);
+        assert_eq!(greedy.choose(&mut [-1.0, -1.5], &[0], 0, &[]), 1);
+    }
+
+    /// What may be chosen behind these tokens, of which the last `n_new` are new, among eight.
+    fn allowed(rules: LogitRules, seen: &[u32], n_new: usize) -> Vec<usize> {
+        let mut logits = [0.0; 8];
+        rules.apply(&mut logits, seen, n_new);
+        (0..8).filter(|&id| logits[id] == 0.0).collect()
+    }
+
+    #[test]
+    fn no_run_is_written_twice() {
+        let runs_of = |n| LogitRules { no_repeat_ngram_size: n, ..LogitRules::default() };
+        assert_eq!(allowed(runs_of(2), &[1, 2, 3, 1], 0), [0, 1, 3, 4, 5, 6, 7]);
+        assert_eq!(allowed(runs_of(3), &[1, 2, 3, 1, 2], 1), [0, 1, 2, 4, 5, 6, 7]);
+        assert_eq!(allowed(runs_of(1), &[1, 2, 7], 1), [0, 3, 4, 5, 6]);
+        assert_eq!(allowed(runs_of(4), &[1, 1], 1), [0, 1, 2, 3, 4, 5, 6, 7]);
+    }
+
+    #[test]
+    fn what_is_suppressed_is_not_chosen() {
+        let rules = LogitRules {
+            suppressed: vec![0, 99],
+            suppressed_at_first: vec![1],
+            banned: vec![vec![7], vec![5, 6], vec![1, 2, 3, 4, 5, 2]],
+            ..LogitRules::default()
+        };
+        assert_eq!(allowed(rules.clone(), &[4], 0), [2, 3, 4, 5, 6]);
+        assert_eq!(allowed(rules.clone(), &[4, 5], 1), [1, 2, 3, 4, 5]);
+        assert!(!rules.is_empty() && LogitRules::default().is_empty());
     }
 
     #[test]
@@ -154,7 +240,7 @@ mod tests {
         let mut random = sampler(SamplingRule::Random { temperature: 1.0, top_k: None, top_p: None }, 1.0);
         let logits = [0.5f32, 0.3, 0.2].map(f32::ln);
         let mut counts = [0u32; 3];
-        (0..10_000).for_each(|_| counts[random.choose(&mut logits.clone(), &[], &[]) as usize] += 1);
+        (0..10_000).for_each(|_| counts[random.choose(&mut logits.clone(), &[], 0, &[]) as usize] += 1);
         assert!(counts.iter().zip([5000, 3000, 2000]).all(|(&n, expected)| n.abs_diff(expected) < 200), "{counts:?}");
     }
 }

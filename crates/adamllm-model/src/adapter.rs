@@ -9,15 +9,16 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use crate::hf::keys::KeyLayout;
-use crate::hf::weights::WeightFiles;
-use crate::text::read_json;
+use crate::hf::keys::{KeyLayout, candidates};
+use crate::hf::weights::float_dtype;
 use crate::{ModelError, ModelFolder, VisionLanguageModel};
 
-const CONFIG: &str = "adapter_config.json";
+mod peft;
+
+pub(crate) use peft::{CONFIG, PeftConfig};
+
 const WEIGHTS: &str = "adapter_model.safetensors";
 /// PEFT wraps the model twice.
 const PREFIX: &str = "base_model.model.";
@@ -33,34 +34,6 @@ const NAMES: [(&str, &str); 7] = [
     ("down", "down_proj"),
 ];
 
-/// The fields of PEFT's `adapter_config.json` that matter here; others are read over.
-#[derive(Deserialize, Serialize)]
-struct PeftConfig {
-    peft_type: String,
-    r: usize,
-    lora_alpha: f64,
-    target_modules: Targets,
-    #[serde(default)]
-    use_rslora: bool,
-    #[serde(default)]
-    use_dora: bool,
-    #[serde(default = "no_bias")]
-    bias: String,
-    #[serde(flatten)]
-    others: Map<String, Value>,
-}
-
-#[derive(Deserialize, Serialize)]
-#[serde(untagged)]
-enum Targets {
-    Names(Vec<String>),
-    Pattern(String),
-}
-
-fn no_bias() -> String {
-    "none".into()
-}
-
 impl VisionLanguageModel {
     /// Freezes every weight and puts a new adapter beside each of the decoder's target layers. Adapters train as any other
     /// parameter does; [`VisionLanguageModel::merge_lora`] folds them in.
@@ -74,15 +47,22 @@ impl VisionLanguageModel {
                 param.set_require_grad(false)
             }
         }
-        let known = |target: &&String| !NAMES.iter().any(|(ours, _)| ours == target);
-        if let Some(target) = config.targets.iter().find(known) {
+        let fault = |detail: String| Err(ModelError::Adapter { detail });
+        if config.rank == 0 || !(config.alpha.is_finite() && config.alpha > 0.0) {
+            return fault(format!("expected a rank and an alpha above 0, got {} and {}", config.rank, config.alpha));
+        }
+        if config.targets.is_empty() {
+            return fault("expected targets, got none: no layer would get an adapter".into());
+        }
+        if let Some(target) = config.targets.iter().find(|target| ours(target).is_none()) {
             let known: Vec<_> = NAMES.iter().map(|(ours, _)| ours).collect();
-            return Err(ModelError::Adapter { detail: format!("target {target:?} is none of {known:?}") });
+            return fault(format!("target {target:?} is none of {known:?}"));
         }
         let mut model = self.map(&mut Frozen);
         let device = model.device();
         for (name, linear) in model.language.linear_layers_mut() {
-            if config.targets.iter().any(|target| name.ends_with(&format!(".{target}"))) {
+            let layer = name.rsplit('.').next();
+            if config.targets.iter().any(|target| ours(target) == layer) {
                 let [d_output, d_input] = linear.weight.lazy_shape().dims();
                 linear.lora = Some(Lora::init(d_input, d_output, config, &device));
             }
@@ -104,19 +84,22 @@ impl ModelFolder {
     /// Puts the adapter of a PEFT folder beside the layers of a model that was loaded from this folder.
     ///
     /// # Errors
-    /// [`ModelError::FileMissing`], [`ModelError::ConfigField`] for kinds of adapters that are not supported (DoRA, trained
-    /// biases, patterns), [`ModelError::Safetensors`], and [`ModelError::Adapter`] for keys or shapes that do not fit.
+    /// [`ModelError::FileMissing`], [`ModelError::NotRead`] for pickled weights, [`ModelError::ConfigField`] for kinds of
+    /// adapters that are not supported (DoRA, trained biases, whole modules), [`ModelError::Safetensors`], and
+    /// [`ModelError::Adapter`] for keys or shapes that do not fit.
     pub fn load_adapter(&self, model: VisionLanguageModel, adapter: &Path) -> Result<VisionLanguageModel, ModelError> {
-        let config = read_config(adapter)?;
-        let path = adapter.join(WEIGHTS);
+        let config = PeftConfig::read(adapter)?;
+        let path = weights_file(adapter)?;
         let bytes = std::fs::read(&path).map_err(CoreError::io("read", &path))?;
         let broken = |detail: String| ModelError::Safetensors { path: path.clone(), detail };
         let tensors = SafeTensors::deserialize(&bytes).map_err(|e| broken(e.to_string()))?;
-        let mut left: HashMap<String, TensorView> = tensors.tensors().into_iter().collect();
+        // Older versions wrote the adapter's own name into the keys.
+        let plain = |key: String| key.replace(".default.weight", ".weight");
+        let mut left: HashMap<String, TensorView> =
+            tensors.tensors().into_iter().map(|(key, view)| (plain(key), view)).collect();
         let (dtype, device, mut model) = (model.dtype(), model.device(), model);
-        for layout in self.layouts()? {
-            for (name, linear) in model.language.linear_layers_mut() {
-                let module = self.module_key(layout, &name);
+        for (name, linear) in model.language.linear_layers_mut() {
+            for module in self.module_keys(&name) {
                 let mut take = |factor: &str| left.remove(&format!("{PREFIX}{module}.lora_{factor}.weight"));
                 let (Some(a), Some(b)) = (take("A"), take("B")) else { continue };
                 linear.lora = Some(pair(&module, linear, &a, &b, &config, dtype, &device)?);
@@ -141,11 +124,30 @@ impl ModelFolder {
     /// [`ModelError::Adapter`] if the model has none, or they are not alike; [`ModelError::Core`] where a file cannot be
     /// written.
     pub fn save_adapter(&self, model: &VisionLanguageModel, config: &LoraConfig, to: &Path) -> Result<(), ModelError> {
+        self.save_adapter_as(model, config, KeyLayout::Transformers5, to)
+    }
+
+    /// As [`ModelFolder::save_adapter`], with the modules' names of another version: those of [`KeyLayout::Hub2024`] are what
+    /// transformers before 4.52 has in memory.
+    ///
+    /// # Errors
+    /// As [`ModelFolder::save_adapter`].
+    pub fn save_adapter_as(
+        &self,
+        model: &VisionLanguageModel,
+        config: &LoraConfig,
+        layout: KeyLayout,
+        to: &Path,
+    ) -> Result<(), ModelError> {
+        if self.adapter().is_some() {
+            let detail = "its base has an adapter already; save the merged model, and train the next adapter on that";
+            return Err(ModelError::Adapter { detail: detail.into() });
+        }
         let mut model = model.clone();
         let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
         for (name, linear) in model.language.linear_layers_mut() {
             let Some(lora) = &linear.lora else { continue };
-            let module = self.module_key(KeyLayout::Transformers5, &name);
+            let module = self.module_key(layout, &name);
             for (factor, param) in [("A", &lora.a), ("B", &lora.b)] {
                 let data = param.val().into_data().convert::<f32>();
                 let key = format!("{PREFIX}{module}.lora_{factor}.weight");
@@ -180,19 +182,18 @@ impl ModelFolder {
             "lora_dropout": 0.0,
             "peft_type": "LORA",
             "r": config.rank,
-            "target_modules": config.targets.iter().map(|target| theirs(target)).collect::<Vec<_>>(),
+            "target_modules": target_pattern(&config.targets),
             "task_type": "CAUSAL_LM",
             "use_dora": false,
             "use_rslora": false,
         })
     }
 
-    /// The folder's own key layout first: PEFT names modules as the model was in memory, which need not be as the files have
-    /// it.
-    fn layouts(&self) -> Result<[KeyLayout; 2], ModelError> {
-        let own = KeyLayout::detect(WeightFiles::open(self.path())?.keys());
-        let other = if own == KeyLayout::Transformers5 { KeyLayout::Hub2024 } else { KeyLayout::Transformers5 };
-        Ok([own, other])
+    /// Every name that a layer may have in an adapter: PEFT names modules as the model was in memory, which differs from
+    /// version to version.
+    fn module_keys(&self, name: &str) -> Vec<String> {
+        let keys = candidates(self.config(), &format!("language.{name}.weight")).into_iter();
+        keys.map(|(prefix, rest)| format!("{prefix}{}", rest.strip_suffix(".weight").unwrap_or(&rest))).collect()
     }
 
     fn module_key(&self, layout: KeyLayout, name: &str) -> String {
@@ -201,27 +202,29 @@ impl ModelFolder {
     }
 }
 
-/// The checkpoints' name of a layer.
-fn theirs(ours: &str) -> &str {
-    NAMES.iter().find(|(name, _)| *name == ours).map_or(ours, |(_, theirs)| theirs)
+/// Our name of a target, which may be given as checkpoints call it.
+fn ours(target: &str) -> Option<&'static str> {
+    NAMES.iter().find(|(ours, theirs)| [*ours, *theirs].contains(&target)).map(|(ours, _)| *ours)
 }
 
-fn read_config(adapter: &Path) -> Result<PeftConfig, ModelError> {
-    let path = adapter.join(CONFIG);
-    let json = read_json(&path)?;
-    let missing = || ModelError::FileMissing { folder: adapter.into(), expected: &[CONFIG] };
-    let config: PeftConfig = serde_json::from_value(json.ok_or_else(missing)?)
-        .map_err(|e| ModelError::config(&path, "(root)", "PEFT's fields of a LoRA adapter", e))?;
-    let refused = [
-        ("peft_type", config.peft_type != "LORA", "LORA", config.peft_type.clone()),
-        ("use_dora", config.use_dora, "false", "true".into()),
-        ("bias", config.bias != "none", "none", config.bias.clone()),
-        ("r", config.r == 0, "at least 1", config.r.to_string()),
-    ];
-    match refused.into_iter().find(|(_, at_fault, ..)| *at_fault) {
-        Some((field, _, expected, got)) => Err(ModelError::config(&path, field, expected, got)),
-        None => Ok(config),
+/// A regular expression, as PEFT matches it against a module's whole name: the targets in the decoder's layers, in every
+/// version's naming, and nothing of the vision encoder, whose layers have the same names.
+fn target_pattern(targets: &[String]) -> String {
+    let theirs =
+        |target: &String| NAMES.iter().find(|(name, _)| Some(*name) == ours(target)).map(|(_, theirs)| *theirs);
+    let names: Vec<_> = targets.iter().filter_map(theirs).collect();
+    format!(r"(?!.*(?:vis|projector)).*\blayers\.\d+\.(?:self_attn|cross_attn|mlp)\.(?:{})", names.join("|"))
+}
+
+/// The adapter's weights.
+fn weights_file(adapter: &Path) -> Result<std::path::PathBuf, ModelError> {
+    let (path, pickled) = (adapter.join(WEIGHTS), adapter.join("adapter_model.bin"));
+    if !path.exists() && pickled.exists() {
+        let detail =
+            "pickled weights are not read; save the adapter again as safetensors (PEFT does by default)".into();
+        return Err(ModelError::NotRead { path: pickled, detail });
     }
+    Ok(path)
 }
 
 fn pair(
@@ -234,22 +237,42 @@ fn pair(
     device: &Device,
 ) -> Result<Lora, ModelError> {
     let [d_output, d_input] = linear.weight.lazy_shape().dims();
-    let scale = config.lora_alpha / if config.use_rslora { (config.r as f64).sqrt() } else { config.r as f64 };
+    let (rank, scale) = config.rank_and_scale(module)?;
     let read = |factor: &str, view: &TensorView, wanted: [usize; 2]| {
         if view.shape() != wanted {
             let detail = format!("{module}.lora_{factor}: expected shape {wanted:?}, got {:?}", view.shape());
             return Err(ModelError::Adapter { detail });
         }
-        let source = match view.dtype() {
-            Dtype::F32 => DType::F32,
-            Dtype::F16 => DType::F16,
-            Dtype::BF16 => DType::BF16,
-            other => {
-                return Err(ModelError::Adapter { detail: format!("{module}.lora_{factor}: dtype {other:?}") });
-            }
-        };
+        let source = float_dtype(view.dtype()).ok_or_else(|| ModelError::Adapter {
+            detail: format!("{module}.lora_{factor}: dtype {:?}", view.dtype()),
+        })?;
         let data = TensorData::from_bytes_vec(view.data().to_vec(), wanted.to_vec(), source).convert_dtype(dtype);
         Ok(Param::from_tensor(Tensor::<2>::from_data(data, (device, dtype))))
     };
-    Ok(Lora { a: read("A", a, [config.r, d_input])?, b: read("B", b, [d_output, config.r])?, scale })
+    Ok(Lora { a: read("A", a, [rank, d_input])?, b: read("B", b, [d_output, rank])?, scale })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The names that transformers' versions give modules in memory.
+    #[test]
+    fn exported_targets_match_the_decoder_alone() {
+        let pattern = target_pattern(&["query".into(), "gate".into()]);
+        let whole = fancy_regex::Regex::new(&format!("^(?:{pattern})$")).expect("a pattern");
+        for (module, matches) in [
+            ("model.layers.0.self_attn.q_proj", true),
+            ("model.language_model.layers.11.mlp.gate_proj", true),
+            ("language_model.model.layers.3.self_attn.q_proj", true),
+            ("model.language_model.layers.3.cross_attn.q_proj", true),
+            ("model.language_model.layers.3.self_attn.k_proj", false),
+            ("model.vision_tower.encoder.layers.0.self_attn.q_proj", false),
+            ("vision_tower.vision_model.encoder.layers.0.self_attn.q_proj", false),
+            ("model.visual.blocks.0.mlp.gate_proj", false),
+            ("model.vision_model.global_transformer.layers.1.self_attn.q_proj", false),
+        ] {
+            assert_eq!(whole.is_match(module).expect("short"), matches, "{module}");
+        }
+    }
 }

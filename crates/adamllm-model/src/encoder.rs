@@ -5,6 +5,7 @@ use adamllm_core::{Conversation, CoreError, ImageRef, ImageStore, Role, Supervis
 use crate::draft::{Draft, Sequence};
 use crate::image_limit::Shape;
 use crate::slots::{self, slots};
+use crate::text::Piece;
 use crate::truncation::{kept, shrunk};
 use crate::{
     Encoded, EncodedImage, Encoding, ImageProcessor, Measure, ModelError, Preset, Processor, TileLayout, Truncation,
@@ -161,13 +162,19 @@ impl<'a> Encoder<'a> {
     fn draft(&self, conversation: &Conversation) -> Result<Draft, ModelError> {
         let supervision = self.encoding.supervision;
         let text = self.processor.text();
-        let segments = match self.encoding.preset {
-            Preset::ChatTemplate => self.processor.segments(conversation, supervision)?,
-            preset => slots(preset, conversation, supervision, &self.placeholder)?,
-        };
         let mut draft = Draft::default();
-        for segment in &segments {
-            draft.push(text.encode(&segment.text, false)?, segment.message, segment.target);
+        match self.encoding.preset {
+            Preset::ChatTemplate => {
+                let segments = self.processor.segments(conversation, supervision)?;
+                for Piece { tokens, message, target } in text.encode_segments(&segments)? {
+                    draft.push(tokens, message, target);
+                }
+            }
+            preset => {
+                for segment in slots(preset, conversation, supervision, &self.placeholder)? {
+                    draft.push(text.encode(&segment.text, false)?, segment.message, segment.target);
+                }
+            }
         }
         if supervision == Supervision::AfterFirstExchange
             && let Some(end) = text.end_of_text()

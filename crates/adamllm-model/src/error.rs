@@ -18,7 +18,7 @@ pub enum ModelError {
         source: serde_json::Error,
     },
     /// The folder lacks a file that it must have.
-    #[error("{folder}: found none of {expected:?}", folder = folder.display())]
+    #[error("{folder}: {}", absent(folder, expected), folder = folder.display())]
     FileMissing {
         /// The model folder.
         folder: PathBuf,
@@ -33,7 +33,7 @@ pub enum ModelError {
         /// Its `model_type`.
         found: String,
         /// What is supported.
-        known: &'static [&'static str],
+        known: Vec<&'static str>,
     },
     /// A field of a configuration file cannot be used.
     #[error("{path} field `{field}`: expected {expected}, got {got}", path = path.display())]
@@ -47,6 +47,22 @@ pub enum ModelError {
         /// What was found.
         got: String,
     },
+    /// The folder's weights are quantised.
+    #[error("{path}: the checkpoint is quantised (quantization_config, {method}), which is not supported; use the folder that it was made from", path = path.display())]
+    Quantised {
+        /// The configuration file.
+        path: PathBuf,
+        /// The method's name: `awq`, `gptq`, `fp8`, `bitsandbytes`, `compressed-tensors`.
+        method: String,
+    },
+    /// A file of a kind that is not read.
+    #[error("{path}: {detail}", path = path.display())]
+    NotRead {
+        /// The file.
+        path: PathBuf,
+        /// What it is, and what to do.
+        detail: String,
+    },
     /// A safetensors file is truncated, or its header and content do not agree.
     #[error("{path}: not a whole safetensors file: {detail}", path = path.display())]
     Safetensors {
@@ -55,11 +71,13 @@ pub enum ModelError {
         /// What is wrong.
         detail: String,
     },
-    /// The weights do not fit the configuration. Everything at fault is listed.
-    #[error("{folder}: weights do not fit `config.json`{}{}", list("missing or unusable", missing), list("unexpected", unexpected), folder = folder.display())]
+    /// The weights do not fit the configuration. Everything at fault is held; the first five keys of each kind are shown.
+    #[error("{folder}: weights do not fit `config.json`: {cause}{}{}", list("missing or unusable", missing), list("unexpected", unexpected), folder = folder.display())]
     Weights {
         /// The model folder.
         folder: PathBuf,
+        /// The likely cause.
+        cause: String,
         /// Keys that the model needs: the key and what is wrong.
         missing: Vec<(String, String)>,
         /// Keys that the model does not know.
@@ -78,6 +96,16 @@ pub enum ModelError {
         path: PathBuf,
         /// What the tokenizers library says.
         detail: String,
+    },
+    /// The folder asks for a way of writing answers that is not supported.
+    #[error("{path}: `{field}` = {value} is not supported; without the model's defaults (`model_defaults = false`) it is passed over", path = path.display())]
+    GenerationSetting {
+        /// `generation_config.json`, or `config.json` where the folder has none.
+        path: PathBuf,
+        /// The member.
+        field: String,
+        /// Its value.
+        value: String,
     },
     /// A token that the model needs is not in the tokenizer.
     #[error("{path}: the tokenizer has no token {token:?}", path = path.display())]
@@ -141,6 +169,12 @@ pub enum ModelError {
         /// Tokens allowed.
         limit: usize,
     },
+    /// A prompt holds no token: there is nothing to continue.
+    #[error("row {record}: no token; the prompt, or what the chat template makes of it, is empty")]
+    EmptyPrompt {
+        /// The row's id.
+        record: String,
+    },
     /// Nothing in a row counts for the loss.
     #[error("row {record}: no token counts for the loss")]
     NoTargets {
@@ -171,12 +205,36 @@ pub enum ModelError {
     },
 }
 
+/// Keys of each kind that an error shows; the error itself holds all of them.
+const SHOWN_KEYS: usize = 5;
+
+impl From<&ModelError> for adamllm_core::Reason {
+    /// The reason code of an error that costs one record.
+    fn from(error: &ModelError) -> Self {
+        match error {
+            ModelError::Core(error) => Self::from(error),
+            ModelError::ForgedToken { .. } => Self::ForgedTurn,
+            ModelError::TooLong { .. } | ModelError::ImageCut { .. } | ModelError::ContextOverflow { .. } => {
+                Self::TooLong
+            }
+            ModelError::NoTargets { .. } => Self::NoTarget,
+            ModelError::Image { .. } => Self::ImageBroken,
+            _ => Self::ModelError,
+        }
+    }
+}
+
+fn absent(folder: &Path, expected: &[&str]) -> String {
+    if folder.is_dir() { format!("found none of {expected:?}") } else { "there is no such folder".into() }
+}
+
 fn list<T: std::fmt::Debug>(title: &str, items: &[T]) -> String {
     match items {
         [] => String::new(),
         items => {
-            let lines: Vec<String> = items.iter().map(|item| format!("\n    {item:?}")).collect();
-            format!("\n  {title} ({}):{}", items.len(), lines.concat())
+            let lines: Vec<String> = items.iter().take(SHOWN_KEYS).map(|item| format!("\n    {item:?}")).collect();
+            let more = if items.len() > SHOWN_KEYS { "\n    ..." } else { "" };
+            format!("\n  {title} ({}):{}{more}", items.len(), lines.concat())
         }
     }
 }

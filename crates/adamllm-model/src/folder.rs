@@ -1,17 +1,19 @@
 //! A model folder as Hugging Face tools lay it out: `config.json`, weights, tokenizer, processor and template files.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use adamllm_core::CoreError;
 use adamllm_nn::LoadError;
 use burn::tensor::{DType, Device};
 
+use crate::adapter::PeftConfig;
 use crate::hf::config::ModelConfig;
-use crate::hf::keys::KeyLayout;
 use crate::hf::weights::{FolderSource, WeightFiles};
-use crate::{ModelError, VisionLanguageModel};
+use crate::{ModelError, VisionConfig, VisionLanguageModel};
 
+mod cause;
+mod side_files;
 mod write;
 
 /// A model folder on disk.
@@ -19,21 +21,64 @@ mod write;
 pub struct ModelFolder {
     path: PathBuf,
     config: ModelConfig,
+    /// A PEFT folder whose pairs are added to the weights when they are read.
+    adapter: Option<PathBuf>,
 }
 
 impl ModelFolder {
-    /// Opens a folder and reads its `config.json`.
+    /// Opens a folder and reads its `config.json`. A PEFT adapter's folder is opened with its base model, where that is a
+    /// folder too.
     ///
     /// # Errors
-    /// As [`ModelConfig::read`].
+    /// As [`ModelConfig::read`]; for an adapter also as [`ModelFolder::with_adapter`].
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, ModelError> {
         let path = path.into();
         let file = path.join("config.json");
         if !file.exists() {
+            if path.join(crate::adapter::CONFIG).exists() {
+                return Self::open_adapter(&path);
+            }
             return Err(ModelError::FileMissing { folder: path, expected: &["config.json"] });
         }
         let config = ModelConfig::read(&file)?;
-        Ok(Self { path, config })
+        Ok(Self { path, config, adapter: None })
+    }
+
+    /// The same folder with a PEFT adapter, whose pairs [`ModelFolder::load`] adds to the weights.
+    ///
+    /// # Errors
+    /// As [`ModelFolder::load_adapter`] for the adapter's settings; its weights are read later.
+    pub fn with_adapter(self, adapter: impl Into<PathBuf>) -> Result<Self, ModelError> {
+        let adapter = adapter.into();
+        PeftConfig::read(&adapter)?;
+        Ok(Self { adapter: Some(adapter), ..self })
+    }
+
+    /// The base model that an adapter's own settings name, where it is a folder: as the path stands, or beside the adapter.
+    fn open_adapter(adapter: &Path) -> Result<Self, ModelError> {
+        let base = PeftConfig::read(adapter)?.base.unwrap_or_default();
+        let places = [PathBuf::from(&base), adapter.join(&base)];
+        match places.into_iter().find(|path| !base.is_empty() && path.join("config.json").exists()) {
+            Some(path) => Self::open(path)?.with_adapter(adapter),
+            None => {
+                let expected = "the folder of the base model; give the base model, and the adapter beside it";
+                let field = "base_model_name_or_path";
+                Err(ModelError::config(&adapter.join(crate::adapter::CONFIG), field, expected, format!("{base:?}")))
+            }
+        }
+    }
+
+    /// What a PEFT folder's own settings name as its base model: a folder or a Hub id.
+    ///
+    /// # Errors
+    /// As [`ModelFolder::with_adapter`].
+    pub fn base_of_adapter(adapter: impl AsRef<Path>) -> Result<Option<String>, ModelError> {
+        Ok(PeftConfig::read(adapter.as_ref())?.base)
+    }
+
+    /// The adapter, where there is one.
+    pub fn adapter(&self) -> Option<&Path> {
+        self.adapter.as_deref()
     }
 
     /// Where the folder is.
@@ -49,31 +94,55 @@ impl ModelFolder {
     /// Reads the weights onto a device, converted to `dtype`; one tensor is in flight at a time.
     ///
     /// # Errors
-    /// [`ModelError::FileMissing`], [`ModelError::Safetensors`], and [`ModelError::Weights`] with every missing,
-    /// misshapen, unreadable and unexpected key.
+    /// [`ModelError::FileMissing`], [`ModelError::NotRead`], [`ModelError::Safetensors`], [`ModelError::ConfigField`] for sizes
+    /// that the files cannot fill, and [`ModelError::Weights`] with the likely cause and every missing, misshapen, unreadable
+    /// and unexpected key.
     pub fn load(&self, dtype: DType, device: &Device) -> Result<VisionLanguageModel, ModelError> {
         let files = WeightFiles::open(&self.path)?;
-        let layout = KeyLayout::detect(files.keys());
-        let family = self.config.family;
-        let mut source = FolderSource { files: &files, config: &self.config, layout, dtype, used: HashSet::new() };
-        let model = adamllm_nn::load(VisionLanguageModel::init(&self.config, device), &mut source);
+        let config = self.config_for(&files)?;
+        let family = config.family;
+        let mut source = FolderSource { files: &files, config: &config, dtype, used: HashSet::new() };
+        let model = adamllm_nn::load(VisionLanguageModel::init(&config, device), &mut source);
+
         let unexpected = source.unexpected();
-        match model {
+        let faults = match model {
             Ok(model) if unexpected.is_empty() => {
                 tracing::info!(folder = %self.path.display(), family = family.as_str(), ?dtype, "model loaded");
-                Ok(model)
+                return match &self.adapter {
+                    None => Ok(model),
+                    Some(adapter) => Ok(self.load_adapter(model, adapter)?.merge_lora()),
+                };
             }
-            Ok(_) => Err(self.weights_error(Vec::new(), unexpected)),
-            Err(LoadError { faults }) => {
-                let missing =
-                    faults.into_iter().map(|(name, fault)| (layout.key(&self.config, &name), fault)).collect();
-                Err(self.weights_error(missing, unexpected))
-            }
-        }
+            Ok(_) => Vec::new(),
+            Err(LoadError { faults }) => faults,
+        };
+        let named = |name: &str| match files.stored_keys(&config, name).into_iter().next() {
+            Some(key) => key,
+            None => files.expected_key(&config, name),
+        };
+        let missing: Vec<_> = faults.into_iter().map(|(name, fault)| (named(&name), fault)).collect();
+        let cause = cause::likely(&files, &config, &missing, &unexpected);
+        Err(ModelError::Weights { folder: self.path.clone(), cause, missing, unexpected })
     }
 
-    fn weights_error(&self, missing: Vec<(String, String)>, unexpected: Vec<String>) -> ModelError {
-        ModelError::Weights { folder: self.path.clone(), missing, unexpected }
+    /// The configuration with what only the weights' headers decide: whether the head is the embedding. Sizes that the files
+    /// cannot fill are refused before anything is made of them.
+    fn config_for(&self, files: &WeightFiles) -> Result<ModelConfig, ModelError> {
+        let mut config = self.config.clone();
+        let n_tensors = files.n_tensors();
+        let n_layers = config.decoder.n_layers + config.decoder.cross_layers.len();
+        let sizes = [
+            ("num_hidden_layers", n_layers),
+            ("vision_config (blocks)", config.vision.as_ref().map_or(0, VisionConfig::n_blocks)),
+        ];
+        for (field, n_blocks) in sizes {
+            if n_blocks > n_tensors {
+                let expected = format!("no more layers than the weights' {n_tensors} tensors");
+                return Err(ModelError::config(&self.path.join("config.json"), field, expected, n_blocks));
+            }
+        }
+        config.decoder.tied_head = files.tied_head(&config)?;
+        Ok(config)
     }
 
     /// A hash of the weights and of every file that changes answers: the model's identity in cache keys and reports.
@@ -82,11 +151,14 @@ impl ModelFolder {
     /// [`CoreError::Io`].
     pub fn fingerprint(&self) -> Result<String, ModelError> {
         let mut hashes = BTreeMap::new();
-        for path in self.files()? {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let relevant = [".safetensors", ".json", ".jinja", ".txt"].iter().any(|end| name.ends_with(end));
-            if relevant {
-                hashes.insert(name, adamllm_core::file_hash(&path)?);
+        let adapter = self.adapter.as_deref().map(files_of).transpose()?.unwrap_or_default();
+        for (part, files) in [("", self.files()?), ("adapter/", adapter)] {
+            for path in files {
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                let relevant = [".safetensors", ".json", ".jinja", ".txt"].iter().any(|end| name.ends_with(end));
+                if relevant {
+                    hashes.insert(format!("{part}{name}"), adamllm_core::file_hash(&path)?);
+                }
             }
         }
         let parts: Vec<&str> = hashes.iter().flat_map(|(name, hash)| [name.as_str(), hash.as_str()]).collect();
@@ -96,12 +168,6 @@ impl ModelFolder {
     /// The folder's files, without its subfolders, sorted.
     pub(crate) fn files(&self) -> Result<Vec<PathBuf>, ModelError> {
         files_of(&self.path)
-    }
-
-    /// The folder's own subfolders (not the hidden ones), sorted.
-    fn subfolders(&self) -> Result<Vec<PathBuf>, ModelError> {
-        let hidden = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-        Ok(entries_of(&self.path)?.into_iter().filter(|path| path.is_dir() && !hidden(path)).collect())
     }
 
     /// Names, shapes and dtypes of the weights, by key.
@@ -128,6 +194,3 @@ fn entries_of(folder: &Path) -> Result<Vec<PathBuf>, ModelError> {
     paths.sort();
     Ok(paths)
 }
-
-/// Parameters by the key that the folder's layout gives them.
-type ByKey = HashMap<String, adamllm_nn::Snapshot>;

@@ -1,7 +1,9 @@
 //! What is particular to Hugging Face folders: `config.json`, key names, safetensors files.
 
 pub(crate) mod config;
+pub(crate) mod defaults;
+pub(crate) mod fields;
 pub(crate) mod keys;
 mod presets;
-mod vision_config;
+pub(crate) mod vision;
 pub(crate) mod weights;

@@ -1,13 +1,15 @@
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use adamllm_core::{ImageRef, RgbImage};
 use adamllm_vision::preprocess::{LlavaNextImageConfig, MllamaImageConfig, PreprocessError, Qwen2VlImageConfig};
 
+use serde_json::Value;
+
 use crate::text::read_json;
 use crate::{EncodedImage, ModelConfig, ModelError, TileLayout, VisionConfig};
 
-const FILES: &[&str] = &["preprocessor_config.json", "processor_config.json"];
+const FILES: &[&str] = &["processor_config.json", "preprocessor_config.json"];
 
 /// A family's image processing with a folder's settings.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,33 +33,39 @@ pub enum ImageProcessor {
 }
 
 impl ImageProcessor {
-    /// Reads `preprocessor_config.json` (2024) or `processor_config.json` (transformers 5). LLaVA's first layout has
-    /// neither: its settings stand in `config.json`.
+    /// Reads the member `image_processor` of `processor_config.json` (transformers 5), or else `preprocessor_config.json`
+    /// (2024): the order of transformers 5.23. LLaVA's first layout has neither: its settings stand in `config.json`.
+    /// Settings that the vision encoder contradicts are errors.
     pub(crate) fn read(folder: &Path, config: &ModelConfig, vision: &VisionConfig) -> Result<Self, ModelError> {
         match vision {
             VisionConfig::Qwen2Vl(_) | VisionConfig::Qwen2_5Vl(_) => {
-                let (path, text) = settings(folder)?;
-                let read = Qwen2VlImageConfig::from_json(&text);
-                read.map(Self::Qwen2Vl).map_err(|e| invalid(&path, e))
+                let (path, read) = settings(folder, Qwen2VlImageConfig::from_json)?;
+                let [patch, merge, frames] = match vision {
+                    VisionConfig::Qwen2Vl(c) => [c.patch_size, c.merge_size, c.temporal_patch_size],
+                    VisionConfig::Qwen2_5Vl(c) => [c.patch_size, c.merge_size, c.temporal_patch_size],
+                    VisionConfig::LlavaNext(_) | VisionConfig::Mllama(_) => unreachable!("matched above"),
+                };
+                agrees(&path, "patch_size", read.patch_size, patch as u32)?;
+                agrees(&path, "merge_size", read.merge_size, merge as u32)?;
+                agrees(&path, "temporal_patch_size", read.temporal_patch_size, frames as u32)?;
+                Ok(Self::Qwen2Vl(read))
             }
             VisionConfig::LlavaNext(llava) => {
                 let tile = llava.tower.tile as u32;
                 let (path, mut read) = if config.first_layout {
                     (folder.join("config.json"), LlavaNextImageConfig { tile, ..Default::default() })
                 } else {
-                    let (path, text) = settings(folder)?;
-                    let read = LlavaNextImageConfig::from_json(&text).map_err(|e| invalid(&path, e))?;
-                    (path, read)
+                    settings(folder, LlavaNextImageConfig::from_json)?
                 };
                 if let Some(pinpoints) = llava.pinpoints.as_ref().filter(|_| config.first_layout) {
                     read.pinpoints.clone_from(pinpoints);
+                    read.validate().map_err(|e| invalid(&path, e))?;
                 }
                 agrees(&path, "crop_size", read.tile, tile)?;
                 Ok(Self::LlavaNext { config: read, patch: llava.tower.patch_size as u32 })
             }
             VisionConfig::Mllama(mllama) => {
-                let (path, text) = settings(folder)?;
-                let read = MllamaImageConfig::from_json(&text).map_err(|e| invalid(&path, e))?;
+                let (path, read) = settings(folder, MllamaImageConfig::from_json)?;
                 agrees(&path, "size", read.tile, mllama.tower.tile as u32)?;
                 agrees(&path, "max_image_tiles", read.max_tiles, mllama.tower.max_tiles as u32)?;
                 Ok(Self::Mllama { config: read, rows_per_tile: mllama.tower.rows_per_tile() })
@@ -117,22 +125,47 @@ fn failed(image: &ImageRef, error: &PreprocessError) -> ModelError {
 }
 
 fn invalid(path: &Path, error: PreprocessError) -> ModelError {
-    ModelError::config(path, "image processor", "settings of the model's family", error)
+    match error {
+        PreprocessError::Config { field, expected, got } => ModelError::config(path, field, expected, got),
+        error => ModelError::config(path, "image processor", "settings of the model's family", error),
+    }
 }
 
-fn agrees(path: &Path, field: &str, found: u32, tower: u32) -> Result<(), ModelError> {
-    if found == tower {
+fn agrees(path: &Path, field: &str, found: u32, encoder: u32) -> Result<(), ModelError> {
+    if found == encoder {
         return Ok(());
     }
-    Err(ModelError::config(path, field, format!("the tower's {tower}"), found))
+    Err(ModelError::config(path, field, format!("the vision encoder's {encoder} (config.json)"), found))
 }
 
-fn settings(folder: &Path) -> Result<(std::path::PathBuf, String), ModelError> {
+/// The settings and the file that they come from. Where a second file says something else, that is a warning.
+fn settings<T: PartialEq>(
+    folder: &Path,
+    parse: fn(&str) -> Result<T, PreprocessError>,
+) -> Result<(PathBuf, T), ModelError> {
+    let mut found: Vec<(PathBuf, Value)> = Vec::new();
     for name in FILES {
         let path = folder.join(name);
-        if let Some(json) = read_json(&path)? {
-            return Ok((path, json.to_string()));
+        let mut json = read_json(&path)?.unwrap_or(Value::Null);
+        if *name == "processor_config.json" {
+            json = json.get_mut("image_processor").map(Value::take).unwrap_or_default();
+        }
+        if !json.is_null() {
+            found.push((path, json));
         }
     }
-    Err(ModelError::FileMissing { folder: folder.into(), expected: FILES })
+    let Some(((path, json), others)) = found.split_first() else {
+        return Err(ModelError::FileMissing { folder: folder.into(), expected: FILES });
+    };
+    let taken = parse(&json.to_string()).map_err(|e| invalid(path, e))?;
+    for (other, json) in others {
+        if parse(&json.to_string()).ok().as_ref() != Some(&taken) {
+            tracing::warn!(
+                taken = %path.display(),
+                passed_over = %other.display(),
+                "the folder has two image processors that differ; the first is taken, as transformers does"
+            );
+        }
+    }
+    Ok((path.clone(), taken))
 }

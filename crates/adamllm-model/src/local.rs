@@ -8,7 +8,7 @@ use adamllm_language::{Answer, DecodeRequest, EndReason, RowRequest, Sampler, Sa
 use burn::tensor::{DType, Device, TensorData, activation};
 
 use crate::seen_images::SeenImages;
-use crate::{Encoded, ModelError, ModelFolder, Padding, Processor, VisionLanguageModel, VlmBatch};
+use crate::{Encoded, GenerationDefaults, ModelError, ModelFolder, Padding, Processor, VisionLanguageModel, VlmBatch};
 
 /// A model in this process, with its processor and its source of pictures.
 pub struct LocalModel {
@@ -54,7 +54,7 @@ impl LocalModel {
         let processor = Processor::read(folder)?;
         let identity = format!("{}:{}:{dtype:?}", folder.config().family.as_str(), folder.fingerprint()?);
         let model = folder.load(dtype, device)?;
-        Ok(Self { model, processor, images, identity, limits: BatchLimits::default() })
+        Ok(Self::new(model, processor, images, identity))
     }
 
     /// Joins parts that are already in memory. `identity` must change whenever the weights do.
@@ -64,6 +64,24 @@ impl LocalModel {
         images: Arc<dyn ImageStore>,
         identity: String,
     ) -> Self {
+        let text = processor.text();
+        let generation = text.generation();
+        if let Some(taken) = generation.summary() {
+            // A warning, since it makes the answers others than those of plain greedy decoding.
+            tracing::warn!(
+                "answers follow the folder's generation settings where a request says nothing else: {taken}"
+            );
+        }
+        if generation.do_sample {
+            tracing::info!(
+                "the folder's generation settings ask for random draws; answers are greedy unless a request draws"
+            );
+        }
+        // What the answers depend on beside weights and request: the folder's defaults, and the date in its template.
+        let mut identity = format!("{identity}:{}", generation.identity());
+        if let Some(variant) = text.template().and_then(crate::ChatTemplate::variant) {
+            identity = format!("{identity}:{variant}");
+        }
         Self { model, processor, images, identity, limits: BatchLimits::default() }
     }
 
@@ -88,6 +106,12 @@ impl LocalModel {
         &*self.images
     }
 
+    /// What the model's folder recommends for answers. Requests follow it unless they say otherwise; whether they draw at
+    /// random, and how long answers may be, is always the request's to say.
+    pub fn generation_defaults(&self) -> &GenerationDefaults {
+        self.processor.text().generation()
+    }
+
     /// [`Generate::generate`] that hands every new piece of text over as it is written: `on_text(prompt, text so far)`.
     pub fn generate_with(
         &self,
@@ -95,11 +119,16 @@ impl LocalModel {
         options: &Decoding,
         mut on_text: impl FnMut(usize, &str),
     ) -> Vec<Result<Completion, ModelError>> {
+        // Without the model's defaults only its end tokens remain.
+        let none = GenerationDefaults::default();
+        let defaults = if options.model_defaults { self.generation_defaults() } else { &none };
         let mut slots: Vec<Option<Result<Completion, ModelError>>> = prompts.iter().map(|_| None).collect();
         let mut ready = Vec::new();
         let mut seen = SeenImages::default();
         for (i, prompt) in prompts.iter().enumerate() {
-            match self.prepare(prompt, options, &mut seen) {
+            let prepared =
+                defaults.rules(options.repetition_penalty).and_then(|_| self.prepare(prompt, options, &mut seen));
+            match prepared {
                 Ok(encoded) => ready.push((i, encoded)),
                 Err(error) => slots[i] = Some(Err(error)),
             }
@@ -107,7 +136,7 @@ impl LocalModel {
         let batches = schedule(ready, self.limits, options.max_new_tokens);
         seen.expect(batches.iter().map(|batch| distinct_images(batch)));
         for batch in batches {
-            for (i, completion) in self.run(&batch, prompts, options, &mut seen, &mut on_text) {
+            for (i, completion) in self.run(&batch, prompts, (options, defaults), &mut seen, &mut on_text) {
                 slots[i] = Some(completion);
             }
         }
@@ -136,7 +165,7 @@ impl LocalModel {
         &self,
         batch: &[(usize, Encoded)],
         prompts: &[Prompt],
-        options: &Decoding,
+        (options, defaults): (&Decoding, &GenerationDefaults),
         seen: &mut SeenImages,
         on_text: &mut impl FnMut(usize, &str),
     ) -> Vec<(usize, Result<Completion, ModelError>)> {
@@ -148,8 +177,11 @@ impl LocalModel {
             next_position: collated.next_positions()[row],
             prompt: &encoded.tokens,
             max_new_tokens: options.max_new_tokens.min(limit.saturating_sub(encoded.tokens.len())),
-            min_new_tokens: options.min_new_tokens,
-            sampler: sampler(options, &prompts[*i]),
+            min_new_tokens: match options.min_new_tokens {
+                0 => defaults.min_new_tokens_for(encoded.tokens.len()),
+                n => n,
+            },
+            sampler: sampler(options, defaults, &prompts[*i]),
         });
         let through = self.processor.text().end_tokens_through_turns();
         let end_tokens = if options.through_turns { &through } else { self.processor.text().end_tokens() };
@@ -295,7 +327,7 @@ fn schedule(
 }
 
 /// A sampler whose stream depends on the seed and the prompt, never on the batch.
-fn sampler(options: &Decoding, prompt: &Prompt) -> Sampler {
+fn sampler(options: &Decoding, defaults: &GenerationDefaults, prompt: &Prompt) -> Sampler {
     let (rule, seed) = match options.sampling {
         Sampling::Greedy => (SamplingRule::Greedy, 0),
         Sampling::Random { temperature, top_k, top_p, seed } => {
@@ -306,5 +338,7 @@ fn sampler(options: &Decoding, prompt: &Prompt) -> Sampler {
         Prompt::Chat { conversation, open } => format!("{}:{}", open.as_str(), conversation.content_id()),
         Prompt::Text(text) => adamllm_core::RecordId::of("text-prompt", [text.as_str()]).to_string(),
     };
-    Sampler::new(rule, named_stream(seed, "sampling", &name), options.repetition_penalty)
+    // Settings that are refused were refused before the prompt was encoded.
+    let rules = defaults.rules(options.repetition_penalty).unwrap_or_default();
+    Sampler::new(rule, named_stream(seed, "sampling", &name), rules)
 }

@@ -1,10 +1,10 @@
-use adamllm_core::{Conversation, CoreError, ImageRef, ImageStore, Prompt, RecordId, Supervision};
+use adamllm_core::{Conversation, CoreError, IMAGE_MARKER, ImageRef, ImageStore, Prompt, RecordId, Supervision};
 
 use crate::draft::{Draft, Sequence, TokenKinds};
-use crate::text::TextCodec;
+use crate::text::{FolderKind, TextCodec};
 use crate::{
     Encoded, EncodedImage, Encoder, Encoding, ImageProcessor, ModelConfig, ModelError, ModelFolder, RopeMode, Segment,
-    TileLayout,
+    TileLayout, VisionConfig,
 };
 
 /// Text and pictures to tokens and pixels: the only place where the one becomes the other.
@@ -12,6 +12,8 @@ use crate::{
 pub struct Processor {
     text: TextCodec,
     images: Option<Images>,
+    /// The placeholder's text.
+    placeholder: Option<String>,
     config: ModelConfig,
 }
 
@@ -20,6 +22,9 @@ struct Images {
     processor: ImageProcessor,
     token: u32,
 }
+
+/// The placeholder that transformers' processor of Mllama looks for.
+const MLLAMA_IMAGE: &str = "<|image|>";
 
 /// Placeholders of folders that name none: LLaVA's first layout has no token for images, so a reserved one stands in.
 const PLACEHOLDERS: &[&str] = &["<|reserved_special_token_4|>"];
@@ -39,7 +44,16 @@ impl Processor {
     pub fn read(folder: &ModelFolder) -> Result<Self, ModelError> {
         let config = folder.config().clone();
         let builtin = config.first_layout.then_some(FIRST_LLAVA_TEMPLATE);
-        let text = TextCodec::read_or(folder.path(), builtin)?;
+        let begins_behind = matches!(config.vision, Some(VisionConfig::Mllama(_))).then_some(MLLAMA_IMAGE);
+        let kind = FolderKind { processor: config.vision.is_some(), builtin, begins_behind };
+        let n_embeddings = config.decoder.vocab_size + config.decoder.n_extra_embeddings;
+        let text = TextCodec::read_as(folder.path(), kind)?.with_embeddings(n_embeddings);
+        let vocabulary = text.model_vocab_size();
+        if vocabulary > n_embeddings {
+            let all = text.vocab_size();
+            let expected = format!("at least the tokenizer's {vocabulary} tokens ({all} with added ones)");
+            return Err(ModelError::config(&folder.path().join("config.json"), "vocab_size", expected, n_embeddings));
+        }
         let images = match &config.vision {
             None => None,
             Some(vision) => {
@@ -47,13 +61,8 @@ impl Processor {
                 Some(Images { processor: ImageProcessor::read(folder.path(), &config, vision)?, token })
             }
         };
-        let rows = config.decoder.vocab_size + config.decoder.n_extra_embeddings;
-        if text.vocab_size() > rows {
-            let expected = format!("at least the tokenizer's {} tokens", text.vocab_size());
-            let path = folder.path().join("config.json");
-            return Err(ModelError::config(&path, "vocab_size", expected, rows));
-        }
-        Ok(Self { text, images, config })
+        let placeholder = images.as_ref().and_then(|images| text.token_text(images.token));
+        Ok(Self { text, images, placeholder, config })
     }
 
     /// The tokenizer and template.
@@ -97,9 +106,7 @@ impl Processor {
         conversation: &Conversation,
         supervision: Supervision,
     ) -> Result<Vec<Segment>, ModelError> {
-        let no_markers = || ModelError::Template { detail: "no end-of-turn token between turns".into() };
-        let markers = self.text.turn_markers().ok_or_else(no_markers)?;
-        self.template()?.segments(conversation, supervision, markers)
+        self.template()?.segments(conversation, supervision, self.text.special_tokens())
     }
 
     /// A prompt, with the header of the turn that the model writes.
@@ -125,7 +132,7 @@ impl Processor {
             Prompt::Chat { conversation, .. } => {
                 self.check(conversation)?;
                 let text = self.render(prompt)?.text;
-                draft.push(self.text.encode(&text, false)?, None, false);
+                draft.push(self.text.encode_chat(&text)?, None, false);
                 self.finish(conversation.id.clone(), draft, &conversation.images, open)
             }
         }
@@ -196,6 +203,11 @@ impl Processor {
             if let Some(token) = self.text.special_token_in(&message.content) {
                 return Err(ModelError::ForgedToken { record: record(), message: i + 1, token: token.into() });
             }
+            // A placeholder is forged also where the tokenizer does not call it special.
+            let words = message.content.replace(IMAGE_MARKER, " ");
+            if let Some(token) = self.placeholder.as_ref().filter(|token| words.contains(token.as_str())) {
+                return Err(ModelError::ForgedToken { record: record(), message: i + 1, token: token.clone() });
+            }
         }
         Ok(())
     }
@@ -208,6 +220,9 @@ impl Processor {
         images: &[ImageRef],
         open: impl FnMut(&ImageRef) -> Result<EncodedImage, ModelError>,
     ) -> Result<Encoded, ModelError> {
+        if draft.runs.is_empty() {
+            return Err(ModelError::EmptyPrompt { record: id.to_string() });
+        }
         let places = draft.n_images(self);
         if places != images.len() {
             return Err(CoreError::ImageCount { record: id.to_string(), markers: places, images: images.len() }.into());

@@ -1,29 +1,41 @@
-//! Chat templates: the Jinja text that a folder brings, run by minijinja as transformers runs it.
+//! Chat templates: the Jinja text that a folder brings, run by minijinja as transformers runs it by jinja2.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `source` | which of a folder's files the template comes from |
+//! | `environment` | minijinja set up as transformers sets up jinja2 |
+//! | `generation` | `{% generation %}` |
+//! | `json` | the `tojson` filter |
+//! | `tokens` | the special tokens that templates may name |
+//! | `replies` | where the replies stand in a rendered conversation |
 
 use std::path::Path;
 
-use adamllm_core::{Conversation, CoreError, IMAGE_MARKER, Message, Role, Supervision, TurnMarkers};
-use minijinja::syntax::SyntaxConfig;
-use minijinja::{Environment, ErrorKind, Value, context};
+use adamllm_core::{Conversation, IMAGE_MARKER, Message, Role, Supervision, TurnMarkers};
+use chrono::{DateTime, Local};
+use minijinja::{Environment, Value, context};
 use serde_json::Value as Json;
 
 use crate::ModelError;
-use crate::text::read_json;
+use replies::Reply;
+pub use tokens::TemplateTokens;
+
+mod environment;
+mod generation;
+mod json;
+mod replies;
+mod source;
+pub(crate) mod tokens;
 
 /// A folder's chat template.
 pub struct ChatTemplate {
     environment: Environment<'static>,
     tokens: TemplateTokens,
     source: String,
-}
-
-/// The special tokens that templates may name.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TemplateTokens {
-    /// Begin of text.
-    pub bos: Option<String>,
-    /// End of text, or of a turn.
-    pub eos: Option<String>,
+    /// Whether it has `{% generation %}`.
+    marks_replies: bool,
+    contents: Contents,
+    now: DateTime<Local>,
 }
 
 /// A piece of a rendered conversation.
@@ -37,8 +49,25 @@ pub struct Segment {
     pub target: bool,
 }
 
+/// How a template wants a message's content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Contents {
+    /// A plain text, or a list of parts where the message holds images.
+    TextOrParts,
+    /// Always a list of parts: the template passes plain texts over, as LLaVA's published ones do.
+    Parts,
+}
+
+/// What rendering gave: the text, and what `{% generation %}` enclosed.
+struct Rendering {
+    text: String,
+    marked: Vec<std::ops::Range<usize>>,
+}
+
 const NAME: &str = "chat";
-/// Stands for the content of a turn that is opened, and is cut off again. From a private-use area of Unicode.
+/// Characters of a private-use area of Unicode that stand for places while a template runs. Messages may not hold them.
+const RESERVED: std::ops::RangeInclusive<char> = '\u{F8F0}'..='\u{F8F7}';
+/// Stands for the content of a turn that is opened, and is cut off again.
 const OPEN: &str = "\u{F8F0}";
 
 impl std::fmt::Debug for ChatTemplate {
@@ -47,55 +76,62 @@ impl std::fmt::Debug for ChatTemplate {
     }
 }
 
-impl TemplateTokens {
-    pub(crate) fn from_config(config: &Json) -> Self {
-        let token = |name: &str| match &config[name] {
-            Json::String(text) => Some(text.clone()),
-            object => object["content"].as_str().map(str::to_owned),
-        };
-        Self { bos: token("bos_token"), eos: token("eos_token") }
-    }
-}
-
 impl ChatTemplate {
-    /// The template of `chat_template.jinja`, `chat_template.json` or `tokenizer_config.json`, in this order; `None`
-    /// where the folder has none (a base model). `builtin` stands in for a missing template file, before
-    /// `tokenizer_config.json`.
+    /// The folder's template; `None` where it has none (a base model). Among several files the first counts:
+    ///
+    /// | a folder for images (`processor`) | a text folder |
+    /// |---|---|
+    /// | `processor_config.json` | `chat_template.jinja` |
+    /// | `chat_template.json` | `additional_chat_templates/*.jinja` |
+    /// | `chat_template.jinja` | `tokenizer_config.json` |
+    /// | `additional_chat_templates/*.jinja` | |
+    /// | `builtin` | |
+    /// | `tokenizer_config.json` | |
+    ///
+    /// Where two of them differ, that is logged as a warning. Among several named templates the one called `default`
+    /// counts.
     ///
     /// # Errors
-    /// [`ModelError::Core`], [`ModelError::Json`], [`ModelError::Template`].
+    /// [`ModelError::Core`], [`ModelError::Json`], [`ModelError::ConfigField`], [`ModelError::Template`].
     pub fn read(
         folder: &Path,
         tokenizer_config: &Json,
         tokens: TemplateTokens,
+        processor: bool,
         builtin: Option<&str>,
     ) -> Result<Option<Self>, ModelError> {
-        let jinja = folder.join("chat_template.jinja");
-        if jinja.exists() {
-            let source = std::fs::read_to_string(&jinja).map_err(CoreError::io("read", &jinja))?;
-            return Self::new(source, tokens).map(Some);
-        }
-        let json = read_json(&folder.join("chat_template.json"))?.unwrap_or(Json::Null);
-        let own = source(&json["chat_template"]).or_else(|| builtin.map(str::to_owned));
-        let source = own.or_else(|| source(&tokenizer_config["chat_template"]));
+        let source = source::find(folder, tokenizer_config, processor, builtin)?;
         source.map(|source| Self::new(source, tokens)).transpose()
     }
 
-    /// Compiles a template.
+    /// Compiles a template. `strftime_now` gives the date of this moment, whenever the template is rendered.
     ///
     /// # Errors
     /// [`ModelError::Template`].
     pub fn new(source: String, tokens: TemplateTokens) -> Result<Self, ModelError> {
-        let mut environment = Environment::new();
-        // As transformers sets its sandbox up.
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(failed)?;
-        environment.set_syntax(syntax);
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_function("raise_exception", |message: String| -> Result<Value, minijinja::Error> {
-            Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
-        });
-        environment.add_template_owned(NAME, source.clone()).map_err(failed)?;
-        Ok(Self { environment, tokens, source })
+        Self::of_date(source, tokens, Local::now())
+    }
+
+    pub(crate) fn of_date(source: String, tokens: TemplateTokens, now: DateTime<Local>) -> Result<Self, ModelError> {
+        let mut environment = environment::environment(now).map_err(failed)?;
+        let (text, marks_replies) = generation::rewrite(&source);
+        environment.add_template_owned(NAME, text).map_err(failed)?;
+        let contents = Contents::TextOrParts;
+        let mut template = Self { environment, tokens, source, marks_replies, contents, now };
+        template.contents = template.wanted_contents();
+        Ok(template)
+    }
+
+    /// Tries both forms of content with a text that is easy to find again. Plain text is taken where the template shows
+    /// it, in a turn of either role, or shows neither form.
+    fn wanted_contents(&self) -> Contents {
+        let [user, reply] = ["\u{F8F1}", "\u{F8F2}"];
+        let messages = [Message::user(user), Message::assistant(reply)];
+        let shows = |contents: Contents| {
+            let rendered = self.render_with(&messages, false, contents);
+            rendered.is_ok_and(|r| r.text.contains(user) && r.text.contains(reply))
+        };
+        if !shows(Contents::TextOrParts) && shows(Contents::Parts) { Contents::Parts } else { Contents::TextOrParts }
     }
 
     /// The template's text.
@@ -103,18 +139,37 @@ impl ChatTemplate {
         &self.source
     }
 
-    fn render(&self, messages: &[Message], open_reply: bool) -> Result<String, ModelError> {
-        let messages: Vec<Value> = messages.iter().map(message_value).collect();
+    /// What the template's text depends on beside the conversation: the date, where it writes one.
+    pub fn variant(&self) -> Option<String> {
+        self.source.contains("strftime_now").then(|| self.now.format("%Y-%m-%d").to_string())
+    }
+
+    fn render(&self, messages: &[Message], open_reply: bool) -> Result<Rendering, ModelError> {
+        self.render_with(messages, open_reply, self.contents)
+    }
+
+    fn render_with(&self, messages: &[Message], open_reply: bool, contents: Contents) -> Result<Rendering, ModelError> {
+        let messages: Vec<Value> = messages.iter().map(|message| message_value(message, contents)).collect();
+        // Tokens that the folder does not name are undefined, which templates ask about.
+        let (named, additional) = self.tokens.variables();
+        let named = named.map(|(name, token)| (name, Value::from(token)));
+        let additional =
+            (!additional.is_empty()).then(|| ("additional_special_tokens", Value::from(additional.to_vec())));
+        let conversation = [
+            ("messages", Value::from(messages)),
+            ("add_generation_prompt", open_reply.into()),
+            ("tools", Value::from(())),
+            ("documents", Value::from(())),
+        ];
+        let variables = Value::from_pairs(named.chain(additional).chain(conversation));
+
         let template = self.environment.get_template(NAME).map_err(failed)?;
-        template
-            .render(context! {
-                messages,
-                add_generation_prompt => open_reply,
-                bos_token => self.tokens.bos.as_deref().unwrap_or(""),
-                eos_token => self.tokens.eos.as_deref().unwrap_or(""),
-                tools => Value::from(()),
-            })
-            .map_err(failed)
+        let text = template.render(variables).map_err(failed)?;
+        if !self.marks_replies {
+            return Ok(Rendering { text, marked: Vec::new() });
+        }
+        let (text, marked) = generation::take_marks(&text);
+        Ok(Rendering { text, marked })
     }
 
     /// The conversation, and the header of a new turn.
@@ -122,12 +177,13 @@ impl ChatTemplate {
     /// # Errors
     /// [`ModelError::Template`].
     pub fn render_open(&self, messages: &[Message], open: Role) -> Result<String, ModelError> {
+        check_reserved(messages)?;
         if open == Role::Assistant {
-            return self.render(messages, true);
+            return Ok(self.render(messages, true)?.text);
         }
         let mut messages = messages.to_vec();
         messages.push(Message::new(open, OPEN));
-        let mut text = self.render(&messages, false)?;
+        let mut text = self.render(&messages, false)?.text;
         match text.find(OPEN) {
             Some(at) => text.truncate(at),
             None => return Err(template_error("the template drops a turn's content")),
@@ -135,47 +191,39 @@ impl ChatTemplate {
         Ok(text)
     }
 
-    /// The conversation in pieces, each wholly target or wholly not: ids and loss mask come from this one pass.
-    /// `markers` are the template's own.
+    /// The conversation in pieces, each wholly target or wholly not: the loss mask comes from the pass that writes the
+    /// text.
+    ///
+    /// Where the template has `{% generation %}`, the replies are what it encloses. Else a reply begins behind the header
+    /// that the template writes to open one, and ends with the special token that the template writes behind its words
+    /// (behind white space, at most). A template that writes none there teaches no end: its replies end with their last
+    /// word. `special` are the texts of special tokens.
     ///
     /// # Errors
     /// [`ModelError::Template`] where the template fails, or where an earlier turn looks different once later ones
-    /// follow, so that no piece of text could be called the reply.
+    /// follow and its words are changed, so that no piece of text could be called the reply.
     pub fn segments(
         &self,
         conversation: &Conversation,
         supervision: Supervision,
-        markers: &TurnMarkers,
+        special: &[String],
     ) -> Result<Vec<Segment>, ModelError> {
         let messages = &conversation.messages;
+        check_reserved(messages)?;
         let whole = self.render(messages, false)?;
-        let replies = messages.iter().enumerate().filter(|(_, m)| m.role == Role::Assistant);
-        let mut borders = Vec::new();
-        for (i, _) in replies {
-            let start = self.prefix(&whole, &messages[..i], true)?;
-            let end = self.prefix(&whole, &messages[..=i], false)?;
-            // What follows the end-of-turn token (a line feed in ChatML) is no part of the reply.
-            let cut = whole[start..end].rfind(&markers.end_of_turn).map(|at| start + at + markers.end_of_turn.len());
-            borders.push(Reply { start, end: cut.unwrap_or(end), message: i });
-        }
-        Ok(divide(&whole, &borders, messages.len(), supervision))
-    }
-
-    /// The length of what stands before turn `messages.len()`, checked to be the beginning of the whole.
-    fn prefix(&self, whole: &str, messages: &[Message], open_reply: bool) -> Result<usize, ModelError> {
-        let prefix = self.render(messages, open_reply)?;
-        if whole.starts_with(&prefix) {
-            return Ok(prefix.len());
-        }
-        let turns = messages.len();
-        Err(template_error(&format!("the first {turns} turns look different once later ones follow")))
+        let replies = if self.marks_replies {
+            self.marked_replies(messages, &whole)?
+        } else {
+            self.written_replies(messages, &whole.text, special)?
+        };
+        Ok(divide(&whole.text, &replies, messages, supervision))
     }
 
     /// How the template writes the borders between turns; `None` if it has no special tokens there.
     pub(crate) fn turn_markers(&self, special: &[String]) -> Result<Option<TurnMarkers>, ModelError> {
         let [user, reply, next] = ["\u{F8F1}", "\u{F8F2}", "\u{F8F3}"];
         let messages = [Message::user(user), Message::assistant(reply), Message::user(next)];
-        let Ok(text) = self.render(&messages, false) else { return Ok(None) };
+        let Ok(Rendering { text, .. }) = self.render(&messages, false) else { return Ok(None) };
         let between = |a: &str, b: &str| {
             let start = text.find(a)? + a.len();
             let end = start + text[start..].find(b)?;
@@ -198,23 +246,10 @@ impl ChatTemplate {
     }
 }
 
-/// One template, or the one called `default` among several.
-fn source(value: &Json) -> Option<String> {
-    match value {
-        Json::String(text) => Some(text.clone()),
-        Json::Array(named) => named
-            .iter()
-            .find(|entry| entry["name"] == "default")
-            .and_then(|entry| entry["template"].as_str())
-            .map(str::to_owned),
-        _ => None,
-    }
-}
-
-/// A message as templates expect it: plain text, or a list of parts where it holds images.
-fn message_value(message: &Message) -> Value {
+/// A message as templates expect it.
+fn message_value(message: &Message, contents: Contents) -> Value {
     let role = message.role.as_str();
-    if !message.content.contains(IMAGE_MARKER) {
+    if contents == Contents::TextOrParts && !message.content.contains(IMAGE_MARKER) {
         return context! { role, content => message.content.as_str() };
     }
     let mut parts = Vec::new();
@@ -229,33 +264,39 @@ fn message_value(message: &Message) -> Value {
     context! { role, content => parts }
 }
 
-/// Where a reply stands in the rendered text, its end-of-turn token included.
-struct Reply {
-    start: usize,
-    end: usize,
-    message: usize,
+/// A message that holds a character that stands for a place would move that place.
+fn check_reserved(messages: &[Message]) -> Result<(), ModelError> {
+    match messages.iter().position(|message| message.content.contains(|c| RESERVED.contains(&c))) {
+        None => Ok(()),
+        Some(i) => Err(template_error(&format!(
+            "message {} holds a private-use character (U+F8F0 to U+F8F7), which stands for places in templates here",
+            i + 1
+        ))),
+    }
 }
 
 /// The text between the replies, the replies, and what follows the last.
-fn divide(whole: &str, replies: &[Reply], n_messages: usize, supervision: Supervision) -> Vec<Segment> {
+fn divide(whole: &str, replies: &[Reply], messages: &[Message], supervision: Supervision) -> Vec<Segment> {
     let mut segments = Vec::new();
     let mut push = |text: &str, message: usize, target: bool| {
         if !text.is_empty() {
             segments.push(Segment { text: text.to_owned(), message: Some(message), target });
         }
     };
+    let answered: Vec<usize> = (0..messages.len()).filter(|&i| messages[i].role == Role::Assistant).collect();
+    let exchange = |message: usize| answered.partition_point(|&i| i < message);
     let mut at = 0;
-    for (i, &Reply { start, end, message }) in replies.iter().enumerate() {
-        let learnt = Learnt::of(supervision, i, replies.len());
+    for &Reply { start, end, message } in replies {
+        let learnt = Learnt::of(supervision, exchange(message), answered.len());
         push(&whole[at..start], message.saturating_sub(1), learnt.before);
         push(&whole[start..end], message, learnt.reply);
         at = end;
     }
     // The first exchange ends behind its end-of-turn token; the line feed and the next header are learnt.
-    let learnt = Learnt::of(supervision, replies.len(), replies.len()).before && !replies.is_empty();
+    let learnt = Learnt::of(supervision, answered.len(), answered.len()).before && !replies.is_empty();
     let ends_with_text = supervision == Supervision::AfterFirstExchange;
     let rest = if ends_with_text { whole[at..].trim_end_matches('\n') } else { &whole[at..] };
-    push(rest, n_messages.saturating_sub(1), learnt);
+    push(rest, messages.len().saturating_sub(1), learnt);
     segments
 }
 
@@ -306,6 +347,10 @@ mod tests {
         ChatTemplate::new(CHATML.into(), TemplateTokens::default()).expect("compiles")
     }
 
+    fn special() -> Vec<String> {
+        ["<|image_pad|>", "<|im_start|>", "<|im_end|>"].map(str::to_owned).to_vec()
+    }
+
     fn conversation() -> Conversation {
         let messages = vec![
             Message::user("<image>\nDescribe the image."),
@@ -318,15 +363,13 @@ mod tests {
 
     #[test]
     fn finds_its_own_borders() {
-        let special = ["<|im_start|>", "<|im_end|>", "<|image_pad|>"].map(str::to_owned);
-        let markers = template().turn_markers(&special).expect("renders");
+        let markers = template().turn_markers(&special()).expect("renders");
         assert_eq!(markers, Some(TurnMarkers::chatml()));
     }
 
     #[test]
     fn replies_and_their_end_are_targets() {
-        let segments =
-            template().segments(&conversation(), Supervision::Replies, &TurnMarkers::chatml()).expect("renders");
+        let segments = template().segments(&conversation(), Supervision::Replies, &special()).expect("renders");
         let targets: Vec<_> = segments.iter().filter(|s| s.target).map(|s| s.text.as_str()).collect();
         assert_eq!(targets, ["A cat.<|im_end|>", "Red.<|im_end|>"]);
         assert!(segments[0].text.starts_with("<|im_start|>user\n<|image_pad|>\nDescribe"));
@@ -336,9 +379,8 @@ mod tests {
 
     #[test]
     fn the_synthesizer_learns_questions_too() {
-        let segments = template()
-            .segments(&conversation(), Supervision::AfterFirstExchange, &TurnMarkers::chatml())
-            .expect("renders");
+        let segments =
+            template().segments(&conversation(), Supervision::AfterFirstExchange, &special()).expect("renders");
         let text = |target| segments.iter().filter(|s| s.target == target).map(|s| s.text.as_str()).collect::<String>();
         assert!(text(false).ends_with("A cat.<|im_end|>"));
         assert_eq!(text(true), "\n<|im_start|>user\nColour?<|im_end|>\n<|im_start|>assistant\nRed.<|im_end|>");

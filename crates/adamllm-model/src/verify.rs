@@ -28,7 +28,7 @@ pub enum Difference {
         /// This folder's.
         got: String,
     },
-    /// A file beside the weights that only one of the two has, or whose bytes are not the base's.
+    /// A file beside the weights that belongs to a model and that only one of the two has, or whose bytes are not the base's.
     SideFile(String),
 }
 
@@ -57,7 +57,7 @@ impl ModelFolder {
         }
         let unexpected = got.keys().filter(|key| !expected.contains_key(*key));
         differences.extend(unexpected.cloned().map(Difference::Unexpected));
-        let (theirs, ours) = (base.side_files()?, self.side_files()?);
+        let (theirs, ours) = (base.side_file_hashes()?, self.side_file_hashes()?);
         let names: std::collections::BTreeSet<&String> = theirs.keys().chain(ours.keys()).collect();
         let differs = |name: &&String| theirs.get(*name) != ours.get(*name);
         differences.extend(names.into_iter().filter(differs).cloned().map(Difference::SideFile));
@@ -65,13 +65,9 @@ impl ModelFolder {
     }
 
     /// Hashes of the files beside the weights, by name.
-    fn side_files(&self) -> Result<BTreeMap<String, String>, ModelError> {
-        let weights = |path: &PathBuf| path.extension().is_some_and(|e| e == "safetensors");
-        let files = self.files()?.into_iter().filter(|path| !weights(path));
-        let named = files.map(|path| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            Ok((name, adamllm_core::file_hash(&path)?))
-        });
-        named.collect()
+    fn side_file_hashes(&self) -> Result<BTreeMap<String, String>, ModelError> {
+        let hash =
+            |name: PathBuf| Ok((name.to_string_lossy().into_owned(), adamllm_core::file_hash(self.path().join(name))?));
+        self.side_files()?.into_iter().map(hash).collect()
     }
 }

@@ -58,6 +58,16 @@ impl VisionConfig {
         }
     }
 
+    /// The encoder's blocks.
+    pub(crate) fn n_blocks(&self) -> usize {
+        match self {
+            Self::Qwen2Vl(c) => c.n_layers,
+            Self::Qwen2_5Vl(c) => c.n_layers,
+            Self::LlavaNext(c) => c.tower.n_layers,
+            Self::Mllama(c) => c.tower.n_layers + c.tower.n_global_layers,
+        }
+    }
+
     /// Whether tokens attend to the images' rows in cross-attention layers, instead of finding them in their sequence.
     pub fn is_cross_attended(&self) -> bool {
         matches!(self, Self::Mllama(_))

@@ -497,6 +497,52 @@ fn an_adapter_of_peft() {
     assert!(error.contains("adapter"), "{error}");
 }
 
+/// Ranks and alphas by pattern, a factor of alpha over the rank's root; the folder names its base, which is opened with it.
+#[test]
+fn an_adapter_of_peft_with_patterns() {
+    let fixture = qwen2_vl("model");
+    let path = fixtures().join("adapter_patterns");
+    let expected: Value =
+        serde_json::from_slice(&std::fs::read(path.join("expected.json")).expect("a committed fixture"))
+            .expect("valid JSON");
+    let expected: Vec<f32> = serde_json::from_value(expected["logits_last"].clone()).expect("numbers");
+    let case = fixture.list("prompts").iter().find(|case| name(case) == "text_only").expect("recorded");
+    let folder = ModelFolder::open(&path).expect("the base stands where the adapter says");
+    assert_eq!(folder.adapter(), Some(path.as_path()));
+    let local = LocalModel::load(&folder, DType::F32, &Device::flex(), std::sync::Arc::new(images())).expect("loads");
+    let encoded = local.processor().encode_prompt(&prompt(case), local.images()).expect("encodes");
+    assert!(difference(&local.last_logits(&encoded), &expected) < 1e-4);
+    assert_ne!(folder.fingerprint().expect("hashes"), fixture.folder.fingerprint().expect("hashes"));
+
+    // A model that has one already: merged, it is a folder like its base.
+    let out = tempfile::tempdir().expect("a temporary folder");
+    let model = folder.load(DType::F32, &Device::flex()).expect("loads");
+    folder.save(&model, out.path()).expect("saves");
+    let merged = ModelFolder::open(out.path()).expect("opens");
+    assert_eq!(merged.verify(&fixture.folder).expect("reads"), []);
+    let local = LocalModel::load(&merged, DType::F32, &Device::flex(), std::sync::Arc::new(images())).expect("loads");
+    assert!(difference(&local.last_logits(&encoded), &expected) < 1e-4);
+}
+
+#[test]
+fn an_adapter_that_would_train_nothing_is_refused() {
+    let model = || VisionLanguageModel::init(qwen2_vl("model").folder.config(), &Device::flex());
+    let good = LoraConfig { rank: 4, alpha: 8.0, targets: vec!["q_proj".into()] };
+    assert!(model().with_lora(&good).is_ok(), "a target by its name in checkpoints");
+    for (config, said) in [
+        (LoraConfig { targets: vec![], ..good.clone() }, "targets"),
+        (LoraConfig { targets: vec!["querry".into()], ..good.clone() }, "querry"),
+        (LoraConfig { alpha: 0.0, ..good.clone() }, "alpha"),
+        (LoraConfig { rank: 0, ..good.clone() }, "rank"),
+    ] {
+        let error = model().with_lora(&config).expect_err("trains nothing").to_string();
+        assert!(error.contains(said), "{error}");
+    }
+    let all: LoraConfig = serde_json::from_str(r#"{"rank": 2, "alpha": 4}"#).expect("targets may be left out");
+    let n = model().with_lora(&all).expect("all linear layers").language.linear_layers_mut().len();
+    assert_eq!(n, 7 * qwen2_vl("model").folder.config().decoder.n_layers);
+}
+
 /// Only the factors of a new adapter get gradients.
 #[test]
 fn a_new_adapter_trains_alone() {

@@ -72,6 +72,38 @@ impl AttentionMask {
         Self::new(Visible::Ranges(Arc::new(ranges)), [lengths.len(), n_queries, n_queries], device)
     }
 
+    /// The mask of attention within a window: a query sees the last `width` keys that it would see otherwise, itself
+    /// included. `dims` are batch elements, queries and keys; the queries are the last ones of the keys. Without a mask
+    /// nothing else is hidden.
+    ///
+    /// # Panics
+    /// If `width` is zero.
+    pub fn within(mask: Option<&Self>, width: usize, dims: [usize; 3], device: &Device) -> Self {
+        assert!(width > 0, "a window of no keys");
+        let [batch, n_queries, n_keys] = dims;
+        let past = n_keys - n_queries;
+        match mask.map(|mask| &mask.visible) {
+            // A query's own key is the last one that it sees.
+            Some(Visible::Ranges(ranges)) => {
+                let width = u32::try_from(width).unwrap_or(u32::MAX);
+                let narrowed = ranges.iter().map(|&[first, end]| [first.max(end.saturating_sub(width)), end]).collect();
+                Self::new(Visible::Ranges(Arc::new(narrowed)), dims, device)
+            }
+            Some(Visible::Cells(cells)) => {
+                let open = |b: usize, query: usize, key: usize| cells[(b * n_queries + query) * n_keys + key];
+                Self::from_rule(dims, device, |b, query, key| open(b, query, key) && key + width > past + query)
+            }
+            None => {
+                let range = |query: usize| {
+                    let own = past + query + 1;
+                    [own.saturating_sub(width) as u32, n_keys as u32]
+                };
+                let ranges = (0..batch).flat_map(|_| (0..n_queries).map(range)).collect();
+                Self::new(Visible::Ranges(Arc::new(ranges)), dims, device)
+            }
+        }
+    }
+
     fn new(visible: Visible, dims: [usize; 3], device: &Device) -> Self {
         Self { visible, dims, device: device.clone(), bias: OnceLock::new() }
     }
@@ -261,6 +293,30 @@ mod tests {
             let alone = attend(q, k, v, AttentionMask::causal(&[0], 0, length, &device).as_ref());
             assert!(apart(&packed.clone().narrow(1, start, length), &alone) < 1e-6);
         }
+    }
+
+    /// Against the rule as transformers has it (`kv_idx > q_idx - sliding_window`), over padded, packed and cached queries.
+    #[test]
+    fn a_window_hides_what_came_long_before() {
+        let device = Device::flex();
+        let seen = |mask: &AttentionMask| -> Vec<bool> {
+            mask.bias().clone().into_data().iter::<f32>().map(|bias| bias == 0.0).collect()
+        };
+        let causal = AttentionMask::causal(&[0, 2], 3, 4, &device).expect("several queries");
+        let windowed = AttentionMask::within(Some(&causal), 3, [2, 4, 7], &device);
+        let padding = [0, 2];
+        let rule = |b: usize, q: usize, k: usize| k <= q + 3 && k >= padding[b] && k + 3 > q + 3;
+        let expected = AttentionMask::from_rule([2, 4, 7], &device, rule);
+        assert_eq!(seen(&windowed), seen(&expected));
+
+        let packed = AttentionMask::packed(&[vec![4, 3]], 8, &device);
+        let windowed = AttentionMask::within(Some(&packed), 2, [1, 8, 8], &device);
+        let sequence = |at: usize| [0, 0, 0, 0, 1, 1, 1, 2][at];
+        let rule = |_: usize, q: usize, k: usize| k <= q && k + 2 > q && sequence(k) == sequence(q);
+        assert_eq!(seen(&windowed), seen(&AttentionMask::from_rule([1, 8, 8], &device, rule)));
+
+        let single = AttentionMask::within(None, 3, [2, 1, 6], &device);
+        assert_eq!(seen(&single), [false, false, false, true, true, true].repeat(2));
     }
 
     #[test]

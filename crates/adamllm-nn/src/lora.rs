@@ -10,8 +10,15 @@ pub struct LoraConfig {
     pub rank: usize,
     /// The product is scaled by `alpha / rank`.
     pub alpha: f64,
-    /// Names of the linear layers that get a pair, such as `query` or `value`: the last part of the path of field names.
+    /// Names of the linear layers that get a pair, such as `query` or `value`: the last part of the path of field names. Left
+    /// out, all linear layers of the decoder's blocks, as PEFT's `all-linear`.
+    #[serde(default = "all_linear")]
     pub targets: Vec<String>,
+}
+
+/// Every linear layer of a block, by the last part of the path of field names.
+fn all_linear() -> Vec<String> {
+    ["query", "key", "value", "output", "gate", "up", "down"].map(String::from).to_vec()
 }
 
 /// The pair of factors beside a linear layer: `(x A^T) B^T * scale` is added to its output, and the product of the factors

@@ -150,9 +150,13 @@ impl Writer<'_> {
             self.needs_vllm("min_new_tokens")?;
             set("min_tokens", json!(options.min_new_tokens));
         }
-        if options.repetition_penalty != 1.0 {
+        // A server applies its model's own defaults; nothing in a request switches all of them off.
+        if !options.model_defaults {
+            return Err(RemoteError::Unsupported { option: "model_defaults = false", needs: "a local model" });
+        }
+        if let Some(penalty) = options.repetition_penalty {
             self.needs_vllm("repetition_penalty")?;
-            set("repetition_penalty", json!(options.repetition_penalty));
+            set("repetition_penalty", json!(penalty));
         }
         let mut stop = options.stop.clone();
         if options.keep_special_tokens {
@@ -257,7 +261,7 @@ mod tests {
         let options = [
             ("top_k", Decoding { sampling: random(Some(5)), ..Decoding::default() }),
             ("min_new_tokens", Decoding { min_new_tokens: 2, ..Decoding::default() }),
-            ("repetition_penalty", Decoding { repetition_penalty: 1.1, ..Decoding::default() }),
+            ("repetition_penalty", Decoding { repetition_penalty: Some(1.1), ..Decoding::default() }),
             ("keep_special_tokens", Decoding { keep_special_tokens: true, ..Decoding::default() }),
         ];
         for (name, options) in options {

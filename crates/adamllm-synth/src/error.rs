@@ -1,5 +1,3 @@
-use std::path::PathBuf;
-
 use adamllm_core::{CoreError, Reason, RecordId};
 
 /// What can go wrong between an image-caption pair and a task.
@@ -87,16 +85,6 @@ pub enum SynthError {
         /// What was found.
         got: String,
     },
-    /// A file is not of the layout that its name promises.
-    #[error("{path}: expected {expected}, got {got}", path = path.display())]
-    Layout {
-        /// The file.
-        path: PathBuf,
-        /// The layout.
-        expected: &'static str,
-        /// What was found.
-        got: String,
-    },
     /// A run lost count of its rows: a bug in this crate.
     #[error("{rows_in} rows in, but {rows_out} out and {ledger_rows} in the ledger")]
     Unaccounted {
@@ -119,7 +107,7 @@ impl SynthError {
             Self::Scores { .. } => Reason::NonFinite,
             Self::NoTriplet { .. } => Reason::NoTriplet,
             Self::Model { .. } | Self::MissingSlot { .. } | Self::Unaccounted { .. } => Reason::ModelError,
-            Self::Placeholder { .. } | Self::Config { .. } | Self::Layout { .. } => Reason::InvalidField,
+            Self::Placeholder { .. } | Self::Config { .. } => Reason::InvalidField,
         }
     }
 

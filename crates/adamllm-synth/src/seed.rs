@@ -13,7 +13,6 @@ mod blank;
 mod compose;
 mod entry;
 mod index;
-mod json_array;
 mod write;
 
 pub use blank::BlankImages;

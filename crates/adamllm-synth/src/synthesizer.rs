@@ -1,5 +1,6 @@
 use adamllm_core::{
-    Completion, Conversation, Decoding, Generate, IMAGE_MARKER, ImageCaption, Message, Prompt, Role, TurnMarkers,
+    Completion, Conversation, Decoding, Generate, IMAGE_MARKER, ImageCaption, Message, OTHER_MEDIA_MARKERS, Prompt,
+    Role, TurnMarkers,
 };
 use serde::{Deserialize, Serialize};
 
@@ -153,7 +154,10 @@ impl<'a, G: Generate> Synthesizer<'a, G> {
 /// A triplet whose texts cannot open or close a turn when they are rendered again.
 pub(crate) fn refuse_special_tokens(triplet: &TaskTriplet, markers: &TurnMarkers) -> Result<(), SynthError> {
     for (field, text) in triplet.texts() {
-        let token = find_special_token(text, markers).or_else(|| text.contains(IMAGE_MARKER).then_some(IMAGE_MARKER));
+        let token = find_special_token(text, markers).or_else(|| {
+            let media = [IMAGE_MARKER].into_iter().chain(OTHER_MEDIA_MARKERS);
+            media.into_iter().find(|marker| text.contains(marker))
+        });
         if let Some(token) = token {
             return Err(SynthError::ForgedTurn { record: triplet.pair.clone(), field, token: token.into() });
         }

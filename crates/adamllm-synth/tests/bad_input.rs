@@ -107,16 +107,17 @@ fn a_seed_file_of_a_wrong_layout_is_named() {
         captions: file("captions.json", "[]"),
         informative: file("informative.json", "[]"),
     };
-    for wrong in ["{\"image\": 1}", "", "image,question\n1,2", "[{\"image\": \"a.jpg\""] {
-        let Err(SynthError::Layout { path, expected, .. }) = SeedIndex::build(sources(wrong)) else {
-            panic!("{wrong:?} is no array")
+    for wrong in ["image,question\n1,2", "[{\"image\": \"a.jpg\"", "[] and more", "\u{1}\0\u{2}\0"] {
+        let Err(SynthError::Core(CoreError::Layout { path, .. })) = SeedIndex::build(sources(wrong)) else {
+            panic!("{wrong:?} holds no records")
         };
-        assert!(path.ends_with("metadata.json") && expected.contains("array"), "{expected}");
+        assert!(path.ends_with("metadata.json"), "{}", path.display());
     }
     // Another data set's rows: each of them is lost with the field that is missing, and none gets through.
+    assert_eq!(SeedIndex::build(sources(r#"{"image": 1}"#)).expect("a record").lost().len(), 1);
     let index = SeedIndex::build(sources(r#"[{"picture": "a.jpg", "text": "A cat."}, 3, null]"#)).expect("an array");
     assert_eq!((index.rows_in(), index.n_images(), index.lost().len()), (3, 0, 3));
-    assert!(index.lost()[0].detail.contains("image"), "{}", index.lost()[0].detail);
+    assert!(index.lost()[0].detail.contains("messages"), "{}", index.lost()[0].detail);
     let missing = SeedSources { precise: folder.path().join("none.json"), ..sources("[]") };
     assert!(matches!(SeedIndex::build(missing), Err(SynthError::Core(CoreError::Io { .. }))));
 }

@@ -56,7 +56,7 @@ fn joins_splits_and_accounts() {
     let ledger = jsonl::read_all::<LedgerRow>(folder.path().join("out/ledger.jsonl")).expect("reads");
     let count = |reason: Reason| ledger.iter().filter(|row| row.reason == reason).count();
     let counts = [Reason::Unmatched, Reason::InvalidJson, Reason::InvalidField, Reason::Duplicate, Reason::ForgedTurn];
-    assert_eq!(counts.map(count), [2 + 2 + 1, 1, 1, 1, 3]);
+    assert_eq!(counts.map(count), [2 + 2 + 1, 0, 2, 1, 3]);
     let train = jsonl::read_all::<Conversation>(folder.path().join("out/train.jsonl")).expect("reads");
     let first = &train[0];
     assert_eq!(first.messages.len(), 6);

@@ -197,8 +197,14 @@ fn config_files_of_both_layouts() {
     let anyres = r#"{"crop_size": {"height": 336, "width": 336}, "size": {"shortest_edge": 336}, "resample": 3,
         "image_grid_pinpoints": [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]}"#;
     assert_eq!(LlavaNextImageConfig::from_json(anyres), Ok(LlavaNextImageConfig::default()));
-    let canvas = r#"{"size": {"height": 560, "width": 560}, "max_image_tiles": 4, "resample": 2}"#;
+    let canvas = r#"{"size": {"height": 560, "width": 560}, "max_image_tiles": 4, "resample": 2,
+        "image_mean": [0.48145466, 0.4578275, 0.40821073], "image_std": [0.26862954, 0.26130258, 0.27577711]}"#;
     assert_eq!(MllamaImageConfig::from_json(canvas), Ok(MllamaImageConfig::default()));
+    // What is left out is the default of transformers' class, which is not that of the published checkpoints.
+    let empty = MllamaImageConfig::from_json("{}").expect("the class's");
+    assert_eq!((empty.tile, empty.normalisation), (224, Normalisation::HALF));
+    let empty = LlavaNextImageConfig::from_json(r#"{"image_grid_pinpoints": [[224, 448]]}"#).expect("the class's");
+    assert_eq!(empty.tile, 224);
     let clip = r#"{"size": {"shortest_edge": 224}, "crop_size": {"height": 224, "width": 224}, "resample": 3}"#;
     assert_eq!(ClipImageConfig::from_json(clip), Ok(ClipImageConfig::default()));
 }
@@ -216,6 +222,22 @@ fn config_files_that_cannot_be_followed_are_named() {
     assert_eq!(field(r#"{"resample": 1}"#), "resample");
     assert_eq!(field(r#"{"image_std": [0, 1, 1]}"#), "image_std");
     assert_eq!(field(r#"{"do_resize": false}"#), "do_resize");
+    assert_eq!(field(r#"{"patch_size": 1000000000}"#), "patch_size");
+    assert_eq!(field(r#"{"merge_size": -2}"#), "merge_size");
+    assert_eq!(field(r#"{"temporal_patch_size": "two"}"#), "temporal_patch_size");
+    assert_eq!(field(r#"{"min_pixels": 1000000000000, "max_pixels": 2000000000000}"#), "min_pixels");
+    assert_eq!(field(r#"{"image_mean": [0.5, 0.5]}"#), "image_mean");
+    assert_eq!(field(r#"{"image_mean": [1e300, 0, 0]}"#), "image_mean");
+    assert_eq!(field(r#"{"image_std": [1e-300, 1, 1]}"#), "image_std");
+    assert_eq!(field(r#"{"rescale_factor": 0}"#), "rescale_factor");
+    assert_eq!(field(r#"{"rescale_factor": -1}"#), "rescale_factor");
+    assert_eq!(field(r#"{"do_center_crop": true}"#), "do_center_crop");
+    let mllama = |text: &str| MllamaImageConfig::from_json(text).expect_err("impossible").to_string();
+    assert!(mllama(r#"{"do_pad": false}"#).contains("do_pad"));
+    assert!(mllama(r#"{"size": {"shortest_edge": 56}}"#).contains("size"));
+    assert!(mllama(r#"{"size": 4000000000}"#).contains("size"));
+    let huge = r#"{"crop_size": 14, "size": 14, "image_grid_pinpoints": [[14000000, 14000000]]}"#;
+    assert!(LlavaNextImageConfig::from_json(huge).expect_err("huge").to_string().contains("image_grid_pinpoints"));
     let uneven = r#"{"crop_size": 336, "size": 336, "image_grid_pinpoints": [[336, 500]]}"#;
     let error = LlavaNextImageConfig::from_json(uneven).expect_err("not a multiple").to_string();
     assert!(error.contains("image_grid_pinpoints") && error.contains("(336, 500)"), "{error}");

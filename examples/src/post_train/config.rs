@@ -97,7 +97,7 @@ impl Default for ModelConfig {
 }
 
 /// What a model is trained on.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataConfig {
     /// Where the rows come from.
@@ -106,6 +106,15 @@ pub struct DataConfig {
     pub check: PictureCheck,
     /// Threads that decode and encode pictures; 0 for one on each processor. They change no result.
     pub workers: usize,
+    /// The share of the records that may be lost to faults; the job ends with exit code 4 (after everything was written) where
+    /// more were.
+    pub max_lost: f64,
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        Self { sources: Vec::new(), check: PictureCheck::default(), workers: 0, max_lost: 0.1 }
+    }
 }
 
 /// What is looked at of every picture before the first step.
@@ -247,6 +256,9 @@ impl JobConfig {
         if self.export.kind == ExportKind::Adapter && self.adapter.is_none() {
             return Err(fault("export.kind", "expected merged where there is no [adapter], got adapter"));
         }
+        if !(0.0..=1.0).contains(&self.data.max_lost) {
+            return Err(fault("data.max_lost", "expected a share from 0 to 1"));
+        }
         if self.adapter.as_ref().is_some_and(|adapter| adapter.rank == 0) {
             return Err(fault("adapter.rank", "expected at least 1, got 0"));
         }
@@ -271,7 +283,8 @@ impl JobConfig {
     /// # Errors
     /// [`SettingsError`].
     pub fn differs_from(&self, other: &Self) -> Result<Option<(String, String, String)>, SettingsError> {
-        let free = ["train.save_every", "train.keep_last", "train.log_every", "data.workers", "export.kind"];
+        let free =
+            ["train.save_every", "train.keep_last", "train.log_every", "data.workers", "data.max_lost", "export.kind"];
         let found = settings::differences(self, other)?;
         Ok(found.into_iter().find(|(key, ..)| !free.contains(&key.as_str())))
     }

@@ -100,14 +100,19 @@ impl<'a> RowReader<'a> {
             weights: Vec::new(),
         };
         for (number, source) in sources.iter().enumerate() {
+            let (records_before, losses_before) = (self.counts.rows_in, self.ledger.losses(0));
             let conversations = self.conversations(source)?;
             let store = pictures(source)?;
             let before = set.rows.len();
-            let lost = self.measure(conversations, number, &*store, &mut set.rows, progress)?;
+            self.measure(conversations, number, &*store, &mut set.rows, progress)?;
             let n_rows = set.rows.len() - before;
             if n_rows == 0 {
-                let why = lost.map_or("the file has none".into(), |row| format!("the first: {}", row.detail));
-                return Err(format!("{}: no row is left to train on; {why}", shown(source)).into());
+                let n_records = self.counts.rows_in - records_before;
+                let why = match n_records {
+                    0 => "the file has none".into(),
+                    _ => self.ledger.losses(n_records).since(&losses_before).to_string(),
+                };
+                return Err(format!("{}: no record is left to train on; {why}", shown(source)).into());
             }
             set.stores.push(store);
             set.weights.push(SourceShare { n_rows, weight: source.weight });
@@ -116,7 +121,6 @@ impl<'a> RowReader<'a> {
         Ok(set)
     }
 
-    /// Gives the first row that was lost.
     fn measure(
         &mut self,
         conversations: Vec<Conversation>,
@@ -124,8 +128,7 @@ impl<'a> RowReader<'a> {
         store: &dyn ImageStore,
         rows: &mut Vec<Row>,
         progress: &mut dyn Progress,
-    ) -> Result<Option<LedgerRow>, Failure> {
-        let mut first_lost = None;
+    ) -> Result<(), Failure> {
         progress.begin("measure", conversations.len() as u64);
         let mut rest = conversations.into_iter();
         loop {
@@ -141,17 +144,15 @@ impl<'a> RowReader<'a> {
                 match measured {
                     Ok(measure) => rows.push(Row { conversation, source, measure }),
                     Err(error) => {
-                        let (reason, detail) = (reason(&error), error.to_string());
-                        let row = LedgerRow { id: conversation.id, stage: Stage::Encode, reason, detail };
-                        self.ledger.record(row.clone())?;
-                        first_lost.get_or_insert(row);
+                        let (reason, detail) = (Reason::from(&error), error.to_string());
+                        self.ledger.record(LedgerRow { id: conversation.id, stage: Stage::Encode, reason, detail })?;
                     }
                 }
             }
         }
         progress.end();
         self.counts.rows_out = self.counts.rows_in - self.ledger.total();
-        Ok(first_lost)
+        Ok(())
     }
 
     fn conversations(&mut self, source: &SourceConfig) -> Result<Vec<Conversation>, Failure> {
@@ -260,17 +261,6 @@ fn measure(
         row.images.iter().try_for_each(|image| store.open(image).map(drop))?;
     }
     Ok(measured)
-}
-
-fn reason(error: &ModelError) -> Reason {
-    match error {
-        ModelError::Core(error) => Reason::from(error),
-        ModelError::ForgedToken { .. } => Reason::ForgedTurn,
-        ModelError::TooLong { .. } | ModelError::ImageCut { .. } => Reason::TooLong,
-        ModelError::NoTargets { .. } => Reason::NoTarget,
-        ModelError::Image { .. } => Reason::ImageBroken,
-        _ => Reason::ModelError,
-    }
 }
 
 impl<'a> RowSet<'a> {

@@ -2,11 +2,11 @@ use std::fmt;
 
 use crate::DecodeError;
 
-/// A picture file's format, told by its first bytes (names and media types are not asked).
+/// An image file's format, told by its first bytes (names and media types are not asked).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PictureFormat {
-    /// Baseline and progressive JPEG; grey, YCbCr, RGB, CMYK, YCCK.
+    /// Baseline and progressive JPEG; grey, YCbCr, RGB, CMYK, YCCK. Of several images in one file the first.
     Jpeg,
     /// PNG of every colour type and depth; of an animation the default image.
     Png,
@@ -14,32 +14,178 @@ pub enum PictureFormat {
     WebP,
     /// The first frame of a GIF.
     Gif,
-    /// Windows bitmaps.
+    /// Windows and OS/2 bitmaps.
     Bmp,
     /// The first page of a TIFF.
     Tiff,
+    /// Portable bitmaps, greymaps, pixmaps and floatmaps, plain and raw.
+    Pnm,
+    /// Truevision TGA, which has no mark of its own: told by a header that makes sense.
+    Tga,
+    /// The largest image of a Windows icon.
+    Ico,
+    /// JPEG 2000, in boxes or as a bare code stream.
+    Jpeg2000,
 }
 
 impl PictureFormat {
     /// Recognises a format.
     ///
     /// # Errors
-    /// [`DecodeError::Empty`] and [`DecodeError::UnknownFormat`].
+    /// [`DecodeError::Empty`], [`DecodeError::NotRead`] and [`DecodeError::UnknownFormat`].
     pub fn of(bytes: &[u8]) -> Result<Self, DecodeError> {
         Ok(match bytes {
             [] => return Err(DecodeError::Empty),
             [0xFF, 0xD8, 0xFF, ..] => Self::Jpeg,
-            [0x89, b'P', b'N', b'G', ..] => Self::Png,
+            [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1A, b'\n', ..] => Self::Png,
             [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Self::WebP,
-            [b'G', b'I', b'F', b'8', ..] => Self::Gif,
+            [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Self::Gif,
             [b'B', b'M', ..] => Self::Bmp,
-            [b'I', b'I', 42, 0, ..] | [b'M', b'M', 0, 42, ..] => Self::Tiff,
-            _ => {
-                let got = bytes.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-                return Err(DecodeError::UnknownFormat { got });
-            }
+            [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] => Self::Tiff,
+            [b'I', b'I', 0, 42, ..] | [b'M', b'M', 42, 0, ..] => Self::Tiff,
+            [b'P', b'1'..=b'6' | b'f', b' ' | b'\t'..=b'\r', ..] => Self::Pnm,
+            [0, 0, 1, 0, ..] => Self::Ico,
+            [0xFF, 0x4F, 0xFF, 0x51, ..] => Self::Jpeg2000,
+            [0, 0, 0, 12, b'j', b'P', b' ', b' ', b'\r', b'\n', 0x87, b'\n', ..] => Self::Jpeg2000,
+            _ => return unmarked(bytes),
         })
     }
+}
+
+/// Formats without a mark, then the ones that are only known by name.
+fn unmarked(bytes: &[u8]) -> Result<PictureFormat, DecodeError> {
+    if is_tga(bytes) {
+        return Ok(PictureFormat::Tga);
+    }
+    if let Some((found, advice)) = not_read(bytes) {
+        return Err(DecodeError::NotRead { found, advice });
+    }
+    let got = bytes.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    Err(DecodeError::UnknownFormat { got })
+}
+
+fn is_tga(bytes: &[u8]) -> bool {
+    let Some(&[_, map, kind, _, _, _, _, map_depth, _, _, _, _, w0, w1, h0, h1, depth, flags]) = bytes.first_chunk()
+    else {
+        return false;
+    };
+    let has_map = map == 1 && [15, 16, 24, 32].contains(&map_depth);
+    (has_map || (map == 0 && map_depth == 0 && ![1, 9].contains(&kind)))
+        && [1, 2, 3, 9, 10, 11].contains(&kind)
+        && (w0, w1) != (0, 0)
+        && (h0, h1) != (0, 0)
+        && [8, 16, 24, 32].contains(&depth)
+        && flags & 0xC0 == 0
+}
+
+const CONVERT: &str = "convert it to PNG";
+const NO_IMAGE: &str = "this is not an image; fetch the file again";
+
+/// What a file is that is not read, and what to do about it.
+fn not_read(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
+    if bytes.get(4..8) == Some(b"ftyp") {
+        return Some((brand(bytes), CONVERT));
+    }
+    let marks: &[(&[u8], &str, &str)] = &[
+        (b"\xFF\x0A", "a JPEG XL image", CONVERT),
+        (b"\0\0\0\x0CJXL \r\n\x87\n", "a JPEG XL image", CONVERT),
+        (b"II\xBC\x01", "a JPEG XR image", CONVERT),
+        (b"II\xBC\0", "a JPEG XR image", CONVERT),
+        (b"8BPS", "a Photoshop document", CONVERT),
+        (b"qoif", "a QOI image", CONVERT),
+        (b"DDS ", "a DirectDraw surface", CONVERT),
+        (b"\x76\x2F\x31\x01", "an OpenEXR image", CONVERT),
+        (b"#?RADIANCE", "a Radiance HDR image", CONVERT),
+        (b"icns", "an Apple icon", CONVERT),
+        (b"\0\0\x02\0", "a Windows cursor", CONVERT),
+        (b"\x01\xDA", "an SGI image", CONVERT),
+        (b"SIMPLE  =", "a FITS file", CONVERT),
+        (b"CDF\x01", "a NetCDF file", CONVERT),
+        (b"\x89HDF\r\n\x1A\n", "an HDF5 file", CONVERT),
+        (b"P7\n", "a PAM image", CONVERT),
+        (b"PF\n", "a floatmap of colours", CONVERT),
+        (b"#define ", "an X bitmap", CONVERT),
+        (b"/* XPM */", "an X pixmap", CONVERT),
+        (b"%!PS", "a PostScript file", CONVERT),
+        (b"\xC5\xD0\xD3\xC6", "a PostScript file", CONVERT),
+        (b"%PDF-", "a PDF document", "render its pages to PNG"),
+        (b"\xD7\xCD\xC6\x9A", "a Windows metafile", CONVERT),
+        (b"version https://git-lfs.github.com/spec", "a Git LFS pointer", "run `git lfs pull`"),
+        (b"PK\x03\x04", "a zip archive", "unpack it, or name the file inside it"),
+        (b"\x1F\x8B", "a gzip file", "unpack it"),
+        (b"7z\xBC\xAF\x27\x1C", "a 7-Zip archive", "unpack it"),
+        (b"Rar!\x1A\x07", "a RAR archive", "unpack it"),
+        (b"PAR1", "a parquet table", "give it as the table"),
+        (b"ARROW1", "an Arrow table", "give it as the table"),
+        (b"\x93NUMPY", "a NumPy array", CONVERT),
+        (b"\x1A\x45\xDF\xA3", "a video (Matroska)", "take frames from it"),
+        (b"OggS", "an Ogg stream", NO_IMAGE),
+        (b"\x28\0\0\0", "a bitmap without a file's head", CONVERT),
+        (b"\x59\xA6\x6A\x95", "a Sun raster", CONVERT),
+        (b"gimp xcf", "a GIMP document", CONVERT),
+        (b"Image type:", "an IM image", CONVERT),
+        (b"DanM", "a Windows Paint image", CONVERT),
+        (b"LinS", "a Windows Paint image", CONVERT),
+        (b"NITF", "a NITF image", CONVERT),
+        (b"EHFA_HEADER_TAG", "an Erdas Imagine raster", CONVERT),
+        (b"GRIB", "a GRIB file", CONVERT),
+        (b"NRRD", "an NRRD volume", CONVERT),
+    ];
+    let mark = marks.iter().find(|(mark, ..)| bytes.starts_with(mark));
+    if let Some((_, found, advice)) = mark {
+        return Some((found, advice));
+    }
+    if bytes.starts_with(b"RIFF") {
+        return Some(("a video or sound (RIFF)", "take frames from it"));
+    }
+    if [Some(&b"n+1\0"[..]), Some(b"ni1\0")].contains(&bytes.get(344..348)) {
+        return Some(("a NIfTI volume", CONVERT));
+    }
+    if bytes.get(128..132) == Some(b"DICM") {
+        return Some(("a DICOM file", CONVERT));
+    }
+    if bytes.starts_with(b"\x0A") && bytes.get(1).is_some_and(|version| *version <= 5) && bytes.get(2) == Some(&1) {
+        return Some(("a PCX image", CONVERT));
+    }
+    text(bytes)
+}
+
+/// The boxes of HEIF and of videos name what they hold.
+fn brand(bytes: &[u8]) -> &'static str {
+    match bytes.get(8..12) {
+        Some(b"avif" | b"avis") => "an AVIF image",
+        Some(b"heic" | b"heix" | b"hevc" | b"hevx" | b"heim" | b"heis" | b"mif1" | b"msf1") => {
+            let names_avif = bytes.iter().take(64).copied().collect::<Vec<_>>().windows(4).any(|four| four == b"avif");
+            if names_avif { "an AVIF image" } else { "a HEIC image" }
+        }
+        Some(b"crx ") => "a Canon raw image",
+        Some(b"qt  ") => "a QuickTime video",
+        _ => "an MP4 video",
+    }
+}
+
+/// Pages and messages that were saved instead of an image.
+fn text(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
+    let head = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
+    let head = head.trim_ascii_start();
+    let head: Vec<_> = head.iter().take(512).map(u8::to_ascii_lowercase).collect();
+    let holds = |what: &[u8]| head.windows(what.len()).any(|window| window == what);
+    if head.starts_with(b"<svg") || (head.starts_with(b"<?xml") || head.starts_with(b"<!")) && holds(b"<svg") {
+        return Some(("an SVG drawing", "render it to PNG"));
+    }
+    if head.starts_with(b"<!doctype html") || head.starts_with(b"<html") || head.starts_with(b"<head") {
+        return Some(("an HTML page", NO_IMAGE));
+    }
+    if head.starts_with(b"<") {
+        return Some(("an XML document", NO_IMAGE));
+    }
+    if head.starts_with(b"{") || head.starts_with(b"[") {
+        return Some(("JSON text", NO_IMAGE));
+    }
+    if !bytes.is_empty() && bytes.iter().take(512).all(|&byte| byte == 0) {
+        return Some(("a file of zeros", NO_IMAGE));
+    }
+    None
 }
 
 impl fmt::Display for PictureFormat {
@@ -51,6 +197,10 @@ impl fmt::Display for PictureFormat {
             Self::Gif => "GIF",
             Self::Bmp => "BMP",
             Self::Tiff => "TIFF",
+            Self::Pnm => "PNM",
+            Self::Tga => "TGA",
+            Self::Ico => "ICO",
+            Self::Jpeg2000 => "JPEG 2000",
         })
     }
 }

@@ -1,17 +1,17 @@
 //! The first frame of a GIF, on its whole canvas.
 
-use std::io::{BufRead, Cursor, Seek};
+use std::io::{BufRead, Cursor};
 
 use gif::{ColorOutput, DecodeOptions, Decoder, DecodingError, Frame, MemoryLimit};
 use image::metadata::Orientation;
 
 use super::raster::Raster;
-use super::{Header, PictureFormat};
+use super::{Header, ImageReader, PictureFormat};
 use crate::DecodeError;
 
 const FORMAT: PictureFormat = PictureFormat::Gif;
 
-pub(super) fn header(reader: impl BufRead + Seek) -> Result<Header, DecodeError> {
+pub(super) fn header(reader: &mut impl ImageReader) -> Result<Header, DecodeError> {
     let mut decoder = opened(reader)?;
     let frame = decoder.next_frame_info().map_err(sorted)?.ok_or_else(no_frame)?;
     let frame_end = end(frame);

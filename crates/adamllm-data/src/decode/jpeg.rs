@@ -5,12 +5,11 @@
 //! integer transform ("islow"), its triangle filter for coarse planes ("fancy upsampling"), its 16-bit colour
 //! conversion. Those three are followed here to the bit.
 
-use std::io::{BufRead, Seek};
+use std::io::Cursor;
 
-use image::metadata::Orientation;
-
+use super::orientation::Hints;
 use super::raster::Raster;
-use super::{Header, PictureFormat, exif_orientation};
+use super::{Header, ImageReader, PictureFormat};
 use crate::DecodeError;
 use colour::ColourModel;
 use picture::Picture;
@@ -29,40 +28,54 @@ mod upsample;
 
 const FORMAT: PictureFormat = PictureFormat::Jpeg;
 
-/// Walks the markers up to the frame header; EXIF stands before it.
-pub(super) fn header(mut reader: impl BufRead + Seek) -> Result<Header, DecodeError> {
+/// Walks the markers up to the frame header, past EXIF and XMP, and further to the scan for what stands in between.
+pub(super) fn header(reader: &mut impl ImageReader) -> Result<Header, DecodeError> {
+    const XMP: &[u8] = b"http://ns.adobe.com/xap/1.0/\0";
     let io = |source| DecodeError::io(FORMAT, &source);
-    let mut orientation = None;
+    let (mut hints, mut size) = (Hints::default(), None);
     reader.seek_relative(2).map_err(io)?;
     loop {
-        let marker = next_marker(&mut reader)?;
+        let marker = next_marker(reader)?;
         let mut length = [0; 2];
-        reader.read_exact(&mut length).map_err(io)?;
+        if marker != 0xD9 {
+            reader.read_exact(&mut length).map_err(io)?;
+        }
         let length = u16::from_be_bytes(length).checked_sub(2);
-        let length = length.ok_or_else(|| broken("a segment shorter than its own length"))?;
-        match marker {
-            0xC0..=0xCF if ![0xC4, 0xC8, 0xCC].contains(&marker) => {
-                let mut frame = [0; 5];
-                reader.read_exact(&mut frame).map_err(io)?;
-                let [height, width] = [[frame[1], frame[2]], [frame[3], frame[4]]].map(u16::from_be_bytes);
-                let orientation = orientation.unwrap_or(Orientation::NoTransforms);
-                return Ok(Header { width: width.into(), height: height.into(), orientation });
+        match (marker, length, size) {
+            (0xD9 | 0xDA, _, Some((width, height))) => {
+                return Ok(Header { width, height, orientation: hints.orientation() });
             }
-            0xE1 if orientation.is_none() => {
+            (0xF7, ..) => return Err(unsupported("JPEG-LS coding")),
+            (0xD9 | 0xDA, _, None) => return Err(broken("no frame header before the pixels")),
+            (_, None, _) => return Err(broken("a segment shorter than its own length")),
+            (0xE1, Some(length), _) => {
                 let mut segment = vec![0; length.into()];
                 reader.read_exact(&mut segment).map_err(io)?;
                 if segment.starts_with(b"Exif\0\0") {
-                    orientation = Some(exif_orientation(&segment));
+                    // A block that is longer than a segment goes on in the next.
+                    match &mut hints.exif {
+                        Some(exif) => exif.extend_from_slice(&segment[6..]),
+                        None => hints.exif = Some(segment),
+                    }
+                } else if let Some(packet) = segment.strip_prefix(XMP) {
+                    hints.xmp = Some(packet.to_vec());
                 }
             }
-            0xD9 | 0xDA => return Err(broken("no frame header before the pixels")),
-            _ => reader.seek_relative(length.into()).map_err(io)?,
+            (0xC0..=0xCF, Some(length), None) if ![0xC4, 0xC8, 0xCC].contains(&marker) => {
+                let mut frame = [0; 5];
+                reader.read_exact(&mut frame).map_err(io)?;
+                let [height, width] = [[frame[1], frame[2]], [frame[3], frame[4]]].map(u16::from_be_bytes);
+                size = Some((width.into(), height.into()));
+                let rest = length.checked_sub(5).ok_or_else(|| broken("short frame header"))?;
+                reader.seek_relative(rest.into()).map_err(io)?;
+            }
+            (_, Some(length), _) => reader.seek_relative(length.into()).map_err(io)?,
         }
     }
 }
 
 /// The next marker's code, with fill bytes and stray bytes skipped.
-fn next_marker(reader: &mut impl BufRead) -> Result<u8, DecodeError> {
+fn next_marker(reader: &mut impl ImageReader) -> Result<u8, DecodeError> {
     let mut byte = [0];
     let mut after_ff = false;
     loop {
@@ -80,6 +93,42 @@ pub(super) fn pixels(bytes: &[u8]) -> Result<Raster, DecodeError> {
     let model = ColourModel::of(&frame, hints)?;
     let rgb = colour::to_rgb(&frame, &planes, model);
     Ok(Raster::opaque(frame.width as u32, frame.height as u32, rgb))
+}
+
+/// A strip or tile of a TIFF.
+pub(super) struct Strip {
+    /// Width and height in pixels.
+    pub(super) size: (usize, usize),
+    /// Samples of a pixel.
+    pub(super) n_samples: usize,
+    /// Interleaved.
+    pub(super) samples: Vec<u8>,
+}
+
+impl Strip {
+    /// Decodes a strip of at most `max_size`. `tables` is the stream of the tables that all of a file's strips share;
+    /// YCbCr becomes RGB, other components stay what they are.
+    pub(super) fn decode(
+        tables: &[u8],
+        strip: &[u8],
+        is_ycbcr: bool,
+        max_size: (usize, usize),
+    ) -> Result<Self, DecodeError> {
+        let tables = tables.strip_suffix(b"\xFF\xD9").filter(|tables| tables.starts_with(b"\xFF\xD8"));
+        let Some(rest) = strip.strip_prefix(b"\xFF\xD8") else { return Err(broken("a strip that is none")) };
+        let joined = [tables.unwrap_or(b"\xFF\xD8"), rest].concat();
+        let header = header(&mut Cursor::new(&joined))?;
+        if header.width as usize > max_size.0 || header.height as usize > max_size.1 {
+            return Err(broken(format!("{}x{} pixels in a smaller strip", header.width, header.height)));
+        }
+        let Picture { frame, planes, .. } = Picture::decode(&joined)?;
+        let n_samples = frame.components.len();
+        let samples = match is_ycbcr && n_samples == 3 {
+            true => colour::to_rgb(&frame, &planes, ColourModel::YCbCr),
+            false => colour::interleaved(&frame, &planes),
+        };
+        Ok(Self { size: (frame.width, frame.height), n_samples, samples })
+    }
 }
 
 fn broken(detail: impl Into<String>) -> DecodeError {

@@ -1,26 +1,33 @@
 //! PNG. Depths and palettes are expanded as Pillow does: 16-bit grey is clipped at 255 (its mode `I;16`), every other
 //! 16-bit type keeps the high byte.
+//!
+//! Files are first walked chunk by chunk, with Pillow's tolerance: checksums count before the pixels and not behind
+//! them, unknown chunks are passed over, an animation's other frames are left out. The decoder gets what is left.
 
-use std::io::{BufRead, Cursor, Seek};
+use std::io::Cursor;
 
-use image::metadata::Orientation;
-use png::{BitDepth, ColorType, Decoder, DecodingError, Transformations};
+use png::{BitDepth, ColorType, DecodeOptions, Decoder, DecodingError, Transformations};
 
 use super::raster::Raster;
-use super::{Header, PictureFormat, exif_orientation};
+use super::{Header, ImageReader, PictureFormat};
 use crate::DecodeError;
+use chunks::Chunks;
+
+mod chunks;
 
 const FORMAT: PictureFormat = PictureFormat::Png;
 
-pub(super) fn header(reader: impl BufRead + Seek) -> Result<Header, DecodeError> {
-    let reader = Decoder::new(reader).read_info().map_err(sorted)?;
-    let info = reader.info();
-    let orientation = info.exif_metadata.as_deref().map_or(Orientation::NoTransforms, exif_orientation);
-    Ok(Header { width: info.width, height: info.height, orientation })
+pub(super) fn header(reader: &mut impl ImageReader) -> Result<Header, DecodeError> {
+    chunks::header(reader)
 }
 
 pub(super) fn pixels(bytes: &[u8]) -> Result<Raster, DecodeError> {
-    let mut decoder = Decoder::new(Cursor::new(bytes));
+    let plain = Chunks::of(bytes)?.plain()?;
+    let mut options = DecodeOptions::default();
+    options.set_ignore_crc(true); // those that count are checked already
+    options.set_ignore_adler32(false);
+    let mut decoder = Decoder::new_with_options(Cursor::new(&plain), options);
+    decoder.set_limits(png::Limits { bytes: usize::MAX }); // the number of pixels is checked before
     decoder.set_transformations(Transformations::EXPAND);
     let mut reader = decoder.read_info().map_err(sorted)?;
     let stored = (reader.info().color_type, reader.info().bit_depth);
@@ -47,14 +54,9 @@ pub(super) fn pixels(bytes: &[u8]) -> Result<Raster, DecodeError> {
 /// 16-bit grey, big-endian, clipped at 255; where a transparent grey was named, every second sample is its alpha.
 fn clipped(samples: &[u8], color: ColorType) -> Vec<u8> {
     let step = if color == ColorType::GrayscaleAlpha { 2 } else { 1 };
-    let clip = |(i, sample): (usize, &[u8])| match i % step {
-        0 => {
-            if sample[0] > 0 {
-                255
-            } else {
-                sample[1]
-            }
-        }
+    let clip = |(i, sample): (usize, &[u8])| match (i % step, sample) {
+        (0, [0, low]) => *low,
+        (0, _) => 255,
         _ => sample[0],
     };
     samples.chunks_exact(2).enumerate().map(clip).collect()

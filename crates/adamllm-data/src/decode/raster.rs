@@ -1,6 +1,7 @@
 use adamllm_core::RgbImage;
 
-use super::Alpha;
+use super::{Alpha, Header, PictureFormat};
+use crate::DecodeError;
 
 /// Decoded pixels before the alpha channel is dealt with.
 pub(super) struct Raster {
@@ -35,13 +36,28 @@ impl Raster {
         Self { width, height, rgb, alpha: Some(pixels.chunks_exact(4).map(|p| p[3]).collect()) }
     }
 
-    pub(super) fn into_rgb(mut self, policy: Alpha) -> RgbImage {
+    /// The image, where it has the size that its header announced and a value for every pixel. All decoders' results
+    /// pass here: none is trusted.
+    pub(super) fn into_rgb(
+        mut self,
+        format: PictureFormat,
+        header: &Header,
+        policy: Alpha,
+    ) -> Result<RgbImage, DecodeError> {
+        let (width, height) = (header.width, header.height);
+        let n_pixels = width as usize * height as usize;
+        let (n_values, n_alphas) = (self.rgb.len(), self.alpha.as_ref().map_or(n_pixels, Vec::len));
+        if (self.width, self.height) != (width, height) || n_values != n_pixels * 3 || n_alphas != n_pixels {
+            let got = format!("{}x{} with {n_values} values and {n_alphas} alphas", self.width, self.height);
+            return Err(DecodeError::broken(format, format!("expected {width}x{height} pixels, got {got}")));
+        }
         if let (Alpha::OverWhite, Some(alpha)) = (policy, &self.alpha) {
             for (pixel, &alpha) in self.rgb.chunks_exact_mut(3).zip(alpha) {
                 pixel.iter_mut().for_each(|value| *value = over_white(*value, alpha));
             }
         }
-        RgbImage::from_raw(self.width, self.height, self.rgb).expect("decoders fill width x height x 3 bytes")
+        let image = RgbImage::from_raw(width, height, self.rgb);
+        image.ok_or_else(|| DecodeError::broken(format, format!("{width}x{height} pixels")))
     }
 }
 

@@ -1,22 +1,31 @@
-//! WebP, lossy and lossless.
+//! WebP, lossy and lossless; of an animation the first frame on its canvas.
 
-use std::io::{BufRead, Cursor, Seek};
+use std::io::{Cursor, SeekFrom};
 
-use image::metadata::Orientation;
 use image_webp::{DecodingError, WebPDecoder};
 
+use super::orientation::Hints;
 use super::raster::Raster;
-use super::{Header, PictureFormat, exif_orientation};
+use super::{Header, ImageReader, PictureFormat};
 use crate::DecodeError;
 
 const FORMAT: PictureFormat = PictureFormat::WebP;
+const HAS_EXIF: u8 = 8;
+const HAS_XMP: u8 = 4;
 
-pub(super) fn header(reader: impl BufRead + Seek) -> Result<Header, DecodeError> {
+pub(super) fn header(reader: &mut impl ImageReader) -> Result<Header, DecodeError> {
+    let mut head = [0; 21];
+    let start = reader.stream_position().and_then(|start| reader.read_exact(&mut head).map(|()| start));
+    let start = start.map_err(|source| DecodeError::io(FORMAT, &source))?;
+    reader.seek(SeekFrom::Start(start)).map_err(|source| DecodeError::io(FORMAT, &source))?;
+    // Only blocks that the extended header announces count.
+    let flags = if &head[12..16] == b"VP8X" { head[20] } else { 0 };
+
     let mut decoder = WebPDecoder::new(reader).map_err(sorted)?;
     let (width, height) = decoder.dimensions();
-    let exif = decoder.exif_metadata().map_err(sorted)?;
-    let orientation = exif.as_deref().map_or(Orientation::NoTransforms, exif_orientation);
-    Ok(Header { width, height, orientation })
+    let exif = decoder.exif_metadata().map_err(sorted)?.filter(|_| flags & HAS_EXIF != 0);
+    let xmp = decoder.xmp_metadata().map_err(sorted)?.filter(|_| flags & HAS_XMP != 0);
+    Ok(Header { width, height, orientation: Hints { exif, xmp }.orientation() })
 }
 
 pub(super) fn pixels(bytes: &[u8]) -> Result<Raster, DecodeError> {

@@ -9,7 +9,12 @@ use arrow_ipc::reader::StreamDecoder;
 use bytes::Bytes;
 use memmap2::Mmap;
 
-use super::arrow_error;
+use super::{Part, arrow_error, guarded};
+
+mod check;
+mod file;
+
+pub(super) use file::IpcFile;
 
 /// A batch of an Arrow stream, its columns lying in the mapped file.
 #[derive(Clone, Debug)]
@@ -18,27 +23,46 @@ pub(super) struct MappedBatch {
     pages: Pages,
 }
 
-/// The batches of an Arrow stream.
-pub(super) fn mapped(path: &Path) -> Result<Vec<MappedBatch>, CoreError> {
+/// The batches of an Arrow file in either form, and their numbers of rows.
+pub(super) fn opened(path: &Path) -> Result<Vec<(Part, usize)>, CoreError> {
     let file = File::open(path).map_err(CoreError::io("open", path))?;
     // SAFETY: the file is mapped for reading only. As with every mapping, it must not be cut by another process while it
     // is used; tables are written once.
     let map = unsafe { Mmap::map(&file) }.map_err(CoreError::io("map", path))?;
     let map = Shared(Arc::new(map));
+    match &map.0[..map.0.len().min(MAGIC.len())] {
+        start if start == MAGIC => file::opened(path, map),
+        [b'F', b'E', b'A', b'1', ..] => Err(CoreError::Layout {
+            path: path.into(),
+            expected: "an Arrow file or stream".into(),
+            got: "Feather version 1: write it again with a pyarrow of today".into(),
+        }),
+        _ => streamed(path, map),
+    }
+}
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// What the file form begins with; a stream has no such mark.
+const MAGIC: &[u8] = b"ARROW1";
+
+fn streamed(path: &Path, map: Shared) -> Result<Vec<(Part, usize)>, CoreError> {
     let n_bytes = map.0.len();
     let mut rest = Buffer::from(Bytes::from_owner(map.clone()));
     let mut decoder = StreamDecoder::new();
     let mut batches = Vec::new();
     let failed = arrow_error(path);
+    guarded(|| check::stream(&map.0)).map_err(|error| failed(error.into()))?;
     while !rest.is_empty() {
         let start = n_bytes - rest.len();
-        let Some(batch) = decoder.decode(&mut rest).map_err(|error| failed(error.into()))? else { break };
+        let batch = guarded(|| decoder.decode(&mut rest)).map_err(|error| failed(error.into()))?;
+        let Some(batch) = batch else { break };
         let pages = Pages { map: map.clone(), start, length: n_bytes - rest.len() - start };
         pages.release();
-        batches.push(MappedBatch { batch, pages });
+        batches.push((batch.num_rows(), MappedBatch { batch, pages }));
     }
     decoder.finish().map_err(|error| failed(error.into()))?;
-    Ok(batches)
+    Ok(batches.into_iter().map(|(n, batch)| (Part::Mapped(batch), n)).collect())
 }
 
 impl MappedBatch {
@@ -49,10 +73,17 @@ impl MappedBatch {
 
     /// [`MappedBatch::release`] for a part of the batch.
     pub(super) fn release_bytes(&self, bytes: &[u8]) {
-        let base = self.pages.map.0.as_ptr() as usize;
-        let at = (bytes.as_ptr() as usize).checked_sub(base).filter(|at| at + bytes.len() <= self.pages.map.0.len());
+        self.pages.release_bytes(bytes);
+    }
+}
+
+impl Pages {
+    /// [`Pages::release`] for bytes that may lie in the file.
+    fn release_bytes(&self, bytes: &[u8]) {
+        let base = self.map.0.as_ptr() as usize;
+        let at = (bytes.as_ptr() as usize).checked_sub(base).filter(|at| at + bytes.len() <= self.map.0.len());
         if let Some(start) = at {
-            Pages { map: self.pages.map.clone(), start, length: bytes.len() }.release();
+            Pages { map: self.map.clone(), start, length: bytes.len() }.release();
         }
     }
 }

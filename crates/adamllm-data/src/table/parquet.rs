@@ -3,64 +3,86 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use adamllm_core::CoreError;
-use arrow_array::RecordBatch;
+use arrow_array::ArrayRef;
+use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
 
-use super::{Part, arrow_error};
+use super::{Column, Part, arrow_error, guarded};
 
-/// A parquet file and the row group that was unpacked last.
+/// A parquet file and what was unpacked last.
 #[derive(Debug)]
 pub(super) struct ParquetFile {
     path: PathBuf,
     metadata: ArrowReaderMetadata,
-    unpacked: Mutex<Option<(usize, RecordBatch)>>,
+    /// A row group, and those of its columns that were asked for.
+    unpacked: Mutex<(usize, Vec<Option<Column>>)>,
 }
 
 /// The row groups of a file and their numbers of rows.
 pub(super) fn opened(path: &Path) -> Result<Vec<(Part, usize)>, CoreError> {
     let failed = arrow_error(path);
     let file = File::open(path).map_err(CoreError::io("open", path))?;
-    let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(|error| failed(error.into()))?;
-    let n_rows: Vec<_> = metadata.metadata().row_groups().iter().map(|group| group.num_rows() as usize).collect();
-    let file = Arc::new(ParquetFile { path: path.into(), metadata, unpacked: Mutex::new(None) });
+    let load = |options| guarded(|| ArrowReaderMetadata::load(&file, options));
+    // Arrow's own notes about the types are left out where they do not fit what the file holds.
+    let metadata = load(ArrowReaderOptions::new())
+        .or_else(|error| load(ArrowReaderOptions::new().with_skip_arrow_metadata(true)).map_err(|_| error))
+        .map_err(|error| failed(error.into()))?;
+    let n_rows: Result<Vec<_>, _> = metadata.metadata().row_groups().iter().map(n_rows).collect();
+    let n_rows = n_rows.map_err(|error| failed(error.into()))?;
+    let unpacked = Mutex::new((usize::MAX, Vec::new()));
+    let file = Arc::new(ParquetFile { path: path.into(), metadata, unpacked });
     let part = |(group, n)| (Part::RowGroup(Arc::clone(&file), group), n);
     Ok(n_rows.into_iter().enumerate().map(part).collect())
 }
 
+/// A row group's number of rows, which no column can have fewer values than.
+fn n_rows(group: &RowGroupMetaData) -> Result<usize, String> {
+    let n_rows = group.num_rows();
+    let fewest = group.columns().iter().map(ColumnChunkMetaData::num_values).min();
+    if n_rows < 0 || fewest.is_some_and(|fewest| fewest < n_rows) {
+        let fewest = fewest.unwrap_or_default();
+        return Err(format!("the file is damaged: {n_rows} rows, and {fewest} values in one of their columns"));
+    }
+    usize::try_from(n_rows).map_err(|error| error.to_string())
+}
+
 impl ParquetFile {
-    /// A whole row group as one batch.
-    pub(super) fn row_group(&self, group: usize) -> Result<RecordBatch, CoreError> {
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.metadata.schema().fields().iter().map(|field| field.name().as_str())
+    }
+
+    /// One column of a row group; the others are not read.
+    pub(super) fn column(&self, group: usize, column: usize) -> Column {
         let mut unpacked = self.unpacked.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((number, batch)) = &*unpacked
-            && *number == group
-        {
-            return Ok(batch.clone());
+        if unpacked.0 != group {
+            *unpacked = (group, vec![None; self.metadata.schema().fields().len()]);
         }
-        let batch = self.unpack(group)?;
-        *unpacked = Some((group, batch.clone()));
-        Ok(batch)
+        unpacked.1[column].get_or_insert_with(|| guarded(|| self.unpack(group, column))).clone()
     }
 
     /// Forgets a row group, if it is the one that was unpacked last.
     pub(super) fn release(&self, group: usize) {
         let mut unpacked = self.unpacked.lock().unwrap_or_else(PoisonError::into_inner);
-        if unpacked.as_ref().is_some_and(|(number, _)| *number == group) {
-            *unpacked = None;
+        if unpacked.0 == group {
+            *unpacked = (usize::MAX, Vec::new());
         }
     }
 
-    fn unpack(&self, group: usize) -> Result<RecordBatch, CoreError> {
-        let failed = arrow_error(&self.path);
-        let file = File::open(&self.path).map_err(CoreError::io("open", &self.path))?;
+    fn unpack(&self, group: usize, column: usize) -> Result<ArrayRef, String> {
+        let file = File::open(&self.path).map_err(|error| error.to_string())?;
         let n_rows = self.metadata.metadata().row_group(group).num_rows().max(1) as usize;
+        let mask = ProjectionMask::roots(self.metadata.parquet_schema(), [column]);
         let mut reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
             .with_row_groups(vec![group])
+            .with_projection(mask)
             .with_batch_size(n_rows)
             .build()
-            .map_err(|error| failed(error.into()))?;
-        match reader.next() {
-            Some(batch) => batch.map_err(|error| failed(error.into())),
-            None => Ok(RecordBatch::new_empty(Arc::clone(self.metadata.schema()))),
+            .map_err(|error| error.to_string())?;
+        let batch = reader.next().ok_or("no values in this row group")?.map_err(|error| error.to_string())?;
+        match batch.columns() {
+            [column] if column.len() == n_rows => Ok(Arc::clone(column)),
+            _ => Err("fewer values than rows".into()),
         }
     }
 }

@@ -1,10 +1,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use adamllm_core::CoreError;
+use adamllm_core::read_text;
 use serde::{Deserialize, Serialize};
 
 use super::columns::RowReader;
+use super::template;
 use crate::{AnswerType, EvalError, LabelMetric};
 
 /// What a benchmark's rows mean: a TOML or JSON file.
@@ -43,6 +44,9 @@ pub struct BenchmarkDescription {
     pub images: PathBuf,
     /// How answers are read and scored.
     pub answer: AnswerKind,
+    /// Whether questions show images.
+    #[serde(default)]
+    pub image_use: ImageUse,
     /// Which columns hold what.
     #[serde(default)]
     pub columns: ColumnNames,
@@ -79,13 +83,57 @@ pub struct BenchmarkDescription {
 
 /// One answer type for all rows, or each row's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(try_from = "String", into = "String")]
 pub enum AnswerKind {
     /// The answer type stands in a column.
     ByRow,
     /// All rows have this one.
-    #[serde(untagged)]
     Always(AnswerType),
+}
+
+impl TryFrom<String> for AnswerKind {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        if name.eq_ignore_ascii_case("by_row") {
+            return Ok(Self::ByRow);
+        }
+        AnswerType::parse(&name).map(Self::Always).map_err(|_| {
+            let names = ["by_row"].into_iter().chain(AnswerType::ALL.map(AnswerType::as_str));
+            unknown("kind of answer", &name, names)
+        })
+    }
+}
+
+impl From<AnswerKind> for String {
+    fn from(kind: AnswerKind) -> Self {
+        match kind {
+            AnswerKind::ByRow => "by_row".into(),
+            AnswerKind::Always(answer_type) => answer_type.as_str().into(),
+        }
+    }
+}
+
+/// An unknown name, those that are allowed, and the one that was probably meant.
+fn unknown<'a>(what: &str, got: &str, allowed: impl IntoIterator<Item = &'a str>) -> String {
+    let allowed: Vec<&str> = allowed.into_iter().collect();
+    let distance = |name: &str| strsim::damerau_levenshtein(&got.to_lowercase(), name);
+    let meant = allowed.iter().map(|name| (distance(name), name)).min().filter(|(distance, _)| *distance <= 2);
+    let hint = meant.map_or(String::new(), |(_, name)| format!("; did you mean `{name}`?"));
+    format!("unknown {what} `{got}`: expected one of {}{hint}", allowed.join(", "))
+}
+
+/// Whether a benchmark's questions show images.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ImageUse {
+    /// Each shows at least one: a record without an image is an error of its own, and a benchmark without any is refused.
+    #[default]
+    Every,
+    /// Some do.
+    Some,
+    /// None does; a column of images is not looked at.
+    None,
 }
 
 /// A data set on the Hugging Face Hub.
@@ -106,8 +154,9 @@ pub struct HubPlace {
 pub struct ColumnNames {
     /// The row's id; the content's id where there is no such column.
     pub id: String,
-    /// The picture's name, or a list of them.
-    pub image: String,
+    /// The image's name, or a list of them: texts, or objects with a `path`. `None` takes the first column with a known name:
+    /// `image`, `images`, `img`, `image_path`, `img_name`, `file_name` and others like them.
+    pub image: Option<String>,
     /// The question.
     pub question: String,
     /// A column that holds the whole prompt. Where a row has it, no template is used.
@@ -128,7 +177,7 @@ impl Default for ColumnNames {
     fn default() -> Self {
         Self {
             id: "id".into(),
-            image: "image".into(),
+            image: None,
             question: "question".into(),
             prompt: None,
             label: "label".into(),
@@ -160,10 +209,10 @@ impl BenchmarkDescription {
     /// Reads a `.json` or `.toml` file.
     ///
     /// # Errors
-    /// [`CoreError::Io`], [`EvalError::Description`].
+    /// [`CoreError::Io`](adamllm_core::CoreError::Io), [`EvalError::Description`].
     pub fn read(path: impl AsRef<Path>) -> Result<Self, EvalError> {
         let path = path.as_ref();
-        let text = std::fs::read_to_string(path).map_err(CoreError::io("read", path))?;
+        let text = read_text(path)?;
         let invalid = |detail: String| EvalError::Description { place: path.to_path_buf(), detail };
         let mut description: Self = if path.extension().is_some_and(|extension| extension == "json") {
             serde_json::from_str(&text).map_err(|error| invalid(error.to_string()))?
@@ -171,6 +220,10 @@ impl BenchmarkDescription {
             toml::from_str(&text).map_err(|error| invalid(error.to_string()))?
         };
         description.folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
+        description.check().map_err(|error| match error {
+            EvalError::Description { detail, .. } => invalid(detail),
+            other => other,
+        })?;
         Ok(description)
     }
 
@@ -197,13 +250,77 @@ impl BenchmarkDescription {
     pub(crate) fn load_names(&self) -> Result<Option<Vec<String>>, EvalError> {
         let Some(file) = &self.names_file else { return Ok(self.names.clone()) };
         let path = self.folder.join(file);
-        let text = std::fs::read_to_string(&path).map_err(CoreError::io("read", &path))?;
-        Ok(Some(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()))
+        let text = read_text(&path)?;
+        let lines = text.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty());
+        let names: Vec<String> = lines.map(str::to_owned).collect();
+        if names.is_empty() {
+            return Err(EvalError::Description { place: path, detail: "the names file holds no name".into() });
+        }
+        Ok(Some(names))
     }
 
     pub(crate) fn needs_names(&self) -> EvalError {
-        let detail = "answer types `category` and `labels` need `names` or `names_file`".into();
+        self.invalid("answer types `category` and `labels` need `names` or `names_file`".into())
+    }
+
+    fn invalid(&self, detail: String) -> EvalError {
         EvalError::Description { place: self.folder.join(&self.name), detail }
+    }
+
+    /// Refuses settings that contradict each other, and such as nothing would ever use.
+    ///
+    /// # Errors
+    /// [`EvalError::Description`].
+    pub fn check(&self) -> Result<(), EvalError> {
+        if self.name.trim().is_empty() {
+            return Err(self.invalid("`name` is empty".into()));
+        }
+        if self.max_new_tokens == 0 {
+            return Err(self.invalid("`max_new_tokens` is 0: there would be no answer".into()));
+        }
+        self.check_names()?;
+        self.check_prompts()
+    }
+
+    fn check_names(&self) -> Result<(), EvalError> {
+        let given = self.names.is_some() || self.names_file.is_some();
+        if self.names.is_some() && self.names_file.is_some() {
+            return Err(self.invalid("`names` and `names_file` are both given: leave one out".into()));
+        }
+        if self.names.as_ref().is_some_and(Vec::is_empty) {
+            return Err(self.invalid("`names` is empty".into()));
+        }
+        match self.answer {
+            AnswerKind::Always(AnswerType::Category | AnswerType::Labels) if !given => Err(self.needs_names()),
+            AnswerKind::Always(other) if given && !matches!(other, AnswerType::Category | AnswerType::Labels) => {
+                let detail = format!(
+                    "`names` are for the answer types `category` and `labels`; all answers are `{}`",
+                    other.as_str()
+                );
+                Err(self.invalid(detail))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_prompts(&self) -> Result<(), EvalError> {
+        for (kind, template) in &self.prompts {
+            let types: Vec<AnswerType> = match self.answer {
+                AnswerKind::ByRow => AnswerType::ALL.to_vec(),
+                AnswerKind::Always(answer_type) => vec![answer_type],
+            };
+            let allowed = ["all"].into_iter().chain(types.into_iter().map(AnswerType::as_str));
+            if !allowed.clone().any(|name| name == kind) {
+                return Err(self.invalid(unknown("key of `prompts`", kind, allowed)));
+            }
+            if let Some(part) = template::unbalanced(template) {
+                let part: String = part.chars().take(40).collect();
+                return Err(self.invalid(format!(
+                    "`prompts.{kind}`: a brace without its other half at `{part}` (write {{{{ and }}}} for braces)"
+                )));
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn answer_type_of(&self, row: &RowReader<'_>) -> Result<AnswerType, EvalError> {

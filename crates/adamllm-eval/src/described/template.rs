@@ -15,6 +15,22 @@ pub(crate) fn render(template: Template<'_>, row: &RowReader<'_>, expected: &Exp
     }
 }
 
+/// What follows a brace of a template that has no other half.
+pub(crate) fn unbalanced(template: &str) -> Option<&str> {
+    let mut rest = template;
+    while let Some(at) = rest.find(['{', '}']) {
+        let (brace, after) = (&rest[at..=at], &rest[at + 1..]);
+        rest = match after.strip_prefix(brace) {
+            Some(escaped) => escaped,
+            None => match after.find('}').filter(|_| brace == "{") {
+                Some(end) => &after[end + 1..],
+                None => return Some(&rest[at..]),
+            },
+        };
+    }
+    None
+}
+
 fn fill(template: &str, row: &RowReader<'_>, expected: &Expected) -> Result<String, EvalError> {
     let mut out = String::new();
     let mut rest = template;

@@ -1,6 +1,7 @@
 use adamllm_core::random::PythonRandom;
 
 use super::NameSet;
+use super::option::read_option;
 
 /// How the reference reads a multiple choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,76 +57,22 @@ fn last_in_brackets<T>(text: &str, find: impl Fn(&str) -> Option<T>) -> Option<T
     text.rmatch_indices('(').find_map(opened)
 }
 
-/// Reads a multiple choice without guessing: the whole answer is an option's text; or one key alone stands in brackets; or
-/// the answer begins with a key and a mark, or is a key; or one key alone stands as a word (the word `A` before a
-/// lower-case word is an article); or one option's text alone stands as whole words. `None` where that leaves nothing
-/// or more than one.
+/// Reads a multiple choice as a careful person does, without guessing. `None` where nothing is said, or not clearly one option.
+///
+/// The text after the model's reasoning counts ([`without_reasoning`](super::without_reasoning)). In this order: the whole answer is an option's
+/// text; a final answer (`\boxed{B}`, *the final answer is B*); a declared one (*the answer is B*, *B is correct*,
+/// `答案：B`, a last line); what the answer begins with (`B. The left lung`); the only option that is mentioned, by its text or
+/// its letter. Case, width and brackets do not matter. A letter inside an option's text (*hepatitis B*) is no letter; nor are
+/// articles, the pronoun *I*, initials and parts of other names. What is denied (*not B*) does not count, and several
+/// options of one rank leave the answer unread.
 pub fn choice_strict(answer: &str, keys: &[impl AsRef<str>], options: &NameSet) -> Option<usize> {
-    if let Some(index) = options.is_exactly(answer) {
-        return Some(index);
-    }
-    let find_key = |text: &str| keys.iter().position(|key| key.as_ref() == text);
-    let words = words_with_borders(answer);
-    let bracketed: Vec<usize> = words.iter().filter(|w| w.in_brackets).filter_map(|w| find_key(w.text)).collect();
-    if !bracketed.is_empty() {
-        return the_only(&bracketed);
-    }
-    if let Some(first) = words.first()
-        && (words.len() == 1 || first.before_mark)
-        && let Some(index) = find_key(first.text)
-    {
-        return Some(index);
-    }
-    let standing: Vec<usize> = words.iter().filter(|w| !w.is_article()).filter_map(|w| find_key(w.text)).collect();
-    if !standing.is_empty() {
-        return the_only(&standing);
-    }
-    the_only(&options.whole_words(answer))
+    read_option(answer, keys, options)
 }
 
-fn the_only(found: &[usize]) -> Option<usize> {
-    let (first, rest) = found.split_first()?;
-    rest.iter().all(|other| other == first).then_some(*first)
-}
-
-/// A run of letters and digits, and what stands around it.
-struct Word<'a> {
-    text: &'a str,
-    in_brackets: bool,
-    before_mark: bool,
-    before_plain_word: bool,
-}
-
-impl Word<'_> {
-    fn is_article(&self) -> bool {
-        self.text == "A" && self.before_plain_word
-    }
-}
-
-fn words_with_borders(text: &str) -> Vec<Word<'_>> {
-    let is_border = |c: char| !c.is_alphanumeric();
-    let mut words = Vec::new();
-    let mut start = 0;
-    while let Some(skip) = text[start..].find(|c| !is_border(c)) {
-        let begin = start + skip;
-        let end = text[begin..].find(is_border).map_or(text.len(), |n| begin + n);
-        let rest = &text[end..];
-        let after = rest.chars().next();
-        words.push(Word {
-            text: &text[begin..end],
-            in_brackets: text[..begin].ends_with('(') && after == Some(')'),
-            before_mark: matches!(after, Some('.' | ':' | ')' | ',' | ';')),
-            before_plain_word: begins_plain_word(rest),
-        });
-        start = end;
-    }
-    words
-}
-
-/// Whether a space and a lower-case word follow, one that does not join or judge options.
-fn begins_plain_word(rest: &str) -> bool {
-    let Some(next) = rest.strip_prefix(' ').and_then(|rest| rest.split(' ').next()) else { return false };
-    next.starts_with(char::is_lowercase) && !["or", "and", "is"].contains(&next)
+/// Reads which one of many names an answer gives, as [`choice_strict`] does without letters: the first index of the name.
+pub fn name_strict(answer: &str, names: &NameSet) -> Option<usize> {
+    const NO_KEYS: [&str; 0] = [];
+    read_option(answer, &NO_KEYS, names).map(|index| names.canonical(index))
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@ use std::sync::OnceLock;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
 
+use super::fold::folded;
+use super::words::spaced_words;
 use crate::word_hash::WordMap;
 
 /// Names to look for in answers: the options of a choice, the classes of a data set. Long lists are searched for all names
@@ -11,11 +13,24 @@ use crate::word_hash::WordMap;
 pub struct NameSet {
     names: Vec<String>,
     lower: OnceLock<Vec<String>>,
+    /// The letters and digits of each.
+    bare: OnceLock<Vec<String>>,
     /// The last index of each name as it stands.
     last: OnceLock<WordMap<String, usize>>,
     longest_first: OnceLock<LongestFirst>,
     contained: OnceLock<AhoCorasick>,
     worded: OnceLock<Worded>,
+}
+
+/// A name that stands in a text.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NameHit {
+    /// The space before its first word.
+    pub(crate) start: usize,
+    /// Behind the space after its last word.
+    pub(crate) end: usize,
+    /// The first name of these words.
+    pub(crate) name: usize,
 }
 
 /// The order in which the reference cuts names out.
@@ -45,8 +60,8 @@ impl NameSet {
     /// first index.
     pub fn new(names: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let names = names.into_iter().map(Into::into).collect();
-        let (lower, last, longest_first, contained, worded) = Default::default();
-        Self { names, lower, last, longest_first, contained, worded }
+        let (lower, bare, last, longest_first, contained, worded) = Default::default();
+        Self { names, lower, bare, last, longest_first, contained, worded }
     }
 
     /// The names, in their order.
@@ -99,33 +114,54 @@ impl NameSet {
         last.map(|(_, index)| index.0)
     }
 
-    /// The name that the text is, but for case and marks.
+    /// The name that the text is, but for case, accents and marks. Where marks alone tell several names apart (`+5`, `-5`), they
+    /// count.
     pub(crate) fn is_exactly(&self, text: &str) -> Option<usize> {
-        bare(text).next()?;
-        self.names.iter().position(|name| bare(name).eq(bare(text)))
+        let wanted = bare(text);
+        if wanted.is_empty() {
+            return None;
+        }
+        let bare = self.bare.get_or_init(|| self.names.iter().map(|name| bare(name)).collect());
+        let mut same = (0..bare.len()).filter(|&index| bare[index] == wanted);
+        let first = same.next()?;
+        let others: Vec<usize> = same.collect();
+        // The same name twice is no doubt: Nutrition5K's list has one four times.
+        if others.iter().any(|&other| self.names[other] != self.names[first]) {
+            let text = folded(text);
+            return self.names.iter().position(|name| folded(name).trim() == text.trim());
+        }
+        Some(first)
     }
 
     /// The names that stand in the text as whole words, read from left to right, the longest first where several start at
     /// the same word, none inside another. Each once, in the order of the text.
     pub fn whole_words(&self, text: &str) -> Vec<usize> {
-        let worded = self.worded();
-        let text = spaced_words(text);
-        let mut hits = worded.occurrences(&text);
-        hits.sort_unstable_by_key(|&(start, end, index)| (start, std::cmp::Reverse(end), index));
-        let mut found = Vec::new();
         let mut seen = BTreeSet::new();
+        let hits = self.hits(&spaced_words(text));
+        hits.into_iter().filter(|hit| seen.insert(hit.name)).map(|hit| hit.name).collect()
+    }
+
+    /// Where names stand in a text that went through [`spaced_words`], as [`NameSet::whole_words`] reads it.
+    pub(crate) fn hits(&self, spaced: &str) -> Vec<NameHit> {
+        let worded = self.worded();
+        let mut all = worded.occurrences(spaced);
+        all.sort_unstable_by_key(|&(start, end, index)| (start, std::cmp::Reverse(end), index));
+        let mut hits = Vec::new();
         let mut covered = 0;
-        for (start, end, index) in hits {
+        for (start, end, index) in all {
             // Neighbours share the space between them.
             if start + 1 >= covered {
                 covered = end;
-                let index = worded.canonical[index];
-                if seen.insert(index) {
-                    found.push(index);
-                }
+                hits.push(NameHit { start, end, name: worded.canonical[index] });
             }
         }
-        found
+        hits
+    }
+
+    /// The names that have the same words as this one, itself included.
+    pub(crate) fn same_words(&self, index: usize) -> impl Iterator<Item = usize> {
+        let canonical = &self.worded().canonical;
+        (0..canonical.len()).filter(move |&other| canonical[other] == canonical[index])
     }
 
     fn lower(&self) -> &[String] {
@@ -194,28 +230,9 @@ fn automaton(patterns: &[String]) -> AhoCorasick {
         .expect("name lists are far below the automaton's limit of 2^31 states")
 }
 
-/// Lower-cased letters and digits alone.
-fn bare(name: &str) -> impl Iterator<Item = char> {
-    name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase)
-}
-
-/// Lower-cased runs of letters and digits, each with one space before it, and one space at the end.
-fn spaced_words(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push(' ');
-    for c in text.chars() {
-        if c.is_ascii_alphanumeric() {
-            out.push(c.to_ascii_lowercase());
-        } else if c.is_alphanumeric() {
-            out.extend(c.to_lowercase());
-        } else if !out.ends_with(' ') {
-            out.push(' ');
-        }
-    }
-    if !out.ends_with(' ') {
-        out.push(' ');
-    }
-    out
+/// Letters and digits alone, in one spelling.
+fn bare(text: &str) -> String {
+    folded(text).chars().filter(|c| c.is_alphanumeric()).collect()
 }
 
 /// Recall of a set of labels in percent. `None` where there is no label.

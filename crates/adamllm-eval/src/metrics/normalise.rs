@@ -1,6 +1,8 @@
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
+use super::fold::folded;
+use super::words::{plain_word, word_ranges};
 use crate::python_text;
 use crate::word_hash::WordMap;
 
@@ -31,7 +33,7 @@ static IS_PUNCTUATION: [bool; 128] = {
 /// holds a comma between digits); periods; number words up to ten become digits; articles vanish; contractions get
 /// their apostrophe.
 pub fn normalise_answer(text: &str) -> String {
-    join_words(&without_marks(text, PERIODS_REPLACED), |word| word)
+    join_words(&without_marks(text, PERIODS_REPLACED))
 }
 
 /// [`normalise_answer`] of a text that went through it once. Only periods can be left to remove.
@@ -39,21 +41,33 @@ pub(crate) fn normalise_again(normalised: &str) -> Cow<'_, str> {
     if normalised.contains('.') { normalise_answer(normalised).into() } else { normalised.into() }
 }
 
-/// An answer's words for the strict scorings, with single spaces between them: as [`normalise_answer`] without the limit of
-/// 32 periods, and with every other mark at a word's ends (quotes, colons, dashes) taken off too.
+/// An answer's words for the strict scorings, with single spaces between them: in one spelling whatever their case, accents,
+/// width, quotes and dashes (Unicode's NFKC); number words up to ten as digits, numbers as `1000` and `3.5` (for `1,000` and
+/// `3.50`), no articles, contractions with their apostrophe. Hyphens and all other marks stand between words. In scripts without spaces every
+/// character is a word.
 pub fn answer_words(text: &str) -> String {
-    join_words(&without_marks(text, usize::MAX), |word| word.trim_matches(|c: char| !c.is_alphanumeric()))
-}
-
-fn join_words(plain: &str, trim: impl Fn(&str) -> &str) -> String {
-    let mut out = String::with_capacity(plain.len());
-    for word in python_text::words(plain).map(trim).filter(|word| !word.is_empty()).filter_map(canonical_word) {
-        if !out.is_empty() {
-            out.push(' ');
+    let text = folded(text);
+    let mut out = String::with_capacity(text.len());
+    for range in word_ranges(&text) {
+        let word = plain_word(&text[range]);
+        if let Some(word) = canonical_word(&word) {
+            push_word(&mut out, word);
         }
-        out.push_str(word);
     }
     out
+}
+
+fn join_words(plain: &str) -> String {
+    let mut out = String::with_capacity(plain.len());
+    python_text::words(plain).filter_map(canonical_word).for_each(|word| push_word(&mut out, word));
+    out
+}
+
+fn push_word(out: &mut String, word: &str) {
+    if !out.is_empty() {
+        out.push(' ');
+    }
+    out.push_str(word);
 }
 
 /// Number words as digits, contractions with their apostrophe; `None` for an article.

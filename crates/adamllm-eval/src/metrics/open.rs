@@ -1,5 +1,7 @@
 use super::answer_words;
 use super::normalise::{normalise_again, normalise_answer};
+use super::reasoning::without_reasoning;
+use super::words::spaced_words;
 use crate::python_text;
 
 /// Open-question recall as LLaVA-Med's evaluation computes it (Li et al., 2023): over normalised words, the sum of the
@@ -21,16 +23,16 @@ pub(crate) fn open_recall_normalised(answer: &str, label: &str) -> f64 {
     if shared == 0 { 0.0 } else { shared as f64 / (shared + missing) as f64 * 100.0 }
 }
 
-/// The share of the label's words that the answer holds, each as often as the label has it; 0 to 100.
+/// The share of the label's words ([`answer_words`]) that the answer holds after its reasoning, each as often as the label has it; 0 to 100.
 ///
 /// A label that is nothing but articles is compared by its bare words, so that it can be answered at all; a label
 /// without any word scores 0.
 pub fn open_recall_strict(answer: &str, label: &str) -> f64 {
-    let words = answer_words(label);
+    let (words, said) = (answer_words(label), without_reasoning(answer));
     if words.is_empty() {
-        return clipped_recall(&answer.to_lowercase(), &label.to_lowercase());
+        return clipped_recall(&spaced_words(&said), &spaced_words(label));
     }
-    clipped_recall(&answer_words(answer), &words)
+    clipped_recall(&answer_words(&said), &words)
 }
 
 fn clipped_recall(answer: &str, label: &str) -> f64 {

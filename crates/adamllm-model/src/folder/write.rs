@@ -1,20 +1,22 @@
 use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::path::Path;
 
 use adamllm_core::CoreError;
-use adamllm_nn::snapshots;
+use adamllm_nn::{Snapshot, snapshots};
 use burn::tensor::DType;
 use safetensors::{Dtype, View};
 
-use super::{ByKey, ModelFolder, files_of};
-use crate::hf::keys::KeyLayout;
-use crate::hf::weights::{SINGLE, TensorHeader, WeightFiles};
+use super::ModelFolder;
+use crate::hf::keys::{KeyLayout, candidates, unwrapped};
+use crate::hf::weights::{EMBEDDING, HEAD, INDEX, SINGLE, TensorHeader, WeightFiles, float_dtype};
 use crate::{ModelError, VisionLanguageModel};
 
 impl ModelFolder {
     /// Writes a model that was loaded from this folder to another one: the same keys, dtypes, shapes and shards, and
-    /// every other file byte for byte. One tensor is in flight at a time.
+    /// the files beside them that belong to a model byte for byte. What else stands in this folder (optimizer states, pickled
+    /// weights, an adapter, the model card) stays behind. One tensor is in flight at a time.
     ///
     /// The new folder is complete once `config.json` is there: it is written last.
     ///
@@ -23,16 +25,26 @@ impl ModelFolder {
     /// model does not have what the folder's keys ask for.
     pub fn save(&self, model: &VisionLanguageModel, to: &Path) -> Result<(), ModelError> {
         let base = WeightFiles::open(&self.path)?;
-        let layout = KeyLayout::detect(base.keys());
-        let parameters = self.by_key(model, layout);
-        self.check_keys(&base, layout, &parameters)?;
+        let parameters = snapshots(model);
+        let places = self.places(&base, &parameters)?;
         fs::create_dir_all(to).map_err(CoreError::io("create", to))?;
         for shard in &base.shards {
-            let views = shard.tensors.iter().map(|(key, header)| {
-                (key.clone(), TensorView { header: header.clone(), parameters: &parameters, key: key.clone() })
-            });
+            let mut views = Vec::new();
+            for (key, header) in &shard.tensors {
+                let values = match places.get(&unwrapped(key)) {
+                    Some(&place) => Values::Parameter(&parameters[place]),
+                    // A buffer that no model needs stays as it is.
+                    None => Values::Stored(base.stored(key)?),
+                };
+                views.push((key.clone(), TensorView { header: header.clone(), values }));
+            }
             let name = shard.path.file_name().expect("a shard is a file");
-            write_safetensors(views, shard.metadata.clone(), &to.join(name))?;
+            write_safetensors(views.into_iter(), shard.metadata.clone(), &to.join(name))?;
+        }
+        if base.has_index {
+            let index = self.path.join(INDEX);
+            let content = fs::read(&index).map_err(CoreError::io("read", &index))?;
+            adamllm_core::write_atomically(to.join(INDEX), content)?;
         }
         self.copy_side_files(to)
     }
@@ -51,35 +63,45 @@ impl ModelFolder {
                 return Err(ModelError::config(&path, "dtype", "F32, F16 or BF16", format!("{other:?}")));
             }
         };
-        let parameters = self.by_key(model, KeyLayout::Hub2024);
         fs::create_dir_all(to).map_err(CoreError::io("create", to))?;
-        let mut keys: Vec<&String> = parameters.keys().collect();
-        keys.sort();
-        let views = keys.into_iter().map(|key| {
-            let header = TensorHeader { dtype: stored, shape: self.stored_shape(key, &parameters[key].info.shape) };
-            (key.clone(), TensorView { header, parameters: &parameters, key: key.clone() })
+        let parameters = snapshots(model);
+        let key = |snapshot: &Snapshot| KeyLayout::Hub2024.key(&self.config, &snapshot.info.name);
+        let by_key: BTreeMap<String, &Snapshot> = parameters.iter().map(|snapshot| (key(snapshot), snapshot)).collect();
+        let views = by_key.into_iter().map(|(key, snapshot)| {
+            let header = TensorHeader { dtype: stored, shape: self.stored_shape(&key, &snapshot.info.shape) };
+            (key, TensorView { header, values: Values::Parameter(snapshot) })
         });
         let metadata = [("format".to_owned(), "pt".to_owned())].into();
         write_safetensors(views, Some(metadata), &to.join(SINGLE))?;
         self.copy_side_files(to)
     }
 
-    fn by_key(&self, model: &VisionLanguageModel, layout: KeyLayout) -> ByKey {
-        let named = snapshots(model).into_iter().map(|s| (layout.key(&self.config, &s.info.name), s));
-        named.collect()
-    }
-
-    fn check_keys(&self, base: &WeightFiles, layout: KeyLayout, parameters: &ByKey) -> Result<(), ModelError> {
-        let head = layout.head_key(self.config.family);
-        let tied = |key: &str| key == head && self.config.decoder.tied_head;
-        let has = |key: &str| parameters.contains_key(key) || tied(key);
-        let unknown = base.keys().filter(|key| !has(key));
-        let missing: Vec<_> = unknown.map(|k| (k.to_owned(), "not in the model".to_owned())).collect();
-        let unexpected: Vec<_> = parameters.keys().filter(|key| !base.contains(key)).cloned().collect();
-        if missing.is_empty() && unexpected.is_empty() {
-            return Ok(());
+    /// Which of the model's parameters goes where: by key of the base, without the names of wrapping modules. A parameter
+    /// that the base stores twice, and a tied head that it stores all the same, go to each of their keys.
+    fn places(&self, base: &WeightFiles, parameters: &[Snapshot]) -> Result<HashMap<String, usize>, ModelError> {
+        let mut places = HashMap::new();
+        let mut unexpected = Vec::new();
+        let has_head = parameters.iter().any(|snapshot| snapshot.info.name == HEAD);
+        for (i, snapshot) in parameters.iter().enumerate() {
+            let name = snapshot.info.name.as_str();
+            let mut keys = candidates(&self.config, name);
+            if name == EMBEDDING && !has_head {
+                keys.extend(candidates(&self.config, HEAD));
+            }
+            let before = places.len();
+            let keys = keys.into_iter().map(|(prefix, rest)| format!("{prefix}{rest}"));
+            places.extend(keys.filter(|key| base.contains(key)).map(|key| (key, i)));
+            if places.len() == before {
+                unexpected.push(base.expected_key(&self.config, name));
+            }
         }
-        Err(self.weights_error(missing, unexpected))
+        let unknown = base.keys().filter(|key| !places.contains_key(*key) && !WeightFiles::is_ignored(key));
+        let missing: Vec<_> = unknown.map(|key| (key.to_owned(), "not in the model".to_owned())).collect();
+        if missing.is_empty() && unexpected.is_empty() {
+            return Ok(places);
+        }
+        let cause = "the model was not loaded from this folder".into();
+        Err(ModelError::Weights { folder: self.path.clone(), cause, missing, unexpected })
     }
 
     /// The patch embedding is a convolution in the files.
@@ -91,38 +113,20 @@ impl ModelFolder {
             _ => shape.to_vec(),
         }
     }
-
-    /// Copies everything that is not a weight, `config.json` last. Of subfolders the JSON files go along: LLaVA's first
-    /// layout keeps the tower's configuration in one.
-    fn copy_side_files(&self, to: &Path) -> Result<(), ModelError> {
-        for folder in self.subfolders()? {
-            let target = to.join(folder.file_name().expect("a folder has a name"));
-            for file in files_of(&folder)?.into_iter().filter(|file| file.extension().is_some_and(|e| e == "json")) {
-                fs::create_dir_all(&target).map_err(CoreError::io("create", &target))?;
-                copy(&file, &target)?;
-            }
-        }
-        let mut files = self.files()?;
-        files.retain(|path| path.extension().is_none_or(|e| e != "safetensors"));
-        files.sort_by_key(|path| path.ends_with("config.json"));
-        for path in files {
-            copy(&path, to)?;
-        }
-        Ok(())
-    }
-}
-
-/// The same bytes under the same name in another folder.
-fn copy(file: &Path, to: &Path) -> Result<(), ModelError> {
-    let content = fs::read(file).map_err(CoreError::io("read", file))?;
-    Ok(adamllm_core::write_atomically(to.join(file.file_name().expect("a file has a name")), content)?)
 }
 
 /// A tensor that leaves the device when safetensors asks for its bytes.
 struct TensorView<'a> {
     header: TensorHeader,
-    parameters: &'a ByKey,
-    key: String,
+    values: Values<'a>,
+}
+
+/// Where a tensor's bytes come from.
+enum Values<'a> {
+    /// The model.
+    Parameter(&'a Snapshot),
+    /// The base's file.
+    Stored(&'a [u8]),
 }
 
 impl View for TensorView<'_> {
@@ -135,17 +139,15 @@ impl View for TensorView<'_> {
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        let dtype = match self.header.dtype {
-            Dtype::F16 => DType::F16,
-            Dtype::BF16 => DType::BF16,
-            _ => DType::F32,
-        };
-        // A tied head that is stored all the same is the embedding.
-        let embedding = || self.parameters.iter().find(|(k, _)| k.ends_with("embed_tokens.weight")).map(|(_, s)| s);
-        let snapshot = self.parameters.get(&self.key).or_else(embedding).expect("keys were checked");
-        let data = snapshot.read();
-        let data = if data.dtype() == dtype { data } else { data.convert_dtype(dtype) };
-        Cow::Owned(data.as_bytes().to_vec())
+        match self.values {
+            Values::Stored(bytes) => Cow::Borrowed(bytes),
+            Values::Parameter(snapshot) => {
+                let dtype = float_dtype(self.header.dtype).unwrap_or(DType::F32);
+                let data = snapshot.read();
+                let data = if data.dtype() == dtype { data } else { data.convert_dtype(dtype) };
+                Cow::Owned(data.as_bytes().to_vec())
+            }
+        }
     }
 
     fn data_len(&self) -> usize {
@@ -156,7 +158,7 @@ impl View for TensorView<'_> {
 /// safetensors writes beside the file and renames; what is left is to sync, and to give the file ordinary permissions.
 fn write_safetensors<'a>(
     views: impl Iterator<Item = (String, TensorView<'a>)>,
-    metadata: Option<std::collections::HashMap<String, String>>,
+    metadata: Option<HashMap<String, String>>,
     path: &Path,
 ) -> Result<(), ModelError> {
     let failed = |detail: String| ModelError::Safetensors { path: path.into(), detail };

@@ -1,19 +1,41 @@
 //! Parameter names: ours on the left, Hugging Face's on the right.
+//!
+//! A checkpoint's key is a prefix, which tells the part of the model, and a rest. Tools and versions mix the prefixes
+//! freely (`model.visual.*` beside `model.layers.*`), so each part is looked for under each of its prefixes.
 
-use super::config::{Family, ModelConfig};
+use super::config::ModelConfig;
 
-/// How a folder names its tensors.
+/// How new files name their tensors. Reading knows no layout: each part of a folder may have any of its family's prefixes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyLayout {
     /// The Hub of 2024: `model.layers.*`, `visual.*`; `language_model.model.*`, `vision_tower.vision_model.*`.
     Hub2024,
     /// transformers 5 in memory: `model.language_model.layers.*`, `model.visual.*`.
     Transformers5,
-    /// LLaVA's first authors: `model.layers.*`, `model.vision_tower.vision_tower.*`, `model.mm_projector.*`.
-    FirstLlava,
 }
 
-const DECODER: &[(&str, &str)] = &[
+/// The keys of one part of a model.
+#[derive(Debug)]
+pub(crate) struct PartKeys {
+    /// What our names of the part begin with.
+    pub(crate) ours: &'static str,
+    /// The prefix in memory in transformers 5.
+    pub(crate) transformers5: &'static str,
+    /// The prefix on the Hub of 2024.
+    pub(crate) hub2024: &'static str,
+    /// Prefixes that other tools and versions write.
+    pub(crate) others: &'static [&'static str],
+    /// The rest of a key: where its start is ours, theirs.
+    pub(crate) starts: Renames,
+    /// The rest of a key: ours, theirs, at its start or behind a dot.
+    pub(crate) names: Renames,
+}
+
+/// Ours, theirs.
+pub(crate) type Renames = &'static [(&'static str, &'static str)];
+
+/// The decoder's names.
+pub(crate) const DECODER: Renames = &[
     ("embedding", "embed_tokens.weight"),
     ("attention_norm.", "input_layernorm."),
     ("attention.query.", "self_attn.q_proj."),
@@ -26,7 +48,7 @@ const DECODER: &[(&str, &str)] = &[
     ("mlp.down.", "mlp.down_proj."),
 ];
 
-const CROSS_LAYERS: &[(&str, &str)] = &[
+const CROSS_LAYERS: Renames = &[
     ("attention_norm.", "input_layernorm."),
     ("attention.query_norm.", "cross_attn.q_norm."),
     ("attention.key_norm.", "cross_attn.k_norm."),
@@ -42,144 +64,68 @@ const CROSS_LAYERS: &[(&str, &str)] = &[
     ("mlp.down.", "mlp.down_proj."),
 ];
 
-/// Qwen2-VL and Qwen2.5-VL; the gated MLPs are the latter's.
-const QWEN_VL_TOWER: &[(&str, &str)] = &[
-    ("patch_embedding.", "patch_embed.proj."),
-    ("qkv.", "attn.qkv."),
-    ("projection.", "attn.proj."),
-    ("merger.norm.", "merger.ln_q."),
-    ("merger.mlp.fc1.", "merger.mlp.0."),
-    ("merger.mlp.fc2.", "merger.mlp.2."),
-    ("mlp.gate.", "mlp.gate_proj."),
-    ("mlp.up.", "mlp.up_proj."),
-    ("mlp.down.", "mlp.down_proj."),
-];
+/// What wrapping modules add anywhere in a key: `torch.compile`, FSDP, activation checkpointing.
+const WRAPPERS: &[&str] = &["_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module."];
+/// What they add in front of it: data parallel training, PEFT.
+const OUTER_WRAPPERS: &[&str] = &["module.", "base_model.model.", "base_model."];
 
-const CLIP_TOWER: &[(&str, &str)] = &[
-    ("class_embedding", "embeddings.class_embedding"),
-    ("patch_embedding.", "embeddings.patch_embedding."),
-    ("position_embedding", "embeddings.position_embedding.weight"),
-    ("pre_norm.", "pre_layrnorm."), // the files' own spelling
-    ("post_norm.", "post_layernorm."),
-    ("norm1.", "layer_norm1."),
-    ("norm2.", "layer_norm2."),
-    ("attention.query.", "self_attn.q_proj."),
-    ("attention.key.", "self_attn.k_proj."),
-    ("attention.value.", "self_attn.v_proj."),
-    ("attention.output.", "self_attn.out_proj."),
-];
-
-const MLLAMA_TOWER: &[(&str, &str)] = &[
-    ("positions.embedding", "gated_positional_embedding.embedding"),
-    ("positions.tile_embedding", "gated_positional_embedding.tile_embedding.weight"),
-    ("positions.gate", "gated_positional_embedding.gate"),
-    ("pre_tile.embedding", "pre_tile_positional_embedding.embedding.weight"),
-    ("pre_tile.gate", "pre_tile_positional_embedding.gate"),
-    ("post_tile.embedding", "post_tile_positional_embedding.embedding.weight"),
-    ("post_tile.gate", "post_tile_positional_embedding.gate"),
-    ("pre_norm.", "layernorm_pre."),
-    ("post_norm.", "layernorm_post."),
-    ("norm1.", "input_layernorm."),
-    ("norm2.", "post_attention_layernorm."),
-    ("attention.query.", "self_attn.q_proj."),
-    ("attention.key.", "self_attn.k_proj."),
-    ("attention.value.", "self_attn.v_proj."),
-    ("attention.output.", "self_attn.o_proj."),
-    ("attention_gate", "gate_attn"),
-    ("mlp_gate", "gate_ffn"),
-];
+/// A key without the names of modules that were wrapped around the model or parts of it.
+pub(crate) fn unwrapped(key: &str) -> String {
+    let mut key = key.to_owned();
+    for wrapper in WRAPPERS {
+        key = key.replace(wrapper, "");
+    }
+    while let Some(rest) = OUTER_WRAPPERS.iter().find_map(|wrapper| key.strip_prefix(wrapper)) {
+        key = rest.to_owned();
+    }
+    key
+}
 
 impl KeyLayout {
-    /// The layout of a folder that has these keys.
-    pub fn detect<'a>(keys: impl IntoIterator<Item = &'a str>) -> Self {
-        keys.into_iter()
-            .find_map(|key| {
-                let found = |prefix: &str, layout| key.starts_with(prefix).then_some(layout);
-                found("model.language_model.", Self::Transformers5)
-                    .or_else(|| found("model.vision_tower.vision_tower.", Self::FirstLlava))
-            })
-            .unwrap_or(Self::Hub2024)
-    }
-
     /// The key of the parameter that we call `name`.
     pub fn key(self, config: &ModelConfig, name: &str) -> String {
-        match name.strip_prefix("vision.") {
-            Some(rest) => self.vision_key(config.family, rest),
-            None => self.language_key(config, name.strip_prefix("language.").unwrap_or(name)),
-        }
-    }
-
-    /// The head's key, whether the model has one of its own or not.
-    pub fn head_key(self, family: Family) -> &'static str {
-        match (self, family) {
-            (Self::Hub2024, Family::LlavaNext | Family::Mllama) => "language_model.lm_head.weight",
-            _ => "lm_head.weight",
-        }
-    }
-
-    fn language_key(self, config: &ModelConfig, name: &str) -> String {
-        if name == "head.weight" {
-            return self.head_key(config.family).into();
-        }
-        let prefix = match (self, config.family) {
-            (_, Family::Llama | Family::Qwen2) | (Self::FirstLlava, _) => "model.",
-            (Self::Transformers5, _) => "model.language_model.",
-            (Self::Hub2024, Family::LlavaNext | Family::Mllama) => "language_model.model.",
-            (Self::Hub2024, Family::Qwen2Vl | Family::Qwen2_5Vl) => "model.",
+        let Some((part, rest)) = part(config, name) else { return name.to_owned() };
+        let prefix = match self {
+            Self::Hub2024 => part.hub2024,
+            Self::Transformers5 => part.transformers5,
         };
-        let cross = &config.decoder.cross_layers;
-        if let Some((i, rest)) = numbered(name, "cross_layers.") {
-            return format!("{prefix}layers.{}.{}", cross[i], rename(rest, CROSS_LAYERS));
-        }
-        if let Some((i, rest)) = numbered(name, "layers.") {
-            let place = (0..).filter(|place| !cross.contains(place)).nth(i).expect("endless");
-            return format!("{prefix}layers.{place}.{}", rename(rest, DECODER));
-        }
-        format!("{prefix}{}", rename(name, DECODER))
-    }
-
-    fn vision_key(self, family: Family, name: &str) -> String {
-        let transformers5 = if self == Self::Transformers5 { "model." } else { "" };
-        match family {
-            Family::LlavaNext => self.llava_key(name),
-            Family::Mllama => match name.strip_prefix("tower.") {
-                Some(rest) => {
-                    let rest = match rest.strip_prefix("global_layers.") {
-                        Some(layer) => format!("global_transformer.layers.{layer}"),
-                        None => rest.replacen("layers.", "transformer.layers.", 1),
-                    };
-                    format!("{transformers5}vision_model.{}", rename(&rest, MLLAMA_TOWER))
-                }
-                None => format!("{transformers5}multi_modal_{name}"),
-            },
-            Family::Qwen2Vl | Family::Qwen2_5Vl | Family::Llama | Family::Qwen2 => {
-                format!("{transformers5}visual.{}", rename(name, QWEN_VL_TOWER))
-            }
-        }
-    }
-
-    fn llava_key(self, name: &str) -> String {
-        let (tower, projector, newline) = match self {
-            Self::Hub2024 => ("vision_tower.vision_model.", "multi_modal_projector.linear_", "image_newline"),
-            Self::Transformers5 => {
-                ("model.vision_tower.", "model.multi_modal_projector.linear_", "model.image_newline")
-            }
-            Self::FirstLlava => {
-                ("model.vision_tower.vision_tower.vision_model.", "model.mm_projector.", "model.image_newline")
-            }
-        };
-        if let Some(rest) = name.strip_prefix("tower.") {
-            let rest = rest.replacen("layers.", "encoder.layers.", 1);
-            return format!("{tower}{}", rename(&rest, CLIP_TOWER));
-        }
-        match (numbered(name, "projector.fc"), self) {
-            // The first layout counts the nonlinearity between the layers.
-            (Some((i, rest)), Self::FirstLlava) => format!("{projector}{}.{rest}", 2 * (i - 1)),
-            (Some((i, rest)), _) => format!("{projector}{i}.{rest}"),
-            (None, _) => newline.into(),
-        }
+        format!("{prefix}{rest}")
     }
 }
+
+/// Every key under which the parameter that we call `name` may stand, as prefix and rest, likelier ones first.
+pub(crate) fn candidates(config: &ModelConfig, name: &str) -> Vec<(&'static str, String)> {
+    let Some((part, rest)) = part(config, name) else { return Vec::new() };
+    let others = part.others.iter().copied().filter(|prefix| ![part.transformers5, part.hub2024].contains(prefix));
+    let new = (part.transformers5 != part.hub2024).then_some(part.transformers5);
+    new.into_iter().chain([part.hub2024]).chain(others).map(|prefix| (prefix, rest.clone())).collect()
+}
+
+/// The part that a parameter belongs to, and the rest of its key.
+fn part(config: &ModelConfig, name: &str) -> Option<(&'static PartKeys, String)> {
+    let parts = config.family.rules().keys.iter();
+    let part = parts.filter(|part| name.starts_with(part.ours)).max_by_key(|part| part.ours.len())?;
+    let rest = &name[part.ours.len()..];
+    let cross = &config.decoder.cross_layers;
+    if part.ours == LANGUAGE {
+        // The checkpoint counts both kinds of layers together, in the order in which they are passed.
+        if let Some((i, rest)) = numbered(rest, "cross_layers.") {
+            return Some((part, format!("layers.{}.{}", cross.get(i)?, rename(rest, CROSS_LAYERS))));
+        }
+        if let Some((i, rest)) = numbered(rest, "layers.") {
+            let index = (0..).filter(|index| !cross.contains(index)).nth(i)?;
+            return Some((part, format!("layers.{index}.{}", rename(rest, part.names))));
+        }
+    }
+    let rest = match part.starts.iter().find_map(|(ours, theirs)| Some((theirs, rest.strip_prefix(ours)?))) {
+        Some((theirs, rest)) => format!("{theirs}{}", rename(rest, part.names)),
+        None => rename(rest, part.names),
+    };
+    Some((part, rest))
+}
+
+/// Our names of the decoder begin with this.
+pub(crate) const LANGUAGE: &str = "language.";
 
 /// `prefix`, a number, a dot and the rest.
 fn numbered<'a>(name: &'a str, prefix: &str) -> Option<(usize, &'a str)> {
@@ -188,7 +134,7 @@ fn numbered<'a>(name: &'a str, prefix: &str) -> Option<(usize, &'a str)> {
 }
 
 /// Replaces the one row of the table that matches at the name's start or behind a dot.
-fn rename(name: &str, table: &[(&str, &str)]) -> String {
+fn rename(name: &str, table: Renames) -> String {
     for (ours, theirs) in table {
         if let Some(rest) = name.strip_prefix(ours) {
             return format!("{theirs}{rest}");
@@ -224,5 +170,47 @@ mod tests {
         }
         let key = KeyLayout::Transformers5.key(&config, "language.norm.weight");
         assert_eq!(key, "model.language_model.norm.weight");
+    }
+
+    #[test]
+    fn layers_of_two_kinds_are_counted_together() {
+        let config = ModelConfig::llama3_2_11b_vision();
+        let key = |name| KeyLayout::Hub2024.key(&config, name);
+        assert_eq!(key("language.layers.3.mlp.up.weight"), "language_model.model.layers.4.mlp.up_proj.weight");
+        let gate = "language_model.model.layers.8.cross_attn_attn_gate";
+        assert_eq!(key("language.cross_layers.1.attention_gate"), gate);
+        assert_eq!(
+            key("vision.tower.global_layers.2.attention_gate"),
+            "vision_model.global_transformer.layers.2.gate_attn"
+        );
+    }
+
+    #[test]
+    fn wrappers_are_no_part_of_a_key() {
+        for (key, bare) in [
+            ("_orig_mod.model.norm.weight", "model.norm.weight"),
+            ("model.layers.0._orig_mod.mlp.up_proj.weight", "model.layers.0.mlp.up_proj.weight"),
+            ("base_model.model.model.norm.weight", "model.norm.weight"),
+            ("module.visual.merger.ln_q.weight", "visual.merger.ln_q.weight"),
+            ("model.visual.blocks.0.norm1.weight", "model.visual.blocks.0.norm1.weight"),
+        ] {
+            assert_eq!(unwrapped(key), bare);
+        }
+    }
+
+    #[test]
+    fn a_part_may_stand_under_each_of_its_prefixes() {
+        let config = ModelConfig::llava_next_llama3_8b();
+        let candidates = |name| -> Vec<String> {
+            candidates(&config, name).into_iter().map(|(prefix, rest)| prefix.to_owned() + &rest).collect()
+        };
+        let keys = candidates("vision.tower.layers.0.norm1.bias");
+        for prefix in
+            ["vision_tower.", "vision_tower.vision_model.", "model.vision_tower.", "model.vision_tower.vision_model."]
+        {
+            assert!(keys.contains(&format!("{prefix}encoder.layers.0.layer_norm1.bias")), "{keys:?}");
+        }
+        let projector = candidates("vision.projector.fc2.bias");
+        assert!(projector.contains(&"model.mm_projector.2.bias".to_owned()), "{projector:?}");
     }
 }

@@ -1,10 +1,10 @@
 use adamllm_language::{DecoderConfig, RopeConfig};
 use adamllm_vision::{Qwen2_5VlTowerConfig, Qwen2VlTowerConfig};
 
-use super::config::{Family, ModelConfig};
-use crate::VisionConfig;
+use super::config::ModelConfig;
 use crate::llava_next::LlavaNextVisionConfig;
 use crate::mllama::MllamaVisionConfig;
+use crate::{Family, VisionConfig};
 
 /// The true sizes of published checkpoints (their model cards' `config.json`).
 impl ModelConfig {

@@ -11,7 +11,7 @@ use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 
 use super::config::ModelConfig;
-use super::keys::KeyLayout;
+use super::keys::{KeyLayout, candidates, unwrapped};
 use crate::ModelError;
 
 pub(crate) const SINGLE: &str = "model.safetensors";
@@ -20,11 +20,26 @@ pub(crate) const INDEX: &str = "model.safetensors.index.json";
 /// Keys that old checkpoints carry and no model needs.
 const IGNORED_ENDINGS: &[&str] = &["rotary_emb.inv_freq", "masked_bias", "position_ids"];
 
+/// The head and the embedding, as we call them.
+pub(crate) const HEAD: &str = "language.head.weight";
+pub(crate) const EMBEDDING: &str = "language.embedding";
+
 /// All safetensors files of a folder.
 #[derive(Debug)]
 pub(crate) struct WeightFiles {
     pub(crate) shards: Vec<Shard>,
-    places: HashMap<String, usize>,
+    /// Whether the shards are those of an index.
+    pub(crate) has_index: bool,
+    /// By key, without the names of wrapping modules.
+    places: HashMap<String, Place>,
+}
+
+/// Where a tensor is.
+#[derive(Clone, Debug)]
+struct Place {
+    shard: usize,
+    /// The key as it stands in the file.
+    key: String,
 }
 
 /// One safetensors file.
@@ -48,47 +63,182 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
+/// The dtypes that weights may have.
+pub(crate) fn float_dtype(dtype: Dtype) -> Option<DType> {
+    match dtype {
+        Dtype::F64 => Some(DType::F64),
+        Dtype::F32 => Some(DType::F32),
+        Dtype::F16 => Some(DType::F16),
+        Dtype::BF16 => Some(DType::BF16),
+        _ => None,
+    }
+}
+
 impl WeightFiles {
     /// Maps `model.safetensors`, or every shard of `model.safetensors.index.json`.
+    ///
+    /// A single file beside an index is what a second `save_pretrained` into the same folder leaves. transformers reads the
+    /// single file; so do we where the index's shards are gone. Where they are there too, nobody can tell which is meant.
     pub(crate) fn open(folder: &Path) -> Result<Self, ModelError> {
-        let index = folder.join(INDEX);
-        let paths = if index.exists() { shard_paths(folder, &index)? } else { vec![single_path(folder)?] };
-        let shards: Vec<Shard> = paths.into_iter().map(Shard::open).collect::<Result<_, _>>()?;
-        let names = |(i, shard): (usize, &Shard)| shard.tensors.keys().map(|k| (k.clone(), i)).collect::<Vec<_>>();
-        let places = shards.iter().enumerate().flat_map(names).collect();
-        Ok(Self { shards, places })
+        let (single, index) = (folder.join(SINGLE), folder.join(INDEX));
+        let files = match (single.exists(), index.exists()) {
+            (false, false) => return Err(no_weights(folder)),
+            (true, false) => return Self::map(vec![single], None),
+            (single_there, true) => {
+                let parsed = read_index(&index)?;
+                let shards = shard_paths(folder, &index, &parsed)?;
+                if !single_there || shards == [single.clone()] {
+                    return Self::map(shards, Some((&index, &parsed)));
+                }
+                shards
+            }
+        };
+        if let Some(shard) = files.iter().find(|path| **path != single && path.exists()) {
+            let expected =
+                format!("one set of weights: {SINGLE} and {} stand side by side; remove the stale one", shown(shard));
+            return Err(ModelError::config(&index, "weight_map", expected, shown(shard)));
+        }
+        tracing::warn!(folder = %folder.display(), "{INDEX} names files that are not there; {SINGLE} is read, as transformers does");
+        Self::map(vec![single], None)
     }
 
+    /// Maps the files, and notes where each tensor is.
+    fn map(paths: Vec<PathBuf>, index: Option<(&Path, &Index)>) -> Result<Self, ModelError> {
+        let shards: Vec<Shard> = paths.into_iter().map(Shard::open).collect::<Result<_, _>>()?;
+        let mut files = Self { shards, has_index: index.is_some(), places: HashMap::new() };
+        for shard in 0..files.shards.len() {
+            let keys: Vec<String> = files.shards[shard].tensors.keys().cloned().collect();
+            for key in keys {
+                files.add(Place { shard, key })?;
+            }
+        }
+        if let Some((path, index)) = index {
+            let absent = index.weight_map.iter().find(|(key, _)| !files.places.contains_key(&unwrapped(key)));
+            if let Some((key, file)) = absent {
+                let expected = format!("a tensor {key}, as the index says");
+                return Err(ModelError::config(path, "weight_map", expected, format!("{file} without it")));
+            }
+        }
+        Ok(files)
+    }
+
+    /// Notes a tensor. One that stands twice must be the same in both places.
+    fn add(&mut self, place: Place) -> Result<(), ModelError> {
+        let bare = unwrapped(&place.key);
+        if let Some(first) = self.places.get(&bare) {
+            if self.bytes(first)? != self.bytes(&place)? {
+                let (path, other) = (&self.shards[place.shard].path, &self.shards[first.shard].path);
+                let detail = format!("{} has other values than {} of {}", place.key, first.key, shown(other));
+                return Err(ModelError::Safetensors { path: path.clone(), detail });
+            }
+            return Ok(());
+        }
+        self.places.insert(bare, place);
+        Ok(())
+    }
+
+    /// Keys without the names of wrapping modules.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
         self.places.keys().map(String::as_str)
     }
 
+    /// Whether there is a tensor of this key, without the names of wrapping modules.
     pub(crate) fn contains(&self, key: &str) -> bool {
         self.places.contains_key(key)
     }
 
+    pub(crate) fn n_tensors(&self) -> usize {
+        self.places.len()
+    }
+
+    /// The keys, as they stand in the files, under which the parameter that we call `name` is stored.
+    pub(crate) fn stored_keys(&self, config: &ModelConfig, name: &str) -> Vec<String> {
+        let known = candidates(config, name).into_iter().map(|(prefix, rest)| prefix.to_owned() + &rest);
+        known.filter_map(|key| self.places.get(&key)).map(|place| place.key.clone()).collect()
+    }
+
+    /// The key under which the files would be expected to have a parameter that they lack: the longest prefix of its part
+    /// that other keys have.
+    pub(crate) fn expected_key(&self, config: &ModelConfig, name: &str) -> String {
+        let known = candidates(config, name);
+        let used = |prefix: &str| !prefix.is_empty() && self.keys().any(|key| key.starts_with(prefix));
+        let best = known.iter().filter(|(prefix, _)| used(prefix)).max_by_key(|(prefix, _)| prefix.len());
+        best.map_or_else(|| KeyLayout::Hub2024.key(config, name), |(prefix, rest)| format!("{prefix}{rest}"))
+    }
+
+    /// Whether keys that no model needs stand in the files for other reasons.
+    pub(crate) fn is_ignored(key: &str) -> bool {
+        IGNORED_ENDINGS.iter().any(|ending| key.ends_with(ending))
+    }
+
+    /// Whether head and embedding are one matrix: where the files have a head, it counts, unless it is the embedding's copy;
+    /// where they have none, `config.json` decides. This is what transformers 5 does.
+    pub(crate) fn tied_head(&self, config: &ModelConfig) -> Result<bool, ModelError> {
+        let first = |name| self.stored_keys(config, name).into_iter().next();
+        let (Some(head), Some(embedding)) = (first(HEAD), first(EMBEDDING)) else {
+            return Ok(config.decoder.tied_head);
+        };
+        if !config.decoder.tied_head {
+            return Ok(false);
+        }
+        let place = |key: &str| &self.places[&unwrapped(key)];
+        let same = self.bytes(place(&head))? == self.bytes(place(&embedding))?;
+        if !same {
+            tracing::warn!(%head, "the files' head is not the embedding, though config.json says so (tie_word_embeddings); the head is used");
+        }
+        Ok(same)
+    }
+
+    fn bytes(&self, place: &Place) -> Result<&[u8], ModelError> {
+        self.shards[place.shard].bytes(&place.key)
+    }
+
+    /// The bytes of a tensor as they are stored, by its key in the files.
+    pub(crate) fn stored(&self, key: &str) -> Result<&[u8], ModelError> {
+        self.bytes(&self.places[&unwrapped(key)])
+    }
+
     /// The tensor's values in `dtype`.
-    fn read(&self, key: &str, dtype: DType) -> Result<Option<TensorData>, String> {
-        let Some(&shard) = self.places.get(key) else { return Ok(None) };
-        self.shards[shard].read(key, dtype).map(Some)
+    fn read(&self, key: &str, dtype: DType) -> Result<TensorData, String> {
+        let place = &self.places[&unwrapped(key)];
+        self.shards[place.shard].read(&place.key, dtype)
     }
 }
 
-fn single_path(folder: &Path) -> Result<PathBuf, ModelError> {
-    let path = folder.join(SINGLE);
-    let missing = || ModelError::FileMissing { folder: folder.into(), expected: &[SINGLE, INDEX] };
-    path.exists().then_some(path).ok_or_else(missing)
+fn shown(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-fn shard_paths(folder: &Path, index: &Path) -> Result<Vec<PathBuf>, ModelError> {
-    let text = std::fs::read_to_string(index).map_err(CoreError::io("read", index))?;
-    let parsed: Index =
-        serde_json::from_str(&text).map_err(|source| ModelError::Json { path: index.into(), source })?;
-    let mut files: Vec<String> = parsed.weight_map.into_values().collect();
+/// What to say of a folder without weights that we read.
+fn no_weights(folder: &Path) -> ModelError {
+    let has = |name: &str| folder.join(name).exists();
+    let pickled =
+        ["pytorch_model.bin", "pytorch_model.bin.index.json", "consolidated.00.pth"].into_iter().find(|name| has(name));
+    match (pickled, has("adapter_model.safetensors")) {
+        (Some(name), _) => {
+            let detail = "pickled weights are not read; save them again as safetensors (`save_pretrained` does)";
+            ModelError::NotRead { path: folder.join(name), detail: detail.into() }
+        }
+        (None, true) => {
+            let detail = "an adapter without its base model; give the base model's folder, and the adapter beside it";
+            ModelError::NotRead { path: folder.join("adapter_model.safetensors"), detail: detail.into() }
+        }
+        (None, false) => ModelError::FileMissing { folder: folder.into(), expected: &[SINGLE, INDEX] },
+    }
+}
+
+fn read_index(path: &Path) -> Result<Index, ModelError> {
+    let text = std::fs::read_to_string(path).map_err(CoreError::io("read", path))?;
+    serde_json::from_str(&text).map_err(|source| ModelError::Json { path: path.into(), source })
+}
+
+fn shard_paths(folder: &Path, index: &Path, parsed: &Index) -> Result<Vec<PathBuf>, ModelError> {
+    let mut files: Vec<&String> = parsed.weight_map.values().collect();
     files.sort();
     files.dedup();
     // A shard's name comes from a file; it must not lead out of the folder.
-    match files.iter().find(|f| f.contains(['/', '\\'])) {
+    let leads_out = |name: &str| name.is_empty() || name == ".." || name.contains(['/', '\\']);
+    match files.iter().find(|file| leads_out(file)) {
         Some(file) => Err(ModelError::config(index, "weight_map", "file names without folders", file)),
         None => Ok(files.into_iter().map(|file| folder.join(file)).collect()),
     }
@@ -110,15 +260,19 @@ impl Shard {
         Ok(Self { path, map, tensors, metadata })
     }
 
+    fn bytes(&self, key: &str) -> Result<&[u8], ModelError> {
+        let broken = |e: safetensors::SafeTensorError| ModelError::Safetensors {
+            path: self.path.clone(),
+            detail: e.to_string(),
+        };
+        Ok(SafeTensors::deserialize(&self.map).map_err(broken)?.tensor(key).map_err(broken)?.data())
+    }
+
     fn read(&self, key: &str, dtype: DType) -> Result<TensorData, String> {
         let tensors = SafeTensors::deserialize(&self.map).map_err(|e| e.to_string())?;
         let view = tensors.tensor(key).map_err(|e| e.to_string())?;
-        let source = match view.dtype() {
-            Dtype::F32 => DType::F32,
-            Dtype::F16 => DType::F16,
-            Dtype::BF16 => DType::BF16,
-            other => return Err(format!("expected F32, F16 or BF16, got {other:?}")),
-        };
+        let source = float_dtype(view.dtype())
+            .ok_or_else(|| format!("expected F32, F16, BF16 or F64, got {:?}", view.dtype()))?;
         if let Some(at) = first_not_finite(view.data(), source) {
             return Err(format!("value {at} is not finite"));
         }
@@ -144,7 +298,7 @@ impl Shard {
     fn release(&self, _bytes: &[u8]) {}
 }
 
-/// The place of the first value that is infinite or not a number: all bits of its exponent are set.
+/// The index of the first value that is infinite or not a number: all bits of its exponent are set.
 fn first_not_finite(bytes: &[u8], dtype: DType) -> Option<usize> {
     let halves = |exponent: u16| {
         let set = move |half: &[u8]| u16::from_le_bytes([half[0], half[1]]) & exponent == exponent;
@@ -153,6 +307,10 @@ fn first_not_finite(bytes: &[u8], dtype: DType) -> Option<usize> {
     match dtype {
         DType::F16 => halves(0x7c00),
         DType::BF16 => halves(0x7f80),
+        DType::F64 => {
+            let finite = |eight: &[u8]| f64::from_le_bytes(eight.try_into().expect("eight bytes")).is_finite();
+            bytes.chunks_exact(8).position(|eight| !finite(eight))
+        }
         _ => {
             const EXPONENT: u32 = 0x7f80_0000;
             let set = |word: &[u8]| u32::from_le_bytes([word[0], word[1], word[2], word[3]]) & EXPONENT == EXPONENT;
@@ -165,8 +323,8 @@ fn first_not_finite(bytes: &[u8], dtype: DType) -> Option<usize> {
 pub(crate) struct FolderSource<'a> {
     pub(crate) files: &'a WeightFiles,
     pub(crate) config: &'a ModelConfig,
-    pub(crate) layout: KeyLayout,
     pub(crate) dtype: DType,
+    /// Keys as they stand in the files.
     pub(crate) used: HashSet<String>,
 }
 
@@ -174,23 +332,30 @@ impl ParameterSource for FolderSource<'_> {
     type Error = String;
 
     fn take(&mut self, parameter: &ParameterInfo) -> Result<Option<TensorData>, String> {
-        let key = self.layout.key(self.config, &parameter.name);
-        let data = self.files.read(&key, self.dtype).map_err(|fault| format!("{key}: {fault}"))?;
-        self.used.insert(key);
-        Ok(data.map(|data| flatten_kernel(data, &parameter.shape)))
+        let mut keys = self.files.stored_keys(self.config, &parameter.name);
+        if keys.is_empty() && parameter.name == EMBEDDING && self.config.decoder.tied_head {
+            keys = self.files.stored_keys(self.config, HEAD); // one matrix, under its other name
+        }
+        self.used.extend(keys.iter().cloned());
+        let Some(key) = keys.first() else { return Ok(None) };
+        let stored = |key: &str| self.files.stored(key).map_err(|e| e.to_string());
+        for other in &keys[1..] {
+            if stored(key)? != stored(other)? {
+                return Err(format!("stands twice with different values, also as {other}"));
+            }
+        }
+        let data = self.files.read(key, self.dtype)?;
+        Ok(Some(flatten_kernel(data, &parameter.shape)))
     }
 }
 
 impl FolderSource<'_> {
     /// Keys of the files that no parameter asked for. A tied head may be stored all the same.
     pub(crate) fn unexpected(&self) -> Vec<String> {
-        let (tied_head, head) = (self.config.decoder.tied_head, self.layout.head_key(self.config.family));
-        let known = |key: &str| {
-            self.used.contains(key)
-                || (tied_head && key == head)
-                || IGNORED_ENDINGS.iter().any(|ending| key.ends_with(ending))
-        };
-        let mut keys: Vec<String> = self.files.keys().filter(|key| !known(key)).map(str::to_owned).collect();
+        let head = if self.config.decoder.tied_head { self.files.stored_keys(self.config, HEAD) } else { Vec::new() };
+        let known = |key: &String| self.used.contains(key) || head.contains(key) || WeightFiles::is_ignored(key);
+        let keys = self.files.places.values().map(|place| &place.key);
+        let mut keys: Vec<String> = keys.filter(|key| !known(key)).cloned().collect();
         keys.sort();
         keys
     }

@@ -1,5 +1,7 @@
-use adamllm_core::{CoreError, IMAGE_MARKER, ImageCaption, ImageRef, Message, RecordId, Role};
-use serde::Deserialize;
+use std::path::Path;
+
+use adamllm_core::{CoreError, IMAGE_MARKER, ImageCaption, ImageRef, Message, RecordForm, RecordId, Role};
+use serde_json::Value;
 
 use crate::TaskTriplet;
 
@@ -46,23 +48,32 @@ impl SeedEntry {
 
 /// One element of VisionFLAN's `metadata.json`, or of ALLaVA's files: `{"id", "image", "conversations": [{"from", "value"},
 /// ...], "task_name"}`, the last in VisionFLAN only.
-#[derive(Debug, Deserialize)]
+#[derive(Debug)]
 pub(super) struct SeedRow {
-    pub(super) image: String,
+    place: String,
+    image: ImageRef,
     conversations: Vec<Message>,
     pub(super) task_name: Option<String>,
 }
 
 impl SeedRow {
+    pub(super) fn read(path: &Path, row: u64, value: Value) -> Result<Self, CoreError> {
+        let form = RecordForm::new(path, row, value);
+        let task_name = form.text("task_name")?;
+        let (image, conversations) = form.into_turns()?;
+        Ok(Self { place: format!("{} row {row}", path.display()), image, conversations, task_name })
+    }
+
     /// The file's name, which is what the three files have in common.
     pub(super) fn image_name(&self) -> &str {
-        self.image.rsplit(['/', '\\']).next().unwrap_or(&self.image)
+        let image = self.image.as_str();
+        image.rsplit(['/', '\\']).next().unwrap_or(image)
     }
 
     /// The exchanges, without image markers.
     pub(super) fn exchanges(&self) -> Result<Vec<QuestionAnswer>, CoreError> {
         let error = |expected: &str, got: &str| CoreError::Field {
-            record: self.image.clone(),
+            record: self.place.clone(),
             field: "conversations",
             expected: expected.into(),
             got: got.into(),

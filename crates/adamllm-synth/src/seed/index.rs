@@ -1,14 +1,12 @@
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use adamllm_core::json::JsonFile;
 use adamllm_core::random::named_stream;
-use adamllm_core::{CoreError, ImageCaption, LedgerRow, Reason, RecordId, Stage};
+use adamllm_core::{CoreError, ImageCaption, LedgerRow, Reason, RecordId, RowSource, Stage};
 use rand::Rng;
 
 use super::entry::SeedRow;
-use super::json_array::{JsonArray, Span};
 use super::{QuestionAnswer, SeedConfig, SeedConversation, SeedEntry, Split, compose_seed};
 use crate::SynthError;
 
@@ -23,23 +21,19 @@ pub struct SeedSources {
     pub informative: PathBuf,
 }
 
-/// Where each image's rows stand in the three files: the join, without the texts. About 150 bytes for an image, whatever the
-/// length of the texts.
+/// Where each image's records stand in the three files: the join, without the texts. About 200 bytes for an image, whatever
+/// the length of the texts.
 #[derive(Debug)]
 pub struct SeedIndex {
-    sources: SeedSources,
+    files: Files,
     images: Vec<ImageRows>,
     tasks: Vec<String>,
     rows_in: u64,
     lost: Vec<LedgerRow>,
 }
 
-/// One row of one file.
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    span: Span,
-    row: u64,
-}
+/// One record of one file, counted from 0.
+type Place = usize;
 
 #[derive(Debug, Default)]
 struct ImageRows {
@@ -51,44 +45,54 @@ struct ImageRows {
 }
 
 impl SeedIndex {
-    /// Reads the three files once, and joins their rows by image file name. Rows that are not sound, and rows of images that
-    /// lack one of the three, are lost.
+    /// Reads the three files, in any of the forms of [`adamllm_core::json`], and joins their records by image file name.
+    /// Records that are not sound, and records of images that lack one of the three, are lost.
     ///
     /// # Errors
-    /// Files that cannot be read, or that are not JSON arrays.
+    /// Files that cannot be read, are cut off, or are of another format.
     pub fn build(sources: SeedSources) -> Result<Self, SynthError> {
-        let mut index = Self { sources: sources.clone(), images: vec![], tasks: vec![], rows_in: 0, lost: vec![] };
+        let files = Files::open(&sources)?;
+        let mut index = Self { files, images: vec![], tasks: vec![], rows_in: 0, lost: vec![] };
         let (mut by_name, mut by_task) = (HashMap::new(), HashMap::new());
-        index.scan(&sources.precise, |index, row, place| {
-            let task = row.task_name.clone().unwrap_or_else(|| "unnamed".into());
-            let task = *by_task.entry(task.clone()).or_insert_with(|| {
-                index.tasks.push(task);
-                index.tasks.len() - 1
-            });
-            let name_hash = hash(row.image_name());
-            let at = *by_name.entry(name_hash).or_insert_with(|| {
-                index.images.push(ImageRows { task, name_hash, ..ImageRows::default() });
-                index.images.len() - 1
-            });
-            index.images[at].precise.push(place);
-            Ok(())
-        })?;
+        index.scan(
+            |files| &files.precise,
+            |index, row, place| {
+                let task = row.task_name.clone().unwrap_or_else(|| "unnamed".into());
+                let task = *by_task.entry(task.clone()).or_insert_with(|| {
+                    index.tasks.push(task);
+                    index.tasks.len() - 1
+                });
+                let name_hash = hash(row.image_name());
+                let at = *by_name.entry(name_hash).or_insert_with(|| {
+                    index.images.push(ImageRows { task, name_hash, ..ImageRows::default() });
+                    index.images.len() - 1
+                });
+                index.images[at].precise.push(place);
+                Ok(())
+            },
+        )?;
         let unmatched = (Reason::Unmatched, "the image has no precise response");
-        index.scan(&sources.captions, |index, row, place| {
-            let at = *by_name.get(&hash(row.image_name())).ok_or(unmatched)?;
-            match &mut index.images[at].caption {
-                Some(_) => Err((Reason::Duplicate, "the image has a caption already")),
-                caption => {
-                    *caption = Some(place);
-                    Ok(())
+        index.scan(
+            |files| &files.captions,
+            |index, row, place| {
+                let at = *by_name.get(&hash(row.image_name())).ok_or(unmatched)?;
+                match &mut index.images[at].caption {
+                    Some(_) => Err((Reason::Duplicate, "the image has a caption already")),
+                    caption => {
+                        *caption = Some(place);
+                        Ok(())
+                    }
                 }
-            }
-        })?;
-        index.scan(&sources.informative, |index, row, place| {
-            let at = *by_name.get(&hash(row.image_name())).ok_or(unmatched)?;
-            index.images[at].informative.push(place);
-            Ok(())
-        })?;
+            },
+        )?;
+        index.scan(
+            |files| &files.informative,
+            |index, row, place| {
+                let at = *by_name.get(&hash(row.image_name())).ok_or(unmatched)?;
+                index.images[at].informative.push(place);
+                Ok(())
+            },
+        )?;
         index.drop_incomplete();
         Ok(index)
     }
@@ -116,22 +120,21 @@ impl SeedIndex {
 
     fn scan(
         &mut self,
-        path: &Path,
+        of: impl Fn(&Files) -> &JsonFile,
         mut place_row: impl FnMut(&mut Self, &SeedRow, Place) -> Result<(), (Reason, &'static str)>,
     ) -> Result<(), SynthError> {
-        let mut array = JsonArray::open(path)?;
-        while let Some(span) = array.advance()? {
+        for place in 0..of(&self.files).len() {
             self.rows_in += 1;
-            let place = Place { span, row: array.row() };
-            let outcome = match serde_json::from_slice::<SeedRow>(array.element()) {
-                Ok(row) => match row.exchanges() {
-                    Ok(_) => place_row(self, &row, place).map_err(|(reason, detail)| (reason, detail.to_owned())),
-                    Err(error) => Err((Reason::from(&error), error.to_string())),
-                },
-                Err(error) => Err((Reason::InvalidJson, error.to_string())),
+            let row = match read_row(of(&self.files), place) {
+                Err(error @ (CoreError::Io { .. } | CoreError::Layout { .. })) => return Err(error.into()),
+                other => other,
+            };
+            let outcome = match row.and_then(|row| row.exchanges().map(|_| row)) {
+                Ok(row) => place_row(self, &row, place).map_err(|(reason, detail)| (reason, detail.to_owned())),
+                Err(error) => Err((Reason::from(&error), error.to_string())),
             };
             if let Err((reason, detail)) = outcome {
-                self.lost.push(lost_row(path, place, reason, &detail));
+                self.lost.push(lost_row(of(&self.files), place, reason, &detail));
             }
         }
         Ok(())
@@ -144,16 +147,16 @@ impl SeedIndex {
         for rows in &incomplete {
             let lacking = if rows.caption.is_some() { "informative response" } else { "caption" };
             let detail = format!("the image has no {lacking}");
-            let lost = |(path, place)| lost_row(path, place, Reason::Unmatched, &detail);
+            let lost = |(file, place)| lost_row(file, place, Reason::Unmatched, &detail);
             let lost: Vec<_> = self.places(rows).map(lost).collect();
             self.lost.extend(lost);
         }
     }
 
-    fn places<'a>(&'a self, rows: &'a ImageRows) -> impl Iterator<Item = (&'a Path, Place)> {
-        let precise = rows.precise.iter().map(|place| (self.sources.precise.as_path(), *place));
-        let caption = rows.caption.iter().map(|place| (self.sources.captions.as_path(), *place));
-        let informative = rows.informative.iter().map(|place| (self.sources.informative.as_path(), *place));
+    fn places<'a>(&'a self, rows: &'a ImageRows) -> impl Iterator<Item = (&'a JsonFile, Place)> {
+        let precise = rows.precise.iter().map(|place| (&self.files.precise, *place));
+        let caption = rows.caption.iter().map(|place| (&self.files.captions, *place));
+        let informative = rows.informative.iter().map(|place| (&self.files.informative, *place));
         precise.chain(caption).chain(informative)
     }
 
@@ -168,13 +171,10 @@ impl SeedIndex {
     ) -> Result<impl Iterator<Item = Result<SeedConversation, Vec<LedgerRow>>>, SynthError> {
         config.validate()?;
         let splits = self.splits(config);
-        let open = |path: &Path| File::open(path).map_err(CoreError::io("open", path));
-        let SeedSources { precise, captions, informative } = &self.sources;
-        let mut files = Files { precise: open(precise)?, captions: open(captions)?, informative: open(informative)? };
         let compose = move |(rows, split): (&ImageRows, Split)| {
-            let entry = self.entry(rows, &mut files).map_err(SynthError::from);
+            let entry = self.entry(rows).map_err(SynthError::from);
             entry.and_then(|entry| compose_seed(&entry, split, config)).map_err(|error| {
-                let lost = |(path, place)| lost_row(path, place, error.reason(), &error.to_string());
+                let lost = |(file, place)| lost_row(file, place, error.reason(), &error.to_string());
                 self.places(rows).map(lost).collect()
             })
         };
@@ -200,43 +200,52 @@ impl SeedIndex {
         splits
     }
 
-    fn entry(&self, rows: &ImageRows, files: &mut Files) -> Result<SeedEntry, CoreError> {
-        let read_all = |file: &mut File, path: &Path, places: &[Place]| -> Result<_, CoreError> {
+    fn entry(&self, rows: &ImageRows) -> Result<SeedEntry, CoreError> {
+        let read_all = |file: &JsonFile, places: &[Place]| -> Result<_, CoreError> {
             let mut exchanges: Vec<QuestionAnswer> = Vec::new();
             let mut image = String::new();
             for place in places {
-                let row = read_row(file, path, *place)?;
+                let row = read_row(file, *place)?;
                 exchanges.extend(row.exchanges()?);
                 image = row.image_name().to_owned();
             }
             Ok((image, exchanges))
         };
-        let SeedSources { precise, captions, informative } = &self.sources;
-        let (image, precise) = read_all(&mut files.precise, precise, &rows.precise)?;
-        let (_, mut caption) = read_all(&mut files.captions, captions, rows.caption.as_slice())?;
-        let (_, informative) = read_all(&mut files.informative, informative, &rows.informative)?;
+        let Files { precise, captions, informative } = &self.files;
+        let (image, precise) = read_all(precise, &rows.precise)?;
+        let (_, mut caption) = read_all(captions, rows.caption.as_slice())?;
+        let (_, informative) = read_all(informative, &rows.informative)?;
         let pair = ImageCaption::new(image, caption.swap_remove(0).answer);
         let task = self.tasks[rows.task].clone();
         Ok(SeedEntry { id: pair.id, image: pair.image, caption: pair.caption, task, precise, informative })
     }
 }
 
+#[derive(Debug)]
 struct Files {
-    precise: File,
-    captions: File,
-    informative: File,
+    precise: JsonFile,
+    captions: JsonFile,
+    informative: JsonFile,
 }
 
-fn read_row(file: &mut File, path: &Path, place: Place) -> Result<SeedRow, CoreError> {
-    let mut element = vec![0; place.span.length as usize];
-    file.seek(SeekFrom::Start(place.span.start)).map_err(CoreError::io("seek in", path))?;
-    file.read_exact(&mut element).map_err(CoreError::io("read", path))?;
-    serde_json::from_slice(&element).map_err(|source| CoreError::Json { path: path.into(), row: place.row, source })
+impl Files {
+    fn open(sources: &SeedSources) -> Result<Self, CoreError> {
+        let SeedSources { precise, captions, informative } = sources;
+        Ok(Self {
+            precise: JsonFile::open(precise)?,
+            captions: JsonFile::open(captions)?,
+            informative: JsonFile::open(informative)?,
+        })
+    }
 }
 
-fn lost_row(path: &Path, place: Place, reason: Reason, detail: &str) -> LedgerRow {
-    let file = path.file_name().unwrap_or_default().to_string_lossy();
-    let id = RecordId::given(format!("{file} row {}", place.row));
+fn read_row(file: &JsonFile, place: Place) -> Result<SeedRow, CoreError> {
+    SeedRow::read(file.path(), file.number(place), file.value(place)?)
+}
+
+fn lost_row(file: &JsonFile, place: Place, reason: Reason, detail: &str) -> LedgerRow {
+    let name = file.path().file_name().unwrap_or_default().to_string_lossy();
+    let id = RecordId::given(format!("{name} row {}", file.number(place)));
     LedgerRow { id, stage: Stage::Read, reason, detail: detail.into() }
 }
 

@@ -1,9 +1,8 @@
 //! CLIP (Radford et al. 2021): the shorter side to a fixed length, then the square in the middle.
 
 use image::RgbImage;
-use serde::Deserialize;
 
-use super::json::{Edges, SharedFields, image_processor, invalid};
+use super::json::{Edges, SharedFields, image_processor, member};
 use super::tiles::{Tiles, on_canvas};
 use super::{Normalisation, PassOrder, PreprocessError, Resampling, resize};
 
@@ -42,11 +41,11 @@ impl ClipImageConfig {
     /// [`PreprocessError::Config`].
     pub fn from_json(text: &str) -> Result<Self, PreprocessError> {
         let processor = image_processor(text)?;
-        let fields = Fields::deserialize(&processor).map_err(|error| invalid("(file)", "a CLIP processor", error))?;
+        let side = |field| member::<Edges>(&processor, field, "a side in pixels, or a square");
         let (shared, default) = (SharedFields::of(&processor)?, Self::default());
         Ok(Self {
-            shortest_edge: fields.size.map_or(Ok(default.shortest_edge), |size| size.side("size"))?,
-            crop: fields.crop_size.map_or(Ok(default.crop), |size| size.side("crop_size"))?,
+            shortest_edge: side("size")?.map_or(Ok(default.shortest_edge), |size| size.side("size"))?,
+            crop: side("crop_size")?.map_or(Ok(default.crop), |size| size.side("crop_size"))?,
             normalisation: shared.normalisation(default.normalisation)?,
             resampling: shared.resampling(default.resampling)?,
             pass_order: default.pass_order,
@@ -85,10 +84,4 @@ impl ClipImageConfig {
         tile.push(&scaled, corner, &self.normalisation.table());
         Ok(tile)
     }
-}
-
-#[derive(Deserialize)]
-struct Fields {
-    size: Option<Edges>,
-    crop_size: Option<Edges>,
 }

@@ -1,6 +1,7 @@
 //! The parts that all image processors' config files share.
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{Normalisation, PreprocessError, Resampling};
@@ -19,8 +20,26 @@ pub(super) fn invalid(field: &'static str, expected: &str, got: impl std::fmt::D
     PreprocessError::Config { field, expected: expected.into(), got: got.to_string() }
 }
 
+/// A member, `None` where it is absent or null; of a wrong kind it is an error that names it.
+pub(super) fn member<T: DeserializeOwned>(
+    processor: &Value,
+    field: &'static str,
+    expected: &str,
+) -> Result<Option<T>, PreprocessError> {
+    match &processor[field] {
+        Value::Null => Ok(None),
+        value => T::deserialize(value).map(Some).map_err(|_| invalid(field, expected, value)),
+    }
+}
+
+/// Larger pixels would overflow in the vision encoder.
+const MOST_NORMALISED: f32 = 1e6;
+
+/// The longest side that a processor may scale a whole picture or a tile to.
+pub(super) const LONGEST_SIDE: u32 = 8192;
+
 /// Members that every processor has, with transformers' defaults.
-#[derive(Debug, Deserialize)]
+#[derive(Debug)]
 pub(super) struct SharedFields {
     do_resize: Option<bool>,
     do_rescale: Option<bool>,
@@ -33,7 +52,24 @@ pub(super) struct SharedFields {
 
 impl SharedFields {
     pub(super) fn of(processor: &Value) -> Result<Self, PreprocessError> {
-        Self::deserialize(processor).map_err(|error| invalid("(shared)", "an image processor's members", error))
+        let switch = |field| member(processor, field, "true or false");
+        let channels = |field| {
+            let expected = "three numbers, one for each channel";
+            let values: Option<[f32; 3]> = member(processor, field, expected)?;
+            match values.filter(|values| !values.iter().all(|value| value.is_finite())) {
+                None => Ok(values),
+                Some(_) => Err(invalid(field, expected, &processor[field])),
+            }
+        };
+        Ok(Self {
+            do_resize: switch("do_resize")?,
+            do_rescale: switch("do_rescale")?,
+            do_normalize: switch("do_normalize")?,
+            rescale_factor: member(processor, "rescale_factor", "a number")?,
+            image_mean: channels("image_mean")?,
+            image_std: channels("image_std")?,
+            resample: member(processor, "resample", "2 (bilinear) or 3 (bicubic)")?,
+        })
     }
 
     /// Steps that are switched off are written as the values that make them do nothing.
@@ -52,8 +88,17 @@ impl SharedFields {
         if self.do_rescale == Some(false) {
             chosen.rescale = 1.0;
         }
-        if chosen.std.contains(&0.0) {
+        // So that no byte becomes anything but a number.
+        if !chosen.std.iter().all(|std| std.is_normal()) {
             return Err(invalid("image_std", "values other than zero", format!("{:?}", chosen.std)));
+        }
+        if !(1e-12..=1e12).contains(&chosen.rescale) {
+            return Err(invalid("rescale_factor", "a positive number", chosen.rescale));
+        }
+        let reasonable = |value: &f32| value.is_finite() && value.abs() <= MOST_NORMALISED;
+        if !chosen.table().iter().flatten().all(reasonable) {
+            let got = format!("{:?} with image_std {:?}", chosen.mean, chosen.std);
+            return Err(invalid("image_mean", "numbers near those of a byte times rescale_factor", got));
         }
         Ok(chosen)
     }
@@ -74,11 +119,11 @@ pub(super) enum Edges {
 
 impl Edges {
     pub(super) fn side(&self, field: &'static str) -> Result<u32, PreprocessError> {
-        match *self {
-            Self::Side(side) | Self::Shortest { shortest_edge: side } if side > 0 => Ok(side),
-            Self::Square { height, width } if height == width && height > 0 => Ok(height),
-            Self::Square { height, width } => Err(invalid(field, "a square", format!("{width}x{height}"))),
-            _ => Err(invalid(field, "at least 1", 0)),
-        }
+        let side = match *self {
+            Self::Side(side) | Self::Shortest { shortest_edge: side } => side,
+            Self::Square { height, width } if height == width => height,
+            Self::Square { height, width } => return Err(invalid(field, "a square", format!("{width}x{height}"))),
+        };
+        if (1..=LONGEST_SIDE).contains(&side) { Ok(side) } else { Err(invalid(field, "1 to 8192 pixels", side)) }
     }
 }

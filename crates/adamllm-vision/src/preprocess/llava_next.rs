@@ -4,9 +4,9 @@
 use std::ops::Range;
 
 use image::RgbImage;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::json::{Edges, SharedFields, image_processor, invalid};
+use super::json::{Edges, SharedFields, image_processor, invalid, member};
 use super::tiles::{Tiles, on_canvas};
 use super::{Normalisation, PassOrder, PreprocessError, Resampling, resize};
 
@@ -37,6 +37,12 @@ impl Default for LlavaNextImageConfig {
         }
     }
 }
+
+/// The side that transformers' class has where a file names none.
+const CLASS_SIDE: u32 = 224;
+
+/// Tiles of the largest canvas.
+const MOST_TILES: u64 = 256;
 
 /// Where a picture's features stand: the whole picture's square first, then the canvas without its padding.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -73,17 +79,18 @@ impl LlavaNextImageConfig {
     /// [`PreprocessError::Config`].
     pub fn from_json(text: &str) -> Result<Self, PreprocessError> {
         let processor = image_processor(text)?;
-        let fields = Fields::deserialize(&processor)
-            .map_err(|error| invalid("(file)", "a LLaVA-NeXT image processor", error))?;
         let (shared, default) = (SharedFields::of(&processor)?, Self::default());
-        let tile = fields.crop_size.map_or(Ok(default.tile), |size| size.side("crop_size"))?;
-        let whole = fields.size.map_or(Ok(tile), |size| size.side("size"))?;
+        let side = |field| member::<Edges>(&processor, field, "a side in pixels, or a square");
+        // What a file leaves out is what transformers' class says, not what the published checkpoints do.
+        let tile = side("crop_size")?.map_or(Ok(CLASS_SIDE), |size| size.side("crop_size"))?;
+        let whole = side("size")?.map_or(Ok(CLASS_SIDE), |size| size.side("size"))?;
         if whole != tile {
             return Err(invalid("size", &format!("crop_size ({tile})"), whole));
         }
         let config = Self {
             tile,
-            pinpoints: fields.image_grid_pinpoints.unwrap_or(default.pinpoints),
+            pinpoints: member(&processor, "image_grid_pinpoints", "pairs of height and width in pixels")?
+                .unwrap_or(default.pinpoints),
             normalisation: shared.normalisation(default.normalisation)?,
             resampling: shared.resampling(default.resampling)?,
             pass_order: default.pass_order,
@@ -91,14 +98,21 @@ impl LlavaNextImageConfig {
         config.validate().map(|()| config)
     }
 
-    fn validate(&self) -> Result<(), PreprocessError> {
-        let fits = |&&(h, w): &&(u32, u32)| h == 0 || w == 0 || h % self.tile != 0 || w % self.tile != 0;
+    /// Checks the settings against each other: whoever changes them calls this again.
+    ///
+    /// # Errors
+    /// [`PreprocessError::Config`].
+    pub fn validate(&self) -> Result<(), PreprocessError> {
+        let tiles = |side: u32| (side > 0 && side % self.tile == 0).then_some(u64::from(side / self.tile));
+        let many =
+            |&(h, w): &(u32, u32)| tiles(h).zip(tiles(w)).is_none_or(|(rows, columns)| rows * columns > MOST_TILES);
+        let fits = |pinpoint: &&(u32, u32)| many(pinpoint);
         if self.tile == 0 || self.pinpoints.is_empty() {
             return Err(invalid("image_grid_pinpoints", "at least one canvas", format!("{:?}", self.pinpoints)));
         }
         match self.pinpoints.iter().find(fits) {
             Some(pinpoint) => {
-                let expected = format!("multiples of the tile ({})", self.tile);
+                let expected = format!("multiples of the tile ({}), at most {MOST_TILES} tiles", self.tile);
                 Err(invalid("image_grid_pinpoints", &expected, format!("{pinpoint:?}")))
             }
             None => Ok(()),
@@ -190,13 +204,6 @@ fn unpadded((width, height): (u32, u32), (n_rows, n_columns): (usize, usize)) ->
 fn truncated_to_seven_digits(value: f64) -> usize {
     let digits = format!("{value:.7}");
     digits.split('.').next().and_then(|whole| whole.parse().ok()).unwrap_or(0)
-}
-
-#[derive(Deserialize)]
-struct Fields {
-    size: Option<Edges>,
-    crop_size: Option<Edges>,
-    image_grid_pinpoints: Option<Vec<(u32, u32)>>,
 }
 
 #[cfg(test)]

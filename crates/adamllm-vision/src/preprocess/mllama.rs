@@ -2,9 +2,9 @@
 //! that loses the least.
 
 use image::RgbImage;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::json::{Edges, SharedFields, image_processor, invalid};
+use super::json::{Edges, SharedFields, image_processor, invalid, member};
 use super::tiles::{Tiles, on_canvas};
 use super::{Normalisation, PassOrder, PreprocessError, Resampling, resize};
 
@@ -36,6 +36,9 @@ impl Default for MllamaImageConfig {
     }
 }
 
+/// The side that transformers' class has where a file names none.
+const CLASS_SIDE: u32 = 224;
+
 /// How many tiles a picture is cut into, and what the model's embedding tables call that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct TileGrid {
@@ -61,13 +64,19 @@ impl MllamaImageConfig {
     /// [`PreprocessError::Config`].
     pub fn from_json(text: &str) -> Result<Self, PreprocessError> {
         let processor = image_processor(text)?;
-        let fields =
-            Fields::deserialize(&processor).map_err(|error| invalid("(file)", "an Mllama image processor", error))?;
         let (shared, default) = (SharedFields::of(&processor)?, Self::default());
+        let size = member::<Edges>(&processor, "size", "a side in pixels, or a square")?;
+        if matches!(size, Some(Edges::Shortest { .. })) {
+            return Err(invalid("size", "a height and a width", &processor["size"]));
+        }
+        if member(&processor, "do_pad", "true or false")? == Some(false) {
+            return Err(invalid("do_pad", "true", "false"));
+        }
+        // What a file leaves out is what transformers' class says, not what the published checkpoints do.
         let config = Self {
-            tile: fields.size.map_or(Ok(default.tile), |size| size.side("size"))?,
-            max_tiles: fields.max_image_tiles.unwrap_or(default.max_tiles),
-            normalisation: shared.normalisation(default.normalisation)?,
+            tile: size.map_or(Ok(CLASS_SIDE), |size| size.side("size"))?,
+            max_tiles: member(&processor, "max_image_tiles", "a number of tiles")?.unwrap_or(default.max_tiles),
+            normalisation: shared.normalisation(Normalisation::HALF)?,
             resampling: shared.resampling(default.resampling)?,
             pass_order: default.pass_order,
         };
@@ -146,12 +155,6 @@ impl MllamaImageConfig {
             (scaled(width, scale_h, target_width), target_height)
         }
     }
-}
-
-#[derive(Deserialize)]
-struct Fields {
-    size: Option<Edges>,
-    max_image_tiles: Option<u32>,
 }
 
 #[cfg(test)]

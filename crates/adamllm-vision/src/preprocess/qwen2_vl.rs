@@ -4,7 +4,7 @@ use image::RgbImage;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::json::{SharedFields, image_processor, invalid};
+use super::json::{SharedFields, image_processor, invalid, member};
 use super::{Normalisation, PassOrder, PreprocessError, Resampling, resize, smart_resize};
 
 /// What `preprocessor_config.json` or `processor_config.json` says about pictures.
@@ -43,6 +43,9 @@ impl Default for Qwen2VlImageConfig {
         }
     }
 }
+
+/// The largest `min_pixels`: every picture becomes at least as large.
+const MOST_MIN_PIXELS: u64 = 1 << 26;
 
 /// A picture's patches: how many in time, height and width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -85,16 +88,20 @@ impl Qwen2VlImageConfig {
     /// [`PreprocessError::Config`].
     pub fn from_json(text: &str) -> Result<Self, PreprocessError> {
         let processor = image_processor(text)?;
-        let fields =
-            Fields::deserialize(&processor).map_err(|error| invalid("(file)", "a Qwen2-VL image processor", error))?;
         let shared = SharedFields::of(&processor)?;
         let default = Self::default();
+        let side = |field| member(&processor, field, "a whole number of pixels or patches");
+        let pixels = |field| member(&processor, field, "a whole number of pixels");
+        if member(&processor, "do_center_crop", "true or false")? == Some(true) {
+            return Err(invalid("do_center_crop", "false", "true"));
+        }
+        let size: Size = member(&processor, "size", "numbers of pixels by name")?.unwrap_or_default();
         let config = Self {
-            patch_size: fields.patch_size.unwrap_or(default.patch_size),
-            temporal_patch_size: fields.temporal_patch_size.unwrap_or(default.temporal_patch_size),
-            merge_size: fields.merge_size.unwrap_or(default.merge_size),
-            min_pixels: fields.min_pixels.or(fields.size.smallest()).unwrap_or(default.min_pixels),
-            max_pixels: fields.max_pixels.or(fields.size.largest()).unwrap_or(default.max_pixels),
+            patch_size: side("patch_size")?.unwrap_or(default.patch_size),
+            temporal_patch_size: side("temporal_patch_size")?.unwrap_or(default.temporal_patch_size),
+            merge_size: side("merge_size")?.unwrap_or(default.merge_size),
+            min_pixels: pixels("min_pixels")?.or(size.smallest()).unwrap_or(default.min_pixels),
+            max_pixels: pixels("max_pixels")?.or(size.largest()).unwrap_or(default.max_pixels),
             normalisation: shared.normalisation(default.normalisation)?,
             resampling: shared.resampling(default.resampling)?,
             pass_order: default.pass_order,
@@ -125,15 +132,18 @@ impl Qwen2VlImageConfig {
 
     fn validate(&self) -> Result<(), PreprocessError> {
         let sizes = [
-            ("patch_size", self.patch_size),
-            ("temporal_patch_size", self.temporal_patch_size),
-            ("merge_size", self.merge_size),
+            ("patch_size", self.patch_size, 1024),
+            ("temporal_patch_size", self.temporal_patch_size, 16),
+            ("merge_size", self.merge_size, 16),
         ];
-        if let Some((field, got)) = sizes.into_iter().find(|&(_, size)| size == 0 || size > 1024) {
-            return Err(invalid(field, "1 to 1024", got));
+        if let Some((field, got, most)) = sizes.into_iter().find(|&(_, size, most)| size == 0 || size > most) {
+            return Err(invalid(field, &format!("1 to {most}"), got));
         }
-        if self.min_pixels == 0 || self.min_pixels > self.max_pixels {
-            return Err(invalid("min_pixels", &format!("1 to max_pixels ({})", self.max_pixels), self.min_pixels));
+        // A small picture is scaled up to `min_pixels`; a large one is scaled down whatever `max_pixels` says.
+        let most = self.max_pixels.min(MOST_MIN_PIXELS);
+        if self.min_pixels == 0 || self.min_pixels > most {
+            let expected = format!("1 to {most} (max_pixels is {})", self.max_pixels);
+            return Err(invalid("min_pixels", &expected, self.min_pixels));
         }
         Ok(())
     }
@@ -210,17 +220,6 @@ impl Qwen2VlImageConfig {
             }
         }
     }
-}
-
-#[derive(Deserialize)]
-struct Fields {
-    patch_size: Option<u32>,
-    temporal_patch_size: Option<u32>,
-    merge_size: Option<u32>,
-    min_pixels: Option<u64>,
-    max_pixels: Option<u64>,
-    #[serde(default)]
-    size: Size,
 }
 
 /// `size` has had two spellings.

@@ -1,4 +1,4 @@
-use super::truncated;
+use super::{broken, truncated};
 use crate::DecodeError;
 
 /// The bits of a scan, without the zero bytes that are stuffed behind `FF`.
@@ -13,11 +13,13 @@ pub(super) struct Bits<'a> {
     n_ready: u32,
     /// How many of these stand behind the end of the data.
     n_invented: u32,
+    /// Something was read that no encoder writes.
+    is_damaged: bool,
 }
 
 impl<'a> Bits<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0, buffer: 0, n_ready: 0, n_invented: 0 }
+        Self { bytes, at: 0, buffer: 0, n_ready: 0, n_invented: 0, is_damaged: false }
     }
 
     /// Makes at least 32 bits ready.
@@ -101,23 +103,42 @@ impl<'a> Bits<'a> {
         self.n_invented > self.n_ready
     }
 
-    /// An error where the file itself was too short (a marker in the wrong place is tolerated, as in libjpeg).
+    /// Notes a code that is in no table, or a run that leads out of its block. libjpeg warns of them and goes on, and
+    /// what it makes of the rest depends on its version.
+    #[cold]
+    pub(super) fn note_damage(&mut self) {
+        self.is_damaged |= !self.overrun();
+    }
+
+    /// An error where the data are damaged, or the file itself was too short (a marker in the wrong place is tolerated,
+    /// as in libjpeg).
     pub(super) fn check_end(&self) -> Result<(), DecodeError> {
+        if self.is_damaged {
+            return Err(broken("damaged pixels: codes that no encoder writes"));
+        }
         if self.overrun() && self.bytes[self.at..].iter().all(|&byte| byte == 0xFF) {
             return Err(truncated("inside the pixels"));
         }
         Ok(())
     }
 
-    /// Goes behind the next restart marker; stays before any other marker.
-    pub(super) fn restart(&mut self) {
+    /// Goes behind the next restart marker, number `index` of the scan; stays before any other marker.
+    ///
+    /// # Errors
+    /// A marker with another number: a part of the scan is lost, and decoders differ in what they put in its place.
+    pub(super) fn restart(&mut self, index: usize) -> Result<(), DecodeError> {
         (self.buffer, self.n_ready, self.n_invented) = (0, 0, 0);
         let Some(marker) = next_marker(self.bytes, self.at) else {
             self.at = self.bytes.len();
-            return;
+            return Ok(());
         };
-        let is_restart = (0xD0..=0xD7).contains(&self.bytes[marker]);
+        let code = self.bytes[marker];
+        let is_restart = (0xD0..=0xD7).contains(&code);
+        if is_restart && usize::from(code & 7) != index % 8 {
+            return Err(broken("a part between two restart markers is lost"));
+        }
         self.at = if is_restart { marker + 1 } else { marker - 1 };
+        Ok(())
     }
 
     /// Where the first marker behind the scan begins, its `FF` included.

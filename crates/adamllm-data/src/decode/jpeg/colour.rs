@@ -29,8 +29,8 @@ impl ColourModel {
             ([_, _, _], _) if hints.jfif => Self::YCbCr,
             ([_, _, _], Some(0)) | (b"RGB", None) => Self::Rgb,
             ([_, _, _], _) => Self::YCbCr,
-            ([_, _, _, _], Some(2)) => Self::Ycck,
-            ([_, _, _, _], _) => Self::Cmyk,
+            ([_, _, _, _], Some(0) | None) => Self::Cmyk,
+            ([_, _, _, _], Some(_)) => Self::Ycck,
             _ => return Err(unsupported(format!("{} colour components", names.len()))),
         })
     }
@@ -77,6 +77,21 @@ fn each_row(frame: &Frame, planes: &[Plane], model: ColourModel) -> Vec<u8> {
         }
     }
     rgb
+}
+
+/// The components as they are, interleaved.
+pub(super) fn interleaved(frame: &Frame, planes: &[Plane]) -> Vec<u8> {
+    let n_components = frame.components.len();
+    let mut row = vec![0; frame.width.next_multiple_of(8 * frame.h_max)];
+    let mut out = vec![0; frame.width * frame.height * n_components];
+    for (i, (component, plane)) in frame.components.iter().zip(planes).enumerate() {
+        let mut source = Rows::new(frame, component, plane);
+        for (y, out) in out.chunks_exact_mut(frame.width * n_components).enumerate() {
+            source.write(y, &mut row);
+            out.iter_mut().skip(i).step_by(n_components).zip(&row).for_each(|(out, &value)| *out = value);
+        }
+    }
+    out
 }
 
 #[inline(always)]

@@ -42,7 +42,9 @@ impl Frame {
         let progressive = match marker {
             0xC0 | 0xC1 => false,
             0xC2 => true,
-            other => return Err(unsupported(format!("coding process SOF{}", other & 15))),
+            0xC3 | 0xC7 | 0xCB | 0xCF => return Err(unsupported("lossless coding")),
+            0xC9..=0xCE => return Err(unsupported("arithmetic coding")),
+            _ => return Err(unsupported("hierarchical coding")),
         };
         let [precision, y1, y0, x1, x0, n, rest @ ..] = segment else { return Err(broken("short frame header")) };
         if *precision != 8 {

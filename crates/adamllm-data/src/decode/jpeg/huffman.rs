@@ -62,14 +62,14 @@ impl HuffmanTable {
             let (length, symbol) = self.short[look];
             let size = u32::from(symbol & 15);
             let n_bits = u32::from(length) + size;
-            if length > 0 && size > 0 && n_bits <= LOOK {
+            if length > 0 && (1..=MAX_AC_SIZE).contains(&size) && n_bits <= LOOK {
                 let bits = (look as u32 >> (LOOK - n_bits)) & ((1 << size) - 1);
                 *whole = Whole { n_bits: n_bits as u8, run: symbol >> 4, value: extended(bits, size) as i16 };
             }
         }
     }
 
-    /// The next symbol. An impossible code reads as 0, as libjpeg reads it. At least 16 bits must be ready.
+    /// The next symbol. An impossible code reads as 0, and is noted. At least 16 bits must be ready.
     #[inline(always)]
     pub(super) fn symbol(&self, bits: &mut Bits<'_>) -> u8 {
         let (length, symbol) = self.short[bits.peek(LOOK) as usize];
@@ -87,10 +87,15 @@ impl HuffmanTable {
             if look < self.ends[length as usize] {
                 bits.skip(length);
                 let place = (look >> (16 - length)) as i32 + self.offsets[length as usize];
-                return usize::try_from(place).ok().and_then(|p| self.symbols.get(p)).copied().unwrap_or(0);
+                let symbol = usize::try_from(place).ok().and_then(|place| self.symbols.get(place));
+                return symbol.copied().unwrap_or_else(|| {
+                    bits.note_damage();
+                    0
+                });
             }
         }
         bits.skip(16);
+        bits.note_damage();
         0
     }
 
@@ -100,6 +105,12 @@ impl HuffmanTable {
         self.whole[bits.peek(LOOK) as usize]
     }
 }
+
+/// Bits of an AC value of 8-bit samples; no encoder writes more.
+pub(super) const MAX_AC_SIZE: u32 = 10;
+
+/// Bits of a difference of DC values.
+pub(super) const MAX_DC_SIZE: u32 = 11;
 
 /// A value of `size` bits: those that begin with 0 are negative (T.81, F.2.2.1).
 #[inline(always)]

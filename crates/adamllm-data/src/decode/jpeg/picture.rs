@@ -69,6 +69,9 @@ impl Picture {
         for ((plane, coefficients), table) in planes.iter_mut().zip(&reader.coefficients).zip(&reader.seen) {
             let table = table.as_ref().ok_or_else(|| broken("no quantisation table"))?;
             for (row, blocks) in coefficients.blocks.chunks_exact(coefficients.n_columns).enumerate() {
+                if sequential::beyond_range(blocks, table) {
+                    return Err(broken("damaged pixels: values that no encoder writes"));
+                }
                 plane.transform(row, blocks, table, transform_row);
             }
         }

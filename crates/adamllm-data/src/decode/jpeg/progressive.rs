@@ -3,7 +3,7 @@
 use super::bits::Bits;
 use super::broken;
 use super::frame::Frame;
-use super::huffman::{HuffmanTable, extended};
+use super::huffman::{HuffmanTable, MAX_AC_SIZE, extended};
 use super::scan::Scan;
 use super::segments::{Tables, ZIGZAG};
 use crate::DecodeError;
@@ -94,9 +94,15 @@ fn first_band(scan: &Scan, bits: &mut Bits<'_>, ac: &HuffmanTable, ends: &mut u3
             k += 16;
             continue;
         }
+        if size > MAX_AC_SIZE {
+            bits.note_damage();
+        }
         k += run as usize;
         block[natural(k)] = (extended(bits.take(size), size) << scan.low) as i16;
         k += 1;
+    }
+    if k > scan.end + 1 {
+        bits.note_damage();
     }
 }
 

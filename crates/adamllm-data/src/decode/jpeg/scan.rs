@@ -80,11 +80,13 @@ impl Scan {
     ) -> Result<(), DecodeError> {
         let (n_columns, n_rows) = self.n_units(frame);
         let mut until_restart = tables.restart_interval;
+        let mut n_restarts = 0;
         for unit_row in 0..n_rows {
             for unit_column in 0..n_columns {
                 if tables.restart_interval > 0 {
                     if until_restart == 0 {
-                        bits.restart();
+                        bits.restart(n_restarts)?;
+                        n_restarts += 1;
                         restart(state);
                         until_restart = tables.restart_interval;
                     }

@@ -3,7 +3,7 @@
 use super::bits::Bits;
 use super::broken;
 use super::frame::Frame;
-use super::huffman::{HuffmanTable, extended};
+use super::huffman::{HuffmanTable, MAX_AC_SIZE, MAX_DC_SIZE, extended};
 use super::idct::transform_row;
 use super::picture::Plane;
 use super::scan::Scan;
@@ -16,6 +16,7 @@ struct State<'a> {
     /// One row of coded units: the blocks of each part.
     rows: Vec<Vec<[i16; 64]>>,
     planes: &'a mut [Plane],
+    is_damaged: bool,
 }
 
 /// Decodes one scan into the planes of its components.
@@ -38,7 +39,7 @@ pub(super) fn decode(
     };
     let columns: Vec<_> = scan.parts.iter().map(|part| frame.components[part.component].n_block_columns).collect();
     let rows = rows_in_unit.iter().zip(&columns).map(|(rows, columns)| vec![[0; 64]; rows * columns]).collect();
-    let mut state = State { dc: vec![0; scan.parts.len()], rows, planes };
+    let mut state = State { dc: vec![0; scan.parts.len()], rows, planes, is_damaged: false };
     scan.walk(
         frame,
         tables,
@@ -54,18 +55,29 @@ pub(super) fn decode(
             for (i, part) in scan.parts.iter().enumerate() {
                 for (y, blocks) in state.rows[i].chunks_exact_mut(columns[i]).enumerate() {
                     let row = unit_row * rows_in_unit[i] + y;
+                    state.is_damaged |= beyond_range(blocks, &quantisation[i]);
                     state.planes[part.component].transform(row, blocks, &quantisation[i], transform_row);
                     blocks.fill([0; 64]);
                 }
             }
         },
-    )
+    )?;
+    if state.is_damaged { Err(broken("damaged pixels: values that no encoder writes")) } else { Ok(()) }
+}
+
+/// Whether a block's mean lies twice beyond what 8 bits can hold: decoders overflow differently there.
+pub(super) fn beyond_range(blocks: &[[i16; 64]], quantisation: &[i32; 64]) -> bool {
+    const MOST: u32 = 2 * 1024 * 8;
+    blocks.iter().any(|block| i32::from(block[0]).wrapping_mul(quantisation[0]).unsigned_abs() > MOST)
 }
 
 #[inline(always)]
 fn decode_block(bits: &mut Bits<'_>, dc: &HuffmanTable, ac: &HuffmanTable, last: &mut i32, block: &mut [i16; 64]) {
     bits.refill();
     let size = u32::from(dc.symbol(bits)).min(15);
+    if size > MAX_DC_SIZE {
+        bits.note_damage();
+    }
     *last = last.wrapping_add(extended(bits.take(size), size));
     block[0] = *last as i16;
     let mut k = 1;
@@ -88,13 +100,19 @@ fn decode_block(bits: &mut Bits<'_>, dc: &HuffmanTable, ac: &HuffmanTable, last:
             k += 16;
             continue;
         }
+        if size > MAX_AC_SIZE {
+            bits.note_damage();
+        }
         k += run;
         block[natural(k)] = extended(bits.take(size), size) as i16;
         k += 1;
     }
+    if k > 64 {
+        bits.note_damage();
+    }
 }
 
-/// A run that leads out of the block ends in its last place, as in libjpeg.
+/// A run that leads out of the block ends in its last place, and is noted.
 #[inline(always)]
 fn natural(k: usize) -> usize {
     usize::from(ZIGZAG[k.min(63)])

@@ -1,0 +1,174 @@
+//! Portable bitmaps (`P1`, `P4`), greymaps (`P2`, `P5`), pixmaps (`P3`, `P6`) and grey floatmaps (`Pf`), with Pillow's
+//! scaling: greys above 8 bits are spread over 16 bits and then clipped at 255.
+
+use image::metadata::Orientation;
+
+use super::raster::Raster;
+use super::{Header, ImageReader, PictureFormat};
+use crate::DecodeError;
+
+const FORMAT: PictureFormat = PictureFormat::Pnm;
+
+/// Tokens of the head and of plain pixels are no longer than this.
+const MAX_TOKEN: usize = 10;
+
+struct Head {
+    /// The second byte of the file.
+    kind: u8,
+    width: u32,
+    height: u32,
+    /// The largest value, or a floatmap's scale.
+    top: f64,
+}
+
+impl Head {
+    fn read(reader: &mut impl ImageReader) -> Result<Self, DecodeError> {
+        let mut magic = [0; 2];
+        reader.read_exact(&mut magic).map_err(|source| DecodeError::io(FORMAT, &source))?;
+        let mut number = |name: &str| {
+            let token = token(reader)?;
+            let value: Option<f64> = token.parse().ok().filter(|value: &f64| value.is_finite());
+            value.ok_or_else(|| broken(format!("{name} is {token:?}")))
+        };
+        let mut side = |name| {
+            let value = number(name)?;
+            (value >= 0.0 && value.fract() == 0.0 && value <= f64::from(u32::MAX))
+                .then_some(value as u32)
+                .ok_or_else(|| broken(format!("{name} is {value}")))
+        };
+        let (width, height) = (side("its width")?, side("its height")?);
+        let kind = magic[1];
+        let top = if [b'1', b'4'].contains(&kind) { 1.0 } else { number("its largest value")? };
+        let is_sound = if kind == b'f' { top != 0.0 } else { top.fract() == 0.0 && (1.0..65536.0).contains(&top) };
+        match is_sound {
+            true => Ok(Self { kind, width, height, top }),
+            false => Err(broken(format!("its largest value is {top}"))),
+        }
+    }
+
+    fn is_colour(&self) -> bool {
+        [b'3', b'6'].contains(&self.kind)
+    }
+
+    fn n_values(&self) -> usize {
+        self.width as usize * self.height as usize * if self.is_colour() { 3 } else { 1 }
+    }
+
+    /// A value of 0..=top as 8 bits.
+    fn scaled(&self, value: f64) -> u8 {
+        let out = if self.top > 255.0 && !self.is_colour() { 65535.0 } else { 255.0 };
+        (value / self.top * out).round_ties_even().min(255.0) as u8
+    }
+}
+
+pub(super) fn header(reader: &mut impl ImageReader) -> Result<Header, DecodeError> {
+    let head = Head::read(reader)?;
+    Ok(Header { width: head.width, height: head.height, orientation: Orientation::NoTransforms })
+}
+
+pub(super) fn pixels(bytes: &[u8]) -> Result<Raster, DecodeError> {
+    let mut reader = std::io::Cursor::new(bytes);
+    let head = Head::read(&mut reader)?;
+    let data = &bytes[reader.position() as usize..];
+    let (width, height, n) = (head.width, head.height, head.n_values());
+    let row_bytes = width.div_ceil(8) as usize;
+    let values: Vec<u8> = match head.kind {
+        b'1' => plain_bits(data, n)?,
+        b'2' | b'3' => plain_values(data, n, &head)?,
+        b'4' => {
+            let rows = enough(data, row_bytes * height as usize)?.chunks_exact(row_bytes);
+            let bit = |row: &[u8], x: usize| if row[x / 8] & 0x80 >> (x % 8) == 0 { 255 } else { 0 };
+            rows.flat_map(|row| (0..width as usize).map(move |x| bit(row, x))).collect()
+        }
+        b'f' => {
+            let value = |bytes: &[u8; 4]| match head.top < 0.0 {
+                true => f32::from_le_bytes(*bytes) as u8,
+                false => f32::from_be_bytes(*bytes) as u8,
+            };
+            let rows = enough(data, n * 4)?.chunks_exact(width as usize * 4);
+            rows.rev().flat_map(|row| row.as_chunks().0.iter().map(value)).collect()
+        }
+        _ if head.top < 256.0 => enough(data, n)?.iter().map(|&value| head.scaled(value.into())).collect(),
+        _ => {
+            let pairs = enough(data, n * 2)?.as_chunks().0.iter();
+            pairs.map(|pair| head.scaled(u16::from_be_bytes(*pair).into())).collect()
+        }
+    };
+    Ok(if head.is_colour() { Raster::opaque(width, height, values) } else { Raster::grey(width, height, &values) })
+}
+
+fn enough(data: &[u8], n_bytes: usize) -> Result<&[u8], DecodeError> {
+    data.get(..n_bytes).ok_or_else(|| truncated(data.len(), n_bytes))
+}
+
+/// Digits 0 and 1, with space between them or without.
+fn plain_bits(data: &[u8], n: usize) -> Result<Vec<u8>, DecodeError> {
+    let digits = without_comments(data).filter(|byte| !is_space(*byte)).take(n);
+    let bit = |byte| match byte {
+        b'0' => Ok(255),
+        b'1' => Ok(0),
+        other => Err(broken(format!("the digit {:?}", other as char))),
+    };
+    let bits = digits.map(bit).collect::<Result<Vec<_>, _>>()?;
+    if bits.len() == n { Ok(bits) } else { Err(truncated(bits.len(), n)) }
+}
+
+fn plain_values(data: &[u8], n: usize, head: &Head) -> Result<Vec<u8>, DecodeError> {
+    let text: Vec<_> = without_comments(data).collect();
+    let tokens = text.split(|&byte| is_space(byte)).filter(|token| !token.is_empty()).take(n);
+    let value = |token: &[u8]| {
+        let number = std::str::from_utf8(token).ok().filter(|text| text.len() <= MAX_TOKEN);
+        let number: Option<u32> = number.and_then(|text| text.parse().ok());
+        let number = number.map(f64::from).filter(|&value| value <= head.top);
+        number.map(|value| head.scaled(value)).ok_or_else(|| broken(format!("the value {:?}", token.escape_ascii())))
+    };
+    let values = tokens.map(value).collect::<Result<Vec<_>, _>>()?;
+    if values.len() == n { Ok(values) } else { Err(truncated(values.len(), n)) }
+}
+
+/// A comment goes from a hash to the line's end.
+fn without_comments(data: &[u8]) -> impl Iterator<Item = u8> {
+    let mut in_comment = false;
+    data.iter().copied().filter(move |&byte| {
+        let ends = in_comment && [b'\n', b'\r'].contains(&byte);
+        in_comment = !ends && (in_comment || byte == b'#');
+        !in_comment && !ends
+    })
+}
+
+fn is_space(byte: u8) -> bool {
+    byte == b' ' || (b'\t'..=b'\r').contains(&byte)
+}
+
+/// The next word of the head, and the one character behind it.
+fn token(reader: &mut impl ImageReader) -> Result<String, DecodeError> {
+    let mut token = String::new();
+    let mut in_comment = false;
+    loop {
+        let mut byte = [0];
+        if reader.read(&mut byte).map_err(|source| DecodeError::io(FORMAT, &source))? == 0 {
+            let detail = "inside its head".into();
+            let end = || DecodeError::Truncated { format: FORMAT, detail };
+            return if token.is_empty() { Err(end()) } else { Ok(token) };
+        }
+        match byte[0] {
+            b'\n' | b'\r' if in_comment => in_comment = false,
+            _ if in_comment => {}
+            b'#' => in_comment = true,
+            byte if is_space(byte) && token.is_empty() => {}
+            byte if is_space(byte) => return Ok(token),
+            byte => token.push(byte.into()),
+        }
+        if token.len() > MAX_TOKEN {
+            return Err(broken("a word of its head is too long"));
+        }
+    }
+}
+
+fn broken(detail: impl Into<String>) -> DecodeError {
+    DecodeError::Broken { format: FORMAT, detail: detail.into() }
+}
+
+fn truncated(got: usize, expected: usize) -> DecodeError {
+    DecodeError::Truncated { format: FORMAT, detail: format!("expected {expected} values, got {got}") }
+}

@@ -1,0 +1,126 @@
+//! Side files of a folder against each other and against the model.
+
+use std::path::{Path, PathBuf};
+
+use adamllm_core::{Conversation, MemoryImages, Message, Prompt, RgbImage, Supervision};
+use adamllm_model::{ImageProcessor, ModelFolder, Processor};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures")).join(name)
+}
+
+/// A folder's files without its weights.
+fn copy(name: &str) -> TempDir {
+    let copy = tempfile::tempdir().expect("a folder");
+    for entry in std::fs::read_dir(fixture(name)).expect("lists") {
+        let path = entry.expect("an entry").path();
+        if path.is_file() && path.extension().is_none_or(|end| end != "safetensors") {
+            std::fs::copy(&path, copy.path().join(path.file_name().expect("a name"))).expect("copies");
+        }
+    }
+    copy
+}
+
+fn read(folder: &Path) -> Result<Processor, String> {
+    ModelFolder::open(folder).and_then(|folder| Processor::read(&folder)).map_err(|error| error.to_string())
+}
+
+fn change(path: &Path, edit: impl FnOnce(&mut Value)) {
+    let text = std::fs::read_to_string(path).expect("reads");
+    let mut json: Value = serde_json::from_str(&text).expect("valid JSON");
+    edit(&mut json);
+    std::fs::write(path, json.to_string()).expect("writes");
+}
+
+fn images() -> MemoryImages {
+    let mut images = MemoryImages::new();
+    images.insert("a.png", RgbImage::from_fn(50, 30, |x, y| [x as u8, y as u8, 7].into()));
+    images
+}
+
+#[test]
+fn the_encoder_says_how_images_are_cut() {
+    for (field, value, expected) in [("patch_size", 13, "14"), ("merge_size", 3, "2"), ("temporal_patch_size", 1, "2")]
+    {
+        let folder = copy("qwen2_vl/hub2024");
+        change(&folder.path().join("preprocessor_config.json"), |json| json[field] = json!(value));
+        let error = read(folder.path()).expect_err("contradicts");
+        assert!(error.contains("preprocessor_config.json") && error.contains(field), "{error}");
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn the_newer_file_of_image_settings_counts() {
+    let folder = copy("qwen2_vl/hub2024");
+    let max_pixels = |folder: &TempDir| match read(folder.path()).expect("reads").image_processor() {
+        Some(ImageProcessor::Qwen2Vl(config)) => config.max_pixels,
+        other => panic!("Qwen2-VL's processor, got {other:?}"),
+    };
+    let older = max_pixels(&folder);
+    let newer = folder.path().join("processor_config.json");
+    // Without the member the older file counts.
+    std::fs::write(&newer, r#"{"processor_class": "Qwen2VLProcessor", "image_processor": null}"#).expect("writes");
+    assert_eq!(max_pixels(&folder), older);
+    let settings = json!({"image_processor": {"min_pixels": 784, "max_pixels": 784 * 5}});
+    std::fs::write(&newer, settings.to_string()).expect("writes");
+    assert_eq!(max_pixels(&folder), 784 * 5);
+}
+
+/// A folder whose placeholder is the token `<image>` reads prompts and examples as the same folder with another name.
+#[test]
+fn the_marker_may_be_the_placeholders_name() {
+    let (plain, renamed) = (copy("llava_next/model"), copy("llava_next/model"));
+    for entry in std::fs::read_dir(renamed.path()).expect("lists") {
+        let path = entry.expect("an entry").path();
+        let text = std::fs::read_to_string(&path).expect("reads");
+        std::fs::write(&path, text.replace("<|reserved_special_token_4|>", "<image>")).expect("writes");
+    }
+    let [plain, renamed] = [&plain, &renamed].map(|folder| read(folder.path()).expect("reads"));
+    let question = Message::user("<image>\nWhat is it?");
+    let prompt = Prompt::chat(vec![question.clone()], vec!["a.png".into()]);
+    let ids = |processor: &Processor| processor.encode_prompt(&prompt, &images()).expect("encodes").tokens;
+    assert_eq!(ids(&plain), ids(&renamed));
+
+    let messages = vec![question, Message::assistant("A bowl.")];
+    let example = Conversation::new(messages, vec!["a.png".into()]);
+    let row = |processor: &Processor| {
+        let row = processor.encode(&example, Supervision::Replies, &images()).expect("encodes");
+        (row.tokens, row.targets)
+    };
+    assert_eq!(row(&plain), row(&renamed));
+
+    // Other special tokens are forged ones, as before; so is the placeholder where it is not called as the marker.
+    let forged = |processor: &Processor, text: &str| {
+        let prompt = Prompt::chat(vec![Message::user(text)], vec![]);
+        processor.encode_prompt(&prompt, &images()).expect_err("forged").to_string()
+    };
+    assert!(forged(&renamed, "<|eot_id|>").contains("special token"));
+    assert!(forged(&plain, "<|reserved_special_token_4|>").contains("special token"));
+}
+
+#[test]
+fn tokens_without_an_embedding_are_errors_of_their_text() {
+    let folder = copy("llama/model");
+    let n = read(folder.path()).expect("reads").text().vocab_size();
+    change(&folder.path().join("tokenizer_config.json"), |json| {
+        for i in 0..40 {
+            let token = json!({"content": format!("<extra{i}>"), "special": false});
+            json["added_tokens_decoder"][(n + i).to_string()] = token;
+        }
+    });
+    let processor = read(folder.path()).expect("reads, with a warning");
+    let ask = |text: &str| processor.encode_prompt(&Prompt::Text(text.into()), &images());
+    ask("Why?").expect("all tokens have embeddings");
+    let error = ask("Why <extra39>?").expect_err("no embedding").to_string();
+    assert!(error.contains("<extra39>") && error.contains("384"), "{error}");
+}
+
+#[test]
+fn an_empty_prompt_is_an_error() {
+    let processor = read(&fixture("qwen2/model")).expect("reads");
+    let error = processor.encode_prompt(&Prompt::Text(String::new()), &images()).expect_err("empty").to_string();
+    assert!(error.contains("no token"), "{error}");
+}
