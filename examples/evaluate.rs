@@ -98,6 +98,7 @@ fn run(arguments: Arguments) -> JobResult {
             opened.iter().try_for_each(|opened| opened.benchmark.check())?;
             let images = CurrentImages::new(opened[0].images.0.clone());
             let model = AnyModel::open(model, &arguments.models, Arc::new(images.clone()))?;
+            suite.generation_defaults = model.generation_defaults();
             suite.ask_all(&model, &images)?;
         }
         None => suite.take_all()?,
@@ -113,6 +114,8 @@ struct Suite<'a> {
     missing: Vec<String>,
     name: String,
     done: Vec<Done>,
+    /// What of its folder's generation settings the model follows.
+    generation_defaults: Option<String>,
     begun: Instant,
 }
 
@@ -132,7 +135,7 @@ impl<'a> Suite<'a> {
         let path = arguments.model.as_deref().map(Path::new).or(arguments.predictions.first().map(PathBuf::as_path));
         let last = path.and_then(Path::file_stem).map(|stem| stem.to_string_lossy().into_owned());
         let name = arguments.name.clone().or(last).unwrap_or_else(|| "run".into());
-        Self { arguments, opened, missing, name, done: Vec::new(), begun: Instant::now() }
+        Self { arguments, opened, missing, name, done: Vec::new(), generation_defaults: None, begun: Instant::now() }
     }
 
     /// Any model: whatever answers prompts, and looks at pictures through `images`.
@@ -246,6 +249,7 @@ impl<'a> Suite<'a> {
             "tasks": reports.collect::<serde_json::Map<_, _>>(),
             "corrupted": spoilt.collect::<serde_json::Map<_, _>>(),
             "missing": self.missing,
+            "generation_defaults": self.generation_defaults,
             "seconds": self.begun.elapsed().as_secs_f64(),
         })
     }

@@ -9,6 +9,7 @@
 //! A run that was killed goes on with `--resume`. `--shard i/n` does a part; `--merge` puts the parts together.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a job talks to a person")]
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -117,15 +118,16 @@ fn run(arguments: Arguments) -> JobResult {
         AnyModel::check(name)?;
     }
     cli::prepare(&arguments.out, "synthesize.json", arguments.resume, arguments.overwrite)?;
+    let mut defaults = BTreeMap::new();
     let mut summary = if arguments.variant == Variant::CaptionOnly {
         captions_only(&arguments, &*images)?
     } else {
-        synthesize(&arguments, &images, leaks.as_ref())?
+        synthesize(&arguments, &images, leaks.as_ref(), &mut defaults)?
     };
     if arguments.shard.is_none() {
         summary.files.extend(hand_on(&arguments, &*images, leaks.as_ref())?);
     }
-    tell(&arguments, &summary)?;
+    tell(&arguments, &summary, &defaults)?;
     // A pair without a task still trains as a caption: what is left is what no fault took.
     let ledger = arguments.out.join("ledger.jsonl");
     let losses = Losses::from_ledger(summary.rows_in, &ledger)?;
@@ -138,7 +140,13 @@ fn synthesize(
     arguments: &Arguments,
     images: &Arc<dyn ImageStore>,
     leaks: Option<&LeakIndex>,
+    defaults: &mut BTreeMap<&'static str, String>,
 ) -> Result<RunSummary, Box<dyn std::error::Error>> {
+    let mut open = |flag: &'static str, name: Option<&str>| -> Result<AnyModel, Box<dyn std::error::Error>> {
+        let model = open(flag, name, arguments, images)?;
+        defaults.extend(model.generation_defaults().map(|taken| (flag.trim_start_matches("--"), taken)));
+        Ok(model)
+    };
     let hygiene = HygieneConfig { near_threshold: Some(arguments.near_threshold), ..HygieneConfig::default() };
     let config = RunConfig {
         batch_size: arguments.batch_size,
@@ -158,12 +166,12 @@ fn synthesize(
     if !arguments.variant.asks_synthesizer() {
         return Ok(run.run_by_rule(pairs, &mut Bar::default())?);
     }
-    let synthesizer = open("--synthesizer", arguments.synthesizer.as_deref(), arguments, images)?;
+    let synthesizer = open("--synthesizer", arguments.synthesizer.as_deref())?;
     let synthesizer = Synthesizer::new(&synthesizer);
     if !arguments.variant.asks_judge() {
         return Ok(run.run_unfiltered(pairs, &synthesizer, &mut Bar::default())?);
     }
-    let judge = open("--judge", arguments.judge.as_deref(), arguments, images)?;
+    let judge = open("--judge", arguments.judge.as_deref())?;
     let judge = ConsistencyFilter::with_config(&judge, filter(arguments)?)?;
     Ok(run.run(pairs, &synthesizer, &judge, &mut Bar::default())?)
 }
@@ -320,12 +328,12 @@ fn compose(
     Ok(std::fs::rename(beside, path)?)
 }
 
-fn tell(arguments: &Arguments, summary: &RunSummary) -> JobResult {
+fn tell(arguments: &Arguments, summary: &RunSummary, defaults: &BTreeMap<&str, String>) -> JobResult {
     let RunSummary { rows_in, triplets, consistent, inconsistent, open, rows_out, ledger_rows, .. } = summary;
     let result = json!({
         "rows_in": rows_in, "triplets": triplets, "consistent": consistent, "inconsistent": inconsistent, "open": open,
         "unclear": summary.unclear, "unjudged": summary.unjudged, "rows_out": rows_out, "ledger_rows": ledger_rows,
-        "ledger": summary.ledger, "files": summary.files,
+        "ledger": summary.ledger, "files": summary.files, "generation_defaults": defaults,
     });
     adamllm::core::write_atomically(arguments.out.join("synthesize.json"), format!("{result:#}\n"))?;
     if arguments.json {

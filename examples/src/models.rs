@@ -128,6 +128,16 @@ impl AnyModel {
     }
 }
 
+impl AnyModel {
+    /// What of its folder's generation settings a local model follows; a server follows its own.
+    pub fn generation_defaults(&self) -> Option<String> {
+        match self {
+            Self::Local(model) => model.generation_defaults().summary(),
+            Self::Remote(_) => None,
+        }
+    }
+}
+
 fn is_url(name: &str) -> bool {
     name.starts_with("http://") || name.starts_with("https://")
 }

@@ -213,8 +213,13 @@ HEAD = """\
 # Compatibility with transformers
 
 Made by `tools/compatibility/compatibility.py`, which says how; tiny random models in the layouts that were published in 2024, saved again by
-each release. *Equal*: the same prompt token ids, logits within {tolerance} and the same greedy answer, with a picture and without. `not in this
-release`: the family came later.
+each release. *Equal*: the same prompt token ids, logits within {tolerance} and the same greedy answer, with a picture and without. *Not in this
+release*: the family came later. *The release itself differs*: the same folder, read by that release and by the newest, gives two answers; known causes are
+
+- Llama 3.2 Vision with a picture: releases up to 4.51 give the projector the states in front of the blocks that `intermediate_layers_indices` names,
+  as the model's first authors do; later ones give it the states behind them.
+- LLaVA-NeXT with a picture: 4.45 fills up the tiles of a picture in another way, and its `processor_config.json` lacks `num_additional_image_tokens`,
+  without which later releases count one image token too few and stop.
 """
 
 

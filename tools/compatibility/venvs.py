@@ -25,8 +25,8 @@ def python_of(root: Path, release: str) -> Path:
             install(shared, [f"{name}=={PINS[name]}" for name in SHARED])
         made(python.parents[1])
         site = Path(printed(python, "import sysconfig; print(sysconfig.get_path('purelib'))"))
-        install(python, [f"transformers=={release}"] + [f"{name}=={PINS[name]}" for name in OWN])
         (site / "shared.pth").write_text(printed(shared, "import sysconfig; print(sysconfig.get_path('purelib'))"))
+        install(python, [f"transformers=={release}"] + [f"{name}=={PINS[name]}" for name in OWN])
     return python
 
 

@@ -216,7 +216,8 @@ impl JobConfig {
     /// [`SettingsError`] with the key at fault.
     pub fn read(file: &Path, assignments: &[String]) -> Result<Self, SettingsError> {
         let mut config: Self = settings::read(Some(file), assignments)?;
-        let folder = file.parent().unwrap_or(Path::new(""));
+        // A bare file name stands in the current folder.
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         config.resolve(&std::path::absolute(folder).unwrap_or_else(|_| folder.to_path_buf()));
         config.validate()?;
         Ok(config)

@@ -39,7 +39,10 @@ impl ModelFolder {
                 views.push((key.clone(), TensorView { header: header.clone(), values }));
             }
             let name = shard.path.file_name().expect("a shard is a file");
-            write_safetensors(views.into_iter(), shard.metadata.clone(), &to.join(name))?;
+            // Older versions of transformers open no file without this word.
+            let mut metadata = shard.metadata.clone().unwrap_or_default();
+            metadata.entry("format".into()).or_insert_with(|| "pt".into());
+            write_safetensors(views.into_iter(), Some(metadata), &to.join(name))?;
         }
         if base.has_index {
             let index = self.path.join(INDEX);
