@@ -13,14 +13,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use adamllm::core::{LedgerRow, Reason, Stage, Supervision, jsonl};
+use adamllm::core::{LedgerRow, Losses, Reason, Stage, Supervision, jsonl};
 use adamllm::eval::{Comparison, DescribedBenchmark, PredictOptions, Resampling, Scored, compare};
 use adamllm::eval::{comparison_table, predict, report_table, score_all};
 use adamllm::model::{Encoded, Padding, VisionLanguageModel, VlmBatch};
 use adamllm::prelude::*;
 use adamllm::synth::{FilterConfig, RunSummary, SynthesisRun};
 use adamllm::train::{FitOutcome, FitReport, RowBatches, Run, Schedule};
-use adamllm_examples::cli::{self, Bar, JobResult};
+use adamllm_examples::cli::{self, Bar, JobResult, MaxLost};
 use adamllm_examples::models::{AnyModel, ModelArguments};
 use clap::Parser;
 use serde_json::json;
@@ -81,6 +81,8 @@ struct Arguments {
     overwrite: bool,
     #[command(flatten)]
     models: ModelArguments,
+    #[command(flatten)]
+    losses: MaxLost,
     /// Prints one JSON object instead of the story
     #[arg(long)]
     json: bool,
@@ -97,7 +99,8 @@ fn run(arguments: Arguments) -> JobResult {
     let rows = job.compose()?;
     let fitted = job.post_train(&rows)?;
     let examined = job.examine()?;
-    job.tell(&summary, &rows, &fitted, examined.as_ref(), begun)
+    job.tell(&summary, &rows, &fitted, examined.as_ref(), begun)?;
+    job.check_losses(&summary, &rows)
 }
 
 /// Where everything is, decided once.
@@ -227,7 +230,9 @@ impl Job {
         let (n, lost) = (rows.encoded.len(), rows.lost.len());
         self.say(&format!("2. composed {} conversations; {n} encoded, {lost} in the ledger", conversations.len()));
         if rows.encoded.is_empty() {
-            return Err("no row is left to train on; see encode-ledger.jsonl".into());
+            let mut losses = Losses::of(conversations.len() as u64);
+            rows.lost.iter().for_each(|row| losses.add(row));
+            return Err(format!("no record is left to train on; {losses}; see encode-ledger.jsonl").into());
         }
         Ok(rows)
     }
@@ -361,6 +366,15 @@ impl Job {
         }
         println!("{:.0} s in all", begun.elapsed().as_secs_f64());
         Ok(())
+    }
+
+    /// Pairs that could not be read, asked about or encoded.
+    fn check_losses(&self, summary: &RunSummary, rows: &Rows) -> JobResult {
+        let ledgers = [self.out("synthesis").join("ledger.jsonl"), self.out("encode-ledger.jsonl")];
+        let mut losses = Losses::from_ledger(summary.rows_in, &ledgers[0])?;
+        rows.lost.iter().for_each(|row| losses.add(row));
+        let told = ledgers.map(|path| path.display().to_string()).join(", ");
+        cli::check_losses(&losses, rows.encoded.len() as u64, self.arguments.losses.max_lost, &told)
     }
 
     /// What both models say about the first pictures.

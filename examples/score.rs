@@ -6,9 +6,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use adamllm::core::jsonl;
+use adamllm::core::{Losses, Reason, Stage, jsonl};
 use adamllm::eval::{BenchmarkDescription, ScoreSummary, score_file, tasks};
-use adamllm_examples::cli::{self, JobResult};
+use adamllm_examples::cli::{self, JobResult, MaxLost};
 use clap::Parser;
 
 #[global_allocator]
@@ -29,6 +29,8 @@ struct Arguments {
     /// Writes every row's scores to this file, as JSON Lines
     #[arg(long)]
     rows: Option<PathBuf>,
+    #[command(flatten)]
+    losses: MaxLost,
     /// Prints one JSON object
     #[arg(long)]
     json: bool,
@@ -57,7 +59,11 @@ fn run(arguments: Arguments) -> JobResult {
     } else {
         print_summary(&scored.summary);
     }
-    Ok(())
+    let mut losses = Losses::of((scored.summary.n + scored.rejected.len()) as u64);
+    if let Some(first) = scored.rejected.first() {
+        losses.add_all(Stage::Read, Reason::InvalidField, scored.rejected.len() as u64, first.to_string());
+    }
+    cli::check_losses(&losses, scored.summary.n as u64, arguments.losses.max_lost, "")
 }
 
 fn print_summary(summary: &ScoreSummary) {

@@ -247,6 +247,7 @@ fn captions_only(arguments: &Arguments, images: &dyn ImageStore) -> Result<RunSu
     }
     ledger.sync()?;
     summary.ledger_rows = ledger.total();
+    summary.ledger = ledger.causes();
     summary.files = vec![arguments.out.join("ledger.jsonl")];
     adamllm::core::write_atomically(arguments.out.join("summary.json"), serde_json::to_vec_pretty(&summary)?)?;
     Ok(summary)

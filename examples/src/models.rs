@@ -1,10 +1,9 @@
 //! Models by what a person writes for them: a folder, a Hub id, or the URLs of servers.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use adamllm::core::{Completion, ScoreRequest, TurnMarkers};
+use adamllm::core::{BoxedModel, Completion, GenerateError, ScoreRequest, TurnMarkers, boxed};
 use adamllm::prelude::*;
 use adamllm::remote::{ApiKey, RemoteConfig, RemoteModel, ScoreMethod, UserTurn};
 
@@ -80,25 +79,17 @@ pub enum ScoreBy {
 }
 
 /// A model in this process, or behind servers.
-#[derive(Debug)]
-pub enum AnyModel {
-    /// In this process.
-    Local(Box<LocalModel>),
-    /// Behind servers.
-    Remote(Box<RemoteModel>),
+pub struct AnyModel {
+    model: BoxedModel,
+    /// What of its folder's generation settings a local model follows; a server follows its own.
+    generation_defaults: Option<String>,
 }
 
-/// What either of them fails with.
-#[derive(Debug)]
-pub struct AnyError(Box<dyn std::error::Error + Send + Sync>);
-
-impl fmt::Display for AnyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+impl std::fmt::Debug for AnyModel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("AnyModel").field(&self.identity()).finish()
     }
 }
-
-impl std::error::Error for AnyError {}
 
 impl AnyModel {
     /// Finds out that a model folder is not there before anything is written. Servers are asked later.
@@ -120,21 +111,21 @@ impl AnyModel {
         images: Arc<dyn ImageStore>,
     ) -> Result<Self, Box<dyn std::error::Error>> {
         if is_url(name) {
-            return Ok(Self::Remote(Box::new(RemoteModel::connect(remote_config(name, arguments)?, images)?)));
+            let model = RemoteModel::connect(remote_config(name, arguments)?, images)?;
+            return Ok(Self { model: boxed(model), generation_defaults: None });
         }
         let folder = cli::model_folder(name)?;
         let device = cli::device(&arguments.device)?;
-        Ok(Self::Local(Box::new(LocalModel::load(&folder, arguments.dtype.into(), &device, images)?)))
+        let model = LocalModel::load(&folder, arguments.dtype.into(), &device, images)?;
+        let generation_defaults = model.generation_defaults().summary();
+        Ok(Self { model: boxed(model), generation_defaults })
     }
 }
 
 impl AnyModel {
     /// What of its folder's generation settings a local model follows; a server follows its own.
     pub fn generation_defaults(&self) -> Option<String> {
-        match self {
-            Self::Local(model) => model.generation_defaults().summary(),
-            Self::Remote(_) => None,
-        }
+        self.generation_defaults.clone()
     }
 }
 
@@ -170,37 +161,21 @@ fn remote_config(name: &str, arguments: &ModelArguments) -> Result<RemoteConfig,
 }
 
 impl Generate for AnyModel {
-    type Error = AnyError;
+    type Error = GenerateError;
 
-    fn generate(&self, prompts: &[Prompt], options: &Decoding) -> Vec<Result<Completion, AnyError>> {
-        match self {
-            Self::Local(model) => boxed(model.generate(prompts, options)),
-            Self::Remote(model) => boxed(model.generate(prompts, options)),
-        }
+    fn generate(&self, prompts: &[Prompt], options: &Decoding) -> Vec<Result<Completion, GenerateError>> {
+        self.model.generate(prompts, options)
     }
 
-    fn score(&self, requests: &[ScoreRequest]) -> Vec<Result<Vec<f64>, AnyError>> {
-        match self {
-            Self::Local(model) => boxed(model.score(requests)),
-            Self::Remote(model) => boxed(model.score(requests)),
-        }
+    fn score(&self, requests: &[ScoreRequest]) -> Vec<Result<Vec<f64>, GenerateError>> {
+        self.model.score(requests)
     }
 
     fn identity(&self) -> String {
-        match self {
-            Self::Local(model) => model.identity(),
-            Self::Remote(model) => model.identity(),
-        }
+        self.model.identity()
     }
 
     fn turn_markers(&self) -> Option<TurnMarkers> {
-        match self {
-            Self::Local(model) => model.turn_markers(),
-            Self::Remote(model) => model.turn_markers(),
-        }
+        self.model.turn_markers()
     }
-}
-
-fn boxed<T, E: std::error::Error + Send + Sync + 'static>(slots: Vec<Result<T, E>>) -> Vec<Result<T, AnyError>> {
-    slots.into_iter().map(|slot| slot.map_err(|error| AnyError(Box::new(error)))).collect()
 }

@@ -1,3 +1,6 @@
+use std::rc::Rc;
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{Conversation, IMAGE_MARKER, ImageRef, Message, Role, TurnMarkers};
@@ -23,6 +26,115 @@ pub trait Generate {
     fn turn_markers(&self) -> Option<TurnMarkers> {
         None
     }
+}
+
+/// References and smart pointers answer as the model behind them.
+macro_rules! generate_behind {
+    ($($pointer:ty),*) => {$(
+        impl<G: Generate + ?Sized> Generate for $pointer {
+            type Error = G::Error;
+
+            fn generate(&self, prompts: &[Prompt], options: &Decoding) -> Vec<Result<Completion, Self::Error>> {
+                (**self).generate(prompts, options)
+            }
+
+            fn score(&self, requests: &[ScoreRequest]) -> Vec<Result<Vec<f64>, Self::Error>> {
+                (**self).score(requests)
+            }
+
+            fn identity(&self) -> String {
+                (**self).identity()
+            }
+
+            fn turn_markers(&self) -> Option<TurnMarkers> {
+                (**self).turn_markers()
+            }
+        }
+    )*};
+}
+
+generate_behind!(&G, Box<G>, Rc<G>, Arc<G>);
+
+/// A model that is chosen at run time: local, behind a server, or somebody's own. [`boxed`] makes one.
+pub type BoxedModel = Box<dyn Generate<Error = GenerateError>>;
+
+/// What any model's failure looks like once its kind is forgotten: the model's own error, with its message.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct GenerateError(Box<dyn std::error::Error + Send + Sync>);
+
+impl GenerateError {
+    /// An error of a model.
+    pub fn new(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self(Box::new(error))
+    }
+
+    /// The model's own error, where it is of this type.
+    pub fn downcast_ref<E: std::error::Error + 'static>(&self) -> Option<&E> {
+        self.0.downcast_ref()
+    }
+}
+
+/// Forgets a model's type.
+///
+/// ```
+/// use adamllm_core::{BoxedModel, Completion, Decoding, Generate, Prompt, ScoreRequest, boxed};
+///
+/// struct Echo;
+///
+/// impl Generate for Echo {
+///     type Error = std::fmt::Error;
+///
+///     fn generate(&self, prompts: &[Prompt], _: &Decoding) -> Vec<Result<Completion, Self::Error>> {
+///         let answer = |prompt: &Prompt| match prompt {
+///             Prompt::Text(text) => Ok(Completion::new(text)),
+///             Prompt::Chat { .. } => Err(std::fmt::Error),
+///         };
+///         prompts.iter().map(answer).collect()
+///     }
+///
+///     fn score(&self, requests: &[ScoreRequest]) -> Vec<Result<Vec<f64>, Self::Error>> {
+///         requests.iter().map(|_| Err(std::fmt::Error)).collect()
+///     }
+///
+///     fn identity(&self) -> String {
+///         "echo".into()
+///     }
+/// }
+///
+/// let model: BoxedModel = boxed(Echo);
+/// let answers = model.generate(&[Prompt::Text("A round cell.".into())], &Decoding::greedy(8));
+/// assert_eq!(answers[0].as_ref().expect("answers").text, "A round cell.");
+/// ```
+pub fn boxed<G: Generate + 'static>(model: G) -> BoxedModel {
+    Box::new(Erased(model))
+}
+
+/// A model whose errors have lost their type.
+struct Erased<G>(G);
+
+impl<G: Generate> Generate for Erased<G> {
+    type Error = GenerateError;
+
+    fn generate(&self, prompts: &[Prompt], options: &Decoding) -> Vec<Result<Completion, GenerateError>> {
+        erased(self.0.generate(prompts, options))
+    }
+
+    fn score(&self, requests: &[ScoreRequest]) -> Vec<Result<Vec<f64>, GenerateError>> {
+        erased(self.0.score(requests))
+    }
+
+    fn identity(&self) -> String {
+        self.0.identity()
+    }
+
+    fn turn_markers(&self) -> Option<TurnMarkers> {
+        self.0.turn_markers()
+    }
+}
+
+fn erased<T, E: std::error::Error + Send + Sync + 'static>(slots: Vec<Result<T, E>>) -> Vec<Result<T, GenerateError>> {
+    slots.into_iter().map(|slot| slot.map_err(GenerateError::new)).collect()
 }
 
 /// What a model is asked to continue.
@@ -166,4 +278,11 @@ pub struct Completion {
     pub n_prompt_tokens: usize,
     /// Tokens written (0 where a server does not tell).
     pub n_new_tokens: usize,
+}
+
+impl Completion {
+    /// An answer of which nothing but its text is known, as a model of one's own may give it: not cut, no counts.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into(), tokens: Vec::new(), finish: Finish::Stop, n_prompt_tokens: 0, n_new_tokens: 0 }
+    }
 }

@@ -172,6 +172,11 @@ impl Ledger {
 }
 
 impl Ledger {
+    /// How many left by `stage/reason`, as summaries write it.
+    pub fn causes(&self) -> BTreeMap<String, u64> {
+        self.counts.iter().map(|((stage, reason), n)| (format!("{}/{}", stage.code(), reason.code()), *n)).collect()
+    }
+
     /// How many of `records` were lost to faults so far.
     pub fn losses(&self, records: u64) -> crate::Losses {
         let mut losses = crate::Losses::of(records);
@@ -179,6 +184,26 @@ impl Ledger {
             losses.add_all(stage, reason, n, self.firsts[&(stage, reason)].clone());
         }
         losses
+    }
+}
+
+/// The word that files have for a unit variant.
+fn word(value: &impl Serialize) -> String {
+    let json = serde_json::to_value(value).ok();
+    json.and_then(|json| json.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+impl Stage {
+    /// Its code in files: `read`, `propose`.
+    pub fn code(self) -> String {
+        word(&self)
+    }
+}
+
+impl Reason {
+    /// Its code in files: `image_missing`, `no_triplet`.
+    pub fn code(self) -> String {
+        word(&self)
     }
 }
 

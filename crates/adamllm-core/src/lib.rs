@@ -58,7 +58,9 @@ pub use disk_table::DiskTable;
 pub use error::CoreError;
 pub use file::{file_hash, read_text, write_atomically};
 pub use form::RecordForm;
-pub use generate::{Completion, Decoding, Finish, Generate, Prompt, Sampling, ScoreRequest};
+pub use generate::{
+    BoxedModel, Completion, Decoding, Finish, Generate, GenerateError, Prompt, Sampling, ScoreRequest, boxed,
+};
 pub use id::RecordId;
 pub use image_store::{ImageRef, ImageStore, MemoryImages};
 pub use ledger::{Ledger, LedgerRow, Reason, Stage};

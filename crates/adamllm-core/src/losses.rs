@@ -109,11 +109,8 @@ impl fmt::Display for Losses {
         write!(f, "{} of {} records were lost", self.n_lost(), self.records)?;
         let mut causes: Vec<_> = self.lost.iter().collect();
         causes.sort_by_key(|(cause, (n, _))| (std::cmp::Reverse(*n), **cause));
-        let code = |value: Result<serde_json::Value, _>| value.ok().and_then(|v| v.as_str().map(str::to_owned));
         for (i, ((stage, reason), (n, _))) in causes.iter().take(5).enumerate() {
-            let stage = code(serde_json::to_value(stage)).unwrap_or_default();
-            let reason = code(serde_json::to_value(reason)).unwrap_or_default();
-            write!(f, "{} {n} {stage}/{reason}", if i == 0 { ":" } else { "," })?;
+            write!(f, "{} {n} {}/{}", if i == 0 { ":" } else { "," }, stage.code(), reason.code())?;
         }
         match causes.first() {
             Some((_, (_, first))) => write!(f, "; the first: {first}"),

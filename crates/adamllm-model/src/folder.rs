@@ -10,7 +10,7 @@ use burn::tensor::{DType, Device};
 use crate::adapter::PeftConfig;
 use crate::hf::config::ModelConfig;
 use crate::hf::weights::{FolderSource, WeightFiles};
-use crate::{ModelError, VisionConfig, VisionLanguageModel};
+use crate::{ModelError, VisionConfig, VisionLanguageModel, VisionSide};
 
 mod cause;
 mod side_files;
@@ -101,7 +101,7 @@ impl ModelFolder {
         let files = WeightFiles::open(&self.path)?;
         let config = self.config_for(&files)?;
         let family = config.family;
-        let mut source = FolderSource { files: &files, config: &config, dtype, used: HashSet::new() };
+        let mut source = FolderSource { files: &files, config: &config, dtype, prefix: "", used: HashSet::new() };
         let model = adamllm_nn::load(VisionLanguageModel::init(&config, device), &mut source);
 
         let unexpected = source.unexpected();
@@ -123,6 +123,28 @@ impl ModelFolder {
         let missing: Vec<_> = faults.into_iter().map(|(name, fault)| (named(&name), fault)).collect();
         let cause = cause::likely(&files, &config, &missing, &unexpected);
         Err(ModelError::Weights { folder: self.path.clone(), cause, missing, unexpected })
+    }
+
+    /// Reads the vision encoder with its connector alone: nothing of the decoder is read. [`VisionSide::encode`] turns the
+    /// images of a [`Processor`](crate::Processor) into features of the decoder's width.
+    ///
+    /// # Errors
+    /// [`ModelError::NoVision`] for a text-only family; otherwise as [`ModelFolder::load`]. Keys of other parts are passed over.
+    pub fn load_vision(&self, dtype: DType, device: &Device) -> Result<VisionSide, ModelError> {
+        let Some(vision) = &self.config.vision else {
+            let (record, family) = (self.path.display().to_string(), self.config.family.as_str());
+            return Err(ModelError::NoVision { record, images: 0, family });
+        };
+        let files = WeightFiles::open(&self.path)?;
+        let config = self.config_for(&files)?;
+        let mut source =
+            FolderSource { files: &files, config: &config, dtype, prefix: "vision.", used: HashSet::new() };
+        adamllm_nn::load(vision.init(device), &mut source).map_err(|LoadError { faults }| {
+            let named = |name: &str| files.expected_key(&config, &format!("vision.{name}"));
+            let missing: Vec<_> = faults.into_iter().map(|(name, fault)| (named(&name), fault)).collect();
+            let cause = cause::likely(&files, &config, &missing, &[]);
+            ModelError::Weights { folder: self.path.clone(), cause, missing, unexpected: Vec::new() }
+        })
     }
 
     /// The configuration with what only the weights' headers decide: whether the head is the embedding. Sizes that the files

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use adamllm_core::{Conversation, Decoding, Generate, MemoryImages, Message, Prompt, Role};
-use adamllm_model::{LocalModel, ModelError, ModelFolder};
+use adamllm_model::{LocalModel, ModelError, ModelFolder, Processor};
 use burn::tensor::{DType, Device};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -174,6 +174,29 @@ fn every_part_may_have_each_of_its_prefixes() {
         assert_eq!(saved.verify(&opened).expect("reads"), [], "{family} {prefixes:?}");
         assert_eq!(logits(&load(out.path())), expected, "{family} {prefixes:?}");
     }
+}
+
+/// The vision encoder of each family, read by itself, gives the features that it gives inside its model.
+#[test]
+fn the_vision_encoder_can_be_read_alone() {
+    for family in ["qwen2_vl/hub2024", "qwen2_5_vl/model", "llava_next/model", "mllama/hub2024"] {
+        let folder = ModelFolder::open(fixtures().join(family)).expect("opens");
+        let device = Device::flex();
+        let mut images = MemoryImages::new();
+        let mut image = adamllm_core::RgbImage::new(70, 60);
+        image.enumerate_pixels_mut().for_each(|(x, y, pixel)| pixel.0 = [(x * 3) as u8, (y * 4) as u8, (x * y) as u8]);
+        images.insert("a.png", image);
+        let processor = Processor::read(&folder).expect("reads");
+        let image = processor.encode_image(&"a.png".into(), &images).expect("encodes");
+        let alone = folder.load_vision(DType::F32, &device).expect("loads");
+        let whole = folder.load(DType::F32, &device).expect("loads");
+        let features = alone.encode(std::slice::from_ref(&image), DType::F32, &device);
+        let expected = whole.encode_images(std::slice::from_ref(&image));
+        assert_eq!(features.dims()[1], folder.config().decoder.d_model, "{family}");
+        assert_eq!(features.into_data(), expected.into_data(), "{family}");
+    }
+    let text = ModelFolder::open(fixtures().join("llama/model")).expect("opens");
+    assert!(matches!(text.load_vision(DType::F32, &Device::flex()), Err(ModelError::NoVision { .. })));
 }
 
 #[test]

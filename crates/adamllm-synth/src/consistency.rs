@@ -80,16 +80,16 @@ pub enum Opinion {
 
 /// Asks a language model whether a triplet's two answers come to the same (paper section 3.2).
 #[derive(Debug)]
-pub struct ConsistencyFilter<'a, G> {
-    model: &'a G,
+pub struct ConsistencyFilter<G> {
+    model: G,
     config: FilterConfig,
     template: PromptTemplate,
     markers: TurnMarkers,
 }
 
-impl<'a, G: Generate> ConsistencyFilter<'a, G> {
+impl<G: Generate> ConsistencyFilter<G> {
     /// The paper's way: two greedy tokens.
-    pub fn new(model: &'a G) -> Self {
+    pub fn new(model: G) -> Self {
         Self::with_config(model, FilterConfig::default()).expect("the default settings are valid")
     }
 
@@ -97,7 +97,7 @@ impl<'a, G: Generate> ConsistencyFilter<'a, G> {
     ///
     /// # Errors
     /// As [`FilterConfig::validate`].
-    pub fn with_config(model: &'a G, config: FilterConfig) -> Result<Self, SynthError> {
+    pub fn with_config(model: G, config: FilterConfig) -> Result<Self, SynthError> {
         config.validate()?;
         let template = PromptTemplate::parse(&config.prompt)?;
         let markers = model.turn_markers().unwrap_or_else(TurnMarkers::llama3);
@@ -105,8 +105,8 @@ impl<'a, G: Generate> ConsistencyFilter<'a, G> {
     }
 
     /// The model behind it.
-    pub fn model(&self) -> &'a G {
-        self.model
+    pub fn model(&self) -> &G {
+        &self.model
     }
 
     /// The settings.
@@ -138,14 +138,14 @@ impl<'a, G: Generate> ConsistencyFilter<'a, G> {
         match self.config.mode {
             JudgeMode::Generated => {
                 let written =
-                    slots(self.model, &ids, prompts, |m, prompts| m.generate(&prompts, &self.config.decoding));
+                    slots(&self.model, &ids, prompts, |m, prompts| m.generate(&prompts, &self.config.decoding));
                 written.into_iter().map(|slot| slot.map(|completion| Opinion::Text(completion.text))).collect()
             }
             JudgeMode::Scored { .. } => {
                 let continuations: Vec<_> = ANSWERS.map(str::to_owned).into();
                 let request = |prompt| ScoreRequest { prompt, continuations: continuations.clone() };
                 let requests = prompts.into_iter().map(|prompt| prompt.map(request)).collect();
-                let scored = slots(self.model, &ids, requests, |model, requests| model.score(&requests));
+                let scored = slots(&self.model, &ids, requests, |model, requests| model.score(&requests));
                 let normalise = |(slot, triplet): (Result<Vec<f64>, _>, &TaskTriplet)| {
                     let got: Vec<f64> = slot?;
                     let record = triplet.pair.clone();

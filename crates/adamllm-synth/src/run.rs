@@ -129,8 +129,8 @@ impl<'a> SynthesisRun<'a> {
     pub fn run<S: Generate, J: Generate>(
         &self,
         rows: impl IntoIterator<Item = impl Into<InputRow>>,
-        synthesizer: &Synthesizer<'_, S>,
-        judge: &ConsistencyFilter<'_, J>,
+        synthesizer: &Synthesizer<S>,
+        judge: &ConsistencyFilter<J>,
         progress: &mut dyn Progress,
     ) -> Result<RunSummary, SynthError> {
         self.expect_variant("one that asks the judge", Variant::asks_judge)?;
@@ -147,7 +147,7 @@ impl<'a> SynthesisRun<'a> {
     pub fn run_unfiltered<S: Generate>(
         &self,
         rows: impl IntoIterator<Item = impl Into<InputRow>>,
-        synthesizer: &Synthesizer<'_, S>,
+        synthesizer: &Synthesizer<S>,
         progress: &mut dyn Progress,
     ) -> Result<RunSummary, SynthError> {
         let asks_synthesizer_only = |variant: Variant| variant.asks_synthesizer() && !variant.asks_judge();

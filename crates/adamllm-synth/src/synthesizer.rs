@@ -59,15 +59,15 @@ impl SynthesizerConfig {
 
 /// Proposes one task triplet per image-caption pair (paper section 3.1; `docs/paper.md`).
 #[derive(Debug)]
-pub struct Synthesizer<'a, G> {
-    model: &'a G,
+pub struct Synthesizer<G> {
+    model: G,
     config: SynthesizerConfig,
     markers: TurnMarkers,
 }
 
-impl<'a, G: Generate> Synthesizer<'a, G> {
+impl<G: Generate> Synthesizer<G> {
     /// A synthesizer that follows the published protocol.
-    pub fn new(model: &'a G) -> Self {
+    pub fn new(model: G) -> Self {
         Self::with_config(model, SynthesizerConfig::default()).expect("the default settings are valid")
     }
 
@@ -75,7 +75,7 @@ impl<'a, G: Generate> Synthesizer<'a, G> {
     ///
     /// # Errors
     /// [`SynthError::Config`].
-    pub fn with_config(model: &'a G, config: SynthesizerConfig) -> Result<Self, SynthError> {
+    pub fn with_config(model: G, config: SynthesizerConfig) -> Result<Self, SynthError> {
         config.validate()?;
         let markers = config.markers.clone().or_else(|| model.turn_markers()).unwrap_or_else(|| {
             tracing::info!(model = model.identity(), "the model does not tell its turn markers: taking Llama 3's");
@@ -85,8 +85,8 @@ impl<'a, G: Generate> Synthesizer<'a, G> {
     }
 
     /// The model behind it.
-    pub fn model(&self) -> &'a G {
-        self.model
+    pub fn model(&self) -> &G {
+        &self.model
     }
 
     /// The settings.
@@ -131,7 +131,7 @@ impl<'a, G: Generate> Synthesizer<'a, G> {
     pub fn write(&self, pairs: &[ImageCaption]) -> Vec<Result<Completion, SynthError>> {
         let prompts: Vec<_> = pairs.iter().map(|pair| self.prompt(pair)).collect();
         let ids: Vec<_> = pairs.iter().map(|pair| &pair.id).collect();
-        slots(self.model, &ids, prompts, |model, prompts| model.generate(&prompts, &self.config.decoding))
+        slots(&self.model, &ids, prompts, |model, prompts| model.generate(&prompts, &self.config.decoding))
     }
 
     /// Second half of [`Synthesizer::propose`]: the triplet in the model's raw text.

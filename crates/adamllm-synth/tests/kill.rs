@@ -67,16 +67,23 @@ fn main() {
     let undisturbed = tempfile::tempdir().expect("a temporary folder");
     let begin = Instant::now();
     assert!(start(undisturbed.path()).wait().expect("ends").success());
-    let whole_run = begin.elapsed();
+    let mut whole_run = begin.elapsed();
     let expected = contents(undisturbed.path());
     let (mut killed, mut with_work_done) = (0, 0);
-    for trial in 0..20 {
+    let mut trial = 0;
+    // On a busy machine a run may end before its moment: then the next moments are drawn from its own time.
+    while trial < 20 || ((killed < 10 || with_work_done < 10) && trial < 200) {
+        trial += 1;
         let folder = tempfile::tempdir().expect("a temporary folder");
+        let begin = Instant::now();
         let mut child = start(folder.path());
         let moment = named_stream(0, "kill", &trial.to_string()).random_range(0.0..1.0);
         std::thread::sleep(whole_run.mul_f64(moment));
         child.kill().expect("is killed, or has ended");
-        killed += u32::from(!child.wait().expect("ends").success());
+        match child.wait().expect("ends").success() {
+            true => whole_run = whole_run.min(begin.elapsed()).mul_f64(0.8),
+            false => killed += 1,
+        }
         let journal = std::fs::metadata(folder.path().join("work/propose.jsonl"));
         with_work_done += u32::from(journal.is_ok_and(|file| file.len() > 0));
         synthesize(folder.path());
@@ -85,6 +92,6 @@ fn main() {
     assert!(killed >= 10 && with_work_done >= 10, "killed {killed} times, {with_work_done} times with work done");
     #[expect(clippy::print_stdout, reason = "the closing line of a test without the standard harness")]
     {
-        println!("test result: ok. 20 passed; 0 failed; killed {killed} times at random moments");
+        println!("test result: ok. {trial} passed; 0 failed; killed {killed} times at random moments");
     }
 }

@@ -41,7 +41,7 @@ fn everything_behind_the_caption_is_learnt_and_nothing_before() {
         let template = ChatTemplate::new(source.into(), TemplateTokens::default()).expect("compiles");
         let TurnMarkers { end_of_turn: end, separator, user_header: user, assistant_header: assistant } = &markers;
         for row in &rows {
-            let segments = template.segments(row, SEED_SUPERVISION, &[end.clone()]).expect("renders");
+            let segments = template.segments(row, SEED_SUPERVISION, std::slice::from_ref(end)).expect("renders");
             assert!(segments.is_sorted_by_key(|segment| segment.target), "one border: {segments:?}");
             let text = |target| segments.iter().filter(|s| s.target == target).map(|s| s.text.as_str()).collect();
             let [masked, learnt]: [String; 2] = [text(false), text(true)];

@@ -406,6 +406,6 @@ mod tests {
         assert!(error.contains("no/such/place"), "{error}");
         let elsewhere = SourceConfig { images: vec![mini_folder()], ..slides() };
         let error = reader(&processor, 256, 1).read(&[&elsewhere], &mut ()).expect_err("no picture").to_string();
-        assert!(error.contains("no row is left") && error.contains("images/5000.png"), "{error}");
+        assert!(error.contains("no record is left") && error.contains("images/5000.png"), "{error}");
     }
 }

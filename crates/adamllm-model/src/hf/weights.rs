@@ -324,6 +324,8 @@ pub(crate) struct FolderSource<'a> {
     pub(crate) files: &'a WeightFiles,
     pub(crate) config: &'a ModelConfig,
     pub(crate) dtype: DType,
+    /// What stands before the module's own parameter names in the model's.
+    pub(crate) prefix: &'static str,
     /// Keys as they stand in the files.
     pub(crate) used: HashSet<String>,
 }
@@ -332,8 +334,9 @@ impl ParameterSource for FolderSource<'_> {
     type Error = String;
 
     fn take(&mut self, parameter: &ParameterInfo) -> Result<Option<TensorData>, String> {
-        let mut keys = self.files.stored_keys(self.config, &parameter.name);
-        if keys.is_empty() && parameter.name == EMBEDDING && self.config.decoder.tied_head {
+        let name = format!("{}{}", self.prefix, parameter.name);
+        let mut keys = self.files.stored_keys(self.config, &name);
+        if keys.is_empty() && name == EMBEDDING && self.config.decoder.tied_head {
             keys = self.files.stored_keys(self.config, HEAD); // one matrix, under its other name
         }
         self.used.extend(keys.iter().cloned());

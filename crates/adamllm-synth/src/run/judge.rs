@@ -14,7 +14,7 @@ impl SynthesisRun<'_> {
     /// Files that cannot be read or written.
     pub fn judge<J: Generate>(
         &self,
-        judge: &ConsistencyFilter<'_, J>,
+        judge: &ConsistencyFilter<J>,
         progress: &mut dyn Progress,
     ) -> Result<(), SynthError> {
         let mut journal = self.journal::<Opinion>("judge.jsonl")?;
@@ -66,7 +66,7 @@ impl SynthesisRun<'_> {
 
 fn judge_batch<J: Generate>(
     batch: &[TaskTriplet],
-    judge: &ConsistencyFilter<'_, J>,
+    judge: &ConsistencyFilter<J>,
     journal: &mut Journal<Opinion>,
 ) -> Result<Vec<Result<Judged, Lost>>, SynthError> {
     let keys: Vec<_> = batch.iter().map(|triplet| opinion_key(triplet, judge)).collect();

@@ -6,7 +6,7 @@ use crate::{ANSWERS, ConsistencyFilter, JudgeMode, SynthError, Synthesizer, Task
 
 pub(super) fn proposal_key<S: Generate>(
     pair: &ImageCaption,
-    synthesizer: &Synthesizer<'_, S>,
+    synthesizer: &Synthesizer<S>,
     images: &dyn ImageStore,
 ) -> Result<RecordId, SynthError> {
     let (prompt, picture) = (synthesizer.prompt(pair)?, image_hash(images, &pair.image)?);
@@ -15,7 +15,7 @@ pub(super) fn proposal_key<S: Generate>(
 }
 
 /// The threshold is not part of the key: it is applied to the remembered probabilities.
-pub(super) fn opinion_key<J: Generate>(triplet: &TaskTriplet, judge: &ConsistencyFilter<'_, J>) -> RecordId {
+pub(super) fn opinion_key<J: Generate>(triplet: &TaskTriplet, judge: &ConsistencyFilter<J>) -> RecordId {
     let prompt = judge.prompt(triplet).map_err(|error| error.to_string());
     let identity = judge.model().identity();
     match judge.config().mode {

@@ -47,7 +47,7 @@ impl SynthesisRun<'_> {
     pub fn propose<S: Generate>(
         &self,
         rows: impl IntoIterator<Item = impl Into<InputRow>>,
-        synthesizer: &Synthesizer<'_, S>,
+        synthesizer: &Synthesizer<S>,
         progress: &mut dyn Progress,
     ) -> Result<(), SynthError> {
         let mut journal = self.journal::<Completion>("propose.jsonl")?;
@@ -124,7 +124,7 @@ impl SynthesisRun<'_> {
     fn propose_batch<S: Generate>(
         &self,
         pairs: Vec<ImageCaption>,
-        synthesizer: &Synthesizer<'_, S>,
+        synthesizer: &Synthesizer<S>,
         journal: &mut Journal<Completion>,
     ) -> Result<Vec<Result<TaskTriplet, Lost>>, SynthError> {
         let keyed: Vec<_> = pairs.iter().map(|pair| proposal_key(pair, synthesizer, self.images)).collect();

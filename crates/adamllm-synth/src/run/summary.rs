@@ -46,9 +46,7 @@ impl RunSummary {
 
     pub(super) fn count_lost(&mut self, row: &LedgerRow) {
         self.ledger_rows += 1;
-        let code = |value: serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-        let (stage, reason) = (serde_json::to_value(row.stage), serde_json::to_value(row.reason));
-        let key = format!("{}/{}", code(stage.unwrap_or_default()), code(reason.unwrap_or_default()));
+        let key = format!("{}/{}", row.stage.code(), row.reason.code());
         *self.ledger.entry(key).or_default() += 1;
     }
 

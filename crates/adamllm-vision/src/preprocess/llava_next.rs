@@ -103,7 +103,7 @@ impl LlavaNextImageConfig {
     /// # Errors
     /// [`PreprocessError::Config`].
     pub fn validate(&self) -> Result<(), PreprocessError> {
-        let tiles = |side: u32| (side > 0 && side % self.tile == 0).then_some(u64::from(side / self.tile));
+        let tiles = |side: u32| (side > 0 && side.is_multiple_of(self.tile)).then_some(u64::from(side / self.tile));
         let many =
             |&(h, w): &(u32, u32)| tiles(h).zip(tiles(w)).is_none_or(|(rows, columns)| rows * columns > MOST_TILES);
         let fits = |pinpoint: &&(u32, u32)| many(pinpoint);
