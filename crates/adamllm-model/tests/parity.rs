@@ -524,6 +524,29 @@ fn an_adapter_of_peft_with_patterns() {
     assert!(difference(&local.last_logits(&encoded), &expected) < 1e-4);
 }
 
+/// What a merged adapter leaves can be trained on: its weights are leaves of the graph, and get gradients in every pass.
+#[test]
+fn a_base_with_an_adapter_trains() {
+    let folder = ModelFolder::open(fixtures().join("adapter_patterns")).expect("opens");
+    let device = Device::flex().autodiff();
+    let model = folder.load(DType::F32, &device).expect("loads");
+    let query = |model: &VisionLanguageModel| model.language.layers[0].attention.query.weight.val();
+    for _ in 0..2 {
+        let tokens = burn::tensor::Tensor::<2, burn::tensor::Int>::from_data([[1, 2, 3, 4]], &device);
+        let positions = adamllm_language::Positions::MRope { batch: 1, at: (0..4).map(|p| [p; 3]).collect() };
+        let mask = adamllm_nn::AttentionMask::causal(&[0], 0, 4, &device);
+        let input = adamllm_language::DecoderInput {
+            rows: model.language.embed(tokens),
+            positions: &positions,
+            mask,
+            cross: None,
+        };
+        let gradients = model.language.forward(input, None).sum().backward();
+        let gradient = query(&model).grad(&gradients).expect("the merged weight is trained");
+        assert!(gradient.abs().max().into_scalar::<f32>() > 0.0);
+    }
+}
+
 #[test]
 fn an_adapter_that_would_train_nothing_is_refused() {
     let model = || VisionLanguageModel::init(qwen2_vl("model").folder.config(), &Device::flex());

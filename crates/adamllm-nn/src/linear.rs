@@ -62,11 +62,12 @@ impl Linear {
         y.reshape(shape)
     }
 
-    /// Adds the adapter's product to the weight and drops the adapter.
+    /// Adds the adapter's product to the weight and drops the adapter. The sum has no history: it can be trained on.
     pub fn merge_lora(self) -> Self {
         let Some(lora) = self.lora else { return self };
-        let product = lora.product();
-        Self { weight: self.weight.map(|weight| weight + product), lora: None, ..self }
+        let merged = (self.weight.val() + lora.product()).detach();
+        let id = self.weight.id;
+        Self { weight: self.weight.transform_for_load(merged, id), lora: None, ..self }
     }
 }
 

@@ -231,11 +231,18 @@ impl JobConfig {
                 *path = normal(&folder.join(&*path));
             }
         }
-        // What is no folder beside the file may be a Hub id.
-        let beside = folder.join(&self.model.folder);
-        if !self.model.folder.is_empty() && beside.is_dir() {
-            self.model.folder = normal(&beside).to_string_lossy().into_owned();
-        }
+        // What is no folder beside the file may be a Hub id. `BASE+ADAPTER` names two folders.
+        let absolute = |name: &str| {
+            let beside = folder.join(name);
+            let found = !name.is_empty() && beside.is_dir();
+            if found { normal(&beside).to_string_lossy().into_owned() } else { name.to_owned() }
+        };
+        self.model.folder = match self.model.folder.split_once('+') {
+            Some((base, adapter)) if !folder.join(&self.model.folder).is_dir() => {
+                format!("{}+{}", absolute(base), absolute(adapter))
+            }
+            _ => absolute(&self.model.folder),
+        };
     }
 
     fn validate(&self) -> Result<(), SettingsError> {
