@@ -27,17 +27,16 @@
 //! ```
 
 mod block;
-mod clip;
+mod llava_next;
 mod mllama;
 mod patches;
 pub mod preprocess;
 mod qwen2_5_vl;
 mod qwen2_vl;
 mod tile_patches;
-mod windows;
 
 pub use block::{TowerAttention, TowerBlock, TowerBlockConfig};
-pub use clip::{ClipTower, ClipTowerConfig};
+pub use llava_next::{ClipTower, ClipTowerConfig};
 pub use mllama::{MllamaTower, MllamaTowerConfig, TileEmbedding, TilePositions, TiledPicture};
 pub use patches::PatchesRef;
 pub use qwen2_5_vl::{Qwen2_5VlTower, Qwen2_5VlTowerConfig, RmsPatchMerger, WindowBlock};

@@ -14,25 +14,19 @@
 //! | [`resize_nearest`] | Pillow's nearest neighbour |
 //! | [`Normalisation`] | bytes to centred floats |
 
-mod clip;
 mod error;
-mod json;
-mod llava_next;
-mod mllama;
+pub(crate) mod json;
 mod nearest;
 mod normalisation;
-mod qwen2_vl;
 mod resize;
-mod smart_resize;
-mod tiles;
+pub(crate) mod tiles;
 
-pub use clip::ClipImageConfig;
 pub use error::PreprocessError;
-pub use llava_next::{AnyresLayout, LlavaNextImageConfig};
-pub use mllama::{MllamaImageConfig, TileGrid};
 pub use nearest::resize_nearest;
 pub use normalisation::Normalisation;
-pub use qwen2_vl::{PatchGrid, Patches, Qwen2VlImageConfig};
 pub use resize::{PassOrder, Resampling, resize, resize_bicubic};
-pub use smart_resize::{MAX_ASPECT_RATIO, smart_resize};
 pub use tiles::Tiles;
+
+pub use crate::llava_next::{AnyresLayout, ClipImageConfig, LlavaNextImageConfig};
+pub use crate::mllama::{MllamaImageConfig, TileGrid};
+pub use crate::qwen2_vl::{MAX_ASPECT_RATIO, PatchGrid, Patches, Qwen2VlImageConfig, smart_resize};

@@ -8,7 +8,7 @@ use super::{Normalisation, PreprocessError, Resampling};
 
 /// The object that describes the image processor: the whole of a `preprocessor_config.json`, or the member
 /// `image_processor` of a `processor_config.json` (transformers 5).
-pub(super) fn image_processor(text: &str) -> Result<Value, PreprocessError> {
+pub(crate) fn image_processor(text: &str) -> Result<Value, PreprocessError> {
     let mut file: Value = serde_json::from_str(text).map_err(|error| invalid("(file)", "JSON", error))?;
     if let Some(inner) = file.get_mut("image_processor").filter(|inner| inner.is_object()) {
         return Ok(inner.take());
@@ -16,12 +16,12 @@ pub(super) fn image_processor(text: &str) -> Result<Value, PreprocessError> {
     if file.is_object() { Ok(file) } else { Err(invalid("(file)", "an object", &file)) }
 }
 
-pub(super) fn invalid(field: &'static str, expected: &str, got: impl std::fmt::Display) -> PreprocessError {
+pub(crate) fn invalid(field: &'static str, expected: &str, got: impl std::fmt::Display) -> PreprocessError {
     PreprocessError::Config { field, expected: expected.into(), got: got.to_string() }
 }
 
 /// A member, `None` where it is absent or null; of a wrong kind it is an error that names it.
-pub(super) fn member<T: DeserializeOwned>(
+pub(crate) fn member<T: DeserializeOwned>(
     processor: &Value,
     field: &'static str,
     expected: &str,
@@ -36,11 +36,11 @@ pub(super) fn member<T: DeserializeOwned>(
 const MOST_NORMALISED: f32 = 1e6;
 
 /// The longest side that a processor may scale a whole picture or a tile to.
-pub(super) const LONGEST_SIDE: u32 = 8192;
+pub(crate) const LONGEST_SIDE: u32 = 8192;
 
 /// Members that every processor has, with transformers' defaults.
 #[derive(Debug)]
-pub(super) struct SharedFields {
+pub(crate) struct SharedFields {
     do_resize: Option<bool>,
     do_rescale: Option<bool>,
     do_normalize: Option<bool>,
@@ -51,7 +51,7 @@ pub(super) struct SharedFields {
 }
 
 impl SharedFields {
-    pub(super) fn of(processor: &Value) -> Result<Self, PreprocessError> {
+    pub(crate) fn of(processor: &Value) -> Result<Self, PreprocessError> {
         let switch = |field| member(processor, field, "true or false");
         let channels = |field| {
             let expected = "three numbers, one for each channel";
@@ -73,7 +73,7 @@ impl SharedFields {
     }
 
     /// Steps that are switched off are written as the values that make them do nothing.
-    pub(super) fn normalisation(&self, default: Normalisation) -> Result<Normalisation, PreprocessError> {
+    pub(crate) fn normalisation(&self, default: Normalisation) -> Result<Normalisation, PreprocessError> {
         if self.do_resize == Some(false) {
             return Err(invalid("do_resize", "true", "false"));
         }
@@ -103,7 +103,7 @@ impl SharedFields {
         Ok(chosen)
     }
 
-    pub(super) fn resampling(&self, default: Resampling) -> Result<Resampling, PreprocessError> {
+    pub(crate) fn resampling(&self, default: Resampling) -> Result<Resampling, PreprocessError> {
         self.resample.map_or(Ok(default), Resampling::from_pillow_code)
     }
 }
@@ -111,14 +111,14 @@ impl SharedFields {
 /// A side length: a plain number, `{shortest_edge}` or `{height, width}`.
 #[derive(Deserialize)]
 #[serde(untagged)]
-pub(super) enum Edges {
+pub(crate) enum Edges {
     Side(u32),
     Square { height: u32, width: u32 },
     Shortest { shortest_edge: u32 },
 }
 
 impl Edges {
-    pub(super) fn side(&self, field: &'static str) -> Result<u32, PreprocessError> {
+    pub(crate) fn side(&self, field: &'static str) -> Result<u32, PreprocessError> {
         let side = match *self {
             Self::Side(side) | Self::Shortest { shortest_edge: side } => side,
             Self::Square { height, width } if height == width => height,

@@ -12,12 +12,12 @@ pub struct Tiles {
 }
 
 impl Tiles {
-    pub(super) fn new(side: u32) -> Self {
+    pub(crate) fn new(side: u32) -> Self {
         Self { pixels: Vec::new(), n_tiles: 0, side }
     }
 
     /// Appends the square whose upper left corner is `(x, y)`.
-    pub(super) fn push(&mut self, picture: &RgbImage, (x, y): (u32, u32), table: &[[f32; 256]; 3]) {
+    pub(crate) fn push(&mut self, picture: &RgbImage, (x, y): (u32, u32), table: &[[f32; 256]; 3]) {
         let (side, stride) = (self.side as usize, picture.width() as usize * 3);
         let bytes = &picture.as_raw()[y as usize * stride + x as usize * 3..];
         for (channel, floats) in table.iter().enumerate() {
@@ -30,7 +30,7 @@ impl Tiles {
     }
 
     /// Appends all tiles of a picture whose sides are multiples of the tile's, row by row.
-    pub(super) fn push_grid(&mut self, picture: &RgbImage, table: &[[f32; 256]; 3]) {
+    pub(crate) fn push_grid(&mut self, picture: &RgbImage, table: &[[f32; 256]; 3]) {
         for y in (0..picture.height()).step_by(self.side as usize) {
             for x in (0..picture.width()).step_by(self.side as usize) {
                 self.push(picture, (x, y), table);
@@ -40,7 +40,7 @@ impl Tiles {
 }
 
 /// The picture on a black canvas, its upper left corner at `(x, y)`.
-pub(super) fn on_canvas(picture: &RgbImage, (width, height): (u32, u32), (x, y): (u32, u32)) -> RgbImage {
+pub(crate) fn on_canvas(picture: &RgbImage, (width, height): (u32, u32), (x, y): (u32, u32)) -> RgbImage {
     let mut canvas = RgbImage::new(width, height);
     let (stride, length) = (width as usize * 3, picture.width() as usize * 3);
     let corner = y as usize * stride + x as usize * 3;

@@ -1,4 +1,4 @@
-use super::PreprocessError;
+use crate::preprocess::PreprocessError;
 
 /// Pictures longer than this for their breadth are refused (Qwen2-VL's image processor).
 pub const MAX_ASPECT_RATIO: f64 = 200.0;

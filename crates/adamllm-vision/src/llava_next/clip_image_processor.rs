@@ -2,9 +2,9 @@
 
 use image::RgbImage;
 
-use super::json::{Edges, SharedFields, image_processor, member};
-use super::tiles::{Tiles, on_canvas};
-use super::{Normalisation, PassOrder, PreprocessError, Resampling, resize};
+use crate::preprocess::json::{Edges, SharedFields, image_processor, member};
+use crate::preprocess::tiles::{Tiles, on_canvas};
+use crate::preprocess::{Normalisation, PassOrder, PreprocessError, Resampling, resize};
 
 /// What a CLIP `preprocessor_config.json` says about pictures.
 #[derive(Clone, Debug, PartialEq)]

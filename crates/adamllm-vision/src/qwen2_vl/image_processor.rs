@@ -4,8 +4,9 @@ use image::RgbImage;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::json::{SharedFields, image_processor, invalid, member};
-use super::{Normalisation, PassOrder, PreprocessError, Resampling, resize, smart_resize};
+use super::smart_resize;
+use crate::preprocess::json::{SharedFields, image_processor, invalid, member};
+use crate::preprocess::{Normalisation, PassOrder, PreprocessError, Resampling, resize};
 
 /// What `preprocessor_config.json` or `processor_config.json` says about pictures.
 #[derive(Clone, Debug, PartialEq)]

@@ -9,8 +9,8 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
+use super::windows::Windows;
 use crate::patches::{PatchesRef, encode_by_grid, gather_patches, grid_rotary, merge_order, split_heads};
-use crate::windows::Windows;
 
 /// The sizes of a [`Qwen2_5VlTower`].
 #[derive(Config, Debug, PartialEq)]

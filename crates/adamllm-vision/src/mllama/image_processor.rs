@@ -4,9 +4,9 @@
 use image::RgbImage;
 use serde::Serialize;
 
-use super::json::{Edges, SharedFields, image_processor, invalid, member};
-use super::tiles::{Tiles, on_canvas};
-use super::{Normalisation, PassOrder, PreprocessError, Resampling, resize};
+use crate::preprocess::json::{Edges, SharedFields, image_processor, invalid, member};
+use crate::preprocess::tiles::{Tiles, on_canvas};
+use crate::preprocess::{Normalisation, PassOrder, PreprocessError, Resampling, resize};
 
 /// What `preprocessor_config.json` or `processor_config.json` says about pictures.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,0 +1,9 @@
+//! LLaVA-NeXT (Liu et al. 2024): the image processor, and the CLIP vision encoder with its own.
+
+mod clip;
+mod clip_image_processor;
+mod image_processor;
+
+pub use clip::{ClipTower, ClipTowerConfig};
+pub use clip_image_processor::ClipImageConfig;
+pub use image_processor::{AnyresLayout, LlavaNextImageConfig};

@@ -1,0 +1,8 @@
+//! Llama 3.2 Vision (arXiv 2407.21783, section 7; model card meta-llama/Llama-3.2-11B-Vision-Instruct): the image processor and
+//! the vision encoder.
+
+mod encoder;
+mod image_processor;
+
+pub use encoder::{MllamaTower, MllamaTowerConfig, TileEmbedding, TilePositions, TiledPicture};
+pub use image_processor::{MllamaImageConfig, TileGrid};

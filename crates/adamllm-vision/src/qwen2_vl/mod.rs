@@ -1,0 +1,10 @@
+//! Qwen2-VL (arXiv 2409.12191; model card Qwen/Qwen2-VL-2B-Instruct): the image processor, which Qwen2.5-VL shares, and the
+//! vision encoder.
+
+mod encoder;
+mod image_processor;
+mod smart_resize;
+
+pub use encoder::{PatchMerger, Qwen2VlTower, Qwen2VlTowerConfig, VisionBlock};
+pub use image_processor::{PatchGrid, Patches, Qwen2VlImageConfig};
+pub use smart_resize::{MAX_ASPECT_RATIO, smart_resize};
