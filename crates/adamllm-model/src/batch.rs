@@ -312,6 +312,16 @@ impl Objective for VisionLanguageModel {
         hidden.flatten::<2>(0, 1).select(0, places)
     }
 
+    /// Parameters of the vision side and of cross-attention layers have no part in batches without images, and those that the
+    /// encoder keeps for the files' sake have none in any.
+    fn uses(&self, parameter: &str, batch: &VlmBatch) -> bool {
+        let has_images = batch.n_images() > 0;
+        match parameter.strip_prefix("vision.") {
+            Some(parameter) => has_images && self.vision.as_ref().is_some_and(|vision| vision.uses(parameter)),
+            None => has_images || !parameter.starts_with("language.cross_layers."),
+        }
+    }
+
     /// The cross-entropy of each target, in nats.
     fn losses(&self, rows: Tensor<2>, batch: &VlmBatch, range: Range<usize>) -> Tensor<1> {
         let targets: Vec<u32> = batch.targets[range].iter().map(|[_, token]| *token as u32).collect();

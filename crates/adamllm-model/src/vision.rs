@@ -75,6 +75,14 @@ impl VisionConfig {
 }
 
 impl VisionSide {
+    /// Whether a forward pass reads a parameter, by its name inside the vision side.
+    pub fn uses(&self, parameter: &str) -> bool {
+        match self {
+            Self::LlavaNext(vision) => vision.uses(parameter),
+            Self::Qwen2Vl(_) | Self::Qwen2_5Vl(_) | Self::Mllama(_) => true,
+        }
+    }
+
     /// The rows of all images, one image after the other.
     ///
     /// # Shapes

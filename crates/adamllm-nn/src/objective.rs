@@ -24,6 +24,13 @@ pub trait Objective: Module {
     /// - output: `[range.len()]`, in f32
     fn losses(&self, rows: Tensor<2>, batch: &Self::Batch, range: Range<usize>) -> Tensor<1>;
 
+    /// Whether the loss of a batch depends on a parameter, by its name: a vision encoder has no part in a batch without images.
+    /// A trainer refuses a trained parameter that is used and gets no gradient, because it is detached from the loss or no
+    /// forward pass reads it. Every batch uses every parameter, unless a model knows better.
+    fn uses(&self, _parameter: &str, _batch: &Self::Batch) -> bool {
+        true
+    }
+
     /// The loss **summed** over the batch's targets, `[1]`. Whoever accumulates divides once, by the targets of the
     /// whole window.
     fn loss_sum(&self, batch: &Self::Batch) -> Tensor<1> {

@@ -90,6 +90,54 @@ pub enum TrainError {
         /// What went wrong.
         detail: String,
     },
+    /// The model's device records no operations for a backward pass.
+    #[error(
+        "the model lives on a device without autodiff, so nothing would be trained: load it onto `device.autodiff()`"
+    )]
+    NoAutodiff,
+    /// Every parameter is frozen.
+    #[error(
+        "no parameter would be trained: of {n_parameters} parameters the settings' groups freeze {by_group}, the model itself \
+         {by_model}"
+    )]
+    NothingTrained {
+        /// Parameters of the model.
+        n_parameters: usize,
+        /// Those that a frozen [`ParameterGroup`](crate::ParameterGroup) matches.
+        by_group: usize,
+        /// The others, which the model itself has frozen, such as the weights beside an adapter.
+        by_model: usize,
+    },
+    /// No parameter's name begins with a group's prefix.
+    #[error("parameter group `{prefix}` matches no parameter: {hint}")]
+    UnmatchedGroup {
+        /// The group's prefix.
+        prefix: String,
+        /// The prefix that was probably meant, or those that there are.
+        hint: String,
+    },
+    /// A group can never act: the last group that matches a parameter counts, and for each of this group's parameters that is
+    /// another one.
+    #[error("parameter group `{prefix}` never acts: all of its parameters belong to the later `{by}`")]
+    ShadowedGroup {
+        /// The group's prefix.
+        prefix: String,
+        /// The prefixes of the groups that act instead.
+        by: String,
+    },
+    /// Trained parameters got no gradient although the step's batches use them
+    /// ([`Objective::uses`](adamllm_nn::Objective::uses)).
+    #[error(
+        "step {step}: no gradient reaches {names}, which should be trained: detached from the loss, or read by no forward pass. \
+         Freeze what is not to be trained, or let the model's `uses` say which batches use it",
+        names = names(parameters)
+    )]
+    NoGradient {
+        /// The step, from 1.
+        step: usize,
+        /// The parameters' names.
+        parameters: Vec<String>,
+    },
     /// A checkpoint does not belong to this model or configuration.
     #[error("checkpoint {path}: {detail}", path = path.display())]
     Checkpoint {
@@ -98,4 +146,11 @@ pub enum TrainError {
         /// What does not fit.
         detail: String,
     },
+}
+
+/// The first names, and how many more there are.
+fn names(all: &[String]) -> String {
+    const SHOWN: usize = 4;
+    let shown = all[..all.len().min(SHOWN)].join(", ");
+    if all.len() > SHOWN { format!("{shown} and {} more parameters", all.len() - SHOWN) } else { shown }
 }

@@ -20,6 +20,7 @@ use crate::micro_batches::micro_batches;
 use crate::optimizer::{Accumulated, NamedOptimizer, add_up, global_norm};
 use crate::replicas::{agreed, gather};
 use crate::spikes::Spikes;
+use crate::trainable::Unreached;
 use crate::validation::{Examinations, examine};
 use crate::windows::{Pass, Window};
 use crate::{
@@ -67,6 +68,7 @@ pub(crate) struct Fitting<'a, M, S> {
     /// What a resumed run has done of its first step.
     pub(crate) partial: Option<Partial>,
     pub(crate) spikes: Spikes,
+    pub(crate) unreached: Unreached,
 }
 
 /// How a step ended.
@@ -106,6 +108,7 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> Fitting<'_, M, S>
                 break;
             }
         }
+        self.unreached.tell();
         report.validation = examinations.into_rows();
         Ok((self.model.expect("a model between steps"), report))
     }
@@ -195,6 +198,7 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> Fitting<'_, M, S>
             return Ok(Stepped::Interrupted);
         }
         let mut gradients = self.joined(partial, &mut metrics)?;
+        self.check_gradients(step, &window.batches, &gradients)?;
         if !metrics.is_finite()
             && self.config.non_finite == NonFinite::Quarantine
             && let Some(rest) = self.without_faulty_rows(&window.rows, &metrics)?
@@ -305,6 +309,18 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> Fitting<'_, M, S>
         self.replicas.add_up_f64(&mut norm)?;
         metrics.grad_norm = norm[0];
         Ok(gradients)
+    }
+
+    /// What should be trained must have a gradient where the step's batches use it.
+    fn check_gradients(
+        &mut self,
+        step: usize,
+        passes: &[Pass<M::Batch>],
+        gradients: &GradientsParams,
+    ) -> Result<(), TrainError> {
+        let model = self.model.as_ref().expect("a model between steps");
+        let batches = passes.iter().map(|pass| &pass.batch);
+        self.unreached.check(step + 1, model, gradients, batches, self.config, self.replicas)
     }
 
     /// The sums of all members, for the groups that any of them had a target of.

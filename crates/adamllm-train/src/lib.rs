@@ -41,6 +41,7 @@ mod single_stage;
 mod source;
 mod spikes;
 mod tensorboard;
+mod trainable;
 mod trainer;
 mod validation;
 mod windows;

@@ -16,6 +16,7 @@ use crate::metrics::{MetricsFile, peak_bytes};
 use crate::optimizer::{Accumulated, NamedOptimizer, by_name, freeze};
 use crate::replicas::{agreed, begin_together, check_alike};
 use crate::spikes::Spikes;
+use crate::trainable::{Unreached, check_trainable};
 use crate::validation::Examinations;
 use crate::windows::feed;
 use crate::{
@@ -103,6 +104,10 @@ impl Trainer {
 
     /// Trains `model`, which must live on a device with autodiff, and gives it back as it is behind the last step.
     ///
+    /// A run that would train nothing is refused before its first step: a device without autodiff, every parameter frozen, a
+    /// group that matches no parameter or of which another one takes all. A trained parameter that a step's batches use
+    /// ([`Objective::uses`]) and that gets no gradient ends the run in that step, which is the first one for most.
+    ///
     /// # Errors
     /// [`TrainError`]; what was saved before stays whole.
     pub fn fit<M, S>(
@@ -142,6 +147,7 @@ impl Trainer {
         let device = model.devices().first().cloned().unwrap_or_default();
         let model = freeze(model, &self.config);
         let replicas = run.replicas.unwrap_or(&Alone);
+        agreed(replicas, check_trainable(&model, &self.config))?;
         if replicas.size() > 1 && self.config.non_finite == NonFinite::Quarantine {
             let expected = "stop or skip_step where there are several replicas".into();
             return Err(TrainError::Config { field: "non_finite", expected, got: "quarantine".into() });
@@ -178,6 +184,7 @@ impl Trainer {
                 stop: run.stop,
                 partial,
                 spikes: Spikes::default(),
+                unreached: Unreached::default(),
             };
             fitting.run(start, &receiver, validation, examinations, run.on_step, progress)
         });

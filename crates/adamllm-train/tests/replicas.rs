@@ -60,6 +60,10 @@ impl Objective for Regression {
         if batch.bent { self.bent.forward(hidden).tanh() } else { hidden }
     }
 
+    fn uses(&self, parameter: &str, batch: &Points) -> bool {
+        batch.bent || !parameter.starts_with("bent.")
+    }
+
     fn losses(&self, rows: Tensor<2>, batch: &Points, range: Range<usize>) -> Tensor<1> {
         (self.second.forward(rows) - self.column(&batch.y[range])).square().flatten(0, 1)
     }

@@ -102,6 +102,13 @@ impl ClipTowerConfig {
 }
 
 impl ClipTower {
+    /// Whether a forward pass reads a parameter, by its name inside the encoder: the layers after the last used one, and the norm
+    /// after all of them, are kept for the files' sake.
+    pub fn uses(&self, parameter: &str) -> bool {
+        let layer = parameter.strip_prefix("layers.").and_then(|rest| rest.split('.').next()?.parse::<usize>().ok());
+        layer.map_or(!parameter.starts_with("post_norm."), |layer| layer < self.config.n_used_layers)
+    }
+
     /// The features of every tile, the pictures' tiles one after the other.
     ///
     /// # Shapes

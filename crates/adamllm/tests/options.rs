@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use adamllm::model::VlmBatch;
-use adamllm::nn::snapshots;
+use adamllm::nn::{Batch, Objective, Parameters, snapshots};
 use adamllm::prelude::*;
 use adamllm::train::{
     BatchSource, FitOutcome, FitReport, MomentDtype, Normalisation, OptimizerKind, ParameterGroup, Recompute,
@@ -198,4 +198,36 @@ fn a_pass_that_the_backend_gives_up_is_named() {
     let adamllm::train::TrainError::Pass { rows, tokens, .. } = &error else { panic!("{error}") };
     assert_eq!((&rows[..], *tokens), (&[2][..], family.rows[2].tokens.len()));
     assert!(error.to_string().contains("micro_batch_size"), "{error}");
+}
+
+/// Loaded onto a device without autodiff, every step would leave the weights as they are.
+#[test]
+fn a_model_without_autodiff_is_refused() {
+    let folder = ModelFolder::open(families::folder("qwen2_vl")).expect("opens");
+    let model = folder.load(DType::F32, &Device::flex()).expect("loads");
+    let family = Family::read("qwen2_vl", DType::F32);
+    let trainer = Trainer::new(config()).expect("valid");
+    let error = trainer.fit(model, &source(&family), Run::default(), &mut ()).expect_err("trains nothing");
+    assert!(matches!(error, adamllm::train::TrainError::NoAutodiff), "{error}");
+}
+
+/// In every family each trained parameter that a batch uses gets a gradient, with images and without; those that a batch does not
+/// use get none.
+#[test]
+fn a_family_knows_which_parameters_a_batch_uses() {
+    for name in ["qwen2_vl", "qwen2_5_vl", "llava_next", "mllama"] {
+        let family = Family::read(name, DType::F32);
+        let trainer = Trainer::new(config()).expect("valid");
+        let mut kinds = std::collections::BTreeSet::new();
+        for row in 0..family.rows.len() {
+            let batch = family.batch(&[row]);
+            kinds.insert(batch.n_images() > 0);
+            let (_, gradients) = trainer.gradients(&family.model, std::slice::from_ref(&batch));
+            for parameter in Parameters::of(&family.model).names() {
+                let (used, got) = (family.model.uses(parameter, &batch), gradients.contains_key(parameter));
+                assert_eq!(used, got, "{name}, row {row}: {parameter}");
+            }
+        }
+        assert_eq!(kinds.len(), 2, "{name}: rows with images and without");
+    }
 }

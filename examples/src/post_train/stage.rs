@@ -132,7 +132,7 @@ impl<'a> Stage<'a> {
             let last = Checkpoint::list(&steering.folder)?.pop().ok_or("a stage that ended has no checkpoint")?;
             return Ok((last.load_weights(model)?, report));
         }
-        let training = config.training();
+        let training = config.training_of(&adamllm::nn::Parameters::of(&model).names())?;
         let batches = self.rows.batches(pool, training.packing)?;
         let held_out = held_out.map(|rows| rows.batches(pool, training.packing)).transpose()?;
         let validation = held_out.as_ref().zip(config.validation.as_ref()).map(|(source, settings)| Validation {

@@ -50,6 +50,11 @@ impl LlavaNextVisionConfig {
 }
 
 impl LlavaNextVision {
+    /// As [`VisionSide::uses`](crate::VisionSide::uses).
+    pub(crate) fn uses(&self, parameter: &str) -> bool {
+        parameter.strip_prefix("tower.").is_none_or(|parameter| self.tower.uses(parameter))
+    }
+
     /// As [`VisionSide::encode_in_blocks`](crate::VisionSide::encode_in_blocks).
     pub(crate) fn encode_in_blocks<'a>(
         &'a self,
