@@ -15,7 +15,7 @@ use std::time::Instant;
 use adamllm::core::Ledger;
 use adamllm::model::{Encoder, VisionLanguageModel};
 use adamllm::prelude::*;
-use adamllm::train::{Replicas, StepMetrics};
+use adamllm::train::{Collective, StepMetrics};
 use adamllm_examples::cli::{self, Bar, JobResult};
 use adamllm_examples::post_train::{ExportKind, JobConfig, RowCounts, RowReader, RowSet, Stage, StageReport, Steering};
 use adamllm_examples::{replicas, settings};
@@ -64,7 +64,7 @@ fn main() -> ExitCode {
     replicas::main(run)
 }
 
-fn run(arguments: Arguments, replicas: &dyn Replicas) -> JobResult {
+fn run(arguments: Arguments, replicas: &dyn Collective) -> JobResult {
     let begun = Instant::now();
     let folder_and_config = arguments.config()?;
     let (base, config) = (&folder_and_config.0, &folder_and_config.1);
@@ -75,7 +75,7 @@ fn run(arguments: Arguments, replicas: &dyn Replicas) -> JobResult {
         arguments.prepare(out, config)?;
     }
     // Nobody looks into the folder before it is prepared.
-    replicas.add_up_f64(&mut [0.0])?;
+    replicas.all_reduce_sum_f64(&mut [0.0])?;
     let ledger = written.map_or(Ok(Ledger::new()), |out| Ledger::create(out.join("ledger.jsonl")))?;
     let check = if arguments.plan { adamllm_examples::post_train::PictureCheck::Headers } else { config.data.check };
     let mut reader = RowReader::new(&processor, encoder, check, config.data.workers, ledger)?;
@@ -96,7 +96,7 @@ fn run(arguments: Arguments, replicas: &dyn Replicas) -> JobResult {
     job.tell_plan();
     match (arguments.plan, arguments.dry_run) {
         (true, _) => Ok(()),
-        (_, true) => job.rehearse(),
+        (_, true) => job.dry_run(),
         _ => job.fit(held_out.as_ref(), begun),
     }
 }
@@ -145,7 +145,7 @@ impl Arguments {
 struct Job<'a> {
     arguments: &'a Arguments,
     /// The processes that train together; the first one writes and speaks.
-    replicas: &'a dyn Replicas,
+    replicas: &'a dyn Collective,
     config: &'a JobConfig,
     base: &'a ModelFolder,
     pool: &'a rayon::ThreadPool,
@@ -189,16 +189,16 @@ impl Job<'_> {
         }
     }
 
-    fn rehearse(&self) -> JobResult {
+    fn dry_run(&self) -> JobResult {
         let model = self.model()?;
         let mut told = Vec::new();
         for stage in &self.stages {
-            for (batch, took) in stage.rehearse(&model, self.pool, &self.config.training())? {
+            for (batch, took) in stage.dry_run(&model, self.pool, &self.config.training())? {
                 let memory = took.peak_bytes.map_or("unknown".into(), |bytes| format!("{:.2} GB", bytes as f64 / 1e9));
                 self.say(&format!(
                     "3. rehearsal of stage {}: {} rows, {} tokens with padding, {} patches: {:.2} s, peak memory {memory}, loss {:.4}",
                     stage.number,
-                    batch.rows.len(),
+                    batch.examples.len(),
                     batch.tokens,
                     batch.patches,
                     took.seconds,

@@ -33,7 +33,7 @@ mod parameters;
 mod rotary;
 
 pub use attention::{AttentionMask, attend};
-pub use blocks::{BlockFn, BlockRunner, Direct, Pass, run_block};
+pub use blocks::{BlockExecutor, BlockFn, Eager, GradMode, run_block};
 pub use cross_entropy::cross_entropy;
 pub use linear::{Linear, LinearConfig, linear};
 pub use lora::{Lora, LoraConfig};

@@ -24,19 +24,9 @@ impl Activation {
     pub fn apply<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
         #[cfg(feature = "flex")]
         if crate::fused::applies(&x.device(), x.dtype()) {
-            return crate::fused::curve(x, self.curve());
+            return crate::fused::activation(x, self);
         }
         self.apply_plainly(x)
-    }
-
-    #[cfg(feature = "flex")]
-    fn curve(self) -> crate::fused::Curve {
-        match self {
-            Self::Silu => crate::fused::Curve::Silu,
-            Self::Gelu => crate::fused::Curve::Gelu,
-            Self::QuickGelu => crate::fused::Curve::QuickGelu,
-            Self::GeluPytorchTanh => crate::fused::Curve::GeluTanh,
-        }
     }
 
     fn apply_plainly<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {

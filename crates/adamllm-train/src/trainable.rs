@@ -7,7 +7,7 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 
-use crate::{Replicas, TrainConfig, TrainError};
+use crate::{Collective, TrainConfig, TrainError};
 
 /// Refuses a run that would train nothing, or not what its settings say: a device without autodiff, groups without an
 /// effect, no trainable parameter.
@@ -107,7 +107,7 @@ impl Unreached {
         gradients: &GradientsParams,
         batches: impl Iterator<Item = &'a M::Batch> + Clone,
         config: &TrainConfig,
-        replicas: &dyn Replicas,
+        collective: &dyn Collective,
     ) -> Result<(), TrainError> {
         if self.names.as_ref().is_some_and(BTreeSet::is_empty) {
             return Ok(());
@@ -127,7 +127,7 @@ impl Unreached {
         let batches = batches.filter(|batch| batch.n_targets() > 0);
         let used = |name: &String| batches.clone().any(|batch| model.uses(name, batch));
         let mut counts: Vec<f64> = names.iter().map(|name| f64::from(u8::from(used(name)))).collect();
-        replicas.add_up_f64(&mut counts)?;
+        collective.all_reduce_sum_f64(&mut counts)?;
 
         let faulty = names.iter().zip(counts).filter(|(_, count)| *count > 0.0).map(|(name, _)| name.clone());
         let faulty: Vec<String> = faulty.collect();

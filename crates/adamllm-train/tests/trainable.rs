@@ -2,14 +2,14 @@
 
 use std::ops::Range;
 
-use adamllm_nn::{Batch, BlockRunner, Linear, LinearConfig, Objective, snapshots};
+use adamllm_nn::{Batch, BlockExecutor, Linear, LinearConfig, Objective, snapshots};
 use adamllm_train::{
-    Exchange, FitReport, ParameterGroup, RowBatches, Run, TrainConfig, TrainError, Trainer, on_each_device,
+    ExampleBatches, FitOptions, FitReport, ParameterGroup, TrainConfig, TrainError, Trainer, Transport, on_each_device,
 };
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 
-/// An encoder that only batches with images pass, a layer behind it, and one that no forward pass reads.
+/// An encoder that only batches with images pass, a layer after it, and one that no forward pass reads.
 #[derive(Module, Debug)]
 struct Model {
     vision: Linear,
@@ -42,7 +42,7 @@ impl Batch for Points {
 impl Objective for Model {
     type Batch = Points;
 
-    fn target_rows<'a>(&'a self, batch: &Points, _: &mut dyn BlockRunner<'a>) -> Tensor<2> {
+    fn target_hidden_states<'a>(&'a self, batch: &Points, _: &mut dyn BlockExecutor<'a>) -> Tensor<2> {
         let device = self.language.weight.val().device();
         let x = Tensor::from_data(TensorData::new(batch.x.clone(), [batch.x.len(), 1]), &device);
         let seen = match batch.n_images {
@@ -52,8 +52,8 @@ impl Objective for Model {
         self.language.forward(if self.detached { seen.detach() } else { seen })
     }
 
-    fn losses(&self, rows: Tensor<2>, _: &Points, range: Range<usize>) -> Tensor<1> {
-        rows.narrow(0, range.start, range.len()).square().flatten(0, 1)
+    fn token_losses(&self, hidden: Tensor<2>, _: &Points, range: Range<usize>) -> Tensor<1> {
+        hidden.narrow(0, range.start, range.len()).square().flatten(0, 1)
     }
 
     fn uses(&self, parameter: &str, batch: &Points) -> bool {
@@ -78,16 +78,16 @@ fn config(groups: Vec<ParameterGroup>) -> TrainConfig {
     TrainConfig { batch_size: 2, micro_batch_size: 1, groups, ..TrainConfig::default() }
 }
 
-/// Eight rows; those from `first_image` on have an image.
+/// Eight examples; those from `first_image` on have an image.
 fn fit(model: Model, groups: Vec<ParameterGroup>, first_image: usize) -> Result<(Model, FitReport), TrainError> {
-    let source = RowBatches::new(8, |rows: &[usize]| Ok::<_, String>(batch(rows, first_image)));
-    let config = TrainConfig { order: adamllm_train::RowOrder::Sequential, ..config(groups) };
-    Trainer::new(config)?.fit(model, &source, Run::default(), &mut ())
+    let source = ExampleBatches::new(8, |examples: &[usize]| Ok::<_, String>(batch(examples, first_image)));
+    let config = TrainConfig { order: adamllm_train::ExampleOrder::Sequential, ..config(groups) };
+    Trainer::new(config)?.fit(model, &source, FitOptions::default(), &mut ())
 }
 
-fn batch(rows: &[usize], first_image: usize) -> Points {
-    let x = rows.iter().map(|&row| 1.0 + row as f32).collect();
-    Points { x, n_images: rows.iter().filter(|row| **row >= first_image).count() }
+fn batch(examples: &[usize], first_image: usize) -> Points {
+    let x = examples.iter().map(|&example| 1.0 + example as f32).collect();
+    Points { x, n_images: examples.iter().filter(|example| **example >= first_image).count() }
 }
 
 fn refused(model: Model, groups: Vec<ParameterGroup>) -> String {
@@ -150,21 +150,21 @@ fn a_parameter_that_no_gradient_reaches_is_named_in_the_first_step() {
     fit(Model { idle: idle(), ..model(&device) }, vec![], 0).expect("the model says that it reads it nowhere");
 }
 
-/// Four steps of two rows, images from the third step on.
+/// Four steps of two examples, images from the third step on.
 #[test]
 fn an_encoder_is_missed_only_where_there_are_images() {
     let device = Device::flex().autodiff();
-    let begun = model(&device);
-    let before = weights(&begun);
-    let (trained, _) = fit(begun, vec![], 4).expect("the encoder's turn comes");
+    let started = model(&device);
+    let before = weights(&started);
+    let (trained, _) = fit(started, vec![], 4).expect("the encoder's turn comes");
     assert!(weights(&trained).iter().zip(&before).all(|(a, b)| a != b), "{before:?}");
 
     let detached = fit(Model { detached: true, ..model(&device) }, vec![], 4).expect_err("cut off");
     assert!(matches!(detached, TrainError::NoGradient { step: 3, .. }), "{detached}");
 
-    let begun = model(&device);
-    let before = weights(&begun);
-    let (trained, _) = fit(begun, vec![], 8).expect("a run without images");
+    let started = model(&device);
+    let before = weights(&started);
+    let (trained, _) = fit(started, vec![], 8).expect("a run without images");
     for ((name, after), (_, before)) in weights(&trained).iter().zip(&before) {
         assert_eq!(after == before, name.starts_with("vision."), "{name}");
     }
@@ -174,10 +174,10 @@ fn an_encoder_is_missed_only_where_there_are_images() {
 #[test]
 fn all_processes_refuse_what_one_of_them_misses() {
     let devices = vec![Device::flex().autodiff(); 2];
-    let told = on_each_device(&devices, Exchange::HostMemory, |device, replicas| {
-        let source = RowBatches::new(2, |rows: &[usize]| Ok::<_, String>(batch(rows, 1)));
-        let run = Run { replicas: Some(replicas), ..Run::default() };
-        let config = TrainConfig { order: adamllm_train::RowOrder::Sequential, ..config(vec![]) };
+    let told = on_each_device(&devices, Transport::HostMemory, |device, collective| {
+        let source = ExampleBatches::new(2, |examples: &[usize]| Ok::<_, String>(batch(examples, 1)));
+        let run = FitOptions { collective: Some(collective), ..FitOptions::default() };
+        let config = TrainConfig { order: adamllm_train::ExampleOrder::Sequential, ..config(vec![]) };
         let cut = Model { detached: true, ..model(device) };
         let error = Trainer::new(config)?.fit(cut, &source, run, &mut ()).expect_err("cut off");
         Ok::<_, TrainError>(error.to_string())

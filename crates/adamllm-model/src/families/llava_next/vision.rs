@@ -1,7 +1,7 @@
 //! The vision side of LLaVA-NeXT (Liu et al. 2024; model card Lin-Chen/open-llava-next-llama3-8b): CLIP features of every
 //! tile, projected, put together without the canvas's padding, and a learnt row at the end of each line.
 
-use adamllm_nn::{Activation, BlockRunner, Mlp, MlpConfig};
+use adamllm_nn::{Activation, BlockExecutor, Mlp, MlpConfig};
 use adamllm_vision::preprocess::AnyresLayout;
 use adamllm_vision::{ClipTower, ClipTowerConfig};
 use burn::module::{Initializer, Module, Param};
@@ -61,7 +61,7 @@ impl LlavaNextVision {
         images: &[EncodedImage],
         dtype: DType,
         device: &Device,
-        blocks: &mut dyn BlockRunner<'a>,
+        blocks: &mut dyn BlockExecutor<'a>,
     ) -> Tensor<2> {
         let (tiles, layouts): (Vec<_>, Vec<_>) = images.iter().map(EncodedImage::anyres).unzip();
         let rows = self.projector.forward(self.tower.encode_in_blocks(&tiles, dtype, device, blocks));

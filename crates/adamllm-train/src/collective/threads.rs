@@ -1,13 +1,13 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use crate::{Replicas, TrainError};
+use crate::{Collective, TrainError};
 
-/// Members that are threads of one process, such as one for each GPU of a machine. They add up through the host's memory.
+/// Processes that are threads of one process, such as one for each GPU of a machine. They add up through the host's memory.
 ///
-/// A member that is dropped while others wait for it (its thread failed or panicked) does not leave them waiting: they get
-/// [`TrainError::Replicas`].
+/// A process that is dropped while others wait for it (its thread failed or panicked) does not leave them waiting: they get
+/// [`TrainError::Collective`].
 #[derive(Debug)]
-pub struct ThreadReplicas {
+pub struct ThreadCollective {
     rank: usize,
     room: Arc<Room>,
 }
@@ -26,23 +26,23 @@ struct Meeting {
     /// Meetings so far.
     number: usize,
     waiting: usize,
-    /// The first member that left.
+    /// The first process that left.
     gone: Option<usize>,
 }
 
-impl ThreadReplicas {
-    /// One for each of `size` threads. Each thread must own its member.
+impl ThreadCollective {
+    /// One for each of `size` threads. Each thread must own its process.
     ///
     /// # Panics
     /// If `size` is 0.
     pub fn new(size: usize) -> Vec<Self> {
-        assert!(size > 0, "at least one member");
+        assert!(size > 0, "at least one process");
         let slots = (0..size).map(|_| Mutex::new(Vec::new())).collect();
         let room = Arc::new(Room { size, slots, meeting: Mutex::default(), arrived: Condvar::new() });
         (0..size).map(|rank| Self { rank, room: room.clone() }).collect()
     }
 
-    /// Waits for all members.
+    /// Waits for all processes.
     fn meet(&self) -> Result<(), TrainError> {
         let mut meeting = held(&self.room.meeting);
         let number = meeting.number;
@@ -55,7 +55,7 @@ impl ThreadReplicas {
             meeting = self.room.arrived.wait(meeting).unwrap_or_else(PoisonError::into_inner);
         }
         match meeting.gone {
-            Some(gone) if meeting.number == number => Err(self.fault(format!("member {gone} is gone"))),
+            Some(gone) if meeting.number == number => Err(self.fault(format!("rank {gone} is gone"))),
             _ => Ok(()),
         }
     }
@@ -71,7 +71,7 @@ impl ThreadReplicas {
         for (rank, slot) in self.room.slots.iter().enumerate() {
             let theirs = held(slot);
             if theirs.len() != values.len() {
-                fault = Some(format!("expected {} values of member {rank}, got {}", values.len(), theirs.len()));
+                fault = Some(format!("expected {} values of rank {rank}, got {}", values.len(), theirs.len()));
             }
             sums.iter_mut().zip(theirs.iter()).for_each(|(sum, value)| *sum += value);
         }
@@ -80,7 +80,7 @@ impl ThreadReplicas {
     }
 
     fn fault(&self, detail: String) -> TrainError {
-        TrainError::Replicas { rank: self.rank, size: self.room.size, detail }
+        TrainError::Collective { rank: self.rank, size: self.room.size, detail }
     }
 }
 
@@ -89,14 +89,14 @@ fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Drop for ThreadReplicas {
+impl Drop for ThreadCollective {
     fn drop(&mut self) {
         held(&self.room.meeting).gone.get_or_insert(self.rank);
         self.room.arrived.notify_all();
     }
 }
 
-impl Replicas for ThreadReplicas {
+impl Collective for ThreadCollective {
     fn rank(&self) -> usize {
         self.rank
     }
@@ -105,14 +105,14 @@ impl Replicas for ThreadReplicas {
         self.room.size
     }
 
-    fn add_up(&self, values: &mut [f32]) -> Result<(), TrainError> {
+    fn all_reduce_sum(&self, values: &mut [f32]) -> Result<(), TrainError> {
         let wide: Vec<f64> = values.iter().map(|&value| f64::from(value)).collect();
         let sums = self.exchange(&wide)?;
         values.iter_mut().zip(sums).for_each(|(value, sum)| *value = sum as f32);
         Ok(())
     }
 
-    fn add_up_f64(&self, values: &mut [f64]) -> Result<(), TrainError> {
+    fn all_reduce_sum_f64(&self, values: &mut [f64]) -> Result<(), TrainError> {
         values.copy_from_slice(&self.exchange(values)?);
         Ok(())
     }

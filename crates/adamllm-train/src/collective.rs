@@ -1,0 +1,79 @@
+//! Data parallel training: several processes (or threads), each with a model of its own, split every step's forward passes
+//! among themselves, add their gradients up, and make the same step.
+
+mod devices;
+mod messages;
+#[cfg(feature = "mpi")]
+mod mpi;
+mod start;
+mod threads;
+
+use burn::tensor::{DType, Tensor, TensorData};
+
+use crate::TrainError;
+
+pub use self::devices::{DeviceCollective, Transport, on_each_device};
+pub(crate) use self::messages::{all_gather, all_ok, broadcast};
+#[cfg(feature = "mpi")]
+pub use self::mpi::MpiCollective;
+pub(crate) use self::start::{check_same_run, start_together};
+pub use self::threads::ThreadCollective;
+
+/// The processes of a data parallel run, as one of them sees them. Every process calls the same methods in the same order.
+pub trait Collective: Sync {
+    /// Which process this is, from 0. Rank 0 writes the run's files.
+    fn rank(&self) -> usize;
+
+    /// How many processes there are.
+    fn size(&self) -> usize;
+
+    /// Replaces each value with its sum over all processes, the same bits for each of them.
+    ///
+    /// # Errors
+    /// [`TrainError::Collective`] where a process is gone, or brings another number of values.
+    fn all_reduce_sum(&self, values: &mut [f32]) -> Result<(), TrainError>;
+
+    /// As [`Collective::all_reduce_sum`], for counts and losses.
+    ///
+    /// # Errors
+    /// As [`Collective::all_reduce_sum`].
+    fn all_reduce_sum_f64(&self, values: &mut [f64]) -> Result<(), TrainError>;
+
+    /// The sum of a tensor `[n]` in f32 over all processes. Goes through the host's memory, unless the processes' devices can
+    /// reach each other.
+    ///
+    /// # Errors
+    /// As [`Collective::all_reduce_sum`].
+    fn all_reduce_sum_tensor(&self, tensor: Tensor<1>) -> Result<Tensor<1>, TrainError> {
+        let (shape, device) = (tensor.shape(), tensor.device());
+        let mut values: Vec<f32> = tensor.into_data().try_into_vec().expect("the tensor is in f32");
+        self.all_reduce_sum(&mut values)?;
+        Ok(Tensor::from_data(TensorData::new(values, shape), (&device, DType::F32)))
+    }
+}
+
+/// A run of a single process.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SingleProcess;
+
+impl Collective for SingleProcess {
+    fn rank(&self) -> usize {
+        0
+    }
+
+    fn size(&self) -> usize {
+        1
+    }
+
+    fn all_reduce_sum(&self, _values: &mut [f32]) -> Result<(), TrainError> {
+        Ok(())
+    }
+
+    fn all_reduce_sum_f64(&self, _values: &mut [f64]) -> Result<(), TrainError> {
+        Ok(())
+    }
+
+    fn all_reduce_sum_tensor(&self, tensor: Tensor<1>) -> Result<Tensor<1>, TrainError> {
+        Ok(tensor)
+    }
+}

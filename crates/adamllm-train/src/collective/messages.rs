@@ -1,0 +1,115 @@
+//! What processes tell each other beside gradients. Everything is said through sums: what a process does not know, it leaves zero.
+
+use crate::{Collective, TrainError};
+
+/// What every process says, in the order of the ranks.
+pub(crate) fn all_gather(collective: &dyn Collective, own: &[u8]) -> Result<Vec<Vec<u8>>, TrainError> {
+    if collective.size() == 1 {
+        return Ok(vec![own.to_vec()]);
+    }
+    let mut lengths = vec![0.0; collective.size()];
+    lengths[collective.rank()] = own.len() as f64;
+    collective.all_reduce_sum_f64(&mut lengths)?;
+    let lengths: Vec<usize> = lengths.into_iter().map(|length| length as usize).collect();
+    let mut bytes = vec![0.0; lengths.iter().sum()];
+    if bytes.is_empty() {
+        return Ok(vec![Vec::new(); collective.size()]);
+    }
+    let first = lengths[..collective.rank()].iter().sum::<usize>();
+    bytes[first..].iter_mut().zip(own).for_each(|(place, &byte)| *place = f64::from(byte));
+    collective.all_reduce_sum_f64(&mut bytes)?;
+    let mut bytes = bytes.into_iter().map(|byte| byte as u8);
+    Ok(lengths.into_iter().map(|length| bytes.by_ref().take(length).collect()).collect())
+}
+
+/// What rank 0 says.
+pub(crate) fn broadcast(collective: &dyn Collective, own: &[u8]) -> Result<Vec<u8>, TrainError> {
+    let own = if collective.rank() == 0 { own } else { &[] };
+    Ok(all_gather(collective, own)?.swap_remove(0))
+}
+
+/// A result that counts only where it is good for all: where one process fails, all of them do, so that none waits for another.
+pub(crate) fn all_ok<T>(collective: &dyn Collective, own: Result<T, TrainError>) -> Result<T, TrainError> {
+    let fault = own.as_ref().err().map(ToString::to_string).unwrap_or_default();
+    let faults = all_gather(collective, fault.as_bytes());
+    let value = own?;
+    match faults?.into_iter().enumerate().find(|(_, fault)| !fault.is_empty()) {
+        None => Ok(value),
+        Some((rank, fault)) => {
+            let detail = String::from_utf8_lossy(&fault).into_owned();
+            Err(TrainError::Collective { rank, size: collective.size(), detail })
+        }
+    }
+}
+
+/// Makes sure that all processes have the same `what`.
+pub(crate) fn all_equal(collective: &dyn Collective, what: &str, own: &str) -> Result<(), TrainError> {
+    let all = all_gather(collective, own.as_bytes())?;
+    match all.iter().enumerate().find(|(_, theirs)| **theirs != all[0]) {
+        None => Ok(()),
+        Some((rank, theirs)) => {
+            let [expected, got] = [&all[0], theirs].map(|text| String::from_utf8_lossy(text));
+            let detail = format!("{what}: expected {expected} as rank 0, got {got}");
+            Err(TrainError::Collective { rank, size: collective.size(), detail })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ThreadCollective;
+
+    fn each<T: Send>(size: usize, of: impl Fn(&dyn Collective) -> T + Sync) -> Vec<T> {
+        let of = &of;
+        std::thread::scope(|scope| {
+            let processes = ThreadCollective::new(size).into_iter();
+            let threads: Vec<_> = processes.map(|process| scope.spawn(move || of(&process))).collect();
+            threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+        })
+    }
+
+    #[test]
+    fn every_member_hears_every_other() {
+        let heard = each(3, |process| all_gather(process, &vec![7; process.rank() * 2]).expect("all are there"));
+        assert_eq!(heard, vec![vec![vec![], vec![7; 2], vec![7; 4]]; 3]);
+        let first = each(3, |process| broadcast(process, &[5 + process.rank() as u8]).expect("all are there"));
+        assert_eq!(first, vec![vec![5]; 3]);
+    }
+
+    #[test]
+    fn where_one_fails_all_do() {
+        let told = each(3, |process| {
+            let fault = TrainError::Batch { examples: vec![4], detail: "broken".into() };
+            all_ok(process, if process.rank() == 1 { Err(fault) } else { Ok(()) }).expect_err("fails").to_string()
+        });
+        assert_eq!(told[1], "batch of examples [4]: broken");
+        assert_eq!([&told[0], &told[2]], ["rank 1 of 3: batch of examples [4]: broken"; 2]);
+        assert!(each(3, |process| all_ok(process, Ok(process.rank())).expect("all are well")).is_sorted());
+    }
+
+    #[test]
+    fn a_difference_is_named() {
+        let text = |rank: usize| if rank == 2 { "b" } else { "a" };
+        let told =
+            each(3, |process| all_equal(process, "letter", text(process.rank())).expect_err("differs").to_string());
+        assert_eq!(told, ["rank 2 of 3: letter: expected a as rank 0, got b"; 3]);
+        each(3, |process| all_equal(process, "letter", "a").expect("the same"));
+    }
+
+    #[test]
+    fn nobody_waits_for_one_that_left() {
+        let told = each(3, |process| match process.rank() {
+            1 => None,
+            _ => Some(process.all_reduce_sum(&mut [1.0]).expect_err("one is gone").to_string()),
+        });
+        assert_eq!(told[2].as_deref(), Some("rank 2 of 3: rank 1 is gone"));
+        assert!(told[0].is_some());
+    }
+
+    #[test]
+    fn values_that_do_not_match_are_refused() {
+        let told = each(2, |process| process.all_reduce_sum(&mut vec![1.0; 2 + process.rank()]).is_err());
+        assert_eq!(told, [true; 2]);
+    }
+}
