@@ -112,7 +112,7 @@ fn read<'a>(
 }
 
 impl Arguments {
-    /// Where the run is written; nowhere for a plan or a rehearsal.
+    /// Where the run is written; nowhere for a plan or a dry run.
     fn out(&self) -> Option<&Path> {
         self.out.as_deref().filter(|_| !self.plan && !self.dry_run)
     }
@@ -191,12 +191,13 @@ impl Job<'_> {
 
     fn dry_run(&self) -> JobResult {
         let model = self.model()?;
+        let training = self.config.training_of(&adamllm::nn::Parameters::of(&model).names())?;
         let mut told = Vec::new();
         for stage in &self.stages {
-            for (batch, took) in stage.dry_run(&model, self.pool, &self.config.training())? {
+            for (batch, took) in stage.dry_run(&model, self.pool, &training)? {
                 let memory = took.peak_bytes.map_or("unknown".into(), |bytes| format!("{:.2} GB", bytes as f64 / 1e9));
                 self.say(&format!(
-                    "3. rehearsal of stage {}: {} rows, {} tokens with padding, {} patches: {:.2} s, peak memory {memory}, loss {:.4}",
+                    "3. dry run of stage {}: {} rows, {} tokens with padding, {} patches: {:.2} s, peak memory {memory}, loss {:.4}",
                     stage.number,
                     batch.examples.len(),
                     batch.tokens,
@@ -210,7 +211,7 @@ impl Job<'_> {
         }
         if self.arguments.json && self.replicas.rank() == 0 {
             let mut result = self.plan_json();
-            result["rehearsal"] = json!(told);
+            result["dry_run"] = json!(told);
             println!("{result}");
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! Tensor-level contracts, and the layers that vision towers and decoders share: one linear layer, one attention, one
+//! Tensor-level contracts, and the layers that vision encoders and decoders share: one linear layer, one attention, one
 //! rotary embedding, one gated MLP, two norms. A model family is an arrangement of these, and lives elsewhere.
 //!
 //! Conventions:

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Linear, LinearConfig};
 
-/// The nonlinearities of the families, by their Hugging Face names.
+/// Activation functions, by their Hugging Face names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Activation {
@@ -100,7 +100,7 @@ pub struct MlpConfig {
     pub activation: Activation,
 }
 
-/// Two linear layers with biases and a nonlinearity between: `fc2(act(fc1(x)))`.
+/// Two linear layers with biases and an activation between: `fc2(act(fc1(x)))`.
 #[derive(Module, Debug)]
 pub struct Mlp {
     /// `[d_hidden, d_input]`.

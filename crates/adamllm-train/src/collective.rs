@@ -1,5 +1,5 @@
-//! Data parallel training: several processes (or threads), each with a model of its own, split every step's forward passes
-//! among themselves, add their gradients up, and make the same step.
+//! Data parallel training: several ranks (processes, or threads of one process), each with a model of its own, split every
+//! step's forward passes among themselves, sum their gradients, and make the same step.
 
 mod devices;
 mod messages;
@@ -19,18 +19,18 @@ pub use self::mpi::MpiCollective;
 pub(crate) use self::start::{check_same_run, start_together};
 pub use self::threads::ThreadCollective;
 
-/// The processes of a data parallel run, as one of them sees them. Every process calls the same methods in the same order.
+/// The collective operations of a data parallel run, as one rank sees them. Every rank calls the same methods in the same order.
 pub trait Collective: Sync {
-    /// Which process this is, from 0. Rank 0 writes the run's files.
+    /// Which rank this is, from 0. Rank 0 writes the run's files.
     fn rank(&self) -> usize;
 
-    /// How many processes there are.
+    /// How many ranks there are.
     fn size(&self) -> usize;
 
-    /// Replaces each value with its sum over all processes, the same bits for each of them.
+    /// Replaces each value with its sum over all ranks, the same bits for each of them.
     ///
     /// # Errors
-    /// [`TrainError::Collective`] where a process is gone, or brings another number of values.
+    /// [`TrainError::Collective`] where a rank is gone, or brings another number of values.
     fn all_reduce_sum(&self, values: &mut [f32]) -> Result<(), TrainError>;
 
     /// As [`Collective::all_reduce_sum`], for counts and losses.
@@ -39,7 +39,7 @@ pub trait Collective: Sync {
     /// As [`Collective::all_reduce_sum`].
     fn all_reduce_sum_f64(&self, values: &mut [f64]) -> Result<(), TrainError>;
 
-    /// The sum of a tensor `[n]` in f32 over all processes. Goes through the host's memory, unless the processes' devices can
+    /// The sum of a tensor `[n]` in f32 over all ranks. Goes through the host's memory, unless the ranks' devices can
     /// reach each other.
     ///
     /// # Errors

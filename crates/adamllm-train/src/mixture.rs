@@ -9,7 +9,7 @@ use crate::TrainError;
 ///
 /// Which examples an epoch has is a pure function of `(seed, epoch)`. A source is read like an endless stream of shuffled passes
 /// over its examples, of which every epoch takes the next `round(weight * n_examples)`: a weight below 1 subsamples, one above 1
-/// repeats, and over a run no example of a source is read more than once more often than another.
+/// repeats, and over a run the examples of a source are read equally often, but for one time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WeightedSources {
     sources: Vec<SourceShare>,
@@ -80,7 +80,7 @@ impl WeightedSources {
     }
 }
 
-/// `count` examples of the endless stream of passes over `n_examples` examples, from place `from` on.
+/// `count` examples of the endless stream of passes over `n_examples` examples, from index `from` on.
 fn stream_of(seed: u64, source: usize, n_examples: usize, from: usize, count: usize) -> impl Iterator<Item = usize> {
     let passes = from / n_examples.max(1)..(from + count).div_ceil(n_examples.max(1));
     let skipped = from % n_examples.max(1);

@@ -19,7 +19,7 @@ pub(crate) use self::gradients::{
 };
 use crate::{DecayRule, OptimizerKind, TrainConfig};
 
-/// What the optimizer remembers of a parameter.
+/// The optimizer's state of one parameter.
 #[derive(Clone, Debug)]
 pub(crate) struct ParameterState {
     /// Updates so far.
@@ -32,7 +32,7 @@ pub(crate) struct ParameterState {
     pub(crate) master: Option<Tensor<1>>,
 }
 
-/// The optimizer's state: a memory for each parameter that was ever updated.
+/// The optimizer's state, for each parameter that was ever updated.
 #[derive(Default)]
 pub(crate) struct NamedOptimizer {
     pub(crate) states: BTreeMap<String, ParameterState>,
@@ -93,7 +93,7 @@ impl Update<'_> {
         cast_to(parameter, dtype).reshape(shape)
     }
 
-    /// burn's Muon after a momentum of ours, which the checkpoints can hold.
+    /// burn's Muon behind a momentum of ours, which the checkpoints can hold.
     fn muon<const D: usize>(&mut self, name: &str, tensor: Tensor<D>, gradient: Tensor<D>) -> Tensor<D> {
         const MOMENTUM: f64 = 0.95;
         let (rate, decay) = self.numbers::<D>(name);
@@ -142,7 +142,7 @@ impl ModuleMapper for Update<'_> {
     }
 }
 
-/// Tables of embeddings and the head: matrices whose rows are looked up or compared, which Muon leaves to AdamW.
+/// Embeddings and the head: matrices whose rows are looked up or compared, which Muon leaves to AdamW.
 fn is_table(name: &str) -> bool {
     name.contains("embedding") || name.contains("head")
 }

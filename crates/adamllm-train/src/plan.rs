@@ -21,7 +21,7 @@ pub struct RunPlan {
     pub examples_read: usize,
     /// Tokens, targets, patches and images of the examples read.
     pub read: ExampleSize,
-    /// Tokens with what the examples are filled up with.
+    /// Tokens with the padding.
     pub padded_tokens: usize,
     /// The forward pass of the most tokens, padding included; of several alike the one of the most patches.
     pub most_tokens: PlannedBatch,
@@ -82,7 +82,7 @@ impl RunPlan {
         Ok(plan)
     }
 
-    /// The share of the decoder's tokens that only fill examples up, 0 to 1.
+    /// The share of the decoder's tokens that are padding, 0 to 1.
     pub fn padding_share(&self) -> f64 {
         1.0 - self.read.tokens as f64 / self.padded_tokens.max(1) as f64
     }

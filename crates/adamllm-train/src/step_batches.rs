@@ -16,7 +16,7 @@ pub(crate) struct MicroBatch<B> {
     pub(crate) batch: B,
 }
 
-/// Makes the batches of steps ahead of the training steps, and ends when nobody listens any more.
+/// Makes each step's batches ahead of the training loop, and ends when nobody receives any more.
 pub(crate) fn feed<S: BatchSource>(
     source: &S,
     order: &BatchOrder,

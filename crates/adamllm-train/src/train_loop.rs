@@ -35,7 +35,7 @@ struct Quarantined {
     example: usize,
 }
 
-/// What is done of a step that is not finished.
+/// Progress within a step that is not finished.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct StepProgress {
     /// Forward and backward passes.
@@ -44,7 +44,7 @@ pub(crate) struct StepProgress {
     losses: BTreeMap<String, GroupLoss>,
 }
 
-/// A step in the middle: what is done of it, and its gradients so far.
+/// A step that is not finished: its progress, and its gradients so far.
 #[derive(Default)]
 pub(crate) struct PartialStep {
     pub(crate) done: StepProgress,
@@ -53,7 +53,7 @@ pub(crate) struct PartialStep {
 
 pub(crate) struct TrainLoop<'a, M, S> {
     pub(crate) config: &'a TrainConfig,
-    /// Empty only while it is updated.
+    /// `None` only while it is updated.
     pub(crate) model: Option<M>,
     pub(crate) optimizer: NamedOptimizer,
     pub(crate) order: BatchOrder,
@@ -113,7 +113,7 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> TrainLoop<'_, M, 
         Ok((self.model.expect("a model between steps"), report))
     }
 
-    /// Tells of a step.
+    /// Logs a step.
     fn note(&mut self, metrics: &StepMetrics, progress: &mut dyn Progress) -> Result<(), TrainError> {
         if let Some(mean) = self.spikes.observe(metrics.loss).filter(|_| !metrics.skipped) {
             let StepMetrics { step, loss, .. } = metrics;
@@ -158,7 +158,7 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> TrainLoop<'_, M, 
         Ok(outcome)
     }
 
-    /// Whether any process was told to stop: all of them find out after the same step.
+    /// Whether any rank was told to stop: all of them find out after the same step.
     fn stopped(&self) -> Result<bool, TrainError> {
         let mut votes = [f64::from(u8::from(self.told_to_stop()))];
         self.collective.all_reduce_sum_f64(&mut votes)?;
@@ -169,7 +169,7 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> TrainLoop<'_, M, 
         self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed))
     }
 
-    /// A checkpoint, which rank 0 writes; no process goes on before it stands.
+    /// A checkpoint, which rank 0 writes; no rank goes on before it is whole.
     fn save(&self, below: &str, step: usize, keep: usize, partial: Option<PartialStep>) -> Result<(), TrainError> {
         all_ok(self.collective, self.write(below, step, keep, partial))
     }
@@ -251,7 +251,7 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> TrainLoop<'_, M, 
         }
         let done = partial.done.passes;
         for (i, MicroBatch { examples, batch }) in passes.into_iter().enumerate().skip(done) {
-            // Several processes could not tell each other here.
+            // Several ranks could not agree on it here.
             if i > done && self.collective.size() == 1 && self.told_to_stop() {
                 return Ok((partial, false));
             }

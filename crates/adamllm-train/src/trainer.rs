@@ -30,7 +30,7 @@ pub struct Trainer {
     config: TrainConfig,
 }
 
-/// Where a run writes, and what steers it from outside.
+/// Where a run writes, how it is stopped from outside, and who hears its steps.
 #[derive(Default)]
 pub struct FitOptions<'a> {
     /// Checkpoints and `metrics.jsonl` go here; `None` writes nothing.
@@ -40,7 +40,7 @@ pub struct FitOptions<'a> {
     /// Set from outside (a signal handler): the run writes a checkpoint after the current forward and backward pass, also in the
     /// middle of a step, and ends.
     pub stop: Option<&'a AtomicBool>,
-    /// Hears every step.
+    /// Called after every step.
     pub on_step: Option<&'a mut dyn FnMut(&StepMetrics)>,
     /// The other processes of a data parallel run.
     pub collective: Option<&'a dyn Collective>,
@@ -192,16 +192,20 @@ impl Trainer {
         fitted
     }
 
-    /// Runs one batch forward and backward and forgets the gradients: whether the worst batch fits into memory is known
+    /// Runs one batch forward and backward and drops the gradients: whether the worst batch fits into memory is known
     /// before the first step.
-    pub fn dry_run<M: Objective>(&self, model: &M, batch: &M::Batch) -> DryRun {
+    ///
+    /// # Errors
+    /// Those that [`Trainer::fit`] finds before its first step: a device without autodiff, nothing to train, a group without effect.
+    pub fn dry_run<M: Objective>(&self, model: &M, batch: &M::Batch) -> Result<DryRun, TrainError> {
+        check_trainable(model, &self.config)?;
         let started = Instant::now();
         let (loss, _) = self.differentiated(model, std::slice::from_ref(batch));
-        DryRun { loss, seconds: started.elapsed().as_secs_f64(), peak_bytes: peak_bytes() }
+        Ok(DryRun { loss, seconds: started.elapsed().as_secs_f64(), peak_bytes: peak_bytes() })
     }
 
     /// The loss per target token of some batches together, and the gradient of each trained parameter by name: what a step
-    /// would begin with, before clipping.
+    /// would start with, before clipping.
     ///
     /// # Panics
     /// If no batch has a target.

@@ -103,6 +103,9 @@ fn a_device_without_autodiff_is_refused() {
     let error = fit(model(&Device::flex()), vec![], 0).expect_err("no gradients there");
     assert!(matches!(error, TrainError::NoAutodiff), "{error}");
     assert!(error.to_string().contains("device.autodiff()"), "{error}");
+    let trainer = Trainer::new(config(vec![])).expect("valid");
+    let dry_run = trainer.dry_run(&model(&Device::flex()), &batch(&[0], 0)).expect_err("as the run itself");
+    assert!(matches!(dry_run, TrainError::NoAutodiff), "{dry_run}");
 }
 
 #[test]

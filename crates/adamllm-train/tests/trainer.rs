@@ -320,7 +320,7 @@ fn a_dry_run_tells_what_a_batch_takes_and_changes_nothing() {
     let (model, examples) = (model(), [0, 1, 2]);
     let before = weights(&model);
     let trainer = Trainer::new(config()).expect("valid");
-    let told = trainer.dry_run(&model, &batch(&examples).expect("a batch"));
+    let told = trainer.dry_run(&model, &batch(&examples).expect("a batch")).expect("trains something");
     let (_, metrics) = {
         let source = ExampleBatches::new(3, batch);
         let one = TrainConfig { epochs: 1.0, ..config() };

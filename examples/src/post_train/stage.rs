@@ -116,11 +116,11 @@ impl<'a> Stage<'a> {
         if self.plan.most_patches.patches > worst[0].patches {
             worst.push(self.plan.most_patches.clone());
         }
-        let rehearsed = worst.into_iter().map(|planned| {
+        let measured = worst.into_iter().map(|planned| {
             let batch = batches.batch(&planned.examples)?;
-            Ok((planned, trainer.dry_run(model, &batch)))
+            Ok((planned, trainer.dry_run(model, &batch)?))
         });
-        rehearsed.collect()
+        measured.collect()
     }
 
     /// Trains the model, or loads what a run before has made of it.

@@ -91,14 +91,14 @@ impl AllowedKeys {
 /// A matrix in memory: where it begins, and how far its rows and columns are apart.
 #[derive(Clone, Copy)]
 struct Matrix {
-    at: *const f32,
+    start: *const f32,
     rows: isize,
     columns: isize,
 }
 
 impl Matrix {
-    fn new((at, rows): (*const f32, isize)) -> Self {
-        Self { at, rows, columns: 1 }
+    fn new((start, rows): (*const f32, isize)) -> Self {
+        Self { start, rows, columns: 1 }
     }
 
     fn transposed(self) -> Self {
@@ -111,21 +111,21 @@ impl Matrix {
 /// # Safety
 /// The matrices must lie in memory that is valid for these sizes, and nobody else may use the output's meanwhile.
 unsafe fn product([m, n, k]: [usize; 3], output: (*mut f32, isize), add: bool, a: Matrix, b: Matrix, factor: f32) {
-    let (at, rows) = output;
+    let (start, rows) = output;
     // SAFETY: as the caller says.
     unsafe {
         gemm::gemm(
             m,
             n,
             k,
-            at,
+            start,
             1,
             rows,
             add,
-            a.at,
+            a.start,
             a.columns,
             a.rows,
-            b.at,
+            b.start,
             b.columns,
             b.rows,
             1.0,
@@ -147,9 +147,9 @@ unsafe impl Send for Shared {}
 unsafe impl Sync for Shared {}
 
 impl Shared {
-    /// A pointer `at` elements in.
-    fn offset(self, at: usize) -> *mut f32 {
-        self.0.wrapping_add(at)
+    /// A pointer `n` elements in.
+    fn offset(self, n: usize) -> *mut f32 {
+        self.0.wrapping_add(n)
     }
 }
 
@@ -281,8 +281,8 @@ pub(super) fn backward(
             let lines = weights.chunks_exact_mut(n).zip(grad_scores.chunks_exact_mut(n));
             for ((i, query), (line, grad_scores)) in block.clone().enumerate().zip(lines) {
                 let row_lse = lse[(b * n_heads + head) * n_queries + query];
-                let at = at_output + i * width;
-                let (output, gradient) = (&output[at..at + d_value], &gradient[at..at + d_value]);
+                let offset = at_output + i * width;
+                let (output, gradient) = (&output[offset..offset + d_value], &gradient[offset..offset + d_value]);
                 let dot: f32 = output.iter().zip(gradient).map(|(o, g)| o * g).sum();
                 arch.dispatch(|| line.iter_mut().for_each(|x| *x = exp(*x - row_lse)));
                 allowed.mask_out(&sizes, b, query, &keys, line, 0.0);

@@ -1,8 +1,8 @@
-//! What processes tell each other beside gradients. Everything is said through sums: what a process does not know, it leaves zero.
+//! What ranks tell each other beside gradients: bytes, gathered by sums over zeros where a rank has none.
 
 use crate::{Collective, TrainError};
 
-/// What every process says, in the order of the ranks.
+/// The bytes of every rank, in the order of the ranks.
 pub(crate) fn all_gather(collective: &dyn Collective, own: &[u8]) -> Result<Vec<Vec<u8>>, TrainError> {
     if collective.size() == 1 {
         return Ok(vec![own.to_vec()]);
@@ -22,13 +22,13 @@ pub(crate) fn all_gather(collective: &dyn Collective, own: &[u8]) -> Result<Vec<
     Ok(lengths.into_iter().map(|length| bytes.by_ref().take(length).collect()).collect())
 }
 
-/// What rank 0 says.
+/// The bytes of rank 0.
 pub(crate) fn broadcast(collective: &dyn Collective, own: &[u8]) -> Result<Vec<u8>, TrainError> {
     let own = if collective.rank() == 0 { own } else { &[] };
     Ok(all_gather(collective, own)?.swap_remove(0))
 }
 
-/// A result that counts only where it is good for all: where one process fails, all of them do, so that none waits for another.
+/// A result that counts only where it is good for all: where one rank fails, all of them do, so that none waits for another.
 pub(crate) fn all_ok<T>(collective: &dyn Collective, own: Result<T, TrainError>) -> Result<T, TrainError> {
     let fault = own.as_ref().err().map(ToString::to_string).unwrap_or_default();
     let faults = all_gather(collective, fault.as_bytes());
@@ -42,7 +42,7 @@ pub(crate) fn all_ok<T>(collective: &dyn Collective, own: Result<T, TrainError>)
     }
 }
 
-/// Makes sure that all processes have the same `what`.
+/// Makes sure that all ranks have the same `what`.
 pub(crate) fn all_equal(collective: &dyn Collective, what: &str, own: &str) -> Result<(), TrainError> {
     let all = all_gather(collective, own.as_bytes())?;
     match all.iter().enumerate().find(|(_, theirs)| **theirs != all[0]) {
@@ -63,45 +63,44 @@ mod tests {
     fn each<T: Send>(size: usize, of: impl Fn(&dyn Collective) -> T + Sync) -> Vec<T> {
         let of = &of;
         std::thread::scope(|scope| {
-            let processes = ThreadCollective::new(size).into_iter();
-            let threads: Vec<_> = processes.map(|process| scope.spawn(move || of(&process))).collect();
+            let ranks = ThreadCollective::new(size).into_iter();
+            let threads: Vec<_> = ranks.map(|rank| scope.spawn(move || of(&rank))).collect();
             threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
         })
     }
 
     #[test]
     fn every_member_hears_every_other() {
-        let heard = each(3, |process| all_gather(process, &vec![7; process.rank() * 2]).expect("all are there"));
+        let heard = each(3, |rank| all_gather(rank, &vec![7; rank.rank() * 2]).expect("all are there"));
         assert_eq!(heard, vec![vec![vec![], vec![7; 2], vec![7; 4]]; 3]);
-        let first = each(3, |process| broadcast(process, &[5 + process.rank() as u8]).expect("all are there"));
+        let first = each(3, |rank| broadcast(rank, &[5 + rank.rank() as u8]).expect("all are there"));
         assert_eq!(first, vec![vec![5]; 3]);
     }
 
     #[test]
     fn where_one_fails_all_do() {
-        let told = each(3, |process| {
+        let told = each(3, |rank| {
             let fault = TrainError::Batch { examples: vec![4], detail: "broken".into() };
-            all_ok(process, if process.rank() == 1 { Err(fault) } else { Ok(()) }).expect_err("fails").to_string()
+            all_ok(rank, if rank.rank() == 1 { Err(fault) } else { Ok(()) }).expect_err("fails").to_string()
         });
         assert_eq!(told[1], "batch of examples [4]: broken");
         assert_eq!([&told[0], &told[2]], ["rank 1 of 3: batch of examples [4]: broken"; 2]);
-        assert!(each(3, |process| all_ok(process, Ok(process.rank())).expect("all are well")).is_sorted());
+        assert!(each(3, |rank| all_ok(rank, Ok(rank.rank())).expect("all are well")).is_sorted());
     }
 
     #[test]
     fn a_difference_is_named() {
         let text = |rank: usize| if rank == 2 { "b" } else { "a" };
-        let told =
-            each(3, |process| all_equal(process, "letter", text(process.rank())).expect_err("differs").to_string());
+        let told = each(3, |rank| all_equal(rank, "letter", text(rank.rank())).expect_err("differs").to_string());
         assert_eq!(told, ["rank 2 of 3: letter: expected a as rank 0, got b"; 3]);
-        each(3, |process| all_equal(process, "letter", "a").expect("the same"));
+        each(3, |rank| all_equal(rank, "letter", "a").expect("the same"));
     }
 
     #[test]
     fn nobody_waits_for_one_that_left() {
-        let told = each(3, |process| match process.rank() {
+        let told = each(3, |rank| match rank.rank() {
             1 => None,
-            _ => Some(process.all_reduce_sum(&mut [1.0]).expect_err("one is gone").to_string()),
+            _ => Some(rank.all_reduce_sum(&mut [1.0]).expect_err("one is gone").to_string()),
         });
         assert_eq!(told[2].as_deref(), Some("rank 2 of 3: rank 1 is gone"));
         assert!(told[0].is_some());
@@ -109,7 +108,7 @@ mod tests {
 
     #[test]
     fn values_that_do_not_match_are_refused() {
-        let told = each(2, |process| process.all_reduce_sum(&mut vec![1.0; 2 + process.rank()]).is_err());
+        let told = each(2, |rank| rank.all_reduce_sum(&mut vec![1.0; 2 + rank.rank()]).is_err());
         assert_eq!(told, [true; 2]);
     }
 }

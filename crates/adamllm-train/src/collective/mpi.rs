@@ -8,11 +8,10 @@ use mpi::{Threading, initialize_with_threading};
 
 use crate::{Collective, TrainError};
 
-/// Values that MPI adds up at once: it counts in 32 bits, and the sums need as much room again as the values.
+/// Values of one `MPI_Allreduce`: it counts in 32 bits, and the sums need as much room again as the values.
 const CHUNK: usize = 1 << 24;
 
-/// Processes that are processes of an MPI job (`mpirun`, `srun`), on one machine or on several. They add up through the host's
-/// memory. MPI's own error handler ends the whole job where a process cannot be reached.
+/// Ranks that are processes of an MPI job (`mpirun`, `srun`), on one machine or on several. Sums go through the host's memory. MPI's own error handler ends the whole job where a process cannot be reached.
 pub struct MpiCollective {
     universe: Universe,
     rank: usize,

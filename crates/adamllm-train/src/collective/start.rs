@@ -1,4 +1,4 @@
-//! How a run of several processes begins.
+//! How a run of several ranks starts.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -33,7 +33,7 @@ pub(crate) fn check_same_run<M: Module, V: BatchSource>(
     all_equal(collective, "parameters", &format!("{n_parameters} (names and shapes {:016x})", hasher.finish()))?;
     if config.batch_size.div_ceil(config.micro_batch_size) < collective.size() {
         let TrainConfig { batch_size, micro_batch_size, .. } = config;
-        tracing::warn!(batch_size, micro_batch_size, collective = collective.size(), "some ranks have no batch to run");
+        tracing::warn!(batch_size, micro_batch_size, ranks = collective.size(), "some ranks have no batch to run");
     }
     Ok(())
 }

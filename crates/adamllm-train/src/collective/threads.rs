@@ -2,9 +2,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::{Collective, TrainError};
 
-/// Processes that are threads of one process, such as one for each GPU of a machine. They add up through the host's memory.
+/// Ranks that are threads of one process, such as one for each GPU of a machine. Sums go through the host's memory.
 ///
-/// A process that is dropped while others wait for it (its thread failed or panicked) does not leave them waiting: they get
+/// A rank that is dropped while others wait for it (its thread failed or panicked) does not leave them waiting: they get
 /// [`TrainError::Collective`].
 #[derive(Debug)]
 pub struct ThreadCollective {
@@ -26,23 +26,23 @@ struct Meeting {
     /// Meetings so far.
     number: usize,
     waiting: usize,
-    /// The first process that left.
+    /// The first rank that left.
     gone: Option<usize>,
 }
 
 impl ThreadCollective {
-    /// One for each of `size` threads. Each thread must own its process.
+    /// One for each of `size` threads. Each thread must own its rank.
     ///
     /// # Panics
     /// If `size` is 0.
     pub fn new(size: usize) -> Vec<Self> {
-        assert!(size > 0, "at least one process");
+        assert!(size > 0, "at least one rank");
         let slots = (0..size).map(|_| Mutex::new(Vec::new())).collect();
         let room = Arc::new(Room { size, slots, meeting: Mutex::default(), arrived: Condvar::new() });
         (0..size).map(|rank| Self { rank, room: room.clone() }).collect()
     }
 
-    /// Waits for all processes.
+    /// Waits for all ranks.
     fn meet(&self) -> Result<(), TrainError> {
         let mut meeting = held(&self.room.meeting);
         let number = meeting.number;
