@@ -75,7 +75,7 @@ fn run(arguments: Arguments, replicas: &dyn Collective) -> JobResult {
         arguments.prepare(out, config)?;
     }
     // Nobody looks into the folder before it is prepared.
-    replicas.all_reduce_sum_f64(&mut [0.0])?;
+    replicas.barrier()?;
     let ledger = written.map_or(Ok(Ledger::new()), |out| Ledger::create(out.join("ledger.jsonl")))?;
     let check = if arguments.plan { adamllm_examples::post_train::PictureCheck::Headers } else { config.data.check };
     let mut reader = RowReader::new(&processor, encoder, check, config.data.workers, ledger)?;

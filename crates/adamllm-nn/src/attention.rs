@@ -54,8 +54,8 @@ impl AttentionMask {
         Some(Self::new(Allowed::Ranges(Arc::new(ranges)), [padding.len(), n_queries, past + n_queries], device))
     }
 
-    /// The causal mask over packed sequences: in each batch element, sequences of the given lengths follow each other, and no token
-    /// attends to another sequence's. What is left of the `n_queries` positions is padding, and attends to itself.
+    /// The causal mask over packed sequences: in each batch element, sequences of the given lengths follow each other, and
+    /// no token attends to another sequence's. What is left of the `n_queries` positions is padding, and attends to itself.
     ///
     /// # Panics
     /// If the lengths of a batch element add up to more than `n_queries`.

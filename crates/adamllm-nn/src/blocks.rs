@@ -1,7 +1,8 @@
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 
-/// A block's forward pass over hidden states `[batch, seq, d_model]`. It may run more than once, and must give the same each time.
+/// A block's forward pass over hidden states `[batch, seq, d_model]`. It may run more than once, and must give the same
+/// each time.
 pub type BlockFn<'a> = Box<dyn Fn(&[Tensor<3>], GradMode) -> Tensor<3> + 'a>;
 
 /// Whether autodiff records a forward pass, as torch's `enable_grad` and `no_grad`.

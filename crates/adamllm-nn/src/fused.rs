@@ -102,7 +102,8 @@ pub(crate) trait FusedOps: Backend {
         targets: Targets,
     ) -> FloatTensor<Self>;
 
-    /// The attention output, `[batch, n_queries, n_heads, d_head]`, and the log-sum-exp of each query's scores, `[batch, n_heads, n_queries]`.
+    /// The attention output, `[batch, n_queries, n_heads, d_head]`, and the log-sum-exp of each query's scores, `[batch,
+    /// n_heads, n_queries]`.
     fn fused_attention(
         query: FloatTensor<Self>,
         key: FloatTensor<Self>,

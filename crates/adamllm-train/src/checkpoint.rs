@@ -19,8 +19,8 @@ const OPTIMIZER: &str = "optimizer.safetensors";
 const GRADIENTS: &str = "gradients.safetensors";
 const STATE: &str = "state.json";
 
-/// A run's state on disk: `step-000500/` with weights, optimizer moments and the position in the run; `step-000500+0003/` where the
-/// run was stopped after the third pass of the step that follows, with its gradients so far.
+/// A run's state on disk: `step-000500/` with weights, optimizer moments and the position in the run; `step-000500+0003/`
+/// where the run was stopped after the third pass of the step that follows, with its gradients so far.
 ///
 /// Written under another name and renamed, so a folder of that name is always whole.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -187,8 +187,8 @@ impl Checkpoint {
                 Ok::<_, TrainError>(Some(Tensor::<1>::from_data(data, (device, dtype))))
             };
             let first = kept("first")?.ok_or_else(|| self.fault(format!("no moment of {name}")))?;
-            let memory = ParameterState { time, first, second: kept("second")?, master: kept("master")? };
-            optimizer.states.insert(name, memory);
+            let restored = ParameterState { time, first, second: kept("second")?, master: kept("master")? };
+            optimizer.states.insert(name, restored);
         }
         let partial = state.done.map(|done| self.gradients(&model, done, device)).transpose()?;
         Ok(Restored { model, optimizer, step: state.step, partial })

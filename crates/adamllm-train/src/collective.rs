@@ -13,7 +13,7 @@ use burn::tensor::{DType, Tensor, TensorData};
 use crate::TrainError;
 
 pub use self::devices::{DeviceCollective, Transport, on_each_device};
-pub(crate) use self::messages::{all_gather, all_ok, broadcast};
+pub(crate) use self::messages::all_ok;
 #[cfg(feature = "mpi")]
 pub use self::mpi::MpiCollective;
 pub(crate) use self::start::{check_same_run, start_together};
@@ -38,6 +38,47 @@ pub trait Collective: Sync {
     /// # Errors
     /// As [`Collective::all_reduce_sum`].
     fn all_reduce_sum_f64(&self, values: &mut [f64]) -> Result<(), TrainError>;
+
+    /// The bytes of every rank, in the order of the ranks. By sums over zeros, unless an implementation knows better.
+    ///
+    /// # Errors
+    /// [`TrainError::Collective`] where a rank is gone.
+    fn all_gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>, TrainError> {
+        if self.size() == 1 {
+            return Ok(vec![own.to_vec()]);
+        }
+        let mut lengths = vec![0.0; self.size()];
+        lengths[self.rank()] = own.len() as f64;
+        self.all_reduce_sum_f64(&mut lengths)?;
+        let lengths: Vec<usize> = lengths.into_iter().map(|length| length as usize).collect();
+
+        let mut bytes = vec![0.0; lengths.iter().sum()];
+        if bytes.is_empty() {
+            return Ok(vec![Vec::new(); self.size()]);
+        }
+        let first = lengths[..self.rank()].iter().sum::<usize>();
+        bytes[first..].iter_mut().zip(own).for_each(|(sum, &byte)| *sum = f64::from(byte));
+        self.all_reduce_sum_f64(&mut bytes)?;
+        let mut bytes = bytes.into_iter().map(|byte| byte as u8);
+        Ok(lengths.into_iter().map(|length| bytes.by_ref().take(length).collect()).collect())
+    }
+
+    /// The bytes of rank 0; those that another rank gives are not looked at.
+    ///
+    /// # Errors
+    /// As [`Collective::all_gather`].
+    fn broadcast(&self, own: &[u8]) -> Result<Vec<u8>, TrainError> {
+        let own = if self.rank() == 0 { own } else { &[] };
+        Ok(self.all_gather(own)?.swap_remove(0))
+    }
+
+    /// Waits until every rank has come this far.
+    ///
+    /// # Errors
+    /// As [`Collective::all_gather`].
+    fn barrier(&self) -> Result<(), TrainError> {
+        self.all_reduce_sum_f64(&mut [0.0])
+    }
 
     /// The sum of a tensor `[n]` in f32 over all ranks. Goes through the host's memory, unless the ranks' devices can
     /// reach each other.

@@ -68,8 +68,8 @@ pub struct TrainConfig {
 pub enum ExampleOrder {
     /// Any.
     Shuffled,
-    /// Examples of similar length, for sources that know their examples' sizes: the shuffled examples of 50 steps are sorted by tokens,
-    /// cut into steps again, and the steps shuffled.
+    /// Examples of similar length, for sources that know their examples' sizes: the shuffled examples of 50 steps are
+    /// sorted by tokens, cut into steps again, and the steps shuffled.
     LengthGrouped,
     /// In the order of the source, the same in each epoch: for sources that are ordered themselves, such as captions before
     /// tasks.
@@ -135,8 +135,8 @@ impl From<MomentDtype> for burn::tensor::DType {
 pub enum GradientCheckpointing {
     /// None: fastest, and every activation is held.
     Off,
-    /// The activations inside every block of vision encoder and decoder are recomputed (Chen et al., 2016): one block's are held at
-    /// a time, for a third of time more.
+    /// The activations inside every block of vision encoder and decoder are recomputed (Chen et al., 2016): one block's are
+    /// held at a time, for a third of time more.
     Blocks,
 }
 

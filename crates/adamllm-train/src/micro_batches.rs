@@ -1,7 +1,8 @@
 use crate::{BatchSource, ExampleSize, MicroBatchBudget, TrainConfig};
 
-/// Splits the examples of a step into forward passes: `micro_batch_size` examples each; with a budget, sorted by length, and as many as
-/// fit; with packing, each example goes into the first pass that has room for it. A pure function of its arguments.
+/// Splits the examples of a step into forward passes: `micro_batch_size` examples each; with a budget, sorted by length,
+/// and as many as fit; with packing, each example goes into the first pass that has room for it. A pure function of its
+/// arguments.
 pub fn micro_batches<S: BatchSource>(examples: &[usize], source: &S, config: &TrainConfig) -> Vec<Vec<usize>> {
     let sizes: Option<Vec<ExampleSize>> = examples.iter().map(|&example| source.example_size(example)).collect();
     match (config.micro_batch_budget, sizes) {

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
 
-/// Several sources of examples in one epoch, each as often as its weight says. Examples of all sources are numbered one source after
-/// the other.
+/// Several sources of examples in one epoch, each as often as its weight says. Examples of all sources are numbered one
+/// source after the other.
 ///
 /// Which examples an epoch has is a pure function of `(seed, epoch)`. A source is read like an endless stream of shuffled passes
 /// over its examples, of which every epoch takes the next `round(weight * n_examples)`: a weight below 1 subsamples, one above 1
@@ -63,8 +63,8 @@ impl WeightedSources {
         })
     }
 
-    /// The examples of an epoch (from 0), ascending: which they are, not in which order they are read. With weights of 1 each example
-    /// is there once.
+    /// The examples of an epoch (from 0), ascending: which they are, not in which order they are read. With weights of 1
+    /// each example is there once.
     pub fn epoch(&self, seed: u64, epoch: usize) -> Vec<usize> {
         let mut examples = Vec::with_capacity(self.examples_per_epoch());
         let mut first = 0;

@@ -64,7 +64,7 @@ struct Update<'a> {
 
 impl Update<'_> {
     /// The learning rate and decay of a parameter now.
-    fn numbers<const D: usize>(&self, name: &str) -> (f64, f64) {
+    fn rate_and_decay<const D: usize>(&self, name: &str) -> (f64, f64) {
         let group = self.config.group(name);
         let peak = group.and_then(|g| g.learning_rate).unwrap_or(self.config.learning_rate);
         let decay = group.and_then(|g| g.weight_decay).unwrap_or(self.config.weight_decay);
@@ -72,19 +72,20 @@ impl Update<'_> {
     }
 
     fn adamw<const D: usize>(&mut self, name: &str, tensor: Tensor<D>, gradient: Tensor<D>) -> Tensor<D> {
-        let (rate, decay) = self.numbers::<D>(name);
+        let (rate, decay) = self.rate_and_decay::<D>(name);
         let (shape, dtype) = (tensor.shape(), tensor.dtype());
         let gradient = gradient.flatten::<1>(0, D - 1);
         let parameter = tensor.flatten::<1>(0, D - 1);
         let zeros = || Tensor::zeros(gradient.dims(), (&gradient.device(), DType::F32));
-        let kept = self.optimizer.states.remove(name);
-        let memory = kept.unwrap_or_else(|| ParameterState { time: 0, first: zeros(), second: None, master: None });
-        let (betas, epsilon, time) = (self.config.betas, self.config.epsilon, memory.time + 1);
+        let previous = self.optimizer.states.remove(name);
+        let previous =
+            previous.unwrap_or_else(|| ParameterState { time: 0, first: zeros(), second: None, master: None });
+        let (betas, epsilon, time) = (self.config.betas, self.config.epsilon, previous.time + 1);
         let numbers = AdamW { rate, decay, betas, epsilon, scale: self.scale, time };
         let state = AdamWState {
-            parameter: memory.master.unwrap_or_else(|| in_f32(parameter)),
-            first: in_f32(memory.first),
-            second: memory.second.map_or_else(zeros, in_f32),
+            parameter: previous.master.unwrap_or_else(|| in_f32(parameter)),
+            first: in_f32(previous.first),
+            second: previous.second.map_or_else(zeros, in_f32),
         };
         let AdamWState { parameter, first, second } = numbers.step(state, in_f32(gradient));
         let [first, second] = [first, second].map(|moment| cast_to(moment, self.config.moments.into()));
@@ -96,13 +97,13 @@ impl Update<'_> {
     /// burn's Muon behind a momentum of ours, which the checkpoints can hold.
     fn muon<const D: usize>(&mut self, name: &str, tensor: Tensor<D>, gradient: Tensor<D>) -> Tensor<D> {
         const MOMENTUM: f64 = 0.95;
-        let (rate, decay) = self.numbers::<D>(name);
+        let (rate, decay) = self.rate_and_decay::<D>(name);
         let (shape, dtype) = (tensor.shape(), tensor.dtype());
         let gradient = gradient.flatten::<1>(0, D - 1).cast(DType::F32) * self.scale;
-        let kept = self.optimizer.states.remove(name);
-        let time = kept.as_ref().map_or(0, |memory| memory.time) + 1;
-        let (velocity, master) = match kept {
-            Some(memory) => (in_f32(memory.first) * MOMENTUM + gradient.clone(), memory.master),
+        let previous = self.optimizer.states.remove(name);
+        let time = previous.as_ref().map_or(0, |state| state.time) + 1;
+        let (velocity, master) = match previous {
+            Some(state) => (in_f32(state.first) * MOMENTUM + gradient.clone(), state.master),
             None => (gradient.clone(), None),
         };
         let nesterov = gradient + velocity.clone() * MOMENTUM;

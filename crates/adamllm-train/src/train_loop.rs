@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backward::differentiate;
 use crate::checkpoint::RunState;
-use crate::collective::{all_gather, all_ok};
+use crate::collective::all_ok;
 use crate::metrics::{MetricsFile, peak_bytes};
 use crate::micro_batches::micro_batches;
 use crate::optimizer::{Accumulated, NamedOptimizer, all_reduce_gradients, global_norm};
@@ -332,7 +332,7 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> TrainLoop<'_, M, 
         }
         let names: Vec<&String> = own.keys().collect();
         let mut joined: BTreeMap<String, GroupLoss> = BTreeMap::new();
-        for theirs in all_gather(self.collective, &serde_json::to_vec(&names).expect("names are text"))? {
+        for theirs in self.collective.all_gather(&serde_json::to_vec(&names).expect("names are text"))? {
             let theirs: Vec<String> = serde_json::from_slice(&theirs).expect("names as they were written");
             joined.extend(theirs.into_iter().map(|name| (name, GroupLoss::default())));
         }

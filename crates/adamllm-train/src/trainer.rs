@@ -196,7 +196,8 @@ impl Trainer {
     /// before the first step.
     ///
     /// # Errors
-    /// Those that [`Trainer::fit`] finds before its first step: a device without autodiff, nothing to train, a group without effect.
+    /// Those that [`Trainer::fit`] finds before its first step: a device without autodiff, nothing to train, a group
+    /// without effect.
     pub fn dry_run<M: Objective>(&self, model: &M, batch: &M::Batch) -> Result<DryRun, TrainError> {
         check_trainable(model, &self.config)?;
         let started = Instant::now();

@@ -4,7 +4,7 @@ use adamllm_core::jsonl::{self, Appender};
 use adamllm_nn::{Batch, Objective};
 use serde::{Deserialize, Serialize};
 
-use crate::collective::{all_ok, broadcast};
+use crate::collective::all_ok;
 use crate::tensorboard::EventFile;
 use crate::{BatchSource, Collective, TrainError};
 
@@ -60,7 +60,7 @@ impl ValidationLog {
         if collective.size() == 1 {
             return Ok(self);
         }
-        let done = broadcast(collective, &serde_json::to_vec(&self.done).expect("plain values"))?;
+        let done = collective.broadcast(&serde_json::to_vec(&self.done).expect("plain values"))?;
         Ok(Self { done: serde_json::from_slice(&done).expect("entries as they were written"), ..self })
     }
 

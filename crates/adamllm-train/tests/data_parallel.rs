@@ -168,8 +168,8 @@ fn assert_same_course(one: &[StepMetrics], several: &[StepMetrics]) {
     }
 }
 
-/// Nine steps of 8 examples in micro-batches of 3, 3 and 2: two processes have five and three examples, three processes unequal ones, and of
-/// four processes one has none. Bounds: weights of about 1, f32 sums in another order.
+/// Nine steps of 8 examples in micro-batches of 3, 3 and 2: two processes have five and three examples, three processes
+/// unequal ones, and of four processes one has none. Bounds: weights of about 1, f32 sums in another order.
 #[test]
 fn several_members_make_the_steps_of_one() {
     for loss_normalization in [LossNormalization::Step, LossNormalization::MicroBatch] {

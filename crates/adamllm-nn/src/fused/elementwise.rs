@@ -124,8 +124,8 @@ pub(super) fn gate_backward(gate: &[f32], up: &[f32], gradient: &[f32]) -> (Vec<
     (d_gate, d_up)
 }
 
-/// Rotates the halves of each head by the angles of the tables, or by their negatives: `[batch, n_heads, seq, d_head]` in, `[batch, seq, n_heads, d_head]` in memory out. The tables
-/// are dense, `[batch, 1, seq, d_head]`.
+/// Rotates the halves of each head by the angles of the tables, or by their negatives: `[batch, n_heads, seq, d_head]` in,
+/// `[batch, seq, n_heads, d_head]` in memory out. The tables are dense, `[batch, 1, seq, d_head]`.
 pub(super) fn rotary(x: View4, cos: &[f32], sin: &[f32], inverse: bool) -> Vec<f32> {
     let [batch, n_heads, seq, d_head] = x.dims;
     let (half, sign) = (d_head / 2, if inverse { -1.0 } else { 1.0 });

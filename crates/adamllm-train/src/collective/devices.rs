@@ -10,8 +10,8 @@ use crate::{Collective, ThreadCollective, TrainError};
 /// Threads of one process with a CUDA device each, whose gradients are added up by burn's `all_reduce` (NCCL) without passing
 /// the host. Counts and losses, a few numbers for each step, pass the host.
 ///
-/// Written against burn 0.22.1's sources; it has been type-checked, and not run on GPUs. CUDA is burn's only backend with collective
-/// operations; any other panics at the first sum. [`ThreadCollective`] works with every backend.
+/// Written against burn 0.22.1's sources; it has been type-checked, and not run on GPUs. CUDA is burn's only backend with
+/// collective operations; any other panics at the first sum. [`ThreadCollective`] works with every backend.
 pub struct DeviceCollective {
     host: ThreadCollective,
     devices: Vec<Device>,
@@ -53,6 +53,14 @@ impl Collective for DeviceCollective {
         self.host.all_reduce_sum_f64(values)
     }
 
+    fn all_gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>, TrainError> {
+        self.host.all_gather(own)
+    }
+
+    fn barrier(&self) -> Result<(), TrainError> {
+        self.host.barrier()
+    }
+
     fn all_reduce_sum_tensor(&self, tensor: Tensor<1>) -> Result<Tensor<1>, TrainError> {
         Ok(all_reduce(tensor, ReduceOperation::Sum, self.devices.clone()).resolve())
     }
@@ -67,9 +75,10 @@ pub enum Transport {
     DeviceToDevice,
 }
 
-/// Runs `work` once for each device, each in a thread of its own, with its place among the processes; gives what they gave, in the
-/// order of the devices. `work` loads its own model on its device (clones of one model share their parameters, which burn cannot
-/// differentiate in two threads at once) and trains it with [`FitOptions::collective`](crate::FitOptions::collective).
+/// Runs `work` once for each device, each in a thread of its own, with its place among the processes; gives what they gave,
+/// in the order of the devices. `work` loads its own model on its device (clones of one model share their parameters, which
+/// burn cannot differentiate in two threads at once) and trains it with
+/// [`FitOptions::collective`](crate::FitOptions::collective).
 ///
 /// A device may stand there several times, such as the CPU.
 ///

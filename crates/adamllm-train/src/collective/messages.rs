@@ -1,37 +1,11 @@
-//! What ranks tell each other beside gradients: bytes, gathered by sums over zeros where a rank has none.
+//! What ranks tell each other beside gradients: which of them failed, and whether they would do the same.
 
 use crate::{Collective, TrainError};
-
-/// The bytes of every rank, in the order of the ranks.
-pub(crate) fn all_gather(collective: &dyn Collective, own: &[u8]) -> Result<Vec<Vec<u8>>, TrainError> {
-    if collective.size() == 1 {
-        return Ok(vec![own.to_vec()]);
-    }
-    let mut lengths = vec![0.0; collective.size()];
-    lengths[collective.rank()] = own.len() as f64;
-    collective.all_reduce_sum_f64(&mut lengths)?;
-    let lengths: Vec<usize> = lengths.into_iter().map(|length| length as usize).collect();
-    let mut bytes = vec![0.0; lengths.iter().sum()];
-    if bytes.is_empty() {
-        return Ok(vec![Vec::new(); collective.size()]);
-    }
-    let first = lengths[..collective.rank()].iter().sum::<usize>();
-    bytes[first..].iter_mut().zip(own).for_each(|(place, &byte)| *place = f64::from(byte));
-    collective.all_reduce_sum_f64(&mut bytes)?;
-    let mut bytes = bytes.into_iter().map(|byte| byte as u8);
-    Ok(lengths.into_iter().map(|length| bytes.by_ref().take(length).collect()).collect())
-}
-
-/// The bytes of rank 0.
-pub(crate) fn broadcast(collective: &dyn Collective, own: &[u8]) -> Result<Vec<u8>, TrainError> {
-    let own = if collective.rank() == 0 { own } else { &[] };
-    Ok(all_gather(collective, own)?.swap_remove(0))
-}
 
 /// A result that counts only where it is good for all: where one rank fails, all of them do, so that none waits for another.
 pub(crate) fn all_ok<T>(collective: &dyn Collective, own: Result<T, TrainError>) -> Result<T, TrainError> {
     let fault = own.as_ref().err().map(ToString::to_string).unwrap_or_default();
-    let faults = all_gather(collective, fault.as_bytes());
+    let faults = collective.all_gather(fault.as_bytes());
     let value = own?;
     match faults?.into_iter().enumerate().find(|(_, fault)| !fault.is_empty()) {
         None => Ok(value),
@@ -44,7 +18,7 @@ pub(crate) fn all_ok<T>(collective: &dyn Collective, own: Result<T, TrainError>)
 
 /// Makes sure that all ranks have the same `what`.
 pub(crate) fn all_equal(collective: &dyn Collective, what: &str, own: &str) -> Result<(), TrainError> {
-    let all = all_gather(collective, own.as_bytes())?;
+    let all = collective.all_gather(own.as_bytes())?;
     match all.iter().enumerate().find(|(_, theirs)| **theirs != all[0]) {
         None => Ok(()),
         Some((rank, theirs)) => {
@@ -71,9 +45,9 @@ mod tests {
 
     #[test]
     fn every_member_hears_every_other() {
-        let heard = each(3, |rank| all_gather(rank, &vec![7; rank.rank() * 2]).expect("all are there"));
+        let heard = each(3, |rank| rank.all_gather(&vec![7; rank.rank() * 2]).expect("all are there"));
         assert_eq!(heard, vec![vec![vec![], vec![7; 2], vec![7; 4]]; 3]);
-        let first = each(3, |rank| broadcast(rank, &[5 + rank.rank() as u8]).expect("all are there"));
+        let first = each(3, |rank| rank.broadcast(&[5 + rank.rank() as u8]).expect("all are there"));
         assert_eq!(first, vec![vec![5]; 3]);
     }
 

@@ -11,7 +11,8 @@ use crate::{Collective, TrainError};
 /// Values of one `MPI_Allreduce`: it counts in 32 bits, and the sums need as much room again as the values.
 const CHUNK: usize = 1 << 24;
 
-/// Ranks that are processes of an MPI job (`mpirun`, `srun`), on one machine or on several. Sums go through the host's memory. MPI's own error handler ends the whole job where a process cannot be reached.
+/// Ranks that are processes of an MPI job (`mpirun`, `srun`), on one machine or on several. Sums go through the host's
+/// memory. MPI's own error handler ends the whole job where a process cannot be reached.
 pub struct MpiCollective {
     universe: Universe,
     rank: usize,
@@ -23,8 +24,8 @@ pub struct MpiCollective {
 impl MpiCollective {
     /// Joins the job that this process was started in; a process that nothing started is a job of its own.
     ///
-    /// Dropping it waits for all processes (`MPI_Finalize`). A process that cannot go on calls [`MpiCollective::abort`], or ends its
-    /// process without dropping this.
+    /// Dropping it waits for all processes (`MPI_Finalize`). A process that cannot go on calls [`MpiCollective::abort`], or
+    /// ends its process without dropping this.
     ///
     /// # Errors
     /// [`TrainError::Collective`]: MPI was initialized before in this process, or cannot be used by threads.

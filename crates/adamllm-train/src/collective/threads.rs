@@ -9,21 +9,24 @@ use crate::{Collective, TrainError};
 #[derive(Debug)]
 pub struct ThreadCollective {
     rank: usize,
-    room: Arc<Room>,
+    shared: Arc<Shared>,
 }
 
-/// Where threads meet.
+/// What the threads share.
 #[derive(Debug)]
-struct Room {
+struct Shared {
     size: usize,
-    slots: Vec<Mutex<Vec<f64>>>,
-    meeting: Mutex<Meeting>,
+    /// What each rank adds to a sum.
+    summands: Vec<Mutex<Vec<f64>>>,
+    /// The bytes of each rank.
+    messages: Vec<Mutex<Vec<u8>>>,
+    barrier: Mutex<BarrierState>,
     arrived: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct Meeting {
-    /// Meetings so far.
+struct BarrierState {
+    /// How often all ranks have come here.
     number: usize,
     waiting: usize,
     /// The first rank that left.
@@ -37,50 +40,51 @@ impl ThreadCollective {
     /// If `size` is 0.
     pub fn new(size: usize) -> Vec<Self> {
         assert!(size > 0, "at least one rank");
-        let slots = (0..size).map(|_| Mutex::new(Vec::new())).collect();
-        let room = Arc::new(Room { size, slots, meeting: Mutex::default(), arrived: Condvar::new() });
-        (0..size).map(|rank| Self { rank, room: room.clone() }).collect()
+        let summands = (0..size).map(|_| Mutex::default()).collect();
+        let messages = (0..size).map(|_| Mutex::default()).collect();
+        let shared = Arc::new(Shared { size, summands, messages, barrier: Mutex::default(), arrived: Condvar::new() });
+        (0..size).map(|rank| Self { rank, shared: shared.clone() }).collect()
     }
 
     /// Waits for all ranks.
-    fn meet(&self) -> Result<(), TrainError> {
-        let mut meeting = held(&self.room.meeting);
-        let number = meeting.number;
-        meeting.waiting += 1;
-        if meeting.waiting == self.room.size {
-            (meeting.number, meeting.waiting) = (number + 1, 0);
-            self.room.arrived.notify_all();
+    fn wait_for_all(&self) -> Result<(), TrainError> {
+        let mut barrier = held(&self.shared.barrier);
+        let number = barrier.number;
+        barrier.waiting += 1;
+        if barrier.waiting == self.shared.size {
+            (barrier.number, barrier.waiting) = (number + 1, 0);
+            self.shared.arrived.notify_all();
         }
-        while meeting.number == number && meeting.gone.is_none() {
-            meeting = self.room.arrived.wait(meeting).unwrap_or_else(PoisonError::into_inner);
+        while barrier.number == number && barrier.gone.is_none() {
+            barrier = self.shared.arrived.wait(barrier).unwrap_or_else(PoisonError::into_inner);
         }
-        match meeting.gone {
-            Some(gone) if meeting.number == number => Err(self.fault(format!("rank {gone} is gone"))),
+        match barrier.gone {
+            Some(gone) if barrier.number == number => Err(self.fault(format!("rank {gone} is gone"))),
             _ => Ok(()),
         }
     }
 
-    fn exchange(&self, values: &[f64]) -> Result<Vec<f64>, TrainError> {
-        let mut own = held(&self.room.slots[self.rank]);
+    fn sum(&self, values: &[f64]) -> Result<Vec<f64>, TrainError> {
+        let mut own = held(&self.shared.summands[self.rank]);
         own.clear();
         own.extend_from_slice(values);
         drop(own);
-        self.meet()?;
+        self.wait_for_all()?;
         // In the order of the ranks: the same bits for every thread.
         let (mut sums, mut fault) = (vec![0.0; values.len()], None);
-        for (rank, slot) in self.room.slots.iter().enumerate() {
+        for (rank, slot) in self.shared.summands.iter().enumerate() {
             let theirs = held(slot);
             if theirs.len() != values.len() {
                 fault = Some(format!("expected {} values of rank {rank}, got {}", values.len(), theirs.len()));
             }
             sums.iter_mut().zip(theirs.iter()).for_each(|(sum, value)| *sum += value);
         }
-        self.meet()?;
+        self.wait_for_all()?;
         fault.map_or(Ok(sums), |detail| Err(self.fault(detail)))
     }
 
     fn fault(&self, detail: String) -> TrainError {
-        TrainError::Collective { rank: self.rank, size: self.room.size, detail }
+        TrainError::Collective { rank: self.rank, size: self.shared.size, detail }
     }
 }
 
@@ -91,8 +95,8 @@ fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Drop for ThreadCollective {
     fn drop(&mut self) {
-        held(&self.room.meeting).gone.get_or_insert(self.rank);
-        self.room.arrived.notify_all();
+        held(&self.shared.barrier).gone.get_or_insert(self.rank);
+        self.shared.arrived.notify_all();
     }
 }
 
@@ -102,18 +106,31 @@ impl Collective for ThreadCollective {
     }
 
     fn size(&self) -> usize {
-        self.room.size
+        self.shared.size
     }
 
     fn all_reduce_sum(&self, values: &mut [f32]) -> Result<(), TrainError> {
         let wide: Vec<f64> = values.iter().map(|&value| f64::from(value)).collect();
-        let sums = self.exchange(&wide)?;
+        let sums = self.sum(&wide)?;
         values.iter_mut().zip(sums).for_each(|(value, sum)| *value = sum as f32);
         Ok(())
     }
 
     fn all_reduce_sum_f64(&self, values: &mut [f64]) -> Result<(), TrainError> {
-        values.copy_from_slice(&self.exchange(values)?);
+        values.copy_from_slice(&self.sum(values)?);
         Ok(())
+    }
+
+    fn all_gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>, TrainError> {
+        *held(&self.shared.messages[self.rank]) = own.to_vec();
+        self.wait_for_all()?;
+        let all = self.shared.messages.iter().map(|message| held(message).clone()).collect();
+        // No rank writes its next message before every other has read this one.
+        self.wait_for_all()?;
+        Ok(all)
+    }
+
+    fn barrier(&self) -> Result<(), TrainError> {
+        self.wait_for_all()
     }
 }
