@@ -1,5 +1,5 @@
 //! A whole training step (forward, backward, AdamW) of each family, on the tiny models and the conversations of the parity
-//! fixtures: padded, packed, and with the activation checkpointing.
+//! fixtures: padded, packed, and with activation checkpointing.
 #![allow(missing_docs)]
 
 use std::path::{Path, PathBuf};

@@ -19,7 +19,7 @@ pub struct JobConfig {
     /// How conversations become training rows. Without `max_tokens`, the paper's 6144, or the model's context where that is
     /// shorter.
     pub encoding: Encoding,
-    /// The fitting loop.
+    /// The training loop.
     pub train: TrainConfig,
     /// Parts of the model with a rate or a decay of their own, or that stay as they are.
     pub parts: PartsConfig,
@@ -257,7 +257,7 @@ impl JobConfig {
         self.train.validate().map_err(|e| SettingsError::Value { key: "train".into(), detail: e.to_string() })
     }
 
-    /// The fitting loop's settings, with those of the parts as groups of parameters.
+    /// The training loop's settings, with those of the parts as groups of parameters.
     pub fn training(&self) -> TrainConfig {
         let groups = self.parts.groups().chain(self.train.groups.iter().cloned()).collect();
         TrainConfig { groups, ..self.train.clone() }
