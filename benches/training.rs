@@ -1,5 +1,5 @@
 //! A whole training step (forward, backward, AdamW) of each family, on the tiny models and the conversations of the parity
-//! fixtures: padded, packed, and with the blocks made again.
+//! fixtures: padded, packed, and with activation checkpointing.
 #![allow(missing_docs)]
 
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use adamllm::core::{RgbImage, Supervision};
 use adamllm::model::{Encoded, Padding, VisionLanguageModel, VlmBatch};
 use adamllm::prelude::*;
-use adamllm::train::{Recompute, RowBatches, Run};
+use adamllm::train::{ExampleBatches, FitOptions, GradientCheckpointing};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use serde_json::Value;
 
@@ -54,11 +54,11 @@ fn family(name: &str) -> Family {
     Family { model: folder.load(DType::F32, &Device::flex().autodiff()).expect("loads"), processor, rows }
 }
 
-fn step(family: &Family, batch: &VlmBatch, recompute: Recompute) {
-    let source = RowBatches::new(1, |_: &[usize]| Ok::<_, String>(batch.clone()));
-    let config = TrainConfig { batch_size: 1, recompute, save_every: None, ..TrainConfig::default() };
+fn step(family: &Family, batch: &VlmBatch, gradient_checkpointing: GradientCheckpointing) {
+    let source = ExampleBatches::new(1, |_: &[usize]| Ok::<_, String>(batch.clone()));
+    let config = TrainConfig { batch_size: 1, gradient_checkpointing, save_every: None, ..TrainConfig::default() };
     let trainer = Trainer::new(config).expect("valid");
-    trainer.fit(family.model.clone(), &source, Run::default(), &mut ()).expect("fits");
+    trainer.fit(family.model.clone(), &source, FitOptions::default(), &mut ()).expect("fits");
 }
 
 fn training(criterion: &mut Criterion) {
@@ -70,9 +70,11 @@ fn training(criterion: &mut Criterion) {
         let mut group = criterion.benchmark_group(format!("training step/{name}"));
         group.sample_size(10);
         group.throughput(Throughput::Elements(rows.iter().map(|row| row.tokens.len() as u64).sum()));
-        group.bench_function("padded", |b| b.iter(|| step(&family, &padded, Recompute::Nothing)));
-        group.bench_function("padded, blocks made again", |b| b.iter(|| step(&family, &padded, Recompute::Blocks)));
-        group.bench_function("packed", |b| b.iter(|| step(&family, &packed, Recompute::Nothing)));
+        group.bench_function("padded", |b| b.iter(|| step(&family, &padded, GradientCheckpointing::Off)));
+        group.bench_function("padded, activation checkpointing", |b| {
+            b.iter(|| step(&family, &padded, GradientCheckpointing::Blocks))
+        });
+        group.bench_function("packed", |b| b.iter(|| step(&family, &packed, GradientCheckpointing::Off)));
         group.finish();
     }
 }

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use adamllm::core::{MemoryImages, Supervision};
 use adamllm::model::{Padding, VlmBatch};
 use adamllm::prelude::*;
-use adamllm::train::{Recompute, RowBatches, Run, Schedule};
+use adamllm::train::{ExampleBatches, FitOptions, GradientCheckpointing, Schedule};
 use image::{Rgb, RgbImage};
 
 #[global_allocator]
@@ -75,7 +75,7 @@ fn main() {
         encoded.push(encode(arguments.tokens.saturating_sub(bare) + 1));
     }
     let rows: Vec<_> = encoded.iter().collect();
-    let source = RowBatches::new(arguments.steps, |_: &[usize]| {
+    let source = ExampleBatches::new(arguments.steps, |_: &[usize]| {
         Ok::<_, String>(VlmBatch::collate(&rows, Padding::Right, &processor))
     });
     let config = TrainConfig {
@@ -84,12 +84,16 @@ fn main() {
         learning_rate: 1e-4,
         schedule: Schedule { warmup: 0.0, ..Schedule::default() },
         save_every: None,
-        recompute: if arguments.checkpointing { Recompute::Blocks } else { Recompute::Nothing },
+        gradient_checkpointing: if arguments.checkpointing {
+            GradientCheckpointing::Blocks
+        } else {
+            GradientCheckpointing::Off
+        },
         ..TrainConfig::default()
     };
     let model = folder.load(DType::F32, &Device::flex().autodiff()).expect("loads");
     let trainer = Trainer::new(config).expect("valid");
-    let (_, report) = trainer.fit(model, &source, Run::default(), &mut ()).expect("fits");
+    let (_, report) = trainer.fit(model, &source, FitOptions::default(), &mut ()).expect("fits");
     let seconds: Vec<f64> = report.metrics.iter().map(|m| m.step_s).collect();
     let losses: Vec<f64> = report.metrics.iter().map(|m| m.loss).collect();
     let tokens: usize = rows.iter().map(|row| row.tokens.len()).sum();

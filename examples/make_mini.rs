@@ -12,7 +12,7 @@ use adamllm::core::{MemoryImages, Supervision};
 use adamllm::model::{Encoded, Padding, VisionLanguageModel, VlmBatch};
 use adamllm::prelude::*;
 use adamllm::synth::{FilterConfig, Judged};
-use adamllm::train::{RowBatches, Run, Schedule, StepMetrics};
+use adamllm::train::{ExampleBatches, FitOptions, Schedule, StepMetrics};
 use adamllm_examples::cli::{self, Bar, JobResult};
 use adamllm_examples::mini::{
     ChatModelSize, DatasetSize, JudgeRow, JudgeSize, Labelled, Supervised, TrainingRow, base_training, chat_tokenizer,
@@ -135,8 +135,8 @@ impl Recipe {
         let trainer = Trainer::new(self.config(seed))?;
         let mut model = model;
         for &round in self.rounds {
-            let source = RowBatches::new(self.n_steps(round) * self.batch_size, &draw);
-            let run = Run { on_step: Some(&mut on_step), ..Run::default() };
+            let source = ExampleBatches::new(self.n_steps(round) * self.batch_size, &draw);
+            let run = FitOptions { on_step: Some(&mut on_step), ..FitOptions::default() };
             model = trainer.fit(model, &source, run, &mut Bar::default())?.0;
         }
         Ok(model)

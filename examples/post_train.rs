@@ -15,7 +15,7 @@ use std::time::Instant;
 use adamllm::core::Ledger;
 use adamllm::model::{Encoder, VisionLanguageModel};
 use adamllm::prelude::*;
-use adamllm::train::{Replicas, StepMetrics};
+use adamllm::train::{Collective, StepMetrics};
 use adamllm_examples::cli::{self, Bar, JobResult};
 use adamllm_examples::post_train::{ExportKind, JobConfig, RowCounts, RowReader, RowSet, Stage, StageReport, Steering};
 use adamllm_examples::{replicas, settings};
@@ -64,7 +64,7 @@ fn main() -> ExitCode {
     replicas::main(run)
 }
 
-fn run(arguments: Arguments, replicas: &dyn Replicas) -> JobResult {
+fn run(arguments: Arguments, replicas: &dyn Collective) -> JobResult {
     let begun = Instant::now();
     let folder_and_config = arguments.config()?;
     let (base, config) = (&folder_and_config.0, &folder_and_config.1);
@@ -75,7 +75,7 @@ fn run(arguments: Arguments, replicas: &dyn Replicas) -> JobResult {
         arguments.prepare(out, config)?;
     }
     // Nobody looks into the folder before it is prepared.
-    replicas.add_up_f64(&mut [0.0])?;
+    replicas.barrier()?;
     let ledger = written.map_or(Ok(Ledger::new()), |out| Ledger::create(out.join("ledger.jsonl")))?;
     let check = if arguments.plan { adamllm_examples::post_train::PictureCheck::Headers } else { config.data.check };
     let mut reader = RowReader::new(&processor, encoder, check, config.data.workers, ledger)?;
@@ -100,7 +100,7 @@ fn run(arguments: Arguments, replicas: &dyn Replicas) -> JobResult {
     job.tell_plan();
     match (arguments.plan, arguments.dry_run) {
         (true, _) => {}
-        (_, true) => job.rehearse()?,
+        (_, true) => job.dry_run()?,
         _ => job.fit(held_out.as_ref(), begun)?,
     }
     let told = written.map_or_else(String::new, |out| out.join("ledger.jsonl").display().to_string());
@@ -118,7 +118,7 @@ fn read<'a>(
 }
 
 impl Arguments {
-    /// Where the run is written; nowhere for a plan or a rehearsal.
+    /// Where the run is written; nowhere for a plan or a dry run.
     fn out(&self) -> Option<&Path> {
         self.out.as_deref().filter(|_| !self.plan && !self.dry_run)
     }
@@ -151,7 +151,7 @@ impl Arguments {
 struct Job<'a> {
     arguments: &'a Arguments,
     /// The processes that train together; the first one writes and speaks.
-    replicas: &'a dyn Replicas,
+    replicas: &'a dyn Collective,
     config: &'a JobConfig,
     base: &'a ModelFolder,
     pool: &'a rayon::ThreadPool,
@@ -195,16 +195,17 @@ impl Job<'_> {
         }
     }
 
-    fn rehearse(&self) -> JobResult {
+    fn dry_run(&self) -> JobResult {
         let model = self.model()?;
+        let training = self.config.training_of(&adamllm::nn::Parameters::of(&model).names())?;
         let mut told = Vec::new();
         for stage in &self.stages {
-            for (batch, took) in stage.rehearse(&model, self.pool, &self.config.training())? {
+            for (batch, took) in stage.dry_run(&model, self.pool, &training)? {
                 let memory = took.peak_bytes.map_or("unknown".into(), |bytes| format!("{:.2} GB", bytes as f64 / 1e9));
                 self.say(&format!(
-                    "3. rehearsal of stage {}: {} rows, {} tokens with padding, {} patches: {:.2} s, peak memory {memory}, loss {:.4}",
+                    "3. dry run of stage {}: {} rows, {} tokens with padding, {} patches: {:.2} s, peak memory {memory}, loss {:.4}",
                     stage.number,
-                    batch.rows.len(),
+                    batch.examples.len(),
                     batch.tokens,
                     batch.patches,
                     took.seconds,
@@ -216,7 +217,7 @@ impl Job<'_> {
         }
         if self.arguments.json && self.replicas.rank() == 0 {
             let mut result = self.plan_json();
-            result["rehearsal"] = json!(told);
+            result["dry_run"] = json!(told);
             println!("{result}");
         }
         Ok(())

@@ -19,7 +19,7 @@ use adamllm::eval::{comparison_table, predict, report_table, score_all};
 use adamllm::model::{Encoded, Padding, VisionLanguageModel, VlmBatch};
 use adamllm::prelude::*;
 use adamllm::synth::{FilterConfig, RunSummary, SynthesisRun};
-use adamllm::train::{FitOutcome, FitReport, RowBatches, Run, Schedule};
+use adamllm::train::{ExampleBatches, FitOptions, FitOutcome, FitReport, Schedule};
 use adamllm_examples::cli::{self, Bar, JobResult, MaxLost};
 use adamllm_examples::models::{AnyModel, ModelArguments};
 use clap::Parser;
@@ -255,17 +255,17 @@ impl Job {
         let steps = config.n_steps(rows.encoded.len());
         self.say(&format!("3. post-training: {steps} steps of {} conversations", config.batch_size));
         let processor = Processor::read(&self.base)?;
-        let batches = RowBatches::new(rows.encoded.len(), |wanted: &[usize]| {
+        let batches = ExampleBatches::new(rows.encoded.len(), |wanted: &[usize]| {
             let chosen: Vec<&Encoded> = wanted.iter().map(|&row| &rows.encoded[row]).collect();
             Ok::<_, String>(VlmBatch::collate(&chosen, Padding::Right, &processor))
         });
         let model: VisionLanguageModel = self.base.load(DType::F32, &self.device.clone().autodiff())?;
         let stop = cli::interrupted()?;
-        let run = Run {
+        let run = FitOptions {
             folder: Some(self.out("training")),
             resume: self.arguments.resume,
             stop: Some(stop),
-            ..Run::default()
+            ..FitOptions::default()
         };
         let (model, report) = Trainer::new(config)?.fit(model, &batches, run, &mut Bar::default())?;
         if report.outcome == FitOutcome::Stopped {

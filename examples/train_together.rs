@@ -15,7 +15,9 @@ use std::time::Instant;
 use adamllm::core::Supervision;
 use adamllm::model::{Encoded, Padding, VisionLanguageModel, VlmBatch};
 use adamllm::prelude::*;
-use adamllm::train::{Exchange, FitOutcome, FitReport, Replicas, RowBatches, Run, Schedule, on_each_device};
+use adamllm::train::{
+    Collective, ExampleBatches, FitOptions, FitOutcome, FitReport, Schedule, Transport, on_each_device,
+};
 use adamllm_examples::cli::{self, Bar, Dtype, JobResult};
 use adamllm_examples::replicas;
 use clap::Parser;
@@ -86,11 +88,11 @@ enum ExchangeName {
     Device,
 }
 
-impl From<ExchangeName> for Exchange {
+impl From<ExchangeName> for Transport {
     fn from(name: ExchangeName) -> Self {
         match name {
             ExchangeName::Host => Self::HostMemory,
-            ExchangeName::Device => Self::Collective,
+            ExchangeName::Device => Self::DeviceToDevice,
         }
     }
 }
@@ -99,7 +101,7 @@ fn main() -> ExitCode {
     replicas::main(run)
 }
 
-fn run(arguments: Arguments, processes: &dyn Replicas) -> JobResult {
+fn run(arguments: Arguments, processes: &dyn Collective) -> JobResult {
     let begun = Instant::now();
     if arguments.devices == 0 || (arguments.devices > 1 && processes.size() > 1) {
         let got = format!("--devices {} in each of {} processes", arguments.devices, processes.size());
@@ -156,7 +158,7 @@ type Fitted = Result<(VisionLanguageModel, FitReport), Box<dyn std::error::Error
 
 impl Job {
     /// What one member does: it loads the model on its device, and trains it with the others.
-    fn fit(&self, device: &Device, replicas: &dyn Replicas) -> Fitted {
+    fn fit(&self, device: &Device, replicas: &dyn Collective) -> Fitted {
         let Arguments { batch_size, micro_batch_size, epochs, max_steps, learning_rate, save_every, seed, .. } =
             self.arguments;
         let config = TrainConfig {
@@ -173,17 +175,17 @@ impl Job {
             }
         };
         let processor = Processor::read(&self.folder)?;
-        let batches = RowBatches::new(self.rows.len(), |wanted: &[usize]| {
+        let batches = ExampleBatches::new(self.rows.len(), |wanted: &[usize]| {
             let rows: Vec<&Encoded> = wanted.iter().map(|&row| &self.rows[row]).collect();
             Ok::<_, String>(VlmBatch::collate(&rows, Padding::Right, &processor))
         });
         let model: VisionLanguageModel = self.folder.load(self.arguments.dtype.into(), &device.clone().autodiff())?;
-        let run = Run {
+        let run = FitOptions {
             folder: Some(self.arguments.out.join("training")),
             resume: self.arguments.resume,
             stop: Some(stop()?),
-            replicas: Some(replicas),
-            ..Run::default()
+            collective: Some(replicas),
+            ..FitOptions::default()
         };
         let progress: &mut dyn Progress = if replicas.rank() == 0 { &mut Bar::default() } else { &mut () };
         Ok(Trainer::new(config)?.fit(model, &batches, run, progress)?)

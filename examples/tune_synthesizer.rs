@@ -15,7 +15,7 @@ use adamllm::model::{Padding, VisionLanguageModel, VlmBatch};
 use adamllm::prelude::*;
 use adamllm::synth::Variant;
 use adamllm::synth::seed::{BlankImages, SEED_SUPERVISION, SeedConfig, SeedIndex, SeedSources, SeedSummary};
-use adamllm::train::{FitOutcome, FitReport, ParameterGroup, RowBatches, Run, Schedule, Validation};
+use adamllm::train::{ExampleBatches, FitOptions, FitOutcome, FitReport, ParameterGroup, Schedule, Validation};
 use adamllm_examples::cli::{self, Bar, Dtype, JobResult, MaxLost};
 use clap::Parser;
 use serde_json::json;
@@ -254,19 +254,19 @@ impl<'a> Tuning<'a> {
             let encoded = wanted.iter().map(encode).collect::<Result<Vec<_>, _>>().map_err(|e| e.to_string())?;
             Ok(VlmBatch::collate(&encoded.iter().collect::<Vec<_>>(), Padding::Right, &self.processor))
         };
-        let batches = RowBatches::new(train.len(), |wanted: &[usize]| batch(train, wanted));
-        let held_out = RowBatches::new(dev.len(), |wanted: &[usize]| batch(dev, wanted));
+        let batches = ExampleBatches::new(train.len(), |wanted: &[usize]| batch(train, wanted));
+        let held_out = ExampleBatches::new(dev.len(), |wanted: &[usize]| batch(dev, wanted));
         let (every, batch_size) = (self.arguments.save_every, self.arguments.micro_batch_size);
         let validation =
             (!dev.is_empty()).then_some(Validation { source: &held_out, every, batch_size, patience: None });
         let device = cli::device(&self.arguments.device)?.autodiff();
         let model: VisionLanguageModel = self.folder.load(self.arguments.dtype.into(), &device)?;
         let folder: PathBuf = self.arguments.out.join("training");
-        let run = Run {
+        let run = FitOptions {
             folder: Some(folder),
             resume: self.arguments.resume,
             stop: Some(cli::interrupted()?),
-            ..Run::default()
+            ..FitOptions::default()
         };
         let trainer = Trainer::new(self.config())?;
         let (model, report) = trainer.fit_validated(model, &batches, validation, run, &mut Bar::default())?;

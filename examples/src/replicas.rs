@@ -3,25 +3,25 @@
 #[cfg(any(feature = "wgpu", feature = "vulkan"))]
 use adamllm::burn::tensor::DeviceKind;
 use adamllm::prelude::*;
-use adamllm::train::Replicas;
+use adamllm::train::Collective;
 use clap::Parser;
 
 use crate::cli::{self, JobResult};
 
 /// [`cli::main`] for a job that may be one of several: built with the feature `mpi`, it joins the MPI job that its process
 /// was started in (`mpirun`, `srun`). A member that fails says so and ends the others.
-pub fn main<A: Parser>(job: impl FnOnce(A, &dyn Replicas) -> JobResult) -> std::process::ExitCode {
+pub fn main<A: Parser>(job: impl FnOnce(A, &dyn Collective) -> JobResult) -> std::process::ExitCode {
     cli::main(|arguments| joined(|replicas| job(arguments, replicas)))
 }
 
 #[cfg(not(feature = "mpi"))]
-fn joined(job: impl FnOnce(&dyn Replicas) -> JobResult) -> JobResult {
-    job(&adamllm::train::Alone)
+fn joined(job: impl FnOnce(&dyn Collective) -> JobResult) -> JobResult {
+    job(&adamllm::train::SingleProcess)
 }
 
 #[cfg(feature = "mpi")]
-fn joined(job: impl FnOnce(&dyn Replicas) -> JobResult) -> JobResult {
-    let members = adamllm::train::MpiReplicas::join()?;
+fn joined(job: impl FnOnce(&dyn Collective) -> JobResult) -> JobResult {
+    let members = adamllm::train::MpiCollective::join()?;
     match job(&members) {
         Err(error) if members.size() > 1 => {
             // The others may be waiting for this one: they must not find it gone without a word.

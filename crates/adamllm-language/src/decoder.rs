@@ -2,7 +2,7 @@
 //! 2407.10671).
 
 use adamllm_nn::{
-    AttentionMask, BlockRunner, Direct, GatedMlp, GatedMlpConfig, Linear, LinearConfig, RmsNorm, RmsNormConfig,
+    AttentionMask, BlockExecutor, Eager, GatedMlp, GatedMlpConfig, Linear, LinearConfig, RmsNorm, RmsNormConfig,
     RotaryTable, apply_rotary, attend, run_block,
 };
 use burn::module::{Initializer, Module, Param};
@@ -132,7 +132,7 @@ impl Decoder {
     /// # Shapes
     /// - `input.rows` and output: `[batch, seq, d_model]`
     pub fn forward(&self, input: DecoderInput, cache: Option<&mut KvCache>) -> Tensor<3> {
-        let Some(cache) = cache else { return self.forward_in_blocks(input, &mut Direct) };
+        let Some(cache) = cache else { return self.forward_in_blocks(input, &mut Eager) };
         let DecoderInput { rows, positions, mask, cross } = input;
         let [batch, seq, _] = rows.dims();
         let windowed = self.windowed(mask.as_ref(), [batch, seq, cache.len() + seq], &rows.device());
@@ -153,7 +153,7 @@ impl Decoder {
     }
 
     /// As [`Decoder::forward`] without a cache; `blocks` runs the layers.
-    pub fn forward_in_blocks<'a>(&'a self, input: DecoderInput, blocks: &mut dyn BlockRunner<'a>) -> Tensor<3> {
+    pub fn forward_in_blocks<'a>(&'a self, input: DecoderInput, blocks: &mut dyn BlockExecutor<'a>) -> Tensor<3> {
         let DecoderInput { rows, positions, mask, cross } = input;
         let [batch, seq, _] = rows.dims();
         let windowed = self.windowed(mask.as_ref(), [batch, seq, seq], &rows.device());

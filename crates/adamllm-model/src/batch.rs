@@ -1,7 +1,7 @@
 use std::ops::Range;
 
 use adamllm_language::{PictureSpan, PictureView, Positions};
-use adamllm_nn::{AttentionMask, Batch, BlockRunner, Direct, Objective, cross_entropy};
+use adamllm_nn::{AttentionMask, Batch, BlockExecutor, Eager, Objective, cross_entropy};
 use burn::tensor::{Int, Tensor, TensorData};
 
 use crate::mllama::picture_spans;
@@ -286,8 +286,8 @@ impl VisionLanguageModel {
     /// # Panics
     /// If the batch has no target.
     pub fn target_log_probabilities(&self, batch: &VlmBatch) -> Tensor<1> {
-        let rows = self.target_rows(batch, &mut Direct);
-        self.losses(rows, batch, 0..batch.targets.len()).neg()
+        let rows = self.target_hidden_states(batch, &mut Eager);
+        self.token_losses(rows, batch, 0..batch.targets.len()).neg()
     }
 }
 
@@ -298,7 +298,7 @@ impl Objective for VisionLanguageModel {
     ///
     /// # Panics
     /// If the batch has no target.
-    fn target_rows<'a>(&'a self, batch: &VlmBatch, blocks: &mut dyn BlockRunner<'a>) -> Tensor<2> {
+    fn target_hidden_states<'a>(&'a self, batch: &VlmBatch, blocks: &mut dyn BlockExecutor<'a>) -> Tensor<2> {
         let n = batch.targets.len();
         assert!(n > 0, "a batch without targets has no loss");
         let device = self.device();
@@ -312,9 +312,19 @@ impl Objective for VisionLanguageModel {
         hidden.flatten::<2>(0, 1).select(0, places)
     }
 
+    /// Parameters of the vision side and of cross-attention layers have no part in batches without images, and those that the
+    /// encoder keeps for the files' sake have none in any.
+    fn uses(&self, parameter: &str, batch: &VlmBatch) -> bool {
+        let has_images = batch.n_images() > 0;
+        match parameter.strip_prefix("vision.") {
+            Some(parameter) => has_images && self.vision.as_ref().is_some_and(|vision| vision.uses(parameter)),
+            None => has_images || !parameter.starts_with("language.cross_layers."),
+        }
+    }
+
     /// The cross-entropy of each target, in nats.
-    fn losses(&self, rows: Tensor<2>, batch: &VlmBatch, range: Range<usize>) -> Tensor<1> {
+    fn token_losses(&self, hidden: Tensor<2>, batch: &VlmBatch, range: Range<usize>) -> Tensor<1> {
         let targets: Vec<u32> = batch.targets[range].iter().map(|[_, token]| *token as u32).collect();
-        cross_entropy(self.language.logits(rows), &targets)
+        cross_entropy(self.language.logits(hidden), &targets)
     }
 }

@@ -1,5 +1,5 @@
 use adamllm_language::{Decoder, DecoderInput, KvCache, PictureView, Positions};
-use adamllm_nn::{AttentionMask, BlockRunner};
+use adamllm_nn::{AttentionMask, BlockExecutor};
 use burn::module::Module;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
@@ -130,7 +130,7 @@ impl VisionLanguageModel {
         &'a self,
         input: &ModelInput,
         mask: Option<AttentionMask>,
-        blocks: &mut dyn BlockRunner<'a>,
+        blocks: &mut dyn BlockExecutor<'a>,
     ) -> Tensor<3> {
         let device = self.device();
         let images = (!input.images.is_empty()).then(|| {

@@ -1,6 +1,6 @@
 //! The vision side of each family: a tower and what joins it to the decoder.
 
-use adamllm_nn::{BlockRunner, Direct};
+use adamllm_nn::{BlockExecutor, Eager};
 use adamllm_vision::{Qwen2_5VlTower, Qwen2_5VlTowerConfig, Qwen2VlTower, Qwen2VlTowerConfig};
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor};
@@ -75,6 +75,14 @@ impl VisionConfig {
 }
 
 impl VisionSide {
+    /// Whether a forward pass reads a parameter, by its name inside the vision side.
+    pub fn uses(&self, parameter: &str) -> bool {
+        match self {
+            Self::LlavaNext(vision) => vision.uses(parameter),
+            Self::Qwen2Vl(_) | Self::Qwen2_5Vl(_) | Self::Mllama(_) => true,
+        }
+    }
+
     /// The rows of all images, one image after the other.
     ///
     /// # Shapes
@@ -83,7 +91,7 @@ impl VisionSide {
     /// # Panics
     /// If an image was cut for another family, or `images` is empty.
     pub fn encode(&self, images: &[EncodedImage], dtype: DType, device: &Device) -> Tensor<2> {
-        self.encode_in_blocks(images, dtype, device, &mut Direct)
+        self.encode_in_blocks(images, dtype, device, &mut Eager)
     }
 
     /// As [`VisionSide::encode`]; `blocks` runs the tower's blocks.
@@ -95,7 +103,7 @@ impl VisionSide {
         images: &[EncodedImage],
         dtype: DType,
         device: &Device,
-        blocks: &mut dyn BlockRunner<'a>,
+        blocks: &mut dyn BlockExecutor<'a>,
     ) -> Tensor<2> {
         match self {
             Self::Qwen2Vl(tower) => {

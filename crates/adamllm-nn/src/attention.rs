@@ -4,77 +4,78 @@ use burn::tensor::{DType, Device, Tensor, TensorData, activation};
 
 use crate::norm::cast_to;
 
-/// Which keys each query may see: decided on the host.
+/// Which keys each query may attend to: decided on the host.
 #[derive(Clone, Debug)]
 pub struct AttentionMask {
-    visible: Visible,
-    /// Rows of the batch, queries, keys.
+    allowed: Allowed,
+    /// Batch elements, queries, keys.
     dims: [usize; 3],
     device: Device,
-    /// `[batch, 1, n_queries, n_keys]`: 0 where seen, a large negative number where hidden; made when first needed.
+    /// `[batch, 1, n_queries, n_keys]`: 0 where allowed, a large negative number where masked; made when first needed.
     bias: OnceLock<Tensor<4>>,
 }
 
-/// What a query may see.
+/// The keys that each query may attend to.
 #[derive(Clone, Debug)]
-enum Visible {
-    /// For each row of the batch and query, the keys from the first number to before the second.
+enum Allowed {
+    /// For each batch element and query, the keys from the first index to before the second.
     Ranges(Arc<Vec<[u32; 2]>>),
-    /// For each row of the batch, query and key, whether it is seen.
-    Cells(Arc<Vec<bool>>),
+    /// For each batch element, query and key, whether it is allowed.
+    Dense(Arc<Vec<bool>>),
 }
 
-/// Hides a key without making a fully hidden row (padding) NaN.
-const HIDDEN: f32 = -1e30;
+/// The bias of a masked key: hides it without making a fully masked row (padding) NaN.
+const MASKED: f32 = -1e30;
 
 impl AttentionMask {
-    /// A mask from a rule over `(row of the batch, query, key)`.
-    pub fn from_rule(dims: [usize; 3], device: &Device, sees: impl Fn(usize, usize, usize) -> bool) -> Self {
+    /// A mask from a rule over `(batch element, query, key)`.
+    pub fn from_rule(dims: [usize; 3], device: &Device, allowed: impl Fn(usize, usize, usize) -> bool) -> Self {
         let [batch, n_queries, n_keys] = dims;
-        let mut cells = Vec::with_capacity(batch * n_queries * n_keys);
-        for row in 0..batch {
+        let mut dense = Vec::with_capacity(batch * n_queries * n_keys);
+        for b in 0..batch {
             for query in 0..n_queries {
-                cells.extend((0..n_keys).map(|key| sees(row, query, key)));
+                dense.extend((0..n_keys).map(|key| allowed(b, query, key)));
             }
         }
-        Self::new(Visible::Cells(Arc::new(cells)), dims, device)
+        Self::new(Allowed::Dense(Arc::new(dense)), dims, device)
     }
 
-    /// The causal mask over left-padded rows: query `i` stands at position `past + i`, and sees keys from its row's
-    /// `padding` to its own position. `None` where nothing is hidden (a single new token, no padding).
+    /// The causal mask over left-padded sequences: query `i` has position `past + i`, and attends to the keys from its sequence's
+    /// `padding` to its own position. `None` where nothing is masked (a single new token, no padding).
     pub fn causal(padding: &[usize], past: usize, n_queries: usize, device: &Device) -> Option<Self> {
         if n_queries == 1 && padding.iter().all(|&p| p == 0) {
             return None;
         }
-        // A padded query sees itself, so that its (unused) row stays finite.
-        let own = |padding: usize, at: usize| [padding.min(at) as u32, at as u32 + 1];
+        // A padded query attends to itself, so that its (unused) output stays finite.
+        let range = |padding: usize, query: usize| [padding.min(query) as u32, query as u32 + 1];
         let queries = past..past + n_queries;
-        let ranges = padding.iter().flat_map(|&padding| queries.clone().map(move |at| own(padding, at))).collect();
-        Some(Self::new(Visible::Ranges(Arc::new(ranges)), [padding.len(), n_queries, past + n_queries], device))
+        let of_element = |&padding: &usize| queries.clone().map(move |query| range(padding, query));
+        let ranges = padding.iter().flat_map(of_element).collect();
+        Some(Self::new(Allowed::Ranges(Arc::new(ranges)), [padding.len(), n_queries, past + n_queries], device))
     }
 
-    /// The causal mask over packed rows: in each row of the batch, sequences of the given lengths stand one behind the other,
-    /// and no token sees another sequence's. What is left of the `n_queries` columns is padding, and sees itself.
+    /// The causal mask over packed sequences: in each batch element, sequences of the given lengths follow each other, and
+    /// no token attends to another sequence's. What is left of the `n_queries` positions is padding, and attends to itself.
     ///
     /// # Panics
-    /// If the lengths of a row add up to more than `n_queries`.
+    /// If the lengths of a batch element add up to more than `n_queries`.
     pub fn packed(lengths: &[Vec<usize>], n_queries: usize, device: &Device) -> Self {
         let mut ranges = Vec::with_capacity(lengths.len() * n_queries);
-        for row in lengths {
+        for element in lengths {
             let mut start = 0;
-            for &length in row {
-                ranges.extend((start..start + length).map(|at| [start as u32, at as u32 + 1]));
+            for &length in element {
+                ranges.extend((start..start + length).map(|query| [start as u32, query as u32 + 1]));
                 start += length;
             }
-            assert!(start <= n_queries, "sequences of {start} tokens do not fit into {n_queries} columns");
-            ranges.extend((start..n_queries).map(|at| [at as u32, at as u32 + 1]));
+            assert!(start <= n_queries, "sequences of {start} tokens do not fit into {n_queries} positions");
+            ranges.extend((start..n_queries).map(|query| [query as u32, query as u32 + 1]));
         }
-        Self::new(Visible::Ranges(Arc::new(ranges)), [lengths.len(), n_queries, n_queries], device)
+        Self::new(Allowed::Ranges(Arc::new(ranges)), [lengths.len(), n_queries, n_queries], device)
     }
 
-    /// The mask of attention within a window: a query sees the last `width` keys that it would see otherwise, itself
-    /// included. `dims` are batch elements, queries and keys; the queries are the last ones of the keys. Without a mask
-    /// nothing else is hidden.
+    /// The mask of attention within a window: a query attends to the last `width` keys that it would attend to otherwise,
+    /// itself included. `dims` are batch elements, queries and keys; the queries are the last ones of the keys. Without a mask
+    /// nothing else is masked.
     ///
     /// # Panics
     /// If `width` is zero.
@@ -82,16 +83,16 @@ impl AttentionMask {
         assert!(width > 0, "a window of no keys");
         let [batch, n_queries, n_keys] = dims;
         let past = n_keys - n_queries;
-        match mask.map(|mask| &mask.visible) {
-            // A query's own key is the last one that it sees.
-            Some(Visible::Ranges(ranges)) => {
+        match mask.map(|mask| &mask.allowed) {
+            // A query's own key is the last one that it may attend to.
+            Some(Allowed::Ranges(ranges)) => {
                 let width = u32::try_from(width).unwrap_or(u32::MAX);
                 let narrowed = ranges.iter().map(|&[first, end]| [first.max(end.saturating_sub(width)), end]).collect();
-                Self::new(Visible::Ranges(Arc::new(narrowed)), dims, device)
+                Self::new(Allowed::Ranges(Arc::new(narrowed)), dims, device)
             }
-            Some(Visible::Cells(cells)) => {
-                let open = |b: usize, query: usize, key: usize| cells[(b * n_queries + query) * n_keys + key];
-                Self::from_rule(dims, device, |b, query, key| open(b, query, key) && key + width > past + query)
+            Some(Allowed::Dense(dense)) => {
+                let allowed = |b: usize, query: usize, key: usize| dense[(b * n_queries + query) * n_keys + key];
+                Self::from_rule(dims, device, |b, query, key| allowed(b, query, key) && key + width > past + query)
             }
             None => {
                 let range = |query: usize| {
@@ -99,25 +100,25 @@ impl AttentionMask {
                     [own.saturating_sub(width) as u32, n_keys as u32]
                 };
                 let ranges = (0..batch).flat_map(|_| (0..n_queries).map(range)).collect();
-                Self::new(Visible::Ranges(Arc::new(ranges)), dims, device)
+                Self::new(Allowed::Ranges(Arc::new(ranges)), dims, device)
             }
         }
     }
 
-    fn new(visible: Visible, dims: [usize; 3], device: &Device) -> Self {
-        Self { visible, dims, device: device.clone(), bias: OnceLock::new() }
+    fn new(allowed: Allowed, dims: [usize; 3], device: &Device) -> Self {
+        Self { allowed, dims, device: device.clone(), bias: OnceLock::new() }
     }
 
     /// The mask as a tensor that is added to the scores.
     fn bias(&self) -> &Tensor<4> {
         self.bias.get_or_init(|| {
             let [batch, n_queries, n_keys] = self.dims;
-            let cell = |open: bool| if open { 0.0 } else { HIDDEN };
-            let values: Vec<f32> = match &self.visible {
-                Visible::Cells(cells) => cells.iter().map(|&open| cell(open)).collect(),
-                Visible::Ranges(ranges) => {
-                    let open = |&[first, end]: &[u32; 2]| (0..n_keys as u32).map(move |key| first <= key && key < end);
-                    ranges.iter().flat_map(open).map(cell).collect()
+            let bias = |allowed: bool| if allowed { 0.0 } else { MASKED };
+            let values: Vec<f32> = match &self.allowed {
+                Allowed::Dense(dense) => dense.iter().map(|&allowed| bias(allowed)).collect(),
+                Allowed::Ranges(ranges) => {
+                    let keys = |&[first, end]: &[u32; 2]| (0..n_keys as u32).map(move |key| first <= key && key < end);
+                    ranges.iter().flat_map(keys).map(bias).collect()
                 }
             };
             let data = TensorData::new(values, [batch, 1, n_queries, n_keys]);
@@ -127,11 +128,11 @@ impl AttentionMask {
 }
 
 #[cfg(feature = "flex")]
-impl From<&AttentionMask> for crate::fused::Visible {
+impl From<&AttentionMask> for crate::fused::AllowedKeys {
     fn from(mask: &AttentionMask) -> Self {
-        match &mask.visible {
-            Visible::Ranges(ranges) => Self::Ranges(ranges.clone()),
-            Visible::Cells(cells) => Self::Cells(cells.clone()),
+        match &mask.allowed {
+            Allowed::Ranges(ranges) => Self::Ranges(ranges.clone()),
+            Allowed::Dense(dense) => Self::Dense(dense.clone()),
         }
     }
 }
@@ -153,8 +154,8 @@ pub fn attend(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, mask: Option<&
     let group = n_heads / n_kv_heads;
     #[cfg(feature = "flex")]
     if n_queries > 1 && crate::fused::applies(&query.device(), query.dtype()) {
-        let visible = mask.map_or(crate::fused::Visible::All, Into::into);
-        return crate::fused::attention(query, key, value, visible).reshape([batch, n_queries, n_heads * d_head]);
+        let allowed = mask.map_or(crate::fused::AllowedKeys::All, Into::into);
+        return crate::fused::attention(query, key, value, allowed).reshape([batch, n_queries, n_heads * d_head]);
     }
     attend_plainly(query, key, value, mask, group)
 }
@@ -186,11 +187,11 @@ fn attend_plainly(
         }
     };
     let weights = cast_to(activation::softmax(scores, 3), dtype);
-    let mixed = weights.matmul(value); // [batch, n_kv_heads, group * n_queries, d_head]
-    mixed.reshape([batch, n_heads, n_queries, d_head]).swap_dims(1, 2).reshape([batch, n_queries, n_heads * d_head])
+    let output = weights.matmul(value); // [batch, n_kv_heads, group * n_queries, d_head]
+    output.reshape([batch, n_heads, n_queries, d_head]).swap_dims(1, 2).reshape([batch, n_queries, n_heads * d_head])
 }
 
-/// The backend's own attention, which keeps no scores: on the CPU one head is one task, and long rows go in tiles. It has no
+/// The backend's own attention, which keeps no scores: on the CPU one head is one task, and long sequences go in tiles. It has no
 /// backward pass of its own (autodiff would take it apart again), and wants as many key heads as query heads.
 fn attend_without_gradient(
     query: Tensor<4>,
@@ -210,8 +211,8 @@ fn attend_without_gradient(
     };
     let bias = mask.map(|mask| cast_to(mask.bias().clone(), query.dtype()));
     let options = burn::tensor::ops::AttentionModuleOptions::default();
-    let mixed = burn::tensor::module::attention(query, repeated(key), repeated(value), None, bias, options);
-    mixed.swap_dims(1, 2).reshape([batch, n_queries, n_heads * d_head])
+    let output = burn::tensor::module::attention(query, repeated(key), repeated(value), None, bias, options);
+    output.swap_dims(1, 2).reshape([batch, n_queries, n_heads * d_head])
 }
 
 #[cfg(test)]
@@ -299,7 +300,7 @@ mod tests {
     #[test]
     fn a_window_hides_what_came_long_before() {
         let device = Device::flex();
-        let seen = |mask: &AttentionMask| -> Vec<bool> {
+        let allowed = |mask: &AttentionMask| -> Vec<bool> {
             mask.bias().clone().into_data().iter::<f32>().map(|bias| bias == 0.0).collect()
         };
         let causal = AttentionMask::causal(&[0, 2], 3, 4, &device).expect("several queries");
@@ -307,20 +308,20 @@ mod tests {
         let padding = [0, 2];
         let rule = |b: usize, q: usize, k: usize| k <= q + 3 && k >= padding[b] && k + 3 > q + 3;
         let expected = AttentionMask::from_rule([2, 4, 7], &device, rule);
-        assert_eq!(seen(&windowed), seen(&expected));
+        assert_eq!(allowed(&windowed), allowed(&expected));
 
         let packed = AttentionMask::packed(&[vec![4, 3]], 8, &device);
         let windowed = AttentionMask::within(Some(&packed), 2, [1, 8, 8], &device);
         let sequence = |at: usize| [0, 0, 0, 0, 1, 1, 1, 2][at];
         let rule = |_: usize, q: usize, k: usize| k <= q && k + 2 > q && sequence(k) == sequence(q);
-        assert_eq!(seen(&windowed), seen(&AttentionMask::from_rule([1, 8, 8], &device, rule)));
+        assert_eq!(allowed(&windowed), allowed(&AttentionMask::from_rule([1, 8, 8], &device, rule)));
 
         let single = AttentionMask::within(None, 3, [2, 1, 6], &device);
-        assert_eq!(seen(&single), [false, false, false, true, true, true].repeat(2));
+        assert_eq!(allowed(&single), [false, false, false, true, true, true].repeat(2));
     }
 
     #[test]
-    fn padding_changes_nothing_behind_it() {
+    fn padding_changes_nothing_after_it() {
         let (q, k, v) = (random([1, 2, 4, 8]), random([1, 1, 4, 8]), random([1, 1, 4, 8]));
         let last3 = |x: &Tensor<4>| x.clone().narrow(2, 1, 3);
         let short =

@@ -4,14 +4,14 @@ use burn::tensor::{DType, Int, Tensor, TensorData, activation};
 
 use crate::norm::cast_to;
 
-/// The negative log-probability of each row's target, in nats and in f32.
+/// The negative log-probability of each target, in nats and in f32: `log(sum(exp(logits))) - logits[target]`.
 ///
 /// # Shapes
 /// - `logits`: `[n, n_classes]`
 /// - output: `[n]`
 ///
 /// # Panics
-/// If there is not one target for each row, or a target is no class.
+/// If there is not one target for each row of logits, or a target is no class.
 pub fn cross_entropy(logits: Tensor<2>, targets: &[u32]) -> Tensor<1> {
     let [n, n_classes] = logits.dims();
     assert_eq!(targets.len(), n, "one target for each row");
@@ -50,9 +50,9 @@ mod tests {
             let gradients = (losses.clone() * weights).sum().backward();
             (losses.without_autodiff(), x.grad(&gradients).expect("tracked"))
         };
-        let (losses, slopes) = of(|x, t| cross_entropy(x, t));
-        let (expected, expected_slopes) = of(plainly);
+        let (losses, grads) = of(|x, t| cross_entropy(x, t));
+        let (expected, expected_grads) = of(plainly);
         assert!((losses - expected).abs().max().into_scalar::<f32>() < 1e-5);
-        assert!((slopes - expected_slopes).abs().max().into_scalar::<f32>() < 1e-6);
+        assert!((grads - expected_grads).abs().max().into_scalar::<f32>() < 1e-6);
     }
 }

@@ -20,28 +20,17 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, DispatchDevice, backend_extension};
 use burn::tensor::{DType, Device, Tensor};
 
-/// What a query may see, on the host.
+use crate::Activation;
+
+/// Which keys each query may attend to, on the host.
 #[derive(Clone, Debug)]
-pub(crate) enum Visible {
+pub(crate) enum AllowedKeys {
     /// Every key.
     All,
-    /// For each row of the batch and query, the keys from the first number to before the second.
+    /// For each batch element and query, the keys from the first index to before the second.
     Ranges(Arc<Vec<[u32; 2]>>),
-    /// For each row of the batch, query and key, whether it is seen.
-    Cells(Arc<Vec<bool>>),
-}
-
-/// Nonlinearities with a fused form.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Curve {
-    /// `x * sigmoid(x)`.
-    Silu,
-    /// `x * sigmoid(1.702 x)`.
-    QuickGelu,
-    /// Gelu's tanh approximation.
-    GeluTanh,
-    /// `x * Phi(x)`.
-    Gelu,
+    /// For each batch element, query and key, whether it is allowed.
+    Dense(Arc<Vec<bool>>),
 }
 
 /// Which norm.
@@ -53,7 +42,7 @@ pub(crate) enum NormKind {
     Layer,
 }
 
-/// The token that each row is to predict.
+/// The class that each row of logits is to predict.
 pub(crate) type Targets = Arc<Vec<u32>>;
 
 /// The fused operations; each forward has its backward beside it.
@@ -66,7 +55,7 @@ pub(crate) trait FusedOps: Backend {
     /// The gradient of the weight, `gradient^T x`, in the weight's own layout.
     fn fused_linear_weight(gradient: FloatTensor<Self>, x: FloatTensor<Self>) -> FloatTensor<Self>;
 
-    /// Rows of the last axis, normalised and scaled.
+    /// The last axis, normalised and scaled.
     fn fused_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, kind: NormKind, epsilon: f64) -> FloatTensor<Self>;
     /// Gradients of `x` and `weight`.
     fn fused_norm_backward(
@@ -77,18 +66,22 @@ pub(crate) trait FusedOps: Backend {
         epsilon: f64,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
-    /// `x` turned by the angles of the tables, or back.
+    /// `x` rotated by the angles of the tables, or by their negatives.
     fn fused_rotary(
         x: FloatTensor<Self>,
         cos: FloatTensor<Self>,
         sin: FloatTensor<Self>,
-        back: bool,
+        inverse: bool,
     ) -> FloatTensor<Self>;
 
-    /// The nonlinearity, element by element.
-    fn fused_curve(x: FloatTensor<Self>, curve: Curve) -> FloatTensor<Self>;
+    /// The activation, element by element.
+    fn fused_activation(x: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self>;
     /// The gradient of `x`.
-    fn fused_curve_backward(x: FloatTensor<Self>, gradient: FloatTensor<Self>, curve: Curve) -> FloatTensor<Self>;
+    fn fused_activation_backward(
+        x: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        activation: Activation,
+    ) -> FloatTensor<Self>;
 
     /// `silu(gate) * up`.
     fn fused_gate(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self>;
@@ -99,22 +92,23 @@ pub(crate) trait FusedOps: Backend {
         gradient: FloatTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
-    /// The cross-entropy of each row of logits, and the logarithm of its softmax's sum.
+    /// The cross-entropy of each row of logits, and the log-sum-exp of the row.
     fn fused_cross_entropy(logits: FloatTensor<Self>, targets: Targets) -> (FloatTensor<Self>, FloatTensor<Self>);
     /// The gradient of the logits.
     fn fused_cross_entropy_backward(
         logits: FloatTensor<Self>,
-        log_sums: FloatTensor<Self>,
+        lse: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
         targets: Targets,
     ) -> FloatTensor<Self>;
 
-    /// The mixed values, `[batch, n_queries, n_heads, d_head]`, and the logarithm of each softmax's sum.
+    /// The attention output, `[batch, n_queries, n_heads, d_head]`, and the log-sum-exp of each query's scores, `[batch,
+    /// n_heads, n_queries]`.
     fn fused_attention(
         query: FloatTensor<Self>,
         key: FloatTensor<Self>,
         value: FloatTensor<Self>,
-        visible: Visible,
+        allowed: AllowedKeys,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
     /// Gradients of query, key and value.
     fn fused_attention_backward(
@@ -122,9 +116,9 @@ pub(crate) trait FusedOps: Backend {
         key: FloatTensor<Self>,
         value: FloatTensor<Self>,
         output: FloatTensor<Self>,
-        log_sums: FloatTensor<Self>,
+        lse: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
-        visible: Visible,
+        allowed: AllowedKeys,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 }
 
@@ -154,8 +148,8 @@ pub(crate) fn rotary(x: Tensor<4>, cos: Tensor<4>, sin: Tensor<4>) -> Tensor<4> 
     Tensor::from_dispatch(<Dispatch as FusedOps>::fused_rotary(x, cos, sin, false))
 }
 
-pub(crate) fn curve<const D: usize>(x: Tensor<D>, curve: Curve) -> Tensor<D> {
-    Tensor::from_dispatch(<Dispatch as FusedOps>::fused_curve(x.into_dispatch(), curve))
+pub(crate) fn activation<const D: usize>(x: Tensor<D>, activation: Activation) -> Tensor<D> {
+    Tensor::from_dispatch(<Dispatch as FusedOps>::fused_activation(x.into_dispatch(), activation))
 }
 
 pub(crate) fn gate<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
@@ -163,9 +157,9 @@ pub(crate) fn gate<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> 
 }
 
 /// `[batch, n_heads, n, d_head]` each, `n_kv_heads` for key and value; the output is `[batch, n_queries, n_heads, d_head]`.
-pub(crate) fn attention(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, visible: Visible) -> Tensor<4> {
+pub(crate) fn attention(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, allowed: AllowedKeys) -> Tensor<4> {
     let [query, key, value] = [query, key, value].map(Tensor::into_dispatch);
-    let (mixed, _) = <Dispatch as FusedOps>::fused_attention(query, key, value, visible);
+    let (mixed, _) = <Dispatch as FusedOps>::fused_attention(query, key, value, allowed);
     Tensor::from_dispatch(mixed)
 }
 

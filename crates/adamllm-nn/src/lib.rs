@@ -1,4 +1,4 @@
-//! Tensor-level contracts, and the layers that vision towers and decoders share: one linear layer, one attention, one
+//! Tensor-level contracts, and the layers that vision encoders and decoders share: one linear layer, one attention, one
 //! rotary embedding, one gated MLP, two norms. A model family is an arrangement of these, and lives elsewhere.
 //!
 //! Conventions:
@@ -33,7 +33,7 @@ mod parameters;
 mod rotary;
 
 pub use attention::{AttentionMask, attend};
-pub use blocks::{BlockFn, BlockRunner, Direct, Pass, run_block};
+pub use blocks::{BlockExecutor, BlockFn, Eager, GradMode, run_block};
 pub use cross_entropy::cross_entropy;
 pub use linear::{Linear, LinearConfig, linear};
 pub use lora::{Lora, LoraConfig};

@@ -50,7 +50,7 @@ impl Linear {
     /// # Panics
     /// If the last axis of `x` is not `d_input`.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        // One large product of rank 2: a product for each row of the batch, with the weight broadcast, is half as fast.
+        // One large product of rank 2: a product for each batch element, with the weight broadcast, is half as fast.
         let shape = x.dims();
         let rows: usize = shape[..D - 1].iter().product();
         let x = x.reshape([rows, shape[D - 1]]);
@@ -78,7 +78,7 @@ impl Linear {
 /// - `weight`: `[d_output, d_input]`
 /// - output: `[n, d_output]`
 pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
-    // One row is a product of a matrix and a vector, which burn does as well.
+    // A single input vector is a product of a matrix and a vector, which burn does as well.
     #[cfg(feature = "flex")]
     if x.dims()[0] > 1 && crate::fused::applies(&x.device(), x.dtype()) && weight.dtype() == x.dtype() {
         let y = crate::fused::linear(x, weight);

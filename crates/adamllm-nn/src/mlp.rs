@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Linear, LinearConfig};
 
-/// The nonlinearities of the families, by their Hugging Face names.
+/// Activation functions, by their Hugging Face names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Activation {
@@ -24,19 +24,9 @@ impl Activation {
     pub fn apply<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
         #[cfg(feature = "flex")]
         if crate::fused::applies(&x.device(), x.dtype()) {
-            return crate::fused::curve(x, self.curve());
+            return crate::fused::activation(x, self);
         }
         self.apply_plainly(x)
-    }
-
-    #[cfg(feature = "flex")]
-    fn curve(self) -> crate::fused::Curve {
-        match self {
-            Self::Silu => crate::fused::Curve::Silu,
-            Self::Gelu => crate::fused::Curve::Gelu,
-            Self::QuickGelu => crate::fused::Curve::QuickGelu,
-            Self::GeluPytorchTanh => crate::fused::Curve::GeluTanh,
-        }
     }
 
     fn apply_plainly<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
@@ -110,7 +100,7 @@ pub struct MlpConfig {
     pub activation: Activation,
 }
 
-/// Two linear layers with biases and a nonlinearity between: `fc2(act(fc1(x)))`.
+/// Two linear layers with biases and an activation between: `fc2(act(fc1(x)))`.
 #[derive(Module, Debug)]
 pub struct Mlp {
     /// `[d_hidden, d_input]`.

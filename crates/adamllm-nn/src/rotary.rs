@@ -2,9 +2,9 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::norm::{cast_to, to_f32};
 
-/// Cosines and sines of rotary angles (Su et al., 2021) for the rows of one forward pass, made on the host in f32.
+/// Cosines and sines of rotary angles (Su et al., 2021) for the positions of one forward pass, made on the host in f32.
 ///
-/// Each row holds `d_head` angles in the "rotate half" layout: the second half repeats the first. How the angles come
+/// Each position holds `d_head` angles in the "rotate half" layout: the second half repeats the first. How the angles come
 /// about (plain, three axes, a 2-D patch grid) is the caller's business; applying them is the same everywhere.
 #[derive(Clone, Debug)]
 pub struct RotaryTable {
@@ -13,15 +13,15 @@ pub struct RotaryTable {
 }
 
 impl RotaryTable {
-    /// `half_angles` holds `batch * seq * d_head / 2` angles, row by row.
+    /// `half_angles` holds `batch * seq * d_head / 2` angles, position by position.
     ///
     /// # Panics
     /// If the number of angles is not `batch * seq * d_head / 2`.
     pub fn new(half_angles: &[f32], [batch, seq]: [usize; 2], d_head: usize, device: &Device) -> Self {
         assert_eq!(half_angles.len(), batch * seq * d_head / 2, "one angle for each pair of channels");
         let table = |f: fn(f32) -> f32| {
-            let rows = half_angles.chunks(d_head / 2);
-            let values: Vec<f32> = rows.flat_map(|row| row.iter().chain(row).map(|&a| f(a))).collect();
+            let positions = half_angles.chunks(d_head / 2);
+            let values: Vec<f32> = positions.flat_map(|angles| angles.iter().chain(angles).map(|&a| f(a))).collect();
             Tensor::<4>::from_data(TensorData::new(values, [batch, 1, seq, d_head]), device)
         };
         Self { cos: table(f32::cos), sin: table(f32::sin) }

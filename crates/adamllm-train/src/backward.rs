@@ -1,11 +1,12 @@
-//! Loss and gradients of one batch: the head's logits a few rows at a time, and the blocks' inner values kept or made again.
+//! Loss and gradients of one batch: the head's logits of a few targets at a time, and the blocks with or without activation
+//! checkpointing.
 
-use adamllm_nn::{Batch, BlockFn, BlockRunner, Direct, Objective, Pass};
+use adamllm_nn::{Batch, BlockExecutor, BlockFn, Eager, GradMode, Objective};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 
 use crate::optimizer::Accumulated;
-use crate::{Recompute, TrainConfig};
+use crate::{GradientCheckpointing, TrainConfig};
 
 /// The loss of each target of a batch, in nats; gradients of the sum, times `share`, are added to `gradients`.
 pub(crate) fn differentiate<M: Objective>(
@@ -15,27 +16,27 @@ pub(crate) fn differentiate<M: Objective>(
     config: &TrainConfig,
     gradients: &mut Accumulated,
 ) -> Vec<f32> {
-    let mut pass = Sink { model, gradients };
-    match config.recompute {
-        Recompute::Nothing => {
-            let rows = model.target_rows(batch, &mut Direct);
+    let mut sink = Sink { model, gradients };
+    match config.gradient_checkpointing {
+        GradientCheckpointing::Off => {
+            let hidden = model.target_hidden_states(batch, &mut Eager);
             if batch.n_targets() <= config.loss_chunk {
-                let losses = model.losses(rows, batch, 0..batch.n_targets());
-                // Nothing is trained on a text where only the tower is.
+                let losses = model.token_losses(hidden, batch, 0..batch.n_targets());
+                // Nothing is trained on a text where only the vision encoder is.
                 if losses.is_tracked() {
-                    pass.add((losses.clone().sum() * share).backward(), &mut []);
+                    sink.add((losses.clone().sum() * share).backward(), &mut []);
                 }
                 return host(losses);
             }
-            let (losses, slopes) = pass.head(&rows, batch, share, config.loss_chunk);
-            pass.from(rows, slopes, &mut []);
+            let (losses, grad_hidden) = sink.head(&hidden, batch, share, config.loss_chunk);
+            sink.backward_from(hidden, grad_hidden, &mut []);
             losses
         }
-        Recompute::Blocks => {
-            let mut blocks = Recomputing { steps: Vec::new() };
-            let rows = model.target_rows(batch, &mut blocks);
-            let (losses, slopes) = pass.head(&rows, batch, share, config.loss_chunk);
-            blocks.backward(rows, slopes, &mut pass);
+        GradientCheckpointing::Blocks => {
+            let mut blocks = Checkpointing { steps: Vec::new() };
+            let hidden = model.target_hidden_states(batch, &mut blocks);
+            let (losses, grad_hidden) = sink.head(&hidden, batch, share, config.loss_chunk);
+            blocks.backward(hidden, grad_hidden, &mut sink);
             losses
         }
     }
@@ -45,7 +46,7 @@ fn host(losses: Tensor<1>) -> Vec<f32> {
     losses.into_data().try_to_vec().expect("losses are in f32")
 }
 
-/// A tensor cut off from what made it, whose gradient is asked for.
+/// A tensor detached from what made it, whose gradient is asked for.
 fn leaf<const D: usize>(tensor: &Tensor<D>) -> Tensor<D> {
     Tensor::from_inner(tensor.clone().without_autodiff()).require_grad()
 }
@@ -56,121 +57,122 @@ struct Sink<'a, M> {
     gradients: &'a mut Accumulated,
 }
 
-/// A leaf, and its gradient so far.
+/// A leaf of the graph, and its gradient so far.
 struct Leaf {
     tensor: Tensor<3>,
-    slope: Option<Tensor<3>>,
+    grad: Option<Tensor<3>>,
 }
 
 impl<M: Objective> Sink<'_, M> {
     /// Takes the gradients of a backward pass: the leaves' own, and the parameters'.
     fn add(&mut self, mut gradients: burn::tensor::Gradients, leaves: &mut [&mut Leaf]) {
         for leaf in leaves {
-            if let Some(slope) = leaf.tensor.grad_remove(&mut gradients) {
-                leaf.slope = Some(match leaf.slope.take() {
-                    Some(sum) => sum + slope,
-                    None => slope,
+            if let Some(grad) = leaf.tensor.grad_remove(&mut gradients) {
+                leaf.grad = Some(match leaf.grad.take() {
+                    Some(sum) => sum + grad,
+                    None => grad,
                 });
             }
         }
         self.gradients.add(self.model, GradientsParams::from_grads(gradients, self.model));
     }
 
-    /// Goes on backward from `tensor`, whose gradient is `slope`. Nothing is before a tensor that is not tracked.
-    fn from<const D: usize>(&mut self, tensor: Tensor<D>, slope: Tensor<D>, leaves: &mut [&mut Leaf]) {
+    /// The backward pass from `tensor`, whose gradient is `grad`. A tensor that is not tracked has no graph before it.
+    fn backward_from<const D: usize>(&mut self, tensor: Tensor<D>, grad: Tensor<D>, leaves: &mut [&mut Leaf]) {
         if tensor.is_tracked() {
-            self.add((tensor * Tensor::from_inner(slope)).sum().backward(), leaves);
+            self.add((tensor * Tensor::from_inner(grad)).sum().backward(), leaves);
         }
     }
 
-    /// Runs a block again and differentiates it: the gradients of its inputs, where they are tracked.
-    fn block(&mut self, inputs: &[Tensor<3>], forward: &BlockFn, slope: Tensor<3>) -> Vec<Option<Tensor<3>>> {
+    /// Recomputes a block and differentiates it: the gradients of its inputs, where they are tracked.
+    fn block(&mut self, inputs: &[Tensor<3>], forward: &BlockFn, grad_output: Tensor<3>) -> Vec<Option<Tensor<3>>> {
         let own = |input: &Tensor<3>| if input.is_tracked() { leaf(input) } else { input.clone() };
         let own: Vec<Tensor<3>> = inputs.iter().map(own).collect();
-        let mut gradients = (forward(&own, Pass::Kept) * Tensor::from_inner(slope)).sum().backward();
-        let slopes = own.iter().map(|input| input.grad_remove(&mut gradients)).collect();
+        let output = forward(&own, GradMode::Enabled);
+        let mut gradients = (output * Tensor::from_inner(grad_output)).sum().backward();
+        let grad_inputs = own.iter().map(|input| input.grad_remove(&mut gradients)).collect();
         drop(own);
         self.add(gradients, &mut []);
-        slopes
+        grad_inputs
     }
 
-    /// The losses, and the gradient of the rows: `chunk` rows go through the head at a time.
-    fn head(&mut self, rows: &Tensor<2>, batch: &M::Batch, share: f64, chunk: usize) -> (Vec<f32>, Tensor<2>) {
+    /// The losses, and the gradient of the hidden states: those of `chunk` targets go through the head at a time.
+    fn head(&mut self, hidden: &Tensor<2>, batch: &M::Batch, share: f64, chunk: usize) -> (Vec<f32>, Tensor<2>) {
         let n = batch.n_targets();
-        let all = rows.clone().without_autodiff();
-        let (mut losses, mut slopes) = (Vec::with_capacity(n), Vec::new());
+        let all = hidden.clone().without_autodiff();
+        let (mut losses, mut grads) = (Vec::with_capacity(n), Vec::new());
         for first in (0..n).step_by(chunk) {
             let range = first..(first + chunk).min(n);
-            let rows = Tensor::from_inner(all.clone().narrow(0, first, range.len())).require_grad();
-            let of_chunk = self.model.losses(rows.clone(), batch, range);
+            let hidden = Tensor::from_inner(all.clone().narrow(0, first, range.len())).require_grad();
+            let of_chunk = self.model.token_losses(hidden.clone(), batch, range);
             let mut gradients = (of_chunk.clone().sum() * share).backward();
-            slopes.push(rows.grad_remove(&mut gradients).unwrap_or_else(|| rows.without_autodiff().zeros_like()));
+            grads.push(hidden.grad_remove(&mut gradients).unwrap_or_else(|| hidden.without_autodiff().zeros_like()));
             self.add(gradients, &mut []);
             losses.push(of_chunk.without_autodiff());
         }
-        (host(Tensor::cat(losses, 0)), Tensor::cat(slopes, 0))
+        (host(Tensor::cat(losses, 0)), Tensor::cat(grads, 0))
     }
 }
 
-/// Keeps what goes into each block, and nothing of its inside.
-struct Recomputing<'a> {
+/// Activation checkpointing: keeps the inputs of each block, and recomputes its inner values in the backward pass.
+struct Checkpointing<'a> {
     steps: Vec<Step<'a>>,
 }
 
 struct Step<'a> {
     inputs: Vec<Tensor<3>>,
-    /// `None` where the output is the only input itself, cut off.
+    /// `None` where the output is the only input itself, detached.
     forward: Option<BlockFn<'a>>,
     output: Leaf,
 }
 
-impl<'a> Recomputing<'a> {
+impl<'a> Checkpointing<'a> {
     fn push(&mut self, inputs: Vec<Tensor<3>>, forward: Option<BlockFn<'a>>, output: &Tensor<3>) -> Tensor<3> {
         let tensor = leaf(output);
-        self.steps.push(Step { inputs, forward, output: Leaf { tensor: tensor.clone(), slope: None } });
+        self.steps.push(Step { inputs, forward, output: Leaf { tensor: tensor.clone(), grad: None } });
         tensor
     }
 
-    /// Backward from the model's rows through every step, the last one first.
-    fn backward<M: Objective>(mut self, rows: Tensor<2>, slopes: Tensor<2>, pass: &mut Sink<M>) {
-        pass.from(rows, slopes, &mut leaves(&mut self.steps));
-        while let Some(Step { inputs, forward, output: Leaf { tensor, slope } }) = self.steps.pop() {
+    /// Backward from the model's hidden states through every step, the last one first.
+    fn backward<M: Objective>(mut self, hidden: Tensor<2>, grad_hidden: Tensor<2>, sink: &mut Sink<M>) {
+        sink.backward_from(hidden, grad_hidden, &mut leaves(&mut self.steps));
+        while let Some(Step { inputs, forward, output: Leaf { tensor, grad } }) = self.steps.pop() {
             drop(tensor);
-            let Some(slope) = slope else { continue };
-            let slopes = match forward {
-                None => vec![Some(slope)],
-                Some(forward) => pass.block(&inputs, &forward, slope),
+            let Some(grad) = grad else { continue };
+            let grad_inputs = match forward {
+                None => vec![Some(grad)],
+                Some(forward) => sink.block(&inputs, &forward, grad),
             };
-            for (input, slope) in inputs.into_iter().zip(slopes) {
-                if let Some(slope) = slope {
-                    pass.from(input, slope, &mut leaves(&mut self.steps));
+            for (input, grad) in inputs.into_iter().zip(grad_inputs) {
+                if let Some(grad) = grad {
+                    sink.backward_from(input, grad, &mut leaves(&mut self.steps));
                 }
             }
         }
     }
 }
 
-/// The leaves of the steps before: what a backward pass may reach.
+/// The outputs of the steps before: the leaves that a backward pass may reach.
 fn leaves<'s>(steps: &'s mut [Step]) -> Vec<&'s mut Leaf> {
     steps.iter_mut().map(|step| &mut step.output).collect()
 }
 
-impl<'a> BlockRunner<'a> for Recomputing<'a> {
+impl<'a> BlockExecutor<'a> for Checkpointing<'a> {
     fn block(&mut self, inputs: Vec<Tensor<3>>, trained: bool, forward: BlockFn<'a>) -> Tensor<3> {
         let trained = trained || inputs.iter().any(Tensor::is_tracked);
-        let bare: Vec<Tensor<3>> = inputs.iter().map(|input| input.clone().without_autodiff()).collect();
-        let output = forward(&bare, Pass::Forgotten);
+        let detached: Vec<Tensor<3>> = inputs.iter().map(|input| input.clone().without_autodiff()).collect();
+        let output = forward(&detached, GradMode::Disabled);
         if !trained {
             return Tensor::from_inner(output.without_autodiff());
         }
         self.push(inputs, Some(forward), &output)
     }
 
-    fn shared(&mut self, rows: Tensor<3>) -> Tensor<3> {
-        if !rows.is_tracked() {
-            return rows;
+    fn shared(&mut self, hidden: Tensor<3>) -> Tensor<3> {
+        if !hidden.is_tracked() {
+            return hidden;
         }
-        let output = rows.clone();
-        self.push(vec![rows], None, &output)
+        let output = hidden.clone();
+        self.push(vec![hidden], None, &output)
     }
 }

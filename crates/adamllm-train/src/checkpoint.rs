@@ -10,8 +10,8 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
 
-use crate::fitting::{Done, Partial};
-use crate::optimizer::{Accumulated, Memory, NamedOptimizer, by_name, from_names};
+use crate::optimizer::{Accumulated, NamedOptimizer, ParameterState, by_name, from_names};
+use crate::train_loop::{PartialStep, StepProgress};
 use crate::{TrainConfig, TrainError};
 
 const WEIGHTS: &str = "weights.safetensors";
@@ -19,10 +19,10 @@ const OPTIMIZER: &str = "optimizer.safetensors";
 const GRADIENTS: &str = "gradients.safetensors";
 const STATE: &str = "state.json";
 
-/// A run's state on disk: `step-000500/` with weights, optimizer moments and the position in the run; `step-000500+0003/` where the
-/// run was stopped behind the third pass of the step that follows, with its gradients so far.
+/// A run's state on disk: `step-000500/` with weights, optimizer moments and the position in the run; `step-000500+0003/`
+/// where the run was stopped after the third pass of the step that follows, with its gradients so far.
 ///
-/// Written beside its place and renamed, so a folder of that name is always whole.
+/// Written under another name and renamed, so a folder of that name is always whole.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Checkpoint {
     step: usize,
@@ -30,27 +30,27 @@ pub struct Checkpoint {
     path: PathBuf,
 }
 
-/// What is not a tensor. Rows and learning rates are pure functions of the step and the configuration.
+/// What is not a tensor. Examples and learning rates are pure functions of the step and the configuration.
 #[derive(Serialize, Deserialize)]
 struct State {
     step: usize,
-    n_rows: usize,
+    n_examples: usize,
     config: TrainConfig,
     /// Updates that each parameter has seen.
     updates: BTreeMap<String, usize>,
     /// What is done of the step that follows.
     #[serde(default)]
-    done: Option<Done>,
+    done: Option<StepProgress>,
 }
 
 /// What a checkpoint holds.
-pub(crate) struct Snapshot<'a, M> {
+pub(crate) struct RunState<'a, M> {
     pub(crate) step: usize,
-    pub(crate) n_rows: usize,
+    pub(crate) n_examples: usize,
     pub(crate) model: &'a M,
     pub(crate) optimizer: &'a NamedOptimizer,
     pub(crate) config: &'a TrainConfig,
-    pub(crate) partial: Option<Partial>,
+    pub(crate) partial: Option<PartialStep>,
 }
 
 /// What a run goes on from.
@@ -58,7 +58,7 @@ pub(crate) struct Restored<M> {
     pub(crate) model: M,
     pub(crate) optimizer: NamedOptimizer,
     pub(crate) step: usize,
-    pub(crate) partial: Option<Partial>,
+    pub(crate) partial: Option<PartialStep>,
 }
 
 impl Checkpoint {
@@ -71,7 +71,7 @@ impl Checkpoint {
         for entry in fs::read_dir(run).map_err(CoreError::io("list", run))? {
             let path = entry.map_err(CoreError::io("list", run))?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if let Some((step, passes)) = name.strip_prefix("step-").and_then(place) {
+            if let Some((step, passes)) = name.strip_prefix("step-").and_then(position) {
                 found.push(Self { step, passes, path });
             }
         }
@@ -89,12 +89,12 @@ impl Checkpoint {
         &self.path
     }
 
-    pub(crate) fn write<M: Module>(run: &Path, snapshot: Snapshot<M>) -> Result<Self, TrainError> {
-        let Snapshot { step, n_rows, model, optimizer, config, partial } = snapshot;
+    pub(crate) fn write<M: Module>(run: &Path, state: RunState<M>) -> Result<Self, TrainError> {
+        let RunState { step, n_examples, model, optimizer, config, partial } = state;
         let passes = partial.as_ref().map_or(0, |partial| partial.done.passes);
         let name = if passes == 0 { format!("step-{step:06}") } else { format!("step-{step:06}+{passes:04}") };
         let (path, beside) = (run.join(&name), run.join(format!("{name}.partial")));
-        let written = Self::write_beside(&beside, step, n_rows, model, optimizer, config, partial);
+        let written = Self::write_beside(&beside, step, n_examples, model, optimizer, config, partial);
         if let Err(error) = written {
             // What there is room for again: a full disk must not stay full of this.
             let _ = remove_if_there(&beside);
@@ -110,11 +110,11 @@ impl Checkpoint {
     fn write_beside<M: Module>(
         beside: &Path,
         step: usize,
-        n_rows: usize,
+        n_examples: usize,
         model: &M,
         optimizer: &NamedOptimizer,
         config: &TrainConfig,
-        partial: Option<Partial>,
+        partial: Option<PartialStep>,
     ) -> Result<(), TrainError> {
         remove_if_there(beside)?;
         fs::create_dir_all(beside).map_err(CoreError::io("create", beside))?;
@@ -129,12 +129,12 @@ impl Checkpoint {
         });
         write_tensors(moments, &beside.join(OPTIMIZER))?;
         let updates = optimizer.states.iter().map(|(name, s)| (name.clone(), s.time)).collect();
-        let (done, gradients) = partial.map(|Partial { done, gradients }| (done, gradients.take())).unzip();
+        let (done, gradients) = partial.map(|PartialStep { done, gradients }| (done, gradients.take())).unzip();
         if let Some(gradients) = gradients {
             let named = by_name(model, gradients).into_iter().map(|(name, data)| (name, Stored::Values(data)));
             write_tensors(named, &beside.join(GRADIENTS))?;
         }
-        let state = State { step, n_rows, config: config.clone(), updates, done };
+        let state = State { step, n_examples, config: config.clone(), updates, done };
         let json = serde_json::to_vec_pretty(&state).expect("plain values");
         Ok(adamllm_core::write_atomically(beside.join(STATE), json)?)
     }
@@ -169,12 +169,12 @@ impl Checkpoint {
     pub(crate) fn restore<M: Module>(
         &self,
         model: M,
-        n_rows: usize,
+        n_examples: usize,
         config: &TrainConfig,
         device: &Device,
     ) -> Result<Restored<M>, TrainError> {
         let state: State = serde_json::from_slice(&self.read(STATE)?).map_err(|e| self.fault(e))?;
-        self.check_run(&state, n_rows, config)?;
+        self.check_run(&state, n_examples, config)?;
         let model = self.load_weights(model)?;
         let bytes = self.read(OPTIMIZER)?;
         let tensors = self.tensors(&bytes)?;
@@ -187,14 +187,14 @@ impl Checkpoint {
                 Ok::<_, TrainError>(Some(Tensor::<1>::from_data(data, (device, dtype))))
             };
             let first = kept("first")?.ok_or_else(|| self.fault(format!("no moment of {name}")))?;
-            let memory = Memory { time, first, second: kept("second")?, master: kept("master")? };
-            optimizer.states.insert(name, memory);
+            let restored = ParameterState { time, first, second: kept("second")?, master: kept("master")? };
+            optimizer.states.insert(name, restored);
         }
         let partial = state.done.map(|done| self.gradients(&model, done, device)).transpose()?;
         Ok(Restored { model, optimizer, step: state.step, partial })
     }
 
-    fn gradients<M: Module>(&self, model: &M, done: Done, device: &Device) -> Result<Partial, TrainError> {
+    fn gradients<M: Module>(&self, model: &M, done: StepProgress, device: &Device) -> Result<PartialStep, TrainError> {
         let bytes = self.read(GRADIENTS)?;
         let tensors = self.tensors(&bytes)?;
         let named = tensors.iter().map(|(name, view)| Ok((name.to_owned(), tensor_data(&view)?)));
@@ -203,10 +203,10 @@ impl Checkpoint {
         if let Some(name) = unknown.first() {
             return Err(self.fault(format!("gradient of {name}, which the model does not have")));
         }
-        Ok(Partial { done, gradients: Accumulated::of(gradients) })
+        Ok(PartialStep { done, gradients: Accumulated::of(gradients) })
     }
 
-    fn check_run(&self, state: &State, n_rows: usize, config: &TrainConfig) -> Result<(), TrainError> {
+    fn check_run(&self, state: &State, n_examples: usize, config: &TrainConfig) -> Result<(), TrainError> {
         // How often to save and log does not change the weights.
         let essence = |c: &TrainConfig| TrainConfig { save_every: None, keep_last: 1, log_every: 1, ..c.clone() };
         let json = |c: &TrainConfig| serde_json::to_value(essence(c)).expect("plain values");
@@ -217,8 +217,8 @@ impl Checkpoint {
                 format!("written with another configuration: expected {name} = {value}, got {}", now[name.as_str()]);
             return Err(self.fault(detail));
         }
-        if state.n_rows != n_rows {
-            return Err(self.fault(format!("expected {} training rows, got {n_rows}", state.n_rows)));
+        if state.n_examples != n_examples {
+            return Err(self.fault(format!("expected {} training examples, got {n_examples}", state.n_examples)));
         }
         Ok(())
     }
@@ -237,8 +237,8 @@ impl Checkpoint {
     }
 }
 
-/// Step and passes of a checkpoint's name, behind `step-`.
-fn place(name: &str) -> Option<(usize, usize)> {
+/// Step and passes of a checkpoint's name, after `step-`.
+fn position(name: &str) -> Option<(usize, usize)> {
     match name.split_once('+') {
         None => Some((name.parse().ok()?, 0)),
         Some((step, passes)) => Some((step.parse().ok()?, passes.parse().ok()?)),

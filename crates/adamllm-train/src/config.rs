@@ -6,35 +6,35 @@ use crate::{Schedule, TrainError};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
-    /// Seeds the order of the rows.
+    /// Seeds the order of the examples.
     pub seed: u64,
-    /// Passes over the rows; may be a fraction.
+    /// Passes over the examples; may be a fraction.
     pub epochs: f64,
     /// Ends earlier, after this many optimizer steps.
     pub max_steps: Option<usize>,
-    /// Rows in an optimizer step: the paper's "batch size".
+    /// Examples in an optimizer step: the paper's "batch size".
     pub batch_size: usize,
-    /// Rows in one forward pass, at most; `batch_size` is reached by accumulation.
+    /// Examples in one forward pass, at most; `batch_size` is reached by accumulation.
     pub micro_batch_size: usize,
-    /// Further limits on a forward pass, for sources that know their rows' sizes. The rows of a step are then sorted by
+    /// Further limits on a forward pass, for sources that know their examples' sizes. The examples of a step are then sorted by
     /// length, so that little is padded; the step's gradient is the same.
     pub micro_batch_budget: Option<MicroBatchBudget>,
-    /// The source's batches hold their rows one behind the other instead of padded: the budget's tokens are then those of the
-    /// rows together, and every forward pass is filled as far as rows fit.
+    /// The source's batches hold their examples one after the other instead of padded: the budget's tokens are then those of the
+    /// examples together, and every forward pass is filled as far as examples fit.
     pub packing: bool,
-    /// Which rows meet in a step.
-    pub order: RowOrder,
-    /// What becomes of an epoch's last rows where they do not fill a step.
-    pub last_window: LastWindow,
-    /// What a window's loss is divided by.
-    pub normalisation: Normalisation,
+    /// Which examples meet in a step.
+    pub order: ExampleOrder,
+    /// What becomes of an epoch's last examples where they do not fill a step.
+    pub last_batch: LastBatch,
+    /// What a step's loss is divided by.
+    pub loss_normalization: LossNormalization,
     /// The update rule.
     pub optimizer: OptimizerKind,
     /// What the optimizer's moments are kept in. They are computed with in f32.
     pub moments: MomentDtype,
-    /// What of a forward pass is made again in the backward pass.
-    pub recompute: Recompute,
-    /// Rows that pass the head together: logits of so many targets are held at a time.
+    /// Activation checkpointing.
+    pub gradient_checkpointing: GradientCheckpointing,
+    /// Targets that pass the head together: so many logits are held at a time.
     pub loss_chunk: usize,
     /// The peak learning rate.
     pub learning_rate: f64,
@@ -58,41 +58,41 @@ pub struct TrainConfig {
     pub save_every: Option<usize>,
     /// Checkpoints kept; older ones are removed.
     pub keep_last: usize,
-    /// A row of `metrics.jsonl` after every so many steps.
+    /// A line of `metrics.jsonl` after every so many steps.
     pub log_every: usize,
 }
 
-/// Which rows meet in a step.
+/// Which examples meet in a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum RowOrder {
+pub enum ExampleOrder {
     /// Any.
     Shuffled,
-    /// Rows of similar length, for sources that know their rows' sizes: the shuffled rows of 50 steps are sorted by tokens,
-    /// cut into steps again, and the steps shuffled.
+    /// Examples of similar length, for sources that know their examples' sizes: the shuffled examples of 50 steps are
+    /// sorted by tokens, cut into steps again, and the steps shuffled.
     LengthGrouped,
     /// In the order of the source, the same in each epoch: for sources that are ordered themselves, such as captions before
     /// tasks.
     Sequential,
 }
 
-/// What becomes of an epoch's last rows where they do not fill a step.
+/// What becomes of an epoch's last examples where they do not fill a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum LastWindow {
+pub enum LastBatch {
     /// A step of their own (transformers since 2025).
-    Step,
+    Keep,
     /// They are left out where they do not make `batch_size / micro_batch_size` forward passes, as in transformers 4.45, the
     /// paper's time.
     Hf445,
 }
 
-/// What a window's loss is divided by.
+/// What a step's loss is divided by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Normalisation {
-    /// The targets of the whole window: how the window is split changes nothing.
-    Window,
+pub enum LossNormalization {
+    /// The targets of the whole step: how the step is split changes nothing.
+    Step,
     /// The mean over each micro-batch's targets, then over the micro-batches, as the paper's tools did: targets of a
     /// micro-batch that has few of them count for more.
     MicroBatch,
@@ -129,22 +129,22 @@ impl From<MomentDtype> for burn::tensor::DType {
     }
 }
 
-/// What of a forward pass is made again in the backward pass, instead of kept.
+/// Activation checkpointing: which activations of a forward pass are recomputed in the backward pass, instead of kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Recompute {
-    /// Nothing: fastest, and every inner value is held.
-    Nothing,
-    /// The inside of every block of tower and decoder (Chen et al., 2016): one block's inner values are held at a time, for
-    /// a third of time more.
+pub enum GradientCheckpointing {
+    /// None: fastest, and every activation is held.
+    Off,
+    /// The activations inside every block of vision encoder and decoder are recomputed (Chen et al., 2016): one block's are
+    /// held at a time, for a third of time more.
     Blocks,
 }
 
-/// How much one forward pass may read. A row that is larger by itself has a pass of its own.
+/// How much one forward pass may read. An example that is larger by itself has a pass of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MicroBatchBudget {
-    /// Tokens, padding included: rows times the longest row; with packing, the rows' tokens together.
+    /// Tokens, padding included: examples times the longest example; with packing, the examples' tokens together.
     #[serde(default)]
     pub tokens: Option<usize>,
     /// Patches of images.
@@ -184,12 +184,12 @@ pub enum DecayRule {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NonFinite {
-    /// The run ends with an error that names the rows.
+    /// The run ends with an error that names the examples.
     Stop,
     /// The step is left out and noted; the run goes on.
     SkipStep,
-    /// The rows whose own loss or gradient is not finite are left out and written to `quarantine.jsonl`; the rest of the
-    /// step counts. Where no row is at fault by itself, the run ends as with `stop`.
+    /// The examples whose own loss or gradient is not finite are left out and written to `quarantine.jsonl`; the rest of the
+    /// step counts. Where no example is at fault by itself, the run ends as with `stop`.
     Quarantine,
 }
 
@@ -204,12 +204,12 @@ impl Default for TrainConfig {
             micro_batch_size: 4,
             micro_batch_budget: None,
             packing: false,
-            order: RowOrder::Shuffled,
-            last_window: LastWindow::Step,
-            normalisation: Normalisation::Window,
+            order: ExampleOrder::Shuffled,
+            last_batch: LastBatch::Keep,
+            loss_normalization: LossNormalization::Step,
             optimizer: OptimizerKind::AdamW,
             moments: MomentDtype::F32,
-            recompute: Recompute::Nothing,
+            gradient_checkpointing: GradientCheckpointing::Off,
             loss_chunk: 512,
             learning_rate: 1e-5,
             schedule: Schedule::default(),
@@ -257,21 +257,21 @@ impl TrainConfig {
         self.groups.iter().rev().find(|group| name.starts_with(&group.prefix))
     }
 
-    /// Optimizer steps in an epoch of `n_rows` rows; at least one.
-    pub fn steps_per_epoch(&self, n_rows: usize) -> usize {
-        let steps = match self.last_window {
-            LastWindow::Step => n_rows.div_ceil(self.batch_size),
-            LastWindow::Hf445 => {
+    /// Optimizer steps in an epoch of `n_examples` examples; at least one.
+    pub fn steps_per_epoch(&self, n_examples: usize) -> usize {
+        let steps = match self.last_batch {
+            LastBatch::Keep => n_examples.div_ceil(self.batch_size),
+            LastBatch::Hf445 => {
                 let passes = (self.batch_size / self.micro_batch_size).max(1);
-                n_rows.div_ceil(self.micro_batch_size) / passes
+                n_examples.div_ceil(self.micro_batch_size) / passes
             }
         };
         steps.max(1)
     }
 
-    /// Optimizer steps over `n_rows` rows: all epochs, rounded up, or `max_steps` where that is fewer.
-    pub fn n_steps(&self, n_rows: usize) -> usize {
-        let steps = (self.epochs * self.steps_per_epoch(n_rows) as f64).ceil() as usize;
+    /// Optimizer steps over `n_examples` examples: all epochs, rounded up, or `max_steps` where that is fewer.
+    pub fn n_steps(&self, n_examples: usize) -> usize {
+        let steps = (self.epochs * self.steps_per_epoch(n_examples) as f64).ceil() as usize;
         self.max_steps.map_or(steps, |max| steps.min(max))
     }
 }
@@ -291,11 +291,15 @@ mod tests {
     #[test]
     fn steps_are_counted_as_transformers_counts_them() {
         let now = TrainConfig { batch_size: 128, micro_batch_size: 8, ..TrainConfig::default() };
-        let then = TrainConfig { last_window: LastWindow::Hf445, ..now.clone() };
-        for (n_rows, steps_now, steps_then) in
+        let then = TrainConfig { last_batch: LastBatch::Hf445, ..now.clone() };
+        for (n_examples, steps_now, steps_then) in
             [(1280, 10, 10), (1281, 11, 10), (1279, 10, 10), (1272, 10, 9), (50, 1, 1)]
         {
-            assert_eq!((now.n_steps(n_rows), then.n_steps(n_rows)), (steps_now, steps_then), "{n_rows} rows");
+            assert_eq!(
+                (now.n_steps(n_examples), then.n_steps(n_examples)),
+                (steps_now, steps_then),
+                "{n_examples} examples"
+            );
         }
         let longer = TrainConfig { epochs: 1.5, ..then };
         assert_eq!(longer.n_steps(1281), 15);

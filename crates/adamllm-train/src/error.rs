@@ -28,32 +28,32 @@ pub enum TrainError {
         pair: String,
     },
     /// A batch could not be made.
-    #[error("batch of rows {rows:?}: {detail}")]
+    #[error("batch of examples {examples:?}: {detail}")]
     Batch {
-        /// The rows' numbers.
-        rows: Vec<usize>,
+        /// The examples' numbers.
+        examples: Vec<usize>,
         /// What went wrong.
         detail: String,
     },
-    /// No token of an accumulation window counts for the loss.
-    #[error("step {step}: none of the rows {rows:?} has a target token")]
+    /// No token of an optimizer step counts for the loss.
+    #[error("step {step}: none of the examples {examples:?} has a target token")]
     NoTargets {
         /// The step, from 1.
         step: usize,
-        /// The rows' numbers.
-        rows: Vec<usize>,
+        /// The examples' numbers.
+        examples: Vec<usize>,
     },
     /// The loss or the gradient is NaN or infinite.
-    #[error("step {step}: loss {loss}, gradient norm {gradient_norm}, in rows {rows:?}")]
+    #[error("step {step}: loss {loss}, gradient norm {gradient_norm}, in examples {examples:?}")]
     NonFinite {
         /// The step, from 1.
         step: usize,
-        /// The window's loss.
+        /// The step's loss.
         loss: f64,
         /// The global gradient norm.
         gradient_norm: f64,
-        /// The rows of the window.
-        rows: Vec<usize>,
+        /// The examples of the step.
+        examples: Vec<usize>,
     },
     /// The output folder holds a run, and neither resuming nor overwriting was asked for.
     #[error("{folder} already holds a run: resume it, overwrite it, or choose another folder", folder = folder.display())]
@@ -61,16 +61,16 @@ pub enum TrainError {
         /// The folder.
         folder: PathBuf,
     },
-    /// The backend gave up in the middle of a forward and backward pass: most often, the device has no memory left.
+    /// The backend failed in the middle of a forward and backward pass: most often, the device has no memory left.
     #[error(
-        "step {step}, the pass over rows {rows:?} ({tokens} tokens, {targets} targets, {images} images): {detail}. If memory ran \
-         out: a smaller micro_batch_size or micro_batch_budget, recompute = \"blocks\", a smaller loss_chunk, fewer max_tokens"
+        "step {step}, the pass over examples {examples:?} ({tokens} tokens, {targets} targets, {images} images): {detail}. If memory ran \
+         out: a smaller micro_batch_size or micro_batch_budget, gradient_checkpointing = \"blocks\", a smaller loss_chunk, fewer max_tokens"
     )]
-    Pass {
+    Backend {
         /// The step, from 1.
         step: usize,
-        /// The rows' numbers.
-        rows: Vec<usize>,
+        /// The examples' numbers.
+        examples: Vec<usize>,
         /// Tokens of the pass, padding left out.
         tokens: usize,
         /// Its target tokens.
@@ -80,15 +80,63 @@ pub enum TrainError {
         /// What the backend said.
         detail: String,
     },
-    /// A member of a data parallel run cannot be reached, or does not do what the others do.
-    #[error("replica {rank} of {size}: {detail}")]
-    Replicas {
-        /// Which member says so.
+    /// A process of a data parallel run cannot be reached, or does not do what the others do.
+    #[error("rank {rank} of {size}: {detail}")]
+    Collective {
+        /// Which process says so.
         rank: usize,
         /// How many there are.
         size: usize,
         /// What went wrong.
         detail: String,
+    },
+    /// The model's device records no operations for a backward pass.
+    #[error(
+        "the model lives on a device without autodiff, so nothing would be trained: load it onto `device.autodiff()`"
+    )]
+    NoAutodiff,
+    /// Every parameter is frozen.
+    #[error(
+        "no parameter would be trained: of {n_parameters} parameters the settings' groups freeze {by_group}, the model itself \
+         {by_model}"
+    )]
+    NothingTrained {
+        /// Parameters of the model.
+        n_parameters: usize,
+        /// Those that a frozen [`ParameterGroup`](crate::ParameterGroup) matches.
+        by_group: usize,
+        /// The others, which the model itself has frozen, such as the weights beside an adapter.
+        by_model: usize,
+    },
+    /// No parameter's name begins with a group's prefix.
+    #[error("parameter group `{prefix}` matches no parameter: {hint}")]
+    UnmatchedGroup {
+        /// The group's prefix.
+        prefix: String,
+        /// The prefix that was probably meant, or those that there are.
+        hint: String,
+    },
+    /// A group can never act: the last group that matches a parameter counts, and for each of this group's parameters that is
+    /// another one.
+    #[error("parameter group `{prefix}` never acts: all of its parameters belong to the later `{by}`")]
+    ShadowedGroup {
+        /// The group's prefix.
+        prefix: String,
+        /// The prefixes of the groups that act instead.
+        by: String,
+    },
+    /// Trained parameters got no gradient although the step's batches use them
+    /// ([`Objective::uses`](adamllm_nn::Objective::uses)).
+    #[error(
+        "step {step}: no gradient reaches {names}, which should be trained: detached from the loss, or read by no forward pass. \
+         Freeze what is not to be trained, or let the model's `uses` say which batches use it",
+        names = names(parameters)
+    )]
+    NoGradient {
+        /// The step, from 1.
+        step: usize,
+        /// The parameters' names.
+        parameters: Vec<String>,
     },
     /// A checkpoint does not belong to this model or configuration.
     #[error("checkpoint {path}: {detail}", path = path.display())]
@@ -98,4 +146,11 @@ pub enum TrainError {
         /// What does not fit.
         detail: String,
     },
+}
+
+/// The first names, and how many more there are.
+fn names(all: &[String]) -> String {
+    const SHOWN: usize = 4;
+    let shown = all[..all.len().min(SHOWN)].join(", ");
+    if all.len() > SHOWN { format!("{shown} and {} more parameters", all.len() - SHOWN) } else { shown }
 }

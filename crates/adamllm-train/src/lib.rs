@@ -5,8 +5,8 @@
 //! ImageCaption + InstructionTask --SingleStage::compose--> Conversation --(model)--> batch --Trainer::fit--> Checkpoint
 //! ```
 //!
-//! The trainer knows nothing of pictures or text: it drives anything that is an [`Objective`](adamllm_nn::Objective).
-//! Losses are summed over targets and divided once by the targets of the whole accumulation window; the gradient norm is
+//! The trainer knows nothing of images or text: it drives anything that is an [`Objective`](adamllm_nn::Objective).
+//! Losses are summed over targets and divided once by the targets of the whole optimizer step; the gradient norm is
 //! clipped over all parameters together; batch order is a pure function of `(seed, epoch)`; a resumed run equals an
 //! undisturbed one bit for bit.
 //!
@@ -25,43 +25,44 @@
 
 mod backward;
 mod checkpoint;
+mod collective;
 mod config;
-mod curve;
 mod error;
-mod fitting;
+mod loss_chart;
 mod metrics;
 mod micro_batches;
 mod mixture;
 mod optimizer;
 mod order;
 mod plan;
-mod replicas;
 mod schedule;
 mod single_stage;
 mod source;
 mod spikes;
+mod step_batches;
 mod tensorboard;
+mod train_loop;
+mod trainable;
 mod trainer;
 mod validation;
-mod windows;
 
 pub use checkpoint::Checkpoint;
+#[cfg(feature = "mpi")]
+pub use collective::MpiCollective;
+pub use collective::{Collective, DeviceCollective, SingleProcess, ThreadCollective, Transport, on_each_device};
 pub use config::{
-    DecayRule, LastWindow, MicroBatchBudget, MomentDtype, NonFinite, Normalisation, OptimizerKind, ParameterGroup,
-    Recompute, RowOrder, TrainConfig,
+    DecayRule, ExampleOrder, GradientCheckpointing, LastBatch, LossNormalization, MicroBatchBudget, MomentDtype,
+    NonFinite, OptimizerKind, ParameterGroup, TrainConfig,
 };
-pub use curve::draw_training;
 pub use error::TrainError;
+pub use loss_chart::draw_training;
 pub use metrics::{GroupLoss, StepMetrics};
 pub use micro_batches::micro_batches;
 pub use mixture::{SourceShare, WeightedSources};
 pub use order::BatchOrder;
 pub use plan::{PlannedBatch, RunPlan};
-#[cfg(feature = "mpi")]
-pub use replicas::MpiReplicas;
-pub use replicas::{Alone, DeviceReplicas, Exchange, Replicas, ThreadReplicas, on_each_device};
 pub use schedule::{Schedule, ScheduleKind};
-pub use single_stage::{CaptionPlace, Mixture, SingleStage};
-pub use source::{BatchSource, RowBatches, RowSize};
-pub use trainer::{FitOutcome, FitReport, Rehearsal, Run, Trainer};
+pub use single_stage::{CaptionPosition, Mixture, SingleStage};
+pub use source::{BatchSource, ExampleBatches, ExampleSize};
+pub use trainer::{DryRun, FitOptions, FitOutcome, FitReport, Trainer};
 pub use validation::{Validation, ValidationMetrics};

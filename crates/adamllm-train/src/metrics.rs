@@ -12,9 +12,9 @@ use crate::tensorboard::EventFile;
 pub struct StepMetrics {
     /// The step, from 1.
     pub step: usize,
-    /// The epoch that the step's rows belong to, from 0.
+    /// The epoch that the step's examples belong to, from 0.
     pub epoch: usize,
-    /// The window's loss per target token, in nats, before the step.
+    /// The step's loss per target token, in nats, before the step.
     pub loss: f64,
     /// The peak group's learning rate.
     pub lr: f64,
@@ -24,14 +24,14 @@ pub struct StepMetrics {
     pub tokens: usize,
     /// Tokens that counted for the loss.
     pub targets: usize,
-    /// Images that the tower read.
+    /// Images that the vision encoder read.
     pub images: usize,
     /// The loss of each group of targets (a source, a task), where the batches name any.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub losses: BTreeMap<String, GroupLoss>,
     /// Seconds.
     pub step_s: f64,
-    /// The most memory that the process has held so far, in bytes; `None` where the system does not tell. Memory of a GPU
+    /// The most memory that the process has held so far, in bytes; `None` where the system does not tell. ParameterState of a GPU
     /// is not in it.
     #[serde(default)]
     pub peak_bytes: Option<u64>,
@@ -40,7 +40,7 @@ pub struct StepMetrics {
     pub skipped: bool,
 }
 
-/// The loss of the targets of one group in a window.
+/// The loss of the targets of one group in a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct GroupLoss {
     /// Per target token, in nats.
@@ -122,15 +122,15 @@ pub(crate) struct MetricsFile {
 }
 
 impl MetricsFile {
-    /// Opens the files. Rows behind `step` belong to work that was lost with a killed run; they are removed.
+    /// Opens the files. Rows after `step` belong to work that was lost with a killed run; they are removed.
     pub(crate) fn open(folder: &Path, step: usize) -> Result<Self, TrainError> {
         let path: PathBuf = folder.join("metrics.jsonl");
         if path.exists() {
             // Opening for appending cuts a torn last line.
             drop(Appender::open(&path)?);
-            let mut rows: Vec<StepMetrics> = jsonl::read_all(&path)?;
-            rows.retain(|row| row.step <= step);
-            jsonl::write(&path, &rows)?;
+            let mut entries: Vec<StepMetrics> = jsonl::read_all(&path)?;
+            entries.retain(|entry| entry.step <= step);
+            jsonl::write(&path, &entries)?;
         }
         let events = EventFile::open(&folder.join("tensorboard/train"), step)?;
         Ok(Self { appender: Appender::open(&path)?, events })

@@ -1,23 +1,24 @@
-use crate::{BatchSource, MicroBatchBudget, RowSize, TrainConfig};
+use crate::{BatchSource, ExampleSize, MicroBatchBudget, TrainConfig};
 
-/// Splits the rows of a step into forward passes: `micro_batch_size` rows each; with a budget, sorted by length, and as many as
-/// fit; with packing, each row goes into the first pass that has room for it. A pure function of its arguments.
-pub fn micro_batches<S: BatchSource>(rows: &[usize], source: &S, config: &TrainConfig) -> Vec<Vec<usize>> {
-    let sizes: Option<Vec<RowSize>> = rows.iter().map(|&row| source.row_size(row)).collect();
+/// Splits the examples of a step into forward passes: `micro_batch_size` examples each; with a budget, sorted by length,
+/// and as many as fit; with packing, each example goes into the first pass that has room for it. A pure function of its
+/// arguments.
+pub fn micro_batches<S: BatchSource>(examples: &[usize], source: &S, config: &TrainConfig) -> Vec<Vec<usize>> {
+    let sizes: Option<Vec<ExampleSize>> = examples.iter().map(|&example| source.example_size(example)).collect();
     match (config.micro_batch_budget, sizes) {
-        (Some(budget), Some(sizes)) if config.packing => packs(rows, &sizes, budget, config.micro_batch_size),
-        (Some(budget), Some(sizes)) => within(rows, &sizes, budget, config.micro_batch_size),
-        _ => rows.chunks(config.micro_batch_size).map(<[usize]>::to_vec).collect(),
+        (Some(budget), Some(sizes)) if config.packing => packs(examples, &sizes, budget, config.micro_batch_size),
+        (Some(budget), Some(sizes)) => within(examples, &sizes, budget, config.micro_batch_size),
+        _ => examples.chunks(config.micro_batch_size).map(<[usize]>::to_vec).collect(),
     }
 }
 
-fn within(rows: &[usize], sizes: &[RowSize], budget: MicroBatchBudget, most: usize) -> Vec<Vec<usize>> {
-    let mut sorted: Vec<(usize, RowSize)> = rows.iter().copied().zip(sizes.iter().copied()).collect();
+fn within(examples: &[usize], sizes: &[ExampleSize], budget: MicroBatchBudget, most: usize) -> Vec<Vec<usize>> {
+    let mut sorted: Vec<(usize, ExampleSize)> = examples.iter().copied().zip(sizes.iter().copied()).collect();
     // The longest first: what does not fit into memory fails at once. Stable, so equal lengths keep their order.
     sorted.sort_by_key(|(_, size)| std::cmp::Reverse(size.tokens));
     let mut batches: Vec<Vec<usize>> = Vec::new();
     let (mut longest, mut patches) = (0, 0);
-    for (row, size) in sorted {
+    for (example, size) in sorted {
         let fits = batches.last().is_some_and(|batch| {
             let tokens = (batch.len() + 1) * longest;
             batch.len() < most
@@ -25,9 +26,9 @@ fn within(rows: &[usize], sizes: &[RowSize], budget: MicroBatchBudget, most: usi
                 && budget.patches.is_none_or(|limit| patches + size.patches <= limit)
         });
         match batches.last_mut().filter(|_| fits) {
-            Some(batch) => batch.push(row),
+            Some(batch) => batch.push(example),
             None => {
-                batches.push(vec![row]);
+                batches.push(vec![example]);
                 (longest, patches) = (size.tokens, 0);
             }
         }
@@ -36,32 +37,32 @@ fn within(rows: &[usize], sizes: &[RowSize], budget: MicroBatchBudget, most: usi
     batches
 }
 
-/// First fit, longest rows first (Johnson, 1973): at most 11/9 of the fewest passes, and one more.
-fn packs(rows: &[usize], sizes: &[RowSize], budget: MicroBatchBudget, most: usize) -> Vec<Vec<usize>> {
+/// First fit, longest examples first (Johnson, 1973): at most 11/9 of the fewest passes, and one more.
+fn packs(examples: &[usize], sizes: &[ExampleSize], budget: MicroBatchBudget, most: usize) -> Vec<Vec<usize>> {
     struct Pack {
-        rows: Vec<usize>,
+        examples: Vec<usize>,
         tokens: usize,
         patches: usize,
     }
-    let mut sorted: Vec<(usize, RowSize)> = rows.iter().copied().zip(sizes.iter().copied()).collect();
+    let mut sorted: Vec<(usize, ExampleSize)> = examples.iter().copied().zip(sizes.iter().copied()).collect();
     sorted.sort_by_key(|(_, size)| std::cmp::Reverse(size.tokens));
     let mut packs: Vec<Pack> = Vec::new();
-    for (row, size) in sorted {
+    for (example, size) in sorted {
         let fits = |pack: &&mut Pack| {
-            pack.rows.len() < most
+            pack.examples.len() < most
                 && budget.tokens.is_none_or(|limit| pack.tokens + size.tokens <= limit)
                 && budget.patches.is_none_or(|limit| pack.patches + size.patches <= limit)
         };
         match packs.iter_mut().find(fits) {
             Some(pack) => {
-                pack.rows.push(row);
+                pack.examples.push(example);
                 pack.tokens += size.tokens;
                 pack.patches += size.patches;
             }
-            None => packs.push(Pack { rows: vec![row], tokens: size.tokens, patches: size.patches }),
+            None => packs.push(Pack { examples: vec![example], tokens: size.tokens, patches: size.patches }),
         }
     }
-    packs.into_iter().map(|pack| pack.rows).collect()
+    packs.into_iter().map(|pack| pack.examples).collect()
 }
 
 #[cfg(test)]
@@ -71,35 +72,35 @@ mod tests {
     #[test]
     fn packs_are_full_and_no_row_is_lost() {
         let tokens: Vec<usize> = (0..60).map(|i| 20 + (i * 37) % 200).collect();
-        let rows: Vec<usize> = (0..60).collect();
+        let examples: Vec<usize> = (0..60).collect();
         let budget = MicroBatchBudget { tokens: Some(600), patches: Some(100) };
-        let packs = packs(&rows, &sizes(&tokens), budget, 8);
-        let filled = |pack: &Vec<usize>| pack.iter().map(|&row| tokens[row]).sum::<usize>();
+        let packs = packs(&examples, &sizes(&tokens), budget, 8);
+        let filled = |pack: &Vec<usize>| pack.iter().map(|&example| tokens[example]).sum::<usize>();
         assert!(packs.iter().all(|pack| filled(pack) <= 600 && pack.len() <= 8));
         let (all, room) = (tokens.iter().sum::<usize>(), packs.len() * 600);
         assert!(all * 10 > room * 9, "{all} of {room} tokens are used");
         let mut back = packs.concat();
         back.sort_unstable();
-        assert_eq!(back, rows);
+        assert_eq!(back, examples);
     }
 
-    fn sizes(tokens: &[usize]) -> Vec<RowSize> {
-        tokens.iter().map(|&tokens| RowSize { tokens, patches: 10, ..RowSize::default() }).collect()
+    fn sizes(tokens: &[usize]) -> Vec<ExampleSize> {
+        tokens.iter().map(|&tokens| ExampleSize { tokens, patches: 10, ..ExampleSize::default() }).collect()
     }
 
     #[test]
     fn padded_tokens_stay_below_the_budget_and_no_row_is_lost() {
         let tokens: Vec<usize> = (0..50).map(|i| 20 + (i * 37) % 200).collect();
-        let rows: Vec<usize> = (100..150).collect();
+        let examples: Vec<usize> = (100..150).collect();
         let budget = MicroBatchBudget { tokens: Some(600), patches: Some(45) };
-        let batches = within(&rows, &sizes(&tokens), budget, 8);
+        let batches = within(&examples, &sizes(&tokens), budget, 8);
         for batch in &batches {
-            let longest = batch.iter().map(|row| tokens[row - 100]).max().expect("no empty batch");
+            let longest = batch.iter().map(|example| tokens[example - 100]).max().expect("no empty batch");
             assert!(batch.len() * longest <= 600 && batch.len() <= 4, "{batch:?}");
         }
         let mut all = batches.concat();
         all.sort_unstable();
-        assert_eq!(all, rows);
+        assert_eq!(all, examples);
     }
 
     #[test]

@@ -13,13 +13,15 @@ use burn::optim::momentum::MomentumConfig;
 use burn::optim::{AdjustLrFn, GradientsParams, MuonConfig, Optimizer as _};
 use burn::tensor::{DType, Tensor};
 
-use self::adamw::{AdamW, Moved};
-pub(crate) use self::gradients::{Accumulated, add_up, by_name, from_names, global_norm, start_alike};
+use self::adamw::{AdamW, AdamWState};
+pub(crate) use self::gradients::{
+    Accumulated, all_reduce_gradients, broadcast_trained, by_name, from_names, global_norm,
+};
 use crate::{DecayRule, OptimizerKind, TrainConfig};
 
-/// What the optimizer remembers of a parameter.
+/// The optimizer's state of one parameter.
 #[derive(Clone, Debug)]
-pub(crate) struct Memory {
+pub(crate) struct ParameterState {
     /// Updates so far.
     pub(crate) time: usize,
     /// AdamW's first moment, Muon's momentum.
@@ -30,10 +32,10 @@ pub(crate) struct Memory {
     pub(crate) master: Option<Tensor<1>>,
 }
 
-/// The optimizer's state: a memory for each parameter that was ever updated.
+/// The optimizer's state, for each parameter that was ever updated.
 #[derive(Default)]
 pub(crate) struct NamedOptimizer {
-    pub(crate) states: BTreeMap<String, Memory>,
+    pub(crate) states: BTreeMap<String, ParameterState>,
 }
 
 impl NamedOptimizer {
@@ -62,7 +64,7 @@ struct Update<'a> {
 
 impl Update<'_> {
     /// The learning rate and decay of a parameter now.
-    fn numbers<const D: usize>(&self, name: &str) -> (f64, f64) {
+    fn rate_and_decay<const D: usize>(&self, name: &str) -> (f64, f64) {
         let group = self.config.group(name);
         let peak = group.and_then(|g| g.learning_rate).unwrap_or(self.config.learning_rate);
         let decay = group.and_then(|g| g.weight_decay).unwrap_or(self.config.weight_decay);
@@ -70,37 +72,38 @@ impl Update<'_> {
     }
 
     fn adamw<const D: usize>(&mut self, name: &str, tensor: Tensor<D>, gradient: Tensor<D>) -> Tensor<D> {
-        let (rate, decay) = self.numbers::<D>(name);
+        let (rate, decay) = self.rate_and_decay::<D>(name);
         let (shape, dtype) = (tensor.shape(), tensor.dtype());
         let gradient = gradient.flatten::<1>(0, D - 1);
         let parameter = tensor.flatten::<1>(0, D - 1);
         let zeros = || Tensor::zeros(gradient.dims(), (&gradient.device(), DType::F32));
-        let kept = self.optimizer.states.remove(name);
-        let memory = kept.unwrap_or_else(|| Memory { time: 0, first: zeros(), second: None, master: None });
-        let (betas, epsilon, time) = (self.config.betas, self.config.epsilon, memory.time + 1);
+        let previous = self.optimizer.states.remove(name);
+        let previous =
+            previous.unwrap_or_else(|| ParameterState { time: 0, first: zeros(), second: None, master: None });
+        let (betas, epsilon, time) = (self.config.betas, self.config.epsilon, previous.time + 1);
         let numbers = AdamW { rate, decay, betas, epsilon, scale: self.scale, time };
-        let state = Moved {
-            parameter: memory.master.unwrap_or_else(|| in_f32(parameter)),
-            first: in_f32(memory.first),
-            second: memory.second.map_or_else(zeros, in_f32),
+        let state = AdamWState {
+            parameter: previous.master.unwrap_or_else(|| in_f32(parameter)),
+            first: in_f32(previous.first),
+            second: previous.second.map_or_else(zeros, in_f32),
         };
-        let Moved { parameter, first, second } = numbers.step(state, in_f32(gradient));
+        let AdamWState { parameter, first, second } = numbers.step(state, in_f32(gradient));
         let [first, second] = [first, second].map(|moment| cast_to(moment, self.config.moments.into()));
         let master = (dtype != DType::F32).then(|| parameter.clone());
-        self.optimizer.states.insert(name.to_owned(), Memory { time, first, second: Some(second), master });
+        self.optimizer.states.insert(name.to_owned(), ParameterState { time, first, second: Some(second), master });
         cast_to(parameter, dtype).reshape(shape)
     }
 
     /// burn's Muon behind a momentum of ours, which the checkpoints can hold.
     fn muon<const D: usize>(&mut self, name: &str, tensor: Tensor<D>, gradient: Tensor<D>) -> Tensor<D> {
         const MOMENTUM: f64 = 0.95;
-        let (rate, decay) = self.numbers::<D>(name);
+        let (rate, decay) = self.rate_and_decay::<D>(name);
         let (shape, dtype) = (tensor.shape(), tensor.dtype());
         let gradient = gradient.flatten::<1>(0, D - 1).cast(DType::F32) * self.scale;
-        let kept = self.optimizer.states.remove(name);
-        let time = kept.as_ref().map_or(0, |memory| memory.time) + 1;
-        let (velocity, master) = match kept {
-            Some(memory) => (in_f32(memory.first) * MOMENTUM + gradient.clone(), memory.master),
+        let previous = self.optimizer.states.remove(name);
+        let time = previous.as_ref().map_or(0, |state| state.time) + 1;
+        let (velocity, master) = match previous {
+            Some(state) => (in_f32(state.first) * MOMENTUM + gradient.clone(), state.master),
             None => (gradient.clone(), None),
         };
         let nesterov = gradient + velocity.clone() * MOMENTUM;
@@ -112,7 +115,7 @@ impl Update<'_> {
         let (moved, _) = rule.step::<2>(rate, matrix * (1.0 - rate * decay), nesterov.reshape(size), None);
         let moved = moved.flatten::<1>(0, 1);
         let master = (dtype != DType::F32).then(|| moved.clone());
-        self.optimizer.states.insert(name.to_owned(), Memory { time, first, second: None, master });
+        self.optimizer.states.insert(name.to_owned(), ParameterState { time, first, second: None, master });
         cast_to(moved, dtype).reshape(shape)
     }
 }
@@ -125,7 +128,7 @@ impl ModuleMapper for Update<'_> {
         self.path.exit(container);
     }
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        // The gradient leaves the container here, so its memory is free again behind this parameter.
+        // The gradient leaves the container here, so its memory is free again after this parameter.
         let Some(gradient) = self.gradients.remove::<D>(param.id) else { return param };
         let name = self.path.name();
         param.map(|tensor| {
@@ -140,7 +143,7 @@ impl ModuleMapper for Update<'_> {
     }
 }
 
-/// Tables of embeddings and the head: matrices whose rows are looked up or compared, which Muon leaves to AdamW.
+/// Embeddings and the head: matrices whose rows are looked up or compared, which Muon leaves to AdamW.
 fn is_table(name: &str) -> bool {
     name.contains("embedding") || name.contains("head")
 }

@@ -3,25 +3,25 @@ use std::sync::Arc;
 use adamllm_core::random::named_stream;
 use rand::seq::SliceRandom;
 
-use crate::{BatchSource, RowOrder, TrainConfig, TrainError};
+use crate::{BatchSource, ExampleOrder, TrainConfig, TrainError};
 
-/// Steps whose rows are sorted together where rows are grouped by length.
+/// Steps whose examples are sorted together where examples are grouped by length.
 const GROUPED_STEPS: usize = 50;
 
-/// Which rows stand in which window: a pure function of `(seed, step)` and the rows' lengths, whatever ran before.
+/// Which examples stand in which step: a pure function of `(seed, step)` and the examples' lengths, whatever ran before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatchOrder {
     /// Seeds each epoch's shuffle.
     pub seed: u64,
-    /// Rows in an epoch.
-    pub n_rows: usize,
-    /// Rows in a window.
+    /// Examples in an epoch.
+    pub n_examples: usize,
+    /// Examples in a step.
     pub batch_size: usize,
-    /// Windows in an epoch.
-    pub n_windows: usize,
-    /// Which rows meet.
-    pub kind: RowOrder,
-    /// Each row's tokens, where rows are grouped by length.
+    /// Steps in an epoch.
+    pub n_steps: usize,
+    /// Which examples meet.
+    pub kind: ExampleOrder,
+    /// Each example's tokens, where examples are grouped by length.
     pub lengths: Arc<Vec<usize>>,
 }
 
@@ -29,23 +29,23 @@ impl BatchOrder {
     /// The order of a run.
     ///
     /// # Errors
-    /// [`TrainError::Config`] where rows are to be grouped by lengths that the source does not know.
+    /// [`TrainError::Config`] where examples are to be grouped by lengths that the source does not know.
     pub fn of<S: BatchSource>(source: &S, config: &TrainConfig) -> Result<Self, TrainError> {
-        let n_rows = source.rows_per_epoch();
+        let n_examples = source.examples_per_epoch();
         let lengths: Option<Vec<usize>> = match config.order {
-            RowOrder::LengthGrouped => {
-                (0..source.n_rows()).map(|row| source.row_size(row).map(|size| size.tokens)).collect()
+            ExampleOrder::LengthGrouped => {
+                (0..source.n_examples()).map(|example| source.example_size(example).map(|size| size.tokens)).collect()
             }
-            RowOrder::Shuffled | RowOrder::Sequential => Some(Vec::new()),
+            ExampleOrder::Shuffled | ExampleOrder::Sequential => Some(Vec::new()),
         };
         let unknown = || TrainError::Config {
             field: "order",
-            expected: "a source that knows its rows' sizes".into(),
+            expected: "a source that knows its examples' sizes".into(),
             got: "length_grouped".into(),
         };
         let lengths = Arc::new(lengths.ok_or_else(unknown)?);
-        let (batch_size, n_windows) = (config.batch_size, config.steps_per_epoch(n_rows));
-        Ok(Self { seed: config.seed, n_rows, batch_size, n_windows, kind: config.order, lengths })
+        let (batch_size, n_steps) = (config.batch_size, config.steps_per_epoch(n_examples));
+        Ok(Self { seed: config.seed, n_examples, batch_size, n_steps, kind: config.order, lengths })
     }
 
     /// The epoch of step `step` (both from 0).
@@ -53,58 +53,58 @@ impl BatchOrder {
         step / self.steps_per_epoch()
     }
 
-    /// Windows in an epoch; the last may be shorter.
+    /// Steps in an epoch; the last may be shorter.
     pub fn steps_per_epoch(&self) -> usize {
-        self.n_windows
+        self.n_steps
     }
 
-    /// The rows of step `step`, in order, where every epoch has every row. `shuffled` keeps the last epoch's permutation
+    /// The examples of step `step`, in order, where every epoch has every example. `shuffled` keeps the last epoch's permutation
     /// between calls.
-    pub fn rows<'a>(&self, step: usize, shuffled: &'a mut Option<(usize, Vec<usize>)>) -> &'a [usize] {
-        self.window(step, shuffled, |_| (0..self.n_rows).collect())
+    pub fn examples<'a>(&self, step: usize, shuffled: &'a mut Option<(usize, Vec<usize>)>) -> &'a [usize] {
+        self.step_examples(step, shuffled, |_| (0..self.n_examples).collect())
     }
 
-    /// The rows of step `step`, in order, where the source says which rows an epoch has.
-    pub fn rows_of<'a, S: BatchSource>(
+    /// The examples of step `step`, in order, where the source says which examples an epoch has.
+    pub fn examples_of<'a, S: BatchSource>(
         &self,
         source: &S,
         step: usize,
         shuffled: &'a mut Option<(usize, Vec<usize>)>,
     ) -> &'a [usize] {
-        self.window(step, shuffled, |epoch| source.epoch_rows(self.seed, epoch))
+        self.step_examples(step, shuffled, |epoch| source.epoch_examples(self.seed, epoch))
     }
 
-    fn window<'a>(
+    fn step_examples<'a>(
         &self,
         step: usize,
         shuffled: &'a mut Option<(usize, Vec<usize>)>,
-        rows_of: impl Fn(usize) -> Vec<usize>,
+        examples_of: impl Fn(usize) -> Vec<usize>,
     ) -> &'a [usize] {
         let epoch = self.epoch(step);
         if shuffled.as_ref().is_none_or(|(e, _)| *e != epoch) {
-            *shuffled = Some((epoch, self.permuted(rows_of(epoch), epoch)));
+            *shuffled = Some((epoch, self.permuted(examples_of(epoch), epoch)));
         }
-        let (_, rows) = shuffled.as_ref().expect("just filled");
+        let (_, examples) = shuffled.as_ref().expect("just filled");
         let start = (step % self.steps_per_epoch()) * self.batch_size;
-        &rows[start..(start + self.batch_size).min(rows.len())]
+        &examples[start..(start + self.batch_size).min(examples.len())]
     }
 
-    fn permuted(&self, mut rows: Vec<usize>, epoch: usize) -> Vec<usize> {
-        if self.kind == RowOrder::Sequential {
-            return rows;
+    fn permuted(&self, mut examples: Vec<usize>, epoch: usize) -> Vec<usize> {
+        if self.kind == ExampleOrder::Sequential {
+            return examples;
         }
-        rows.shuffle(&mut named_stream(self.seed, "batch order", &epoch.to_string()));
-        if self.kind == RowOrder::Shuffled {
-            return rows;
+        examples.shuffle(&mut named_stream(self.seed, "batch order", &epoch.to_string()));
+        if self.kind == ExampleOrder::Shuffled {
+            return examples;
         }
-        for group in rows.chunks_mut(GROUPED_STEPS * self.batch_size) {
-            group.sort_by_key(|&row| std::cmp::Reverse(self.lengths[row]));
+        for group in examples.chunks_mut(GROUPED_STEPS * self.batch_size) {
+            group.sort_by_key(|&example| std::cmp::Reverse(self.lengths[example]));
         }
-        let (full, rest) = rows.split_at(self.n_rows / self.batch_size * self.batch_size);
-        let mut windows: Vec<&[usize]> = full.chunks(self.batch_size).collect();
-        windows.shuffle(&mut named_stream(self.seed, "window order", &epoch.to_string()));
-        windows.push(rest);
-        windows.concat()
+        let (full, rest) = examples.split_at(self.n_examples / self.batch_size * self.batch_size);
+        let mut step_batches: Vec<&[usize]> = full.chunks(self.batch_size).collect();
+        step_batches.shuffle(&mut named_stream(self.seed, "window order", &epoch.to_string()));
+        step_batches.push(rest);
+        step_batches.concat()
     }
 }
 
@@ -112,35 +112,35 @@ impl BatchOrder {
 mod tests {
     use super::*;
 
-    fn shuffled(n_rows: usize, batch_size: usize) -> BatchOrder {
+    fn shuffled(n_examples: usize, batch_size: usize) -> BatchOrder {
         BatchOrder {
             seed: 3,
-            n_rows,
+            n_examples,
             batch_size,
-            n_windows: n_rows.div_ceil(batch_size),
-            kind: RowOrder::Shuffled,
+            n_steps: n_examples.div_ceil(batch_size),
+            kind: ExampleOrder::Shuffled,
             lengths: Arc::default(),
         }
     }
 
     #[test]
-    fn grouped_windows_hold_rows_of_similar_length() {
+    fn grouped_steps_hold_rows_of_similar_length() {
         let lengths: Vec<usize> = (0..1003).map(|i| 20 + (i * 7919) % 977).collect();
-        let kind = RowOrder::LengthGrouped;
+        let kind = ExampleOrder::LengthGrouped;
         let order = BatchOrder { kind, lengths: Arc::new(lengths.clone()), ..shuffled(1003, 8) };
         let mut kept = None;
-        let windows: Vec<Vec<usize>> = (0..126).map(|step| order.rows(step, &mut kept).to_vec()).collect();
-        let padding = |windows: &[Vec<usize>]| -> f64 {
+        let step_batches: Vec<Vec<usize>> = (0..126).map(|step| order.examples(step, &mut kept).to_vec()).collect();
+        let padding = |step_batches: &[Vec<usize>]| -> f64 {
             let padded: usize =
-                windows.iter().map(|w| w.len() * w.iter().map(|&r| lengths[r]).max().unwrap_or(0)).sum();
+                step_batches.iter().map(|w| w.len() * w.iter().map(|&r| lengths[r]).max().unwrap_or(0)).sum();
             1.0 - lengths.iter().sum::<usize>() as f64 / padded as f64
         };
-        assert!(padding(&windows) < 0.04, "{}", padding(&windows));
-        let mut all = windows.concat();
+        assert!(padding(&step_batches) < 0.04, "{}", padding(&step_batches));
+        let mut all = step_batches.concat();
         all.sort_unstable();
         assert_eq!(all, (0..1003).collect::<Vec<_>>());
-        let first: Vec<usize> = windows.iter().map(|window| lengths[window[0]]).collect();
-        assert!(!first.is_sorted() && !first.is_sorted_by(|a, b| a >= b), "long windows come all along");
+        let first: Vec<usize> = step_batches.iter().map(|step_examples| lengths[step_examples[0]]).collect();
+        assert!(!first.is_sorted() && !first.is_sorted_by(|a, b| a >= b), "long step_batches come all along");
     }
 
     #[test]
@@ -148,13 +148,13 @@ mod tests {
         let order = shuffled(10, 4);
         let mut shuffled = None;
         let mut epoch = |first: usize| -> Vec<usize> {
-            (first..first + 3).flat_map(|step| order.rows(step, &mut shuffled).to_vec()).collect()
+            (first..first + 3).flat_map(|step| order.examples(step, &mut shuffled).to_vec()).collect()
         };
         let (a, b) = (epoch(0), epoch(3));
         assert_ne!(a, b);
-        for mut rows in [a, b] {
-            rows.sort_unstable();
-            assert_eq!(rows, (0..10).collect::<Vec<_>>());
+        for mut examples in [a, b] {
+            examples.sort_unstable();
+            assert_eq!(examples, (0..10).collect::<Vec<_>>());
         }
     }
 
@@ -162,8 +162,8 @@ mod tests {
     fn a_step_does_not_depend_on_the_ones_before() {
         let order = shuffled(10, 4);
         let mut kept = None;
-        let after_others: Vec<_> = (0..6).map(|step| order.rows(step, &mut kept).to_vec()).collect();
-        let alone: Vec<_> = (0..6).map(|step| order.rows(step, &mut None).to_vec()).collect();
+        let after_others: Vec<_> = (0..6).map(|step| order.examples(step, &mut kept).to_vec()).collect();
+        let alone: Vec<_> = (0..6).map(|step| order.examples(step, &mut None).to_vec()).collect();
         assert_eq!(after_others, alone);
     }
 }

@@ -1,33 +1,33 @@
 use serde::Serialize;
 
-use crate::{BatchOrder, BatchSource, RowSize, TrainConfig, TrainError, micro_batches};
+use crate::{BatchOrder, BatchSource, ExampleSize, TrainConfig, TrainError, micro_batches};
 
-/// What a run will read, known before its first step: from the sizes of the rows alone, no batch is made.
+/// What a run will read, known before its first step: from the sizes of the examples alone, no batch is made.
 ///
 /// Counts are of the whole run: every epoch, up to the last step.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RunPlan {
-    /// Rows that the source has.
-    pub rows: usize,
-    /// Rows that an epoch reads.
-    pub rows_per_epoch: usize,
+    /// Examples that the source has.
+    pub examples: usize,
+    /// Examples that an epoch reads.
+    pub examples_per_epoch: usize,
     /// Optimizer steps of an epoch.
     pub steps_per_epoch: usize,
     /// Optimizer steps.
     pub steps: usize,
     /// Forward passes.
     pub micro_batches: usize,
-    /// Rows read, repetitions counted.
-    pub rows_read: usize,
-    /// Tokens, targets, patches and images of the rows read.
-    pub read: RowSize,
-    /// Tokens with what the rows are filled up with.
+    /// Examples read, repetitions counted.
+    pub examples_read: usize,
+    /// Tokens, targets, patches and images of the examples read.
+    pub read: ExampleSize,
+    /// Tokens with the padding.
     pub padded_tokens: usize,
     /// The forward pass of the most tokens, padding included; of several alike the one of the most patches.
     pub most_tokens: PlannedBatch,
     /// The forward pass of the most patches; of several alike the one of the most tokens.
     pub most_patches: PlannedBatch,
-    /// How often each row is read.
+    /// How often each example is read.
     #[serde(skip)]
     pub times_read: Vec<usize>,
 }
@@ -37,8 +37,8 @@ pub struct RunPlan {
 pub struct PlannedBatch {
     /// The optimizer step that it belongs to, from 1.
     pub step: usize,
-    /// Its rows' numbers.
-    pub rows: Vec<usize>,
+    /// Its examples' numbers.
+    pub examples: Vec<usize>,
     /// Tokens, padding included.
     pub tokens: usize,
     /// Tokens that count for the loss.
@@ -53,20 +53,20 @@ impl RunPlan {
     /// Goes through the run's steps without making a batch.
     ///
     /// # Errors
-    /// [`TrainError::Config`] for settings at fault, and for a source that does not tell how large its rows are.
+    /// [`TrainError::Config`] for settings at fault, and for a source that does not tell how large its examples are.
     pub fn new<S: BatchSource>(source: &S, config: &TrainConfig) -> Result<Self, TrainError> {
         config.validate()?;
         let sizes = sizes(source)?;
-        let rows_per_epoch = source.rows_per_epoch();
+        let examples_per_epoch = source.examples_per_epoch();
         let order = BatchOrder::of(source, config)?;
         let mut plan = Self {
-            rows: sizes.len(),
-            rows_per_epoch,
+            examples: sizes.len(),
+            examples_per_epoch,
             steps_per_epoch: order.steps_per_epoch(),
-            steps: config.n_steps(rows_per_epoch),
+            steps: config.n_steps(examples_per_epoch),
             micro_batches: 0,
-            rows_read: 0,
-            read: RowSize::default(),
+            examples_read: 0,
+            read: ExampleSize::default(),
             padded_tokens: 0,
             most_tokens: PlannedBatch::default(),
             most_patches: PlannedBatch::default(),
@@ -74,31 +74,31 @@ impl RunPlan {
         };
         let mut shuffled = None;
         for step in 0..plan.steps {
-            let rows = order.rows_of(source, step, &mut shuffled);
-            for batch in micro_batches(rows, source, config) {
+            let examples = order.examples_of(source, step, &mut shuffled);
+            for batch in micro_batches(examples, source, config) {
                 plan.push(PlannedBatch::new(step + 1, batch, &sizes, config.packing), &sizes);
             }
         }
         Ok(plan)
     }
 
-    /// The share of the decoder's tokens that only fill rows up, 0 to 1.
+    /// The share of the decoder's tokens that are padding, 0 to 1.
     pub fn padding_share(&self) -> f64 {
         1.0 - self.read.tokens as f64 / self.padded_tokens.max(1) as f64
     }
 
-    /// A sum over all rows read, such as of their floating-point operations, from what each row costs once.
+    /// A sum over all examples read, such as of their floating-point operations, from what each example costs once.
     pub fn sum(&self, cost: impl Fn(usize) -> f64) -> f64 {
-        self.times_read.iter().enumerate().map(|(row, times)| *times as f64 * cost(row)).sum()
+        self.times_read.iter().enumerate().map(|(example, times)| *times as f64 * cost(example)).sum()
     }
 
-    fn push(&mut self, batch: PlannedBatch, sizes: &[RowSize]) {
+    fn push(&mut self, batch: PlannedBatch, sizes: &[ExampleSize]) {
         self.micro_batches += 1;
-        self.rows_read += batch.rows.len();
+        self.examples_read += batch.examples.len();
         self.padded_tokens += batch.tokens;
-        for &row in &batch.rows {
-            self.times_read[row] += 1;
-            self.read.tokens += sizes[row].tokens;
+        for &example in &batch.examples {
+            self.times_read[example] += 1;
+            self.read.tokens += sizes[example].tokens;
         }
         self.read.targets += batch.targets;
         self.read.patches += batch.patches;
@@ -113,25 +113,25 @@ impl RunPlan {
 }
 
 impl PlannedBatch {
-    fn new(step: usize, rows: Vec<usize>, sizes: &[RowSize], packed: bool) -> Self {
-        let sum = |value: fn(&RowSize) -> usize| rows.iter().map(|&row| value(&sizes[row])).sum();
-        let longest = rows.iter().map(|&row| sizes[row].tokens).max().unwrap_or(0);
-        let tokens = if packed { sum(|size| size.tokens) } else { longest * rows.len() };
+    fn new(step: usize, examples: Vec<usize>, sizes: &[ExampleSize], packed: bool) -> Self {
+        let sum = |value: fn(&ExampleSize) -> usize| examples.iter().map(|&example| value(&sizes[example])).sum();
+        let longest = examples.iter().map(|&example| sizes[example].tokens).max().unwrap_or(0);
+        let tokens = if packed { sum(|size| size.tokens) } else { longest * examples.len() };
         let (targets, patches, images) = (sum(|size| size.targets), sum(|size| size.patches), sum(|size| size.images));
-        Self { step, tokens, targets, patches, images, rows }
+        Self { step, tokens, targets, patches, images, examples }
     }
 }
 
-fn sizes<S: BatchSource>(source: &S) -> Result<Vec<RowSize>, TrainError> {
-    let size = |row| {
+fn sizes<S: BatchSource>(source: &S) -> Result<Vec<ExampleSize>, TrainError> {
+    let size = |example| {
         let untold = || TrainError::Config {
-            field: "row_size",
-            expected: "a source that knows the size of every row".into(),
-            got: format!("none for row {row}"),
+            field: "example_size",
+            expected: "a source that knows the size of every example".into(),
+            got: format!("none for example {example}"),
         };
-        source.row_size(row).ok_or_else(untold)
+        source.example_size(example).ok_or_else(untold)
     };
-    (0..source.n_rows()).map(size).collect()
+    (0..source.n_examples()).map(size).collect()
 }
 
 #[cfg(test)]
@@ -141,7 +141,7 @@ mod tests {
     use adamllm_nn::Batch;
 
     use super::*;
-    use crate::{MicroBatchBudget, RowBatches, SourceShare, WeightedSources};
+    use crate::{ExampleBatches, MicroBatchBudget, SourceShare, WeightedSources};
 
     struct Nothing;
     impl Batch for Nothing {
@@ -153,14 +153,18 @@ mod tests {
         }
     }
 
-    fn sizes(n: usize) -> Vec<RowSize> {
-        let size =
-            |row: usize| RowSize { tokens: 20 + row * 31 % 97, targets: 5, patches: row % 3 * 16, images: row % 3 };
+    fn sizes(n: usize) -> Vec<ExampleSize> {
+        let size = |example: usize| ExampleSize {
+            tokens: 20 + example * 31 % 97,
+            targets: 5,
+            patches: example % 3 * 16,
+            images: example % 3,
+        };
         (0..n).map(size).collect()
     }
 
     fn source(n: usize) -> impl BatchSource<Batch = Nothing> {
-        RowBatches::new(n, |_: &[usize]| Err::<Nothing, _>("no batch is made for a plan")).with_sizes(sizes(n))
+        ExampleBatches::new(n, |_: &[usize]| Err::<Nothing, _>("no batch is made for a plan")).with_sizes(sizes(n))
     }
 
     fn config() -> TrainConfig {
@@ -171,13 +175,13 @@ mod tests {
     fn it_counts_what_the_run_reads() {
         let plan = RunPlan::new(&source(30), &config()).expect("a plan");
         assert_eq!((plan.steps_per_epoch, plan.steps), (4, 10));
-        // Steps of 8, 8, 8 and 6 rows: three passes, and two; two epochs and half of the third.
-        assert_eq!((plan.micro_batches, plan.rows_read), (2 * (3 * 3 + 2) + 2 * 3, 2 * 30 + 16));
-        assert_eq!(plan.times_read.iter().sum::<usize>(), plan.rows_read);
+        // Steps of 8, 8, 8 and 6 examples: three passes, and two; two epochs and half of the third.
+        assert_eq!((plan.micro_batches, plan.examples_read), (2 * (3 * 3 + 2) + 2 * 3, 2 * 30 + 16));
+        assert_eq!(plan.times_read.iter().sum::<usize>(), plan.examples_read);
         assert!(plan.times_read.iter().all(|times| [2, 3].contains(times)));
         let tokens: usize = plan.times_read.iter().zip(sizes(30)).map(|(n, size)| n * size.tokens).sum();
-        assert_eq!((plan.read.tokens, plan.read.targets), (tokens, plan.rows_read * 5));
-        assert!((plan.sum(|row| sizes(30)[row].tokens as f64) - tokens as f64).abs() < 1e-6);
+        assert_eq!((plan.read.tokens, plan.read.targets), (tokens, plan.examples_read * 5));
+        assert!((plan.sum(|example| sizes(30)[example].tokens as f64) - tokens as f64).abs() < 1e-6);
         assert!((plan.padding_share() - (1.0 - tokens as f64 / plan.padded_tokens as f64)).abs() < 1e-12);
     }
 
@@ -190,8 +194,9 @@ mod tests {
         assert!(plan.most_tokens.tokens <= 250 && without.most_tokens.tokens > 250);
         assert!(plan.padding_share() < without.padding_share());
         assert_eq!(plan.read, without.read);
-        let longest = plan.most_tokens.rows.iter().map(|row| sizes(30)[*row].tokens).max().expect("rows");
-        assert_eq!(plan.most_tokens.tokens, longest * plan.most_tokens.rows.len());
+        let longest =
+            plan.most_tokens.examples.iter().map(|example| sizes(30)[*example].tokens).max().expect("examples");
+        assert_eq!(plan.most_tokens.tokens, longest * plan.most_tokens.examples.len());
     }
 
     #[test]
@@ -205,24 +210,24 @@ mod tests {
 
     #[test]
     fn a_mixture_is_planned_as_it_is_read() {
-        let share = |n_rows, weight| SourceShare { n_rows, weight };
+        let share = |n_examples, weight| SourceShare { n_examples, weight };
         let mixture = WeightedSources::new(vec![share(10, 2.0), share(20, 0.5)]).expect("weights");
         let seen = Mutex::new(Vec::new());
-        let source = RowBatches::new(30, |rows: &[usize]| {
-            seen.lock().expect("not poisoned").extend_from_slice(rows);
+        let source = ExampleBatches::new(30, |examples: &[usize]| {
+            seen.lock().expect("not poisoned").extend_from_slice(examples);
             Ok::<_, String>(Nothing)
         });
         let source = source.with_sizes(sizes(30)).with_mixture(mixture);
         let config = TrainConfig { epochs: 2.0, ..config() };
         let plan = RunPlan::new(&source, &config).expect("a plan");
-        assert_eq!((plan.rows, plan.rows_per_epoch, plan.rows_read), (30, 30, 60));
+        assert_eq!((plan.examples, plan.examples_per_epoch, plan.examples_read), (30, 30, 60));
         assert!(plan.times_read[..10].iter().all(|n| *n == 4) && plan.times_read[10..].iter().all(|n| *n == 1));
         assert!(seen.lock().expect("not poisoned").is_empty(), "no batch was made");
     }
 
     #[test]
     fn a_source_without_sizes_is_named() {
-        let source = RowBatches::new(3, |_: &[usize]| Ok::<_, String>(Nothing));
-        assert!(RunPlan::new(&source, &config()).expect_err("no sizes").to_string().contains("row_size"));
+        let source = ExampleBatches::new(3, |_: &[usize]| Ok::<_, String>(Nothing));
+        assert!(RunPlan::new(&source, &config()).expect_err("no sizes").to_string().contains("example_size"));
     }
 }

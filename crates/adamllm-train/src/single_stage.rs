@@ -14,7 +14,7 @@ pub struct SingleStage {
     /// Seeds the random choices, together with each pair's id.
     pub seed: u64,
     /// Where the captioning exchange stands.
-    pub caption: CaptionPlace,
+    pub caption: CaptionPosition,
     /// What is in the mixture.
     pub mixture: Mixture,
     /// Asks for the caption where the source brings no request of its own.
@@ -24,14 +24,14 @@ pub struct SingleStage {
 /// Where the captioning exchange stands in a conversation that also has a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum CaptionPlace {
-    /// Before or behind the task, by chance, seeded by the pair's id (the paper's way).
+pub enum CaptionPosition {
+    /// Before or after the task, by chance, seeded by the pair's id (the paper's way).
     Random,
     /// Always before the task.
     First,
-    /// Always behind the task.
+    /// Always after the task.
     Last,
-    /// By `random.Random(row number).choice`, as the reference's data builder did: depends on the order of the rows.
+    /// By `random.Random(index of the pair).choice`, as the reference's data builder did: depends on the order of the pairs.
     Reference,
 }
 
@@ -51,7 +51,7 @@ impl Default for SingleStage {
     fn default() -> Self {
         Self {
             seed: 0,
-            caption: CaptionPlace::Random,
+            caption: CaptionPosition::Random,
             mixture: Mixture::CaptionsAndTasks,
             request: "Describe the image.".into(),
         }
@@ -71,22 +71,22 @@ impl SingleStage {
             return Err(TrainError::UnknownPair { task: task.id.to_string(), pair: task.pair.to_string() });
         }
         let mut conversations = Vec::with_capacity(pairs.len());
-        for (row, pair) in pairs.iter().enumerate() {
+        for (index, pair) in pairs.iter().enumerate() {
             pair.validate()?;
             let tasks = by_pair.get(&pair.id).map_or(&[][..], Vec::as_slice);
-            conversations.extend(self.compose_one(row, pair, tasks));
+            conversations.extend(self.compose_one(index, pair, tasks));
         }
         Ok(conversations)
     }
 
-    fn compose_one(&self, row: usize, pair: &ImageCaption, tasks: &[&InstructionTask]) -> Option<Conversation> {
+    fn compose_one(&self, index: usize, pair: &ImageCaption, tasks: &[&InstructionTask]) -> Option<Conversation> {
         let caption = self.caption_exchange(pair);
         let task: Vec<Message> = tasks.iter().flat_map(|t| exchange(SYNTHETIC, &t.instruction, &t.response)).collect();
         let mut messages = match self.mixture {
             Mixture::CaptionsOnly => caption,
             Mixture::TasksOnly => task,
             Mixture::CaptionsAndTasks if task.is_empty() => caption,
-            Mixture::CaptionsAndTasks if self.caption_first(row, pair) => [caption, task].concat(),
+            Mixture::CaptionsAndTasks if self.caption_first(index, pair) => [caption, task].concat(),
             Mixture::CaptionsAndTasks => [task, caption].concat(),
         };
         let first = messages.first_mut()?;
@@ -101,12 +101,12 @@ impl SingleStage {
         exchange(CAPTION, &request, &pair.caption).to_vec()
     }
 
-    fn caption_first(&self, row: usize, pair: &ImageCaption) -> bool {
+    fn caption_first(&self, index: usize, pair: &ImageCaption) -> bool {
         match self.caption {
-            CaptionPlace::First => true,
-            CaptionPlace::Last => false,
-            CaptionPlace::Random => stream(self.seed, "caption place", &pair.id).random(),
-            CaptionPlace::Reference => *PythonRandom::new(row as u64).choice(&[true, false]),
+            CaptionPosition::First => true,
+            CaptionPosition::Last => false,
+            CaptionPosition::Random => stream(self.seed, "caption place", &pair.id).random(),
+            CaptionPosition::Reference => *PythonRandom::new(index as u64).choice(&[true, false]),
         }
     }
 }
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn dropping_a_row_leaves_the_others_as_they_were() {
+    fn dropping_a_pair_leaves_the_others_as_they_were() {
         let (pairs, tasks) = world(40);
         let all = SingleStage::default().compose(&pairs, &tasks).expect("composes");
         let rest = SingleStage::default().compose(&pairs[2..], &tasks[1..]).expect("composes");
@@ -159,8 +159,9 @@ mod tests {
     #[test]
     fn the_reference_order_is_kept() {
         let (pairs, _) = world(32);
-        let stage = SingleStage { caption: CaptionPlace::Reference, ..SingleStage::default() };
-        let places: String = (0..32).map(|row| if stage.caption_first(row, &pairs[row]) { 's' } else { 'e' }).collect();
+        let stage = SingleStage { caption: CaptionPosition::Reference, ..SingleStage::default() };
+        let places: String =
+            (0..32).map(|index| if stage.caption_first(index, &pairs[index]) { 's' } else { 'e' }).collect();
         assert_eq!(places, "esssseseseseeesseessssseeesesses");
     }
 

@@ -12,7 +12,7 @@ const DEVIATIONS: f64 = 6.0;
 
 impl Spikes {
     /// The mean of the losses before, where this one is far above them.
-    pub(crate) fn hear(&mut self, loss: f64) -> Option<f64> {
+    pub(crate) fn observe(&mut self, loss: f64) -> Option<f64> {
         let n = self.recent.len() as f64;
         let mean = self.recent.iter().sum::<f64>() / n.max(1.0);
         let variance = self.recent.iter().map(|l| (l - mean).powi(2)).sum::<f64>() / n.max(1.0);
@@ -30,10 +30,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_stands_out_is_heard() {
+    fn only_what_stands_out_is_reported() {
         let mut spikes = Spikes::default();
         let noisy = (0..200).map(|i| 2.0 + 0.1 * f64::from(i * 7919 % 13));
-        assert!(noisy.map(|loss| spikes.hear(loss)).all(|heard| heard.is_none()));
-        assert!(spikes.hear(9.0).is_some_and(|mean| (mean - 2.6).abs() < 0.1));
+        assert!(noisy.map(|loss| spikes.observe(loss)).all(|heard| heard.is_none()));
+        assert!(spikes.observe(9.0).is_some_and(|mean| (mean - 2.6).abs() < 0.1));
     }
 }

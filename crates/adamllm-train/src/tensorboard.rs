@@ -20,7 +20,7 @@ pub(crate) struct EventFile {
 }
 
 impl EventFile {
-    /// Opens the folder's event file, or begins one. Events behind `step` belong to work that was lost with a killed run;
+    /// Opens the folder's event file, or begins one. Events after `step` belong to work that was lost with a killed run;
     /// they are cut off, and so is a torn last one.
     pub(crate) fn open(folder: &Path, step: usize) -> Result<Self, CoreError> {
         std::fs::create_dir_all(folder).map_err(CoreError::io("create", folder))?;
@@ -60,7 +60,7 @@ fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
-/// Cuts the file behind the last whole event up to `step`, and stands at its end. Gives the bytes kept.
+/// Cuts the file after the last whole event up to `step`, and stands at its end. Gives the bytes kept.
 fn cut(file: &mut File, step: usize) -> std::io::Result<u64> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
@@ -175,7 +175,7 @@ mod tests {
             steps.push(step_of(message));
             at += message.len() + 16;
         }
-        assert_eq!(at, bytes.len(), "nothing behind the last whole record");
+        assert_eq!(at, bytes.len(), "nothing after the last whole record");
         steps
     }
 

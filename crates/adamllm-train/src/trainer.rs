@@ -11,16 +11,17 @@ use burn::tensor::{Device, TensorData};
 
 use crate::backward::differentiate;
 use crate::checkpoint::Restored;
-use crate::fitting::Fitting;
+use crate::collective::{all_ok, check_same_run, start_together};
 use crate::metrics::{MetricsFile, peak_bytes};
 use crate::optimizer::{Accumulated, NamedOptimizer, by_name, freeze};
-use crate::replicas::{agreed, begin_together, check_alike};
 use crate::spikes::Spikes;
-use crate::validation::Examinations;
-use crate::windows::feed;
+use crate::step_batches::feed;
+use crate::train_loop::TrainLoop;
+use crate::trainable::{Unreached, check_trainable};
+use crate::validation::ValidationLog;
 use crate::{
-    Alone, BatchOrder, BatchSource, Checkpoint, NonFinite, Replicas, StepMetrics, TrainConfig, TrainError, Validation,
-    ValidationMetrics,
+    BatchOrder, BatchSource, Checkpoint, Collective, NonFinite, SingleProcess, StepMetrics, TrainConfig, TrainError,
+    Validation, ValidationMetrics,
 };
 
 /// Fits a model to batches.
@@ -29,25 +30,25 @@ pub struct Trainer {
     config: TrainConfig,
 }
 
-/// Where a run writes, and what steers it from outside.
+/// Where a run writes, how it is stopped from outside, and who hears its steps.
 #[derive(Default)]
-pub struct Run<'a> {
+pub struct FitOptions<'a> {
     /// Checkpoints and `metrics.jsonl` go here; `None` writes nothing.
     pub folder: Option<PathBuf>,
     /// Goes on from the newest checkpoint, where there is one.
     pub resume: bool,
-    /// Set from outside (a signal handler): the run writes a checkpoint behind the current forward and backward pass, also in the
+    /// Set from outside (a signal handler): the run writes a checkpoint after the current forward and backward pass, also in the
     /// middle of a step, and ends.
     pub stop: Option<&'a AtomicBool>,
-    /// Hears every step.
+    /// Called after every step.
     pub on_step: Option<&'a mut dyn FnMut(&StepMetrics)>,
-    /// The other members of a data parallel run.
-    pub replicas: Option<&'a dyn Replicas>,
+    /// The other processes of a data parallel run.
+    pub collective: Option<&'a dyn Collective>,
 }
 
-impl std::fmt::Debug for Run<'_> {
+impl std::fmt::Debug for FitOptions<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Run").field("folder", &self.folder).field("resume", &self.resume).finish_non_exhaustive()
+        f.debug_struct("FitOptions").field("folder", &self.folder).field("resume", &self.resume).finish_non_exhaustive()
     }
 }
 
@@ -58,8 +59,8 @@ pub enum FitOutcome {
     Finished,
     /// Stopped from outside; resume to go on.
     Stopped,
-    /// The held-out loss has not become better for as many examinations as [`Validation::patience`] allows.
-    NoLongerBetter,
+    /// The held-out loss has not become better for as many evaluations as [`Validation::patience`] allows.
+    EarlyStopped,
 }
 
 /// What a run did.
@@ -71,13 +72,13 @@ pub struct FitReport {
     pub steps: usize,
     /// Each step of this process.
     pub metrics: Vec<StepMetrics>,
-    /// Every examination on held-out rows, those before a resume included.
+    /// Every evaluation on held-out examples, those before a resume included.
     pub validation: Vec<ValidationMetrics>,
 }
 
 /// What one forward and backward pass took, without a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Rehearsal {
+pub struct DryRun {
     /// The batch's loss per target token, in nats.
     pub loss: f64,
     /// Seconds.
@@ -101,7 +102,11 @@ impl Trainer {
         &self.config
     }
 
-    /// Trains `model`, which must live on a device with autodiff, and gives it back as it is behind the last step.
+    /// Trains `model`, which must live on a device with autodiff, and gives it back as it is after the last step.
+    ///
+    /// A run that would train nothing is refused before its first step: a device without autodiff, every parameter frozen, a
+    /// group that matches no parameter or of which another one takes all. A trained parameter that a step's batches use
+    /// ([`Objective::uses`]) and that gets no gradient ends the run in that step, which is the first one for most.
     ///
     /// # Errors
     /// [`TrainError`]; what was saved before stays whole.
@@ -109,7 +114,7 @@ impl Trainer {
         &self,
         model: M,
         source: &S,
-        run: Run,
+        run: FitOptions,
         progress: &mut dyn Progress,
     ) -> Result<(M, FitReport), TrainError>
     where
@@ -119,8 +124,8 @@ impl Trainer {
         self.fit_validated(model, source, None::<Validation<S>>, run, progress)
     }
 
-    /// As [`Trainer::fit`], examined on held-out rows on the way: `validation.jsonl` grows, the checkpoint of the best
-    /// examination is kept in `best/`, and the run may end early.
+    /// As [`Trainer::fit`], evaluated on held-out examples on the way: `validation.jsonl` grows, the checkpoint of the best
+    /// evaluation is kept in `best/`, and the run may end early.
     ///
     /// # Errors
     /// As [`Trainer::fit`].
@@ -129,7 +134,7 @@ impl Trainer {
         model: M,
         source: &S,
         validation: Option<Validation<V>>,
-        run: Run,
+        run: FitOptions,
         progress: &mut dyn Progress,
     ) -> Result<(M, FitReport), TrainError>
     where
@@ -137,64 +142,71 @@ impl Trainer {
         S: BatchSource<Batch = M::Batch>,
         V: BatchSource<Batch = M::Batch>,
     {
-        let n_rows = source.n_rows();
-        let total = self.config.n_steps(source.rows_per_epoch());
+        let n_examples = source.n_examples();
+        let total = self.config.n_steps(source.examples_per_epoch());
         let device = model.devices().first().cloned().unwrap_or_default();
         let model = freeze(model, &self.config);
-        let replicas = run.replicas.unwrap_or(&Alone);
-        if replicas.size() > 1 && self.config.non_finite == NonFinite::Quarantine {
-            let expected = "stop or skip_step where there are several replicas".into();
+        let collective = run.collective.unwrap_or(&SingleProcess);
+        all_ok(collective, check_trainable(&model, &self.config))?;
+        if collective.size() > 1 && self.config.non_finite == NonFinite::Quarantine {
+            let expected = "stop or skip_step where there are several processes".into();
             return Err(TrainError::Config { field: "non_finite", expected, got: "quarantine".into() });
         }
-        check_alike(&model, &self.config, n_rows, validation.as_ref(), replicas)?;
-        let begun = self.begin(model, &run, n_rows, &device);
-        // Every member has looked at the folder before one of them changes it.
-        let Restored { model, optimizer, step: start, partial } = begin_together(begun, replicas)?;
+        check_same_run(&model, &self.config, n_examples, validation.as_ref(), collective)?;
+        let started = self.begin(model, &run, n_examples, &device);
+        // Every process has looked at the folder before one of them changes it.
+        let Restored { model, optimizer, step: start, partial } = start_together(started, collective)?;
         let order = BatchOrder::of(source, &self.config)?;
-        // Member 0 alone writes.
-        let folder = run.folder.clone().filter(|_| replicas.rank() == 0);
+        // Only rank 0 writes.
+        let folder = run.folder.clone().filter(|_| collective.rank() == 0);
         let opened = folder.as_deref().map(|folder| MetricsFile::open(folder, start)).transpose();
-        let metrics_file = agreed(replicas, opened)?;
-        let opened = Examinations::open(folder.as_deref().filter(|_| validation.is_some()), start);
-        let examinations = agreed(replicas, opened)?.shared(replicas)?;
+        let metrics_file = all_ok(collective, opened)?;
+        let opened = ValidationLog::open(folder.as_deref().filter(|_| validation.is_some()), start);
+        let validation_log = all_ok(collective, opened)?.shared(collective)?;
 
         progress.begin("fit", total as u64);
         progress.advance(start as u64);
         let fitted = std::thread::scope(|scope| {
             let (sender, receiver) = sync_channel(2);
             let (steps, feeding) = (start..total, order.clone());
-            scope.spawn(move || feed(source, &feeding, steps, &self.config, replicas, &sender));
-            let fitting = Fitting {
+            scope.spawn(move || feed(source, &feeding, steps, &self.config, collective, &sender));
+            let train_loop = TrainLoop {
                 config: &self.config,
                 model: Some(model),
                 optimizer,
                 order,
                 total,
-                n_rows,
+                n_examples,
                 folder,
                 metrics_file,
                 source,
-                replicas,
+                collective,
                 stop: run.stop,
                 partial,
                 spikes: Spikes::default(),
+                unreached: Unreached::default(),
             };
-            fitting.run(start, &receiver, validation, examinations, run.on_step, progress)
+            train_loop.run(start, &receiver, validation, validation_log, run.on_step, progress)
         });
         progress.end();
         fitted
     }
 
-    /// Runs one batch forward and backward and forgets the gradients: whether the worst batch fits into memory is known
+    /// Runs one batch forward and backward and drops the gradients: whether the worst batch fits into memory is known
     /// before the first step.
-    pub fn rehearse<M: Objective>(&self, model: &M, batch: &M::Batch) -> Rehearsal {
-        let begun = Instant::now();
+    ///
+    /// # Errors
+    /// Those that [`Trainer::fit`] finds before its first step: a device without autodiff, nothing to train, a group
+    /// without effect.
+    pub fn dry_run<M: Objective>(&self, model: &M, batch: &M::Batch) -> Result<DryRun, TrainError> {
+        check_trainable(model, &self.config)?;
+        let started = Instant::now();
         let (loss, _) = self.differentiated(model, std::slice::from_ref(batch));
-        Rehearsal { loss, seconds: begun.elapsed().as_secs_f64(), peak_bytes: peak_bytes() }
+        Ok(DryRun { loss, seconds: started.elapsed().as_secs_f64(), peak_bytes: peak_bytes() })
     }
 
     /// The loss per target token of some batches together, and the gradient of each trained parameter by name: what a step
-    /// would begin with, before clipping.
+    /// would start with, before clipping.
     ///
     /// # Panics
     /// If no batch has a target.
@@ -215,7 +227,13 @@ impl Trainer {
     }
 
     /// The state that a run begins with: fresh, or the newest checkpoint's.
-    fn begin<M: Module>(&self, model: M, run: &Run, n_rows: usize, device: &Device) -> Result<Restored<M>, TrainError> {
+    fn begin<M: Module>(
+        &self,
+        model: M,
+        run: &FitOptions,
+        n_examples: usize,
+        device: &Device,
+    ) -> Result<Restored<M>, TrainError> {
         let fresh = |model| Restored { model, optimizer: NamedOptimizer::default(), step: 0, partial: None };
         let Some(folder) = &run.folder else { return Ok(fresh(model)) };
         std::fs::create_dir_all(folder).map_err(CoreError::io("create", folder))?;
@@ -228,7 +246,7 @@ impl Trainer {
             None => Ok(fresh(model)),
             Some(checkpoint) => {
                 let inner = device.clone().without_autodiff();
-                let restored = checkpoint.restore(model, n_rows, &self.config, &inner)?;
+                let restored = checkpoint.restore(model, n_examples, &self.config, &inner)?;
                 tracing::info!(step = checkpoint.step(), "resumed");
                 Ok(restored)
             }

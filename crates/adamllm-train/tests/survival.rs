@@ -9,10 +9,10 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use adamllm_core::random::named_stream;
-use adamllm_nn::{Batch, BlockRunner, Linear, LinearConfig, Objective};
+use adamllm_nn::{Batch, BlockExecutor, Linear, LinearConfig, Objective};
 use adamllm_train::{
-    Checkpoint, RowBatches, RowSize, Run, RunPlan, SourceShare, StepMetrics, TrainConfig, Trainer, Validation,
-    ValidationMetrics, WeightedSources,
+    Checkpoint, ExampleBatches, ExampleSize, FitOptions, RunPlan, SourceShare, StepMetrics, TrainConfig, Trainer,
+    Validation, ValidationMetrics, WeightedSources,
 };
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -20,7 +20,7 @@ use rand::RngExt;
 
 /// Wide, so that writing a checkpoint (8 MB) takes as long as a step.
 const WIDTH: usize = 820;
-const ROWS: usize = 24;
+const EXAMPLES: usize = 24;
 
 #[derive(Module, Debug)]
 struct Wide {
@@ -47,11 +47,12 @@ impl Wide {
         Self { layer }
     }
 
-    fn rows(&self, rows: &[usize], phase: f32) -> Tensor<2> {
+    fn values(&self, examples: &[usize], phase: f32) -> Tensor<2> {
         let device = self.layer.weight.val().device();
-        let value = |row: usize, i: usize| ((row * 31 + i) as f32 * phase).sin();
-        let values = rows.iter().flat_map(|&row| (0..WIDTH).map(move |i| value(row, i))).collect::<Vec<f32>>();
-        Tensor::from_data(TensorData::new(values, [rows.len(), WIDTH]), &device)
+        let value = |example: usize, i: usize| ((example * 31 + i) as f32 * phase).sin();
+        let values =
+            examples.iter().flat_map(|&example| (0..WIDTH).map(move |i| value(example, i))).collect::<Vec<f32>>();
+        Tensor::from_data(TensorData::new(values, [examples.len(), WIDTH]), &device)
     }
 }
 
@@ -63,13 +64,13 @@ fn matrix(side: usize, phase: f32, device: &Device) -> Tensor<2> {
 impl Objective for Wide {
     type Batch = Points;
 
-    fn target_rows<'a>(&'a self, batch: &Points, blocks: &mut dyn BlockRunner<'a>) -> Tensor<2> {
-        let x = self.rows(&batch.0, 0.37).unsqueeze::<3>();
+    fn target_hidden_states<'a>(&'a self, batch: &Points, blocks: &mut dyn BlockExecutor<'a>) -> Tensor<2> {
+        let x = self.values(&batch.0, 0.37).unsqueeze::<3>();
         blocks.block(vec![x], true, Box::new(|x, _| self.layer.forward(x[0].clone()).tanh())).squeeze_dim(0)
     }
 
-    fn losses(&self, rows: Tensor<2>, batch: &Points, range: Range<usize>) -> Tensor<1> {
-        (rows - self.rows(&batch.0[range], 0.11)).square().mean_dim(1).flatten(0, 1)
+    fn token_losses(&self, hidden: Tensor<2>, batch: &Points, range: Range<usize>) -> Tensor<1> {
+        (hidden - self.values(&batch.0[range], 0.11)).square().mean_dim(1).flatten(0, 1)
     }
 }
 
@@ -85,17 +86,20 @@ fn config() -> TrainConfig {
     }
 }
 
-fn batch(rows: &[usize]) -> Result<Points, String> {
-    Ok(Points(rows.to_vec()))
+fn batch(examples: &[usize]) -> Result<Points, String> {
+    Ok(Points(examples.to_vec()))
 }
 
 /// A source of two parts, one read twice in an epoch and one half: the mixture must survive too.
 fn fit(folder: &Path) -> Result<(), adamllm_train::TrainError> {
-    let shares = vec![SourceShare { n_rows: 8, weight: 2.0 }, SourceShare { n_rows: ROWS - 8, weight: 0.5 }];
-    let source = RowBatches::new(ROWS, batch);
+    let shares =
+        vec![SourceShare { n_examples: 8, weight: 2.0 }, SourceShare { n_examples: EXAMPLES - 8, weight: 0.5 }];
+    let source = ExampleBatches::new(EXAMPLES, batch);
     let source = source.with_mixture(WeightedSources::new(shares)?);
-    let run = Run { folder: Some(folder.to_path_buf()), resume: true, ..Run::default() };
-    let held_out = RowBatches::new(8, |rows: &[usize]| batch(&rows.iter().map(|row| row + 100).collect::<Vec<_>>()));
+    let run = FitOptions { folder: Some(folder.to_path_buf()), resume: true, ..FitOptions::default() };
+    let held_out = ExampleBatches::new(8, |examples: &[usize]| {
+        batch(&examples.iter().map(|example| example + 100).collect::<Vec<_>>())
+    });
     let validation = Validation { source: &held_out, every: 2, batch_size: 4, patience: None };
     Trainer::new(config())?.fit_validated(Wide::new(), &source, Some(validation), run, &mut ()).map(drop)
 }
@@ -120,7 +124,7 @@ fn process(folder: &Path, limit: Option<usize>) -> Command {
     command
 }
 
-/// What must be equal: every number of every step but its time and memory, every examination, and the last checkpoint's
+/// What must be equal: every number of every step but its time and memory, every evaluation, and the last checkpoint's
 /// tensors.
 type Essence = (Vec<StepMetrics>, Vec<ValidationMetrics>, Vec<Vec<u8>>);
 
@@ -129,8 +133,8 @@ fn essence(folder: &Path) -> Essence {
     steps.iter_mut().for_each(|step| (step.step_s, step.peak_bytes) = (0.0, None));
     let last = Checkpoint::list(folder).expect("lists").pop().expect("a checkpoint at the end");
     let read = |name: &str| std::fs::read(last.path().join(name)).expect("reads");
-    let examined = adamllm_core::jsonl::read_all(folder.join("validation.jsonl")).expect("examinations");
-    (steps, examined, ["weights.safetensors", "optimizer.safetensors"].map(read).to_vec())
+    let evaluated = adamllm_core::jsonl::read_all(folder.join("validation.jsonl")).expect("evaluations");
+    (steps, evaluated, ["weights.safetensors", "optimizer.safetensors"].map(read).to_vec())
 }
 
 fn undisturbed(folder: &Path) -> Essence {
@@ -153,7 +157,7 @@ fn partial(folder: &Path) -> Option<(PathBuf, u64, i64, i64)> {
 fn run_and_kill(folder: &Path, in_checkpoint: bool, random: &mut impl rand::Rng) -> bool {
     let mut child = process(folder, None).spawn().expect("starts");
     let moment = Duration::from_millis(random.random_range(40..900));
-    let begun = Instant::now();
+    let started = Instant::now();
     let before = partial(folder);
     loop {
         if let Some(status) = child.try_wait().expect("waits") {
@@ -161,8 +165,8 @@ fn run_and_kill(folder: &Path, in_checkpoint: bool, random: &mut impl rand::Rng)
             return true;
         }
         let due =
-            if in_checkpoint { partial(folder).is_some_and(|p| Some(p) != before) } else { begun.elapsed() > moment };
-        if due || begun.elapsed() > Duration::from_secs(60) {
+            if in_checkpoint { partial(folder).is_some_and(|p| Some(p) != before) } else { started.elapsed() > moment };
+        if due || started.elapsed() > Duration::from_secs(60) {
             // Somewhere within the files of the checkpoint.
             std::thread::sleep(Duration::from_micros(random.random_range(0..2000)) * u32::from(in_checkpoint));
             child.kill().expect("kill -9");
@@ -173,20 +177,23 @@ fn run_and_kill(folder: &Path, in_checkpoint: bool, random: &mut impl rand::Rng)
     }
 }
 
-/// The plan counts what the trainer then asks for, row by row.
+/// The plan counts what the trainer then asks for, example by example.
 #[test]
 fn a_mixture_is_read_as_planned() {
-    let shares = vec![SourceShare { n_rows: 8, weight: 2.0 }, SourceShare { n_rows: ROWS - 8, weight: 0.5 }];
-    let read = std::sync::Mutex::new(vec![0; ROWS]);
-    let source = RowBatches::new(ROWS, |rows: &[usize]| {
-        rows.iter().for_each(|&row| read.lock().expect("not poisoned")[row] += 1);
-        batch(rows)
+    let shares =
+        vec![SourceShare { n_examples: 8, weight: 2.0 }, SourceShare { n_examples: EXAMPLES - 8, weight: 0.5 }];
+    let read = std::sync::Mutex::new(vec![0; EXAMPLES]);
+    let source = ExampleBatches::new(EXAMPLES, |examples: &[usize]| {
+        examples.iter().for_each(|&example| read.lock().expect("not poisoned")[example] += 1);
+        batch(examples)
     });
-    let sizes = (0..ROWS).map(|row| RowSize { tokens: 1 + row % 3, targets: 1, ..RowSize::default() }).collect();
+    let sizes = (0..EXAMPLES)
+        .map(|example| ExampleSize { tokens: 1 + example % 3, targets: 1, ..ExampleSize::default() })
+        .collect();
     let source = source.with_sizes(sizes).with_mixture(WeightedSources::new(shares).expect("weights"));
     let plan = RunPlan::new(&source, &config()).expect("a plan");
     let trainer = Trainer::new(config()).expect("valid");
-    let (_, report) = trainer.fit(Wide::new(), &source, Run::default(), &mut ()).expect("fits");
+    let (_, report) = trainer.fit(Wide::new(), &source, FitOptions::default(), &mut ()).expect("fits");
     assert_eq!(*read.lock().expect("not poisoned"), plan.times_read);
     assert_eq!((report.steps, report.metrics.iter().map(|m| m.targets).sum()), (plan.steps, plan.read.targets));
 }

@@ -1,14 +1,14 @@
-//! The fitting loop on a regression problem: resume to the bit, the same gradient for every split, and the policies.
+//! The train_loop loop on a regression problem: resume to the bit, the same gradient for every split, and the policies.
 
 use std::cell::Cell;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use adamllm_nn::{Batch, BlockRunner, Linear, LinearConfig, Objective, run_block, snapshots};
+use adamllm_nn::{Batch, BlockExecutor, Linear, LinearConfig, Objective, run_block, snapshots};
 use adamllm_train::{
-    Checkpoint, FitOutcome, MicroBatchBudget, NonFinite, ParameterGroup, RowBatches, RowSize, Run, StepMetrics,
-    TrainConfig, TrainError, Trainer, Validation, ValidationMetrics,
+    Checkpoint, ExampleBatches, ExampleSize, FitOptions, FitOutcome, MicroBatchBudget, NonFinite, ParameterGroup,
+    StepMetrics, TrainConfig, TrainError, Trainer, Validation, ValidationMetrics,
 };
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -37,14 +37,14 @@ impl Batch for Points {
 impl Objective for Regression {
     type Batch = Points;
 
-    fn target_rows<'a>(&'a self, batch: &Points, blocks: &mut dyn BlockRunner<'a>) -> Tensor<2> {
+    fn target_hidden_states<'a>(&'a self, batch: &Points, blocks: &mut dyn BlockExecutor<'a>) -> Tensor<2> {
         let x = self.column(&batch.x).unsqueeze::<3>();
         let hidden = run_block(blocks, &self.first, vec![x], |first, x| first.forward(x[0].clone()).tanh());
         hidden.squeeze_dim(0)
     }
 
-    fn losses(&self, rows: Tensor<2>, batch: &Points, range: Range<usize>) -> Tensor<1> {
-        (self.second.forward(rows) - self.column(&batch.y[range])).square().flatten(0, 1)
+    fn token_losses(&self, hidden: Tensor<2>, batch: &Points, range: Range<usize>) -> Tensor<1> {
+        (self.second.forward(hidden) - self.column(&batch.y[range])).square().flatten(0, 1)
     }
 }
 
@@ -79,13 +79,13 @@ fn model() -> Regression {
     model.map(&mut Fill(0))
 }
 
-fn point(row: usize) -> (f32, f32) {
-    let x = (row as f32 * 0.37).sin();
+fn point(example: usize) -> (f32, f32) {
+    let x = (example as f32 * 0.37).sin();
     (x, x * x - 0.5 * x)
 }
 
-fn batch(rows: &[usize]) -> Result<Points, String> {
-    let (x, y) = rows.iter().map(|&row| point(row)).unzip();
+fn batch(examples: &[usize]) -> Result<Points, String> {
+    let (x, y) = examples.iter().map(|&example| point(example)).unzip();
     Ok(Points { x, y })
 }
 
@@ -101,10 +101,10 @@ fn config() -> TrainConfig {
     }
 }
 
-const ROWS: usize = 20;
+const EXAMPLES: usize = 20;
 
-fn fit(config: TrainConfig, run: Run) -> Result<(Regression, Vec<StepMetrics>), TrainError> {
-    let source = RowBatches::new(ROWS, batch);
+fn fit(config: TrainConfig, run: FitOptions) -> Result<(Regression, Vec<StepMetrics>), TrainError> {
+    let source = ExampleBatches::new(EXAMPLES, batch);
     let (model, report) = Trainer::new(config)?.fit(model(), &source, run, &mut ())?;
     Ok((model, report.metrics))
 }
@@ -113,38 +113,38 @@ fn weights(model: &Regression) -> Vec<Vec<u8>> {
     snapshots(model).iter().map(|s| s.read().as_bytes().to_vec()).collect()
 }
 
-fn in_folder(folder: &Path, resume: bool) -> Run<'static> {
-    Run { folder: Some(folder.to_path_buf()), resume, ..Run::default() }
+fn in_folder(folder: &Path, resume: bool) -> FitOptions<'static> {
+    FitOptions { folder: Some(folder.to_path_buf()), resume, ..FitOptions::default() }
 }
 
 #[test]
 fn it_learns() {
     let config = TrainConfig { epochs: 60.0, ..config() };
-    let (_, metrics) = fit(config, Run::default()).expect("fits");
+    let (_, metrics) = fit(config, FitOptions::default()).expect("fits");
     let (first, last) = (metrics[0].loss, metrics[metrics.len() - 1].loss);
     assert!(last < 0.1 * first, "{first} -> {last}");
 }
 
 #[test]
 fn stopping_and_resuming_changes_no_bit() {
-    let (whole, _) = fit(config(), Run::default()).expect("fits");
-    for stop_behind in [1, 4, 7, 11] {
+    let (whole, _) = fit(config(), FitOptions::default()).expect("fits");
+    for stop_after in [1, 4, 7, 11] {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let stop = AtomicBool::new(false);
         let steps = Cell::new(0);
         let mut on_step = |_: &StepMetrics| {
             steps.set(steps.get() + 1);
-            stop.store(steps.get() == stop_behind, Ordering::Relaxed);
+            stop.store(steps.get() == stop_after, Ordering::Relaxed);
         };
-        let run = Run { stop: Some(&stop), on_step: Some(&mut on_step), ..in_folder(folder.path(), false) };
-        let source = RowBatches::new(ROWS, batch);
+        let run = FitOptions { stop: Some(&stop), on_step: Some(&mut on_step), ..in_folder(folder.path(), false) };
+        let source = ExampleBatches::new(EXAMPLES, batch);
         let trainer = Trainer::new(config()).expect("valid");
         let (_, report) = trainer.fit(model(), &source, run, &mut ()).expect("fits");
-        assert_eq!((report.outcome, report.steps), (FitOutcome::Stopped, stop_behind));
+        assert_eq!((report.outcome, report.steps), (FitOutcome::Stopped, stop_after));
 
         let (resumed, rest) = fit(config(), in_folder(folder.path(), true)).expect("resumes");
-        assert_eq!(rest[0].step, stop_behind + 1);
-        assert_eq!(weights(&resumed), weights(&whole), "stopped behind step {stop_behind}");
+        assert_eq!(rest[0].step, stop_after + 1);
+        assert_eq!(weights(&resumed), weights(&whole), "stopped after step {stop_after}");
         let logged: Vec<StepMetrics> =
             adamllm_core::jsonl::read_all(folder.path().join("metrics.jsonl")).expect("reads");
         let steps: Vec<usize> = logged.iter().map(|m| m.step).collect();
@@ -155,7 +155,7 @@ fn stopping_and_resuming_changes_no_bit() {
 /// A run that was killed while it wrote a checkpoint leaves a partial folder; the one before counts.
 #[test]
 fn a_half_written_checkpoint_is_passed_over() {
-    let (whole, _) = fit(config(), Run::default()).expect("fits");
+    let (whole, _) = fit(config(), FitOptions::default()).expect("fits");
     let folder = tempfile::tempdir().expect("a temporary folder");
     fit(config(), in_folder(folder.path(), false)).expect("fits");
     let newest = Checkpoint::list(folder.path()).expect("lists").pop().expect("one at the end");
@@ -172,7 +172,7 @@ fn a_half_written_checkpoint_is_passed_over() {
 fn every_split_of_a_window_has_the_same_gradient() {
     let one = |micro_batch_size| {
         let config = TrainConfig { micro_batch_size, epochs: 1.0, ..config() };
-        fit(config, Run::default()).expect("fits").1.iter().map(|m| (m.loss, m.grad_norm)).collect::<Vec<_>>()
+        fit(config, FitOptions::default()).expect("fits").1.iter().map(|m| (m.loss, m.grad_norm)).collect::<Vec<_>>()
     };
     let whole = one(6);
     for micro_batch_size in [1, 2, 4, 5] {
@@ -186,7 +186,7 @@ fn every_split_of_a_window_has_the_same_gradient() {
 fn frozen_groups_stay() {
     let group = ParameterGroup { prefix: "first.".into(), learning_rate: None, weight_decay: None, frozen: true };
     let config = TrainConfig { groups: vec![group], ..config() };
-    let (trained, _) = fit(config, Run::default()).expect("fits");
+    let (trained, _) = fit(config, FitOptions::default()).expect("fits");
     let (before, after) = (weights(&model()), weights(&trained));
     assert_eq!(before[..2], after[..2]);
     assert_ne!(before[2..], after[2..]);
@@ -194,21 +194,21 @@ fn frozen_groups_stay() {
 
 #[test]
 fn a_loss_that_is_not_finite_names_its_rows() {
-    let broken = |rows: &[usize]| {
-        let mut points = batch(rows)?;
-        if rows.contains(&5) {
+    let broken = |examples: &[usize]| {
+        let mut points = batch(examples)?;
+        if examples.contains(&5) {
             points.y[0] = f32::NAN;
         }
         Ok::<_, String>(points)
     };
-    let source = RowBatches::new(ROWS, broken);
+    let source = ExampleBatches::new(EXAMPLES, broken);
     let fit = |non_finite| {
         let trainer = Trainer::new(TrainConfig { non_finite, epochs: 1.0, ..config() }).expect("valid");
-        trainer.fit(model(), &source, Run::default(), &mut ())
+        trainer.fit(model(), &source, FitOptions::default(), &mut ())
     };
     match fit(NonFinite::Stop) {
-        Err(TrainError::NonFinite { rows, .. }) => assert!(rows.contains(&5)),
-        other => panic!("expected the rows, got {other:?}"),
+        Err(TrainError::NonFinite { examples, .. }) => assert!(examples.contains(&5)),
+        other => panic!("expected the examples, got {other:?}"),
     }
     let (skipping, report) = fit(NonFinite::SkipStep).expect("goes on");
     assert_eq!(report.metrics.iter().filter(|m| m.skipped).count(), 1);
@@ -216,12 +216,12 @@ fn a_loss_that_is_not_finite_names_its_rows() {
     assert!(snapshots(&skipping).iter().all(finite));
 }
 
-/// The step goes on with the rows that are sound, as if the others had never stood in it.
+/// The step goes on with the examples that are sound, as if the others had never stood in it.
 #[test]
-fn a_faulty_row_is_quarantined_and_the_rest_of_its_step_counts() {
-    let point_of = |rows: &[usize], spoilt: bool| {
-        let mut points = batch(rows)?;
-        if let Some(at) = rows.iter().position(|&row| row == 5) {
+fn a_faulty_example_is_quarantined_and_the_rest_of_its_step_counts() {
+    let point_of = |examples: &[usize], spoilt: bool| {
+        let mut points = batch(examples)?;
+        if let Some(at) = examples.iter().position(|&example| example == 5) {
             if spoilt {
                 points.y[at] = f32::NAN;
             } else {
@@ -234,65 +234,67 @@ fn a_faulty_row_is_quarantined_and_the_rest_of_its_step_counts() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let settings = TrainConfig { non_finite: NonFinite::Quarantine, epochs: 1.0, micro_batch_size: 2, ..config() };
     let fit = |spoilt, run| {
-        let source = RowBatches::new(ROWS, move |rows: &[usize]| point_of(rows, spoilt));
+        let source = ExampleBatches::new(EXAMPLES, move |examples: &[usize]| point_of(examples, spoilt));
         Trainer::new(settings.clone()).expect("valid").fit(model(), &source, run, &mut ()).expect("fits")
     };
     let (with_fault, report) = fit(true, in_folder(folder.path(), false));
-    let (without, _) = fit(false, Run::default());
+    let (without, _) = fit(false, FitOptions::default());
     for (a, b) in snapshots(&with_fault).iter().zip(snapshots(&without)) {
         let differences =
             a.read().iter::<f32>().zip(b.read().iter::<f32>()).map(|(a, b)| (a - b).abs()).collect::<Vec<_>>();
         assert!(differences.iter().all(|d| *d < 1e-6), "{}: {differences:?}", a.info.name);
     }
-    let step = report.metrics.iter().find(|m| m.targets == 5).expect("one step has a row less").step;
+    let step = report.metrics.iter().find(|m| m.targets == 5).expect("one step has an example less").step;
     let written = std::fs::read_to_string(folder.path().join("quarantine.jsonl")).expect("written");
-    assert_eq!(written.trim(), format!("{{\"step\":{step},\"row\":5}}"));
+    assert_eq!(written.trim(), format!("{{\"step\":{step},\"example\":5}}"));
 }
 
 #[test]
 fn a_budget_changes_the_passes_and_not_the_gradient() {
-    let sizes = (0..ROWS).map(|row| RowSize { tokens: 10 + row * 3, ..RowSize::default() }).collect::<Vec<_>>();
+    let sizes = (0..EXAMPLES)
+        .map(|example| ExampleSize { tokens: 10 + example * 3, ..ExampleSize::default() })
+        .collect::<Vec<_>>();
     let passes = std::sync::Mutex::new(Vec::new());
     let fit = |budget| {
-        let make = |rows: &[usize]| {
-            passes.lock().expect("not poisoned").push(rows.to_vec());
-            batch(rows)
+        let make = |examples: &[usize]| {
+            passes.lock().expect("not poisoned").push(examples.to_vec());
+            batch(examples)
         };
-        let source = RowBatches::new(ROWS, make).with_sizes(sizes.clone());
+        let source = ExampleBatches::new(EXAMPLES, make).with_sizes(sizes.clone());
         let settings = TrainConfig { micro_batch_budget: budget, micro_batch_size: 6, epochs: 1.0, ..config() };
         let trainer = Trainer::new(settings).expect("valid");
-        let (_, report) = trainer.fit(model(), &source, Run::default(), &mut ()).expect("fits");
+        let (_, report) = trainer.fit(model(), &source, FitOptions::default(), &mut ()).expect("fits");
         report.metrics.iter().map(|m| (m.loss, m.grad_norm)).collect::<Vec<_>>()
     };
     let whole = fit(None);
     passes.lock().expect("not poisoned").clear();
     let split = fit(Some(MicroBatchBudget { tokens: Some(100), patches: None }));
-    for rows in passes.lock().expect("not poisoned").iter() {
-        let longest = rows.iter().map(|row| sizes[*row].tokens).max().expect("no empty pass");
-        assert!(rows.len() * longest <= 100, "{rows:?}");
+    for examples in passes.lock().expect("not poisoned").iter() {
+        let longest = examples.iter().map(|example| sizes[*example].tokens).max().expect("no empty pass");
+        assert!(examples.len() * longest <= 100, "{examples:?}");
     }
     for ((loss, norm), (l, n)) in whole.iter().zip(split) {
         assert!((loss - l).abs() < 1e-5 * loss && (norm - n).abs() < 1e-5 * norm);
     }
 }
 
-/// Held-out points of another curve: what is learnt makes them worse, so the first examination stays the best.
+/// Held-out points of another curve: what is learned makes them worse, so the first evaluation stays the best.
 #[test]
 fn a_run_ends_when_held_out_rows_get_no_better() {
-    let held_out = RowBatches::new(8, |rows: &[usize]| {
-        let mut points = batch(rows)?;
+    let held_out = ExampleBatches::new(8, |examples: &[usize]| {
+        let mut points = batch(examples)?;
         points.y.iter_mut().for_each(|y| *y *= -3.0);
         Ok::<_, String>(points)
     });
-    let source = RowBatches::new(ROWS, batch);
+    let source = ExampleBatches::new(EXAMPLES, batch);
     let settings = TrainConfig { epochs: 40.0, save_every: None, ..config() };
     let trainer = Trainer::new(settings).expect("valid");
     let validation = || Some(Validation { source: &held_out, every: 2, batch_size: 3, patience: Some(4) });
     let folder = tempfile::tempdir().expect("a temporary folder");
     let run = in_folder(folder.path(), false);
     let (_, report) = trainer.fit_validated(model(), &source, validation(), run, &mut ()).expect("fits");
-    assert_eq!(report.outcome, FitOutcome::NoLongerBetter);
-    let last_best = report.validation.iter().rfind(|row| row.best).expect("the first is").step;
+    assert_eq!(report.outcome, FitOutcome::EarlyStopped);
+    let last_best = report.validation.iter().rfind(|example| example.best).expect("the first is").step;
     assert_eq!(report.steps, last_best + 8);
     let kept: Vec<_> = Checkpoint::list(&folder.path().join("best")).expect("lists");
     assert_eq!(kept.iter().map(Checkpoint::step).collect::<Vec<_>>(), [last_best]);
@@ -300,11 +302,11 @@ fn a_run_ends_when_held_out_rows_get_no_better() {
         adamllm_core::jsonl::read_all(folder.path().join("validation.jsonl")).expect("reads");
     assert_eq!(written, report.validation);
 
-    // What was examined before a stop counts behind it.
+    // What was evaluated before a stop counts after it.
     let stopped = tempfile::tempdir().expect("a temporary folder");
     let stop = AtomicBool::new(false);
     let mut on_step = |m: &StepMetrics| stop.store(m.step == last_best + 3, Ordering::Relaxed);
-    let run = Run { stop: Some(&stop), on_step: Some(&mut on_step), ..in_folder(stopped.path(), false) };
+    let run = FitOptions { stop: Some(&stop), on_step: Some(&mut on_step), ..in_folder(stopped.path(), false) };
     trainer.fit_validated(model(), &source, validation(), run, &mut ()).expect("stops");
     let (_, resumed) = trainer
         .fit_validated(model(), &source, validation(), in_folder(stopped.path(), true), &mut ())
@@ -314,16 +316,18 @@ fn a_run_ends_when_held_out_rows_get_no_better() {
 }
 
 #[test]
-fn a_rehearsal_tells_what_a_batch_takes_and_changes_nothing() {
-    let (model, rows) = (model(), [0, 1, 2]);
+fn a_dry_run_tells_what_a_batch_takes_and_changes_nothing() {
+    let (model, examples) = (model(), [0, 1, 2]);
     let before = weights(&model);
     let trainer = Trainer::new(config()).expect("valid");
-    let told = trainer.rehearse(&model, &batch(&rows).expect("a batch"));
+    let told = trainer.dry_run(&model, &batch(&examples).expect("a batch")).expect("trains something");
     let (_, metrics) = {
-        let source = RowBatches::new(3, batch);
+        let source = ExampleBatches::new(3, batch);
         let one = TrainConfig { epochs: 1.0, ..config() };
-        let (m, report) =
-            Trainer::new(one).expect("valid").fit(self::model(), &source, Run::default(), &mut ()).expect("fits");
+        let (m, report) = Trainer::new(one)
+            .expect("valid")
+            .fit(self::model(), &source, FitOptions::default(), &mut ())
+            .expect("fits");
         (m, report.metrics)
     };
     assert!((told.loss - metrics[0].loss).abs() < 1e-6, "{told:?}");
@@ -351,6 +355,6 @@ fn checkpoints_are_pruned_to_the_newest() {
 
 #[test]
 fn settings_are_checked() {
-    let error = Trainer::new(TrainConfig { batch_size: 0, ..config() }).expect_err("no rows").to_string();
+    let error = Trainer::new(TrainConfig { batch_size: 0, ..config() }).expect_err("no examples").to_string();
     assert!(error.contains("batch_size"), "{error}");
 }

@@ -9,9 +9,9 @@
 //! | [`data`] | image-caption pairs, conversations and pictures in | no |
 //! | [`synth`] | image-caption pairs to filtered instruction tasks | no |
 //! | [`eval`] | domain benchmarks, metrics, reports | no |
-//! | [`vision`], [`language`], [`nn`] | towers, decoders, and what they share | yes |
+//! | [`vision`], [`language`], [`nn`] | vision encoders, decoders, and what they share | yes |
 //! | [`model`] | joins them; Hugging Face folders in and out | yes |
-//! | [`train`] | the single-stage mixture and the fitting loop | yes |
+//! | [`train`] | the single-stage mixture and the training loop | yes |
 //!
 //! A stage can run alone; what one writes, the next reads:
 //!

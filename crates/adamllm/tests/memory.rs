@@ -10,7 +10,7 @@ use adamllm::burn::tensor::TensorData;
 use adamllm::model::VlmBatch;
 use adamllm::nn::Batch;
 use adamllm::prelude::*;
-use adamllm::train::Recompute;
+use adamllm::train::GradientCheckpointing;
 use families::Family;
 
 fn padded(family: &Family) -> VlmBatch {
@@ -46,7 +46,7 @@ fn nothing_changes(family: &str) {
     assert!(padded(&family).n_targets() > 7);
     let pieces = TrainConfig { loss_chunk: 7, ..TrainConfig::default() };
     assert_same("losses in pieces", &gradients(&family, padded(&family), pieces.clone()), &expected);
-    let blocks = TrainConfig { recompute: Recompute::Blocks, ..pieces };
+    let blocks = TrainConfig { gradient_checkpointing: GradientCheckpointing::Blocks, ..pieces };
     assert_same("blocks again", &gradients(&family, padded(&family), blocks.clone()), &expected);
     assert_same("packed", &gradients(&family, packed(&family), TrainConfig::default()), &expected);
     assert_same("packed, blocks again", &gradients(&family, packed(&family), blocks), &expected);

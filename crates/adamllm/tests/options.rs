@@ -1,4 +1,4 @@
-//! Ways to train that differ from the plain one: other optimizers and dtypes, historical normalisation, frozen parts, and runs
+//! Ways to train that differ from the plain one: other optimizers and dtypes, historical loss_normalization, frozen parts, and runs
 //! that are stopped behind every single pass.
 #![cfg(all(feature = "train", feature = "model", feature = "data", feature = "flex"))]
 
@@ -8,11 +8,11 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use adamllm::model::VlmBatch;
-use adamllm::nn::snapshots;
+use adamllm::nn::{Batch, Objective, Parameters, snapshots};
 use adamllm::prelude::*;
 use adamllm::train::{
-    BatchSource, FitOutcome, FitReport, MomentDtype, Normalisation, OptimizerKind, ParameterGroup, Recompute,
-    RowBatches, Run, Schedule,
+    BatchSource, ExampleBatches, FitOptions, FitOutcome, FitReport, GradientCheckpointing, LossNormalization,
+    MomentDtype, OptimizerKind, ParameterGroup, Schedule,
 };
 use families::Family;
 
@@ -28,10 +28,10 @@ fn config() -> TrainConfig {
 }
 
 fn source(family: &Family) -> impl BatchSource<Batch = VlmBatch> {
-    RowBatches::new(6.min(family.rows.len()), |rows: &[usize]| Ok::<_, String>(family.batch(rows)))
+    ExampleBatches::new(6.min(family.rows.len()), |rows: &[usize]| Ok::<_, String>(family.batch(rows)))
 }
 
-fn fit(config: &TrainConfig, dtype: DType, run: Run) -> (Vec<Vec<f32>>, FitReport) {
+fn fit(config: &TrainConfig, dtype: DType, run: FitOptions) -> (Vec<Vec<f32>>, FitReport) {
     let family = Family::read("qwen2_vl", dtype);
     let trainer = Trainer::new(config.clone()).expect("valid");
     let (model, report) = trainer.fit(family.model.clone(), &source(&family), run, &mut ()).expect("fits");
@@ -42,20 +42,20 @@ fn losses(report: &FitReport) -> Vec<f64> {
     report.metrics.iter().map(|step| step.loss).collect()
 }
 
-fn in_folder<'a>(folder: &Path, resume: bool) -> Run<'a> {
-    Run { folder: Some(folder.into()), resume, ..Run::default() }
+fn in_folder<'a>(folder: &Path, resume: bool) -> FitOptions<'a> {
+    FitOptions { folder: Some(folder.into()), resume, ..FitOptions::default() }
 }
 
 /// Stopped behind every pass, of which a step has three, and resumed by a new trainer with a new model each time.
 #[test]
 fn a_run_stopped_behind_every_pass_changes_no_bit() {
     let config = TrainConfig { epochs: 2.0, keep_last: 2, ..config() };
-    let (expected, whole) = fit(&config, DType::F32, Run::default());
+    let (expected, whole) = fit(&config, DType::F32, FitOptions::default());
     let folder = tempfile::tempdir().expect("a temporary folder");
     let stop = AtomicBool::new(true);
     let (mut losses_of_parts, mut n_parts) = (Vec::new(), 0);
     let weights = loop {
-        let run = Run { stop: Some(&stop), ..in_folder(folder.path(), n_parts > 0) };
+        let run = FitOptions { stop: Some(&stop), ..in_folder(folder.path(), n_parts > 0) };
         let (weights, report) = fit(&config, DType::F32, run);
         losses_of_parts.extend(losses(&report));
         n_parts += 1;
@@ -65,7 +65,7 @@ fn a_run_stopped_behind_every_pass_changes_no_bit() {
         assert_eq!(report.outcome, FitOutcome::Stopped);
         assert!(n_parts < 100, "no progress");
     };
-    let n_rows = source(&Family::read("qwen2_vl", DType::F32)).n_rows();
+    let n_rows = source(&Family::read("qwen2_vl", DType::F32)).n_examples();
     assert!(n_parts == 2 * n_rows && n_parts > whole.steps, "{n_parts} parts of {} steps", whole.steps);
     assert_eq!(losses_of_parts, losses(&whole));
     assert_eq!(weights, expected);
@@ -73,14 +73,14 @@ fn a_run_stopped_behind_every_pass_changes_no_bit() {
 
 /// Stops at several steps of a run whose optimizer keeps `config`'s kind of memory.
 fn resumes_to_the_bit(config: &TrainConfig, dtype: DType) -> FitReport {
-    let (expected, whole) = fit(config, dtype, Run::default());
+    let (expected, whole) = fit(config, dtype, FitOptions::default());
     for k in [1, 7, 13] {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let stop = AtomicBool::new(false);
         let mut on_step = |step: &adamllm::train::StepMetrics| {
             stop.store(step.step == k, std::sync::atomic::Ordering::Relaxed);
         };
-        let run = Run { stop: Some(&stop), on_step: Some(&mut on_step), ..in_folder(folder.path(), false) };
+        let run = FitOptions { stop: Some(&stop), on_step: Some(&mut on_step), ..in_folder(folder.path(), false) };
         let (_, first) = fit(config, dtype, run);
         assert_eq!((first.outcome, first.steps), (FitOutcome::Stopped, k));
         let (weights, rest) = fit(config, dtype, in_folder(folder.path(), true));
@@ -92,7 +92,7 @@ fn resumes_to_the_bit(config: &TrainConfig, dtype: DType) -> FitReport {
 
 #[test]
 fn muon_learns_and_resumes() {
-    let plain = losses(&fit(&config(), DType::F32, Run::default()).1);
+    let plain = losses(&fit(&config(), DType::F32, FitOptions::default()).1);
     let muon = TrainConfig { optimizer: OptimizerKind::Muon, ..config() };
     let report = losses(&resumes_to_the_bit(&muon, DType::F32));
     assert!(report[report.len() - 1] < 0.8 * report[0], "{report:?}");
@@ -102,7 +102,7 @@ fn muon_learns_and_resumes() {
 /// Moments in bf16 hold half the memory; the losses stay within 2 % of those with moments in f32.
 #[test]
 fn moments_in_bf16_stay_close() {
-    let plain = losses(&fit(&config(), DType::F32, Run::default()).1);
+    let plain = losses(&fit(&config(), DType::F32, FitOptions::default()).1);
     let halved = losses(&resumes_to_the_bit(&TrainConfig { moments: MomentDtype::Bf16, ..config() }, DType::F32));
     assert_ne!(halved, plain);
     for (step, (a, b)) in halved.iter().zip(&plain).enumerate() {
@@ -113,7 +113,7 @@ fn moments_in_bf16_stay_close() {
 /// Weights and passes in bf16 over master weights in f32: the losses stay within 3 % of f32's.
 #[test]
 fn bf16_with_master_weights_stays_close() {
-    let plain = losses(&fit(&config(), DType::F32, Run::default()).1);
+    let plain = losses(&fit(&config(), DType::F32, FitOptions::default()).1);
     let halved = losses(&resumes_to_the_bit(&config(), DType::BF16));
     for (step, (a, b)) in halved.iter().zip(&plain).enumerate() {
         assert!((a - b).abs() < 0.03 * b, "step {step}: {a}, in f32 {b}");
@@ -124,8 +124,8 @@ fn bf16_with_master_weights_stays_close() {
 #[test]
 fn small_updates_are_not_lost_in_bf16() {
     let slow = TrainConfig { learning_rate: 1e-5, weight_decay: 0.0, epochs: 60.0, ..config() };
-    let plain = losses(&fit(&slow, DType::F32, Run::default()).1);
-    let halved = losses(&fit(&slow, DType::BF16, Run::default()).1);
+    let plain = losses(&fit(&slow, DType::F32, FitOptions::default()).1);
+    let halved = losses(&fit(&slow, DType::BF16, FitOptions::default()).1);
     let fallen = |losses: &[f64]| {
         let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
         mean(&losses[..4]) - mean(&losses[losses.len() - 4..])
@@ -137,15 +137,15 @@ fn small_updates_are_not_lost_in_bf16() {
 #[test]
 fn historical_normalisation_is_the_mean_of_means() {
     let family = Family::read("qwen2_vl", DType::F32);
-    let step = |normalisation| {
-        let config = TrainConfig { max_steps: Some(1), normalisation, ..config() };
-        let mut report = fit(&config, DType::F32, Run::default()).1;
+    let step = |loss_normalization| {
+        let config = TrainConfig { max_steps: Some(1), loss_normalization, ..config() };
+        let mut report = fit(&config, DType::F32, FitOptions::default()).1;
         report.metrics.remove(0)
     };
     // The rows of the first step, found by their loss.
     let trainer = Trainer::new(config()).expect("valid");
     let order = adamllm::train::BatchOrder::of(&source(&family), &config()).expect("an order");
-    let rows = order.rows(0, &mut None).to_vec();
+    let rows = order.examples(0, &mut None).to_vec();
     let alone: Vec<_> = rows.iter().map(|&row| trainer.gradients(&family.model, &[family.batch(&[row])])).collect();
     let mean = alone.iter().map(|(loss, _)| loss).sum::<f64>() / alone.len() as f64;
     let mut squares = 0.0;
@@ -156,7 +156,7 @@ fn historical_normalisation_is_the_mean_of_means() {
         let sum = |i: usize| rows.iter().map(|row| row.get(i).copied().map_or(0.0, f64::from)).sum::<f64>();
         squares += (0..n).map(|i| (sum(i) / alone.len() as f64).powi(2)).sum::<f64>();
     }
-    let historical = step(Normalisation::MicroBatch);
+    let historical = step(LossNormalization::MicroBatch);
     assert!((historical.loss - mean).abs() < 1e-5, "{} {mean}", historical.loss);
     assert!(
         (historical.grad_norm - squares.sqrt()).abs() < 1e-3 * squares.sqrt(),
@@ -164,7 +164,7 @@ fn historical_normalisation_is_the_mean_of_means() {
         historical.grad_norm,
         squares.sqrt()
     );
-    assert!((step(Normalisation::Window).loss - mean).abs() > 1e-4, "rows of different lengths");
+    assert!((step(LossNormalization::Step).loss - mean).abs() > 1e-4, "rows of different lengths");
 }
 
 /// A frozen tower whose merger is trained, and the other way round, with blocks made again and without.
@@ -179,9 +179,9 @@ fn frozen_parts_are_the_same_with_blocks_made_again() {
     let partly = [vec![group("vision.", true), group("vision.merger.", false)], vec![group("language.", true)]];
     for groups in partly {
         let plain = TrainConfig { groups, epochs: 2.0, ..config() };
-        let again = TrainConfig { recompute: Recompute::Blocks, ..plain.clone() };
-        let (expected, _) = fit(&plain, DType::F32, Run::default());
-        let (weights, _) = fit(&again, DType::F32, Run::default());
+        let again = TrainConfig { gradient_checkpointing: GradientCheckpointing::Blocks, ..plain.clone() };
+        let (expected, _) = fit(&plain, DType::F32, FitOptions::default());
+        let (weights, _) = fit(&again, DType::F32, FitOptions::default());
         let pairs = weights.iter().flatten().zip(expected.iter().flatten());
         let apart = pairs.fold(0.0f32, |most, (a, b)| most.max((a - b).abs()));
         assert!(apart < 2e-4, "{:?}: {apart}", plain.groups);
@@ -194,8 +194,41 @@ fn a_pass_that_the_backend_gives_up_is_named() {
     let mut family = Family::read("qwen2_vl", DType::F32);
     family.rows[2].tokens[0] = 9_999_999;
     let trainer = Trainer::new(config()).expect("valid");
-    let error = trainer.fit(family.model.clone(), &source(&family), Run::default(), &mut ()).expect_err("gives up");
-    let adamllm::train::TrainError::Pass { rows, tokens, .. } = &error else { panic!("{error}") };
+    let error =
+        trainer.fit(family.model.clone(), &source(&family), FitOptions::default(), &mut ()).expect_err("gives up");
+    let adamllm::train::TrainError::Backend { examples: rows, tokens, .. } = &error else { panic!("{error}") };
     assert_eq!((&rows[..], *tokens), (&[2][..], family.rows[2].tokens.len()));
     assert!(error.to_string().contains("micro_batch_size"), "{error}");
+}
+
+/// Loaded onto a device without autodiff, every step would leave the weights as they are.
+#[test]
+fn a_model_without_autodiff_is_refused() {
+    let folder = ModelFolder::open(families::folder("qwen2_vl")).expect("opens");
+    let model = folder.load(DType::F32, &Device::flex()).expect("loads");
+    let family = Family::read("qwen2_vl", DType::F32);
+    let trainer = Trainer::new(config()).expect("valid");
+    let error = trainer.fit(model, &source(&family), FitOptions::default(), &mut ()).expect_err("trains nothing");
+    assert!(matches!(error, adamllm::train::TrainError::NoAutodiff), "{error}");
+}
+
+/// In every family each trained parameter that a batch uses gets a gradient, with images and without; those that a batch does not
+/// use get none.
+#[test]
+fn a_family_knows_which_parameters_a_batch_uses() {
+    for name in ["qwen2_vl", "qwen2_5_vl", "llava_next", "mllama"] {
+        let family = Family::read(name, DType::F32);
+        let trainer = Trainer::new(config()).expect("valid");
+        let mut kinds = std::collections::BTreeSet::new();
+        for row in 0..family.rows.len() {
+            let batch = family.batch(&[row]);
+            kinds.insert(batch.n_images() > 0);
+            let (_, gradients) = trainer.gradients(&family.model, std::slice::from_ref(&batch));
+            for parameter in Parameters::of(&family.model).names() {
+                let (used, got) = (family.model.uses(parameter, &batch), gradients.contains_key(parameter));
+                assert_eq!(used, got, "{name}, row {row}: {parameter}");
+            }
+        }
+        assert_eq!(kinds.len(), 2, "{name}: rows with images and without");
+    }
 }

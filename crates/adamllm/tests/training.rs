@@ -8,7 +8,7 @@ use adamllm::core::Supervision;
 use adamllm::model::{KeyLayout, Padding, VlmBatch};
 use adamllm::nn::snapshots;
 use adamllm::prelude::*;
-use adamllm::train::{RowBatches, Run, Schedule, ScheduleKind};
+use adamllm::train::{ExampleBatches, FitOptions, Schedule, ScheduleKind};
 use recorded::{Decoded, conversation, fixtures, json};
 
 /// The gradient of these is zero by mathematics (softmax does not see a bias of the keys); AdamW makes full steps of what
@@ -37,7 +37,7 @@ fn twenty_steps_equal_torch(family: &str) {
 
     // A window of one "row": the row's number is looked up in the recorded order.
     let order = std::sync::atomic::AtomicUsize::new(0);
-    let source = RowBatches::new(steps.len(), |_: &[usize]| {
+    let source = ExampleBatches::new(steps.len(), |_: &[usize]| {
         let step = order.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let rows: Vec<_> = encoded[step].iter().collect();
         Ok::<_, String>(VlmBatch::collate(&rows, Padding::Right, &processor))
@@ -55,7 +55,7 @@ fn twenty_steps_equal_torch(family: &str) {
     };
     let model = folder.load(DType::F32, &Device::flex().autodiff()).expect("loads");
     let trainer = Trainer::new(config).expect("valid");
-    let (model, report) = trainer.fit(model, &source, Run::default(), &mut ()).expect("fits");
+    let (model, report) = trainer.fit(model, &source, FitOptions::default(), &mut ()).expect("fits");
 
     for (got, expected) in report.metrics.iter().zip(steps) {
         let of = |key: &str| expected[key].as_f64().expect("a number");

@@ -19,7 +19,7 @@ pub struct JobConfig {
     /// How conversations become training rows. Without `max_tokens`, the paper's 6144, or the model's context where that is
     /// shorter.
     pub encoding: Encoding,
-    /// The fitting loop.
+    /// The training loop.
     pub train: TrainConfig,
     /// Parts of the model with a rate or a decay of their own, or that stay as they are.
     pub parts: PartsConfig,
@@ -60,17 +60,21 @@ pub struct PartConfig {
 }
 
 impl PartsConfig {
-    /// The same as groups of parameters.
-    fn groups(&self) -> impl Iterator<Item = ParameterGroup> + '_ {
+    /// The parts that have settings, by their keys.
+    fn named(&self) -> impl Iterator<Item = (&'static str, ModelPart, PartConfig)> + '_ {
         let parts = [
-            (ModelPart::Vision, &self.vision),
-            (ModelPart::Connector, &self.connector),
-            (ModelPart::Language, &self.language),
-            (ModelPart::Head, &self.head),
-            (ModelPart::Embeddings, &self.embeddings),
+            ("vision", ModelPart::Vision, &self.vision),
+            ("connector", ModelPart::Connector, &self.connector),
+            ("language", ModelPart::Language, &self.language),
+            ("head", ModelPart::Head, &self.head),
+            ("embeddings", ModelPart::Embeddings, &self.embeddings),
         ];
-        let named = parts.into_iter().filter_map(|(part, settings)| Some((part, (*settings)?)));
-        named.flat_map(|(part, PartConfig { learning_rate, weight_decay, frozen })| {
+        parts.into_iter().filter_map(|(key, part, settings)| Some((key, part, (*settings)?)))
+    }
+
+    /// The same as groups of parameters, of every family.
+    fn groups(&self) -> impl Iterator<Item = ParameterGroup> + '_ {
+        self.named().flat_map(|(_, part, PartConfig { learning_rate, weight_decay, frozen })| {
             let group =
                 move |&prefix: &&str| ParameterGroup { prefix: prefix.into(), learning_rate, weight_decay, frozen };
             part.prefixes().iter().map(group)
@@ -273,10 +277,25 @@ impl JobConfig {
         self.train.validate().map_err(|e| SettingsError::Value { key: "train".into(), detail: e.to_string() })
     }
 
-    /// The fitting loop's settings, with those of the parts as groups of parameters.
+    /// The training loop's settings, with those of the parts as groups of parameters.
     pub fn training(&self) -> TrainConfig {
         let groups = self.parts.groups().chain(self.train.groups.iter().cloned()).collect();
         TrainConfig { groups, ..self.train.clone() }
+    }
+
+    /// As [`JobConfig::training`], for a model whose parameters have these names: a part's groups of other families are left out.
+    ///
+    /// # Errors
+    /// [`SettingsError`] names a part that the model does not have.
+    pub fn training_of(&self, names: &[&str]) -> Result<TrainConfig, SettingsError> {
+        let has = |prefix: &str| names.iter().any(|name| name.starts_with(prefix));
+        if let Some((key, ..)) =
+            self.parts.named().find(|(_, part, _)| !part.prefixes().iter().any(|prefix| has(prefix)))
+        {
+            return Err(fault(&format!("parts.{key}"), "the model has no such part"));
+        }
+        let groups = self.parts.groups().filter(|group| has(&group.prefix)).chain(self.train.groups.iter().cloned());
+        Ok(TrainConfig { groups: groups.collect(), ..self.train.clone() })
     }
 
     /// The stages that sources name, ascending.
@@ -391,6 +410,18 @@ mod tests {
         assert_eq!(synthesizer.train.epochs, 2.0);
         assert_eq!(synthesizer.encoding.supervision, adamllm::core::Supervision::AfterFirstExchange);
         assert_eq!(synthesizer.encoding.preset, Preset::ChatTemplate);
+    }
+
+    /// A part is several beginnings of names, of which a family has some.
+    #[test]
+    fn groups_are_those_of_the_model() {
+        let config = JobConfig::read(&configs().join("food_qwen2_vl_2b.toml"), &[]).expect("valid");
+        let names = ["vision.blocks.0.norm1.weight", "vision.merger.norm.weight", "language.embedding"];
+        let groups = config.training_of(&names).expect("both parts are there").groups;
+        let prefixes: Vec<_> = groups.iter().map(|group| group.prefix.as_str()).collect();
+        assert_eq!(prefixes, ["vision.blocks.", "vision.merger."]);
+        let error = config.training_of(&names[1..]).expect_err("no encoder").to_string();
+        assert!(error.contains("`parts.vision`"), "{error}");
     }
 
     #[test]

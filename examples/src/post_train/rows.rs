@@ -6,7 +6,7 @@ use adamllm::data::FirstOf;
 use adamllm::model::{Encoded, Encoder, Measure, ModelError, Padding, VlmBatch};
 use adamllm::prelude::*;
 use adamllm::synth::seed::BlankImages;
-use adamllm::train::{BatchSource, Mixture, RowBatches, RowSize, SourceShare, WeightedSources};
+use adamllm::train::{BatchSource, ExampleBatches, ExampleSize, Mixture, SourceShare, WeightedSources};
 use rayon::prelude::*;
 
 use super::{PictureCheck, SourceConfig};
@@ -115,7 +115,7 @@ impl<'a> RowReader<'a> {
                 return Err(format!("{}: no record is left to train on; {why}", shown(source)).into());
             }
             set.stores.push(store);
-            set.weights.push(SourceShare { n_rows, weight: source.weight });
+            set.weights.push(SourceShare { n_examples: n_rows, weight: source.weight });
         }
         self.ledger.sync()?;
         Ok(set)
@@ -284,10 +284,11 @@ impl<'a> RowSet<'a> {
         packing: bool,
     ) -> Result<impl BatchSource<Batch = VlmBatch> + use<'s, 'a>, Failure> {
         let batch = move |wanted: &[usize]| self.batch(pool, wanted, packing);
-        let size = |m: &Measure| RowSize { tokens: m.tokens, targets: m.targets, patches: m.patches, images: m.images };
+        let size =
+            |m: &Measure| ExampleSize { tokens: m.tokens, targets: m.targets, patches: m.patches, images: m.images };
         let sizes = self.measures().map(size).collect();
         let mixture = WeightedSources::new(self.weights.clone())?;
-        Ok(RowBatches::new(self.rows.len(), batch).with_sizes(sizes).with_mixture(mixture))
+        Ok(ExampleBatches::new(self.rows.len(), batch).with_sizes(sizes).with_mixture(mixture))
     }
 
     fn batch(&self, pool: &rayon::ThreadPool, wanted: &[usize], packing: bool) -> Result<VlmBatch, String> {

@@ -4,8 +4,8 @@ use std::sync::atomic::AtomicBool;
 use adamllm::model::VisionLanguageModel;
 use adamllm::prelude::*;
 use adamllm::train::{
-    BatchSource, Checkpoint, FitOutcome, PlannedBatch, Rehearsal, Replicas, Run, RunPlan, StepMetrics, Validation,
-    ValidationMetrics,
+    BatchSource, Checkpoint, Collective, DryRun, FitOptions, FitOutcome, PlannedBatch, RunPlan, StepMetrics,
+    Validation, ValidationMetrics,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -72,8 +72,17 @@ impl<'a> Stage<'a> {
 
     /// The plan in a line.
     pub fn plan_text(&self) -> String {
-        let RunPlan { rows, rows_read, steps, micro_batches, read, most_tokens, most_patches, .. } = &self.plan;
-        let other = match most_patches.rows == most_tokens.rows {
+        let RunPlan {
+            examples: rows,
+            examples_read: rows_read,
+            steps,
+            micro_batches,
+            read,
+            most_tokens,
+            most_patches,
+            ..
+        } = &self.plan;
+        let other = match most_patches.examples == most_tokens.examples {
             true => String::new(),
             false => format!("; of most patches: {}", batch_text(most_patches)),
         };
@@ -95,23 +104,23 @@ impl<'a> Stage<'a> {
     ///
     /// # Errors
     /// A batch that cannot be made.
-    pub fn rehearse(
+    pub fn dry_run(
         &self,
         model: &VisionLanguageModel,
         pool: &rayon::ThreadPool,
         config: &TrainConfig,
-    ) -> Result<Vec<(PlannedBatch, Rehearsal)>, Failure> {
+    ) -> Result<Vec<(PlannedBatch, DryRun)>, Failure> {
         let batches = self.rows.batches(pool, config.packing)?;
         let trainer = Trainer::new(config.clone())?;
         let mut worst = vec![self.plan.most_tokens.clone()];
         if self.plan.most_patches.patches > worst[0].patches {
             worst.push(self.plan.most_patches.clone());
         }
-        let rehearsed = worst.into_iter().map(|planned| {
-            let batch = batches.batch(&planned.rows)?;
-            Ok((planned, trainer.rehearse(model, &batch)))
+        let measured = worst.into_iter().map(|planned| {
+            let batch = batches.batch(&planned.examples)?;
+            Ok((planned, trainer.dry_run(model, &batch)?))
         });
-        rehearsed.collect()
+        measured.collect()
     }
 
     /// Trains the model, or loads what a run before has made of it.
@@ -132,7 +141,7 @@ impl<'a> Stage<'a> {
             let last = Checkpoint::list(&steering.folder)?.pop().ok_or("a stage that ended has no checkpoint")?;
             return Ok((last.load_weights(model)?, report));
         }
-        let training = config.training();
+        let training = config.training_of(&adamllm::nn::Parameters::of(&model).names())?;
         let batches = self.rows.batches(pool, training.packing)?;
         let held_out = held_out.map(|rows| rows.batches(pool, training.packing)).transpose()?;
         let validation = held_out.as_ref().zip(config.validation.as_ref()).map(|(source, settings)| Validation {
@@ -141,12 +150,12 @@ impl<'a> Stage<'a> {
             batch_size: settings.batch_size,
             patience: settings.patience,
         });
-        let run = Run {
+        let run = FitOptions {
             folder: Some(steering.folder.clone()),
             resume: steering.resume,
             stop: Some(steering.stop),
             on_step: Some(steering.on_step),
-            replicas: Some(steering.replicas),
+            collective: Some(steering.replicas),
         };
         let trainer = Trainer::new(training)?;
         let (model, report) = trainer.fit_validated(model, &batches, validation, run, steering.progress)?;
@@ -174,7 +183,7 @@ impl<'a> Stage<'a> {
         Ok(StageReport {
             stage: self.number,
             steps,
-            ended_early: outcome == FitOutcome::NoLongerBetter,
+            ended_early: outcome == FitOutcome::EarlyStopped,
             loss_first: losses.first().copied(),
             loss_last: losses.last().copied(),
             validation,
@@ -199,7 +208,7 @@ impl StageReport {
 }
 
 fn batch_text(batch: &PlannedBatch) -> String {
-    let PlannedBatch { step, rows, tokens, patches, .. } = batch;
+    let PlannedBatch { step, examples: rows, tokens, patches, .. } = batch;
     format!("{} rows of step {step}, {tokens} tokens with padding, {patches} patches", rows.len())
 }
 
@@ -210,7 +219,7 @@ pub struct Steering<'a> {
     /// Goes on from what the folder holds.
     pub resume: bool,
     /// The members that train together; the first one writes.
-    pub replicas: &'a dyn Replicas,
+    pub replicas: &'a dyn Collective,
     /// Set from outside: the run writes a checkpoint and ends.
     pub stop: &'a AtomicBool,
     /// Hears every step.

@@ -1,12 +1,12 @@
 //! Attention in blocks of queries (Dao et al., 2022, arXiv 2205.14135): no matrix of scores outlives its block, and the
-//! backward pass makes each block again from the logarithms of the softmax's sums. Blocks read only the keys that one of
-//! their queries sees, so causal rows cost half, and packed rows only their own.
+//! backward pass recomputes each block from the log-sum-exp of its rows. Blocks read only the keys that one of their queries may
+//! attend to, so causal sequences cost half, and packed ones only their own.
 
 use rayon::prelude::*;
 
-use super::Visible;
+use super::AllowedKeys;
 use super::exp::exp;
-use super::lanes::most;
+use super::lanes::row_max;
 use super::view::{View4, buffer};
 
 /// Queries in a block.
@@ -41,38 +41,47 @@ impl Sizes {
     }
 }
 
-impl Visible {
-    /// The keys that query `query` of row `row` sees lie in this range.
-    fn range(&self, sizes: &Sizes, row: usize, query: usize) -> std::ops::Range<usize> {
+impl AllowedKeys {
+    /// The keys that query `query` of batch element `b` may attend to lie in this range.
+    fn range(&self, sizes: &Sizes, b: usize, query: usize) -> std::ops::Range<usize> {
         match self {
             Self::Ranges(ranges) => {
-                let [first, end] = ranges[row * sizes.n_queries + query];
+                let [first, end] = ranges[b * sizes.n_queries + query];
                 first as usize..end as usize
             }
-            Self::All | Self::Cells(_) => 0..sizes.n_keys,
+            Self::All | Self::Dense(_) => 0..sizes.n_keys,
         }
     }
 
-    /// A range that holds all keys that a block of queries sees.
-    fn union(&self, sizes: &Sizes, row: usize, queries: std::ops::Range<usize>) -> std::ops::Range<usize> {
-        let ranges = queries.map(|query| self.range(sizes, row, query)).filter(|range| !range.is_empty());
+    /// A range that holds all keys that a block of queries may attend to.
+    fn union(&self, sizes: &Sizes, b: usize, queries: std::ops::Range<usize>) -> std::ops::Range<usize> {
+        let ranges = queries.map(|query| self.range(sizes, b, query)).filter(|range| !range.is_empty());
         ranges.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)).unwrap_or(0..0)
     }
 
-    /// Takes hidden keys out of a row of scores or weights over the keys `keys`. A query that sees none of its cells is left as
-    /// if it saw them all: its row stays finite, as with a large negative bias on every score, and nobody uses it.
-    fn hide(&self, sizes: &Sizes, row: usize, query: usize, keys: &std::ops::Range<usize>, line: &mut [f32], as_: f32) {
+    /// Writes `value` over the scores or weights of masked keys, in the row of one query over the keys `keys`. A query whose keys
+    /// are all masked keeps them all: its row stays finite, as with a large negative bias on every score, and nobody uses it.
+    fn mask_out(
+        &self,
+        sizes: &Sizes,
+        b: usize,
+        query: usize,
+        keys: &std::ops::Range<usize>,
+        line: &mut [f32],
+        value: f32,
+    ) {
         match self {
             Self::All => {}
             Self::Ranges(_) => {
-                let open = self.range(sizes, row, query);
-                line[..open.start.clamp(keys.start, keys.end) - keys.start].fill(as_);
-                line[open.end.clamp(keys.start, keys.end) - keys.start..].fill(as_);
+                let allowed_keys = self.range(sizes, b, query);
+                line[..allowed_keys.start.clamp(keys.start, keys.end) - keys.start].fill(value);
+                line[allowed_keys.end.clamp(keys.start, keys.end) - keys.start..].fill(value);
             }
-            Self::Cells(cells) => {
-                let open = &cells[(row * sizes.n_queries + query) * sizes.n_keys..][..sizes.n_keys];
-                if open.iter().any(|open| *open) {
-                    line.iter_mut().zip(open).filter(|(_, open)| !**open).for_each(|(cell, _)| *cell = as_);
+            Self::Dense(allowed) => {
+                let allowed = &allowed[(b * sizes.n_queries + query) * sizes.n_keys..][..sizes.n_keys];
+                if allowed.iter().any(|allowed| *allowed) {
+                    let masked = line.iter_mut().zip(allowed).filter(|(_, allowed)| !**allowed);
+                    masked.for_each(|(score, _)| *score = value);
                 }
             }
         }
@@ -82,14 +91,14 @@ impl Visible {
 /// A matrix in memory: where it begins, and how far its rows and columns are apart.
 #[derive(Clone, Copy)]
 struct Matrix {
-    at: *const f32,
+    start: *const f32,
     rows: isize,
     columns: isize,
 }
 
 impl Matrix {
-    fn new((at, rows): (*const f32, isize)) -> Self {
-        Self { at, rows, columns: 1 }
+    fn new((start, rows): (*const f32, isize)) -> Self {
+        Self { start, rows, columns: 1 }
     }
 
     fn transposed(self) -> Self {
@@ -102,21 +111,21 @@ impl Matrix {
 /// # Safety
 /// The matrices must lie in memory that is valid for these sizes, and nobody else may use the output's meanwhile.
 unsafe fn product([m, n, k]: [usize; 3], output: (*mut f32, isize), add: bool, a: Matrix, b: Matrix, factor: f32) {
-    let (at, rows) = output;
+    let (start, rows) = output;
     // SAFETY: as the caller says.
     unsafe {
         gemm::gemm(
             m,
             n,
             k,
-            at,
+            start,
             1,
             rows,
             add,
-            a.at,
+            a.start,
             a.columns,
             a.rows,
-            b.at,
+            b.start,
             b.columns,
             b.rows,
             1.0,
@@ -138,45 +147,45 @@ unsafe impl Send for Shared {}
 unsafe impl Sync for Shared {}
 
 impl Shared {
-    /// A pointer `at` elements in.
-    fn offset(self, at: usize) -> *mut f32 {
-        self.0.wrapping_add(at)
+    /// A pointer `n` elements in.
+    fn offset(self, n: usize) -> *mut f32 {
+        self.0.wrapping_add(n)
     }
 }
 
-/// The mixed values, dense `[batch, n_queries, n_heads, d_value]`, and the logarithms of the softmax's sums, `[batch, n_heads,
-/// n_queries]`.
-pub(super) fn forward(query: View4, key: View4, value: View4, visible: &Visible) -> (Vec<f32>, Vec<f32>) {
+/// `output = softmax(scale * q k^T, masked) v`, dense `[batch, n_queries, n_heads, d_value]`, and `lse`, the log-sum-exp of each
+/// query's scores, `[batch, n_heads, n_queries]`.
+pub(super) fn forward(query: View4, key: View4, value: View4, allowed: &AllowedKeys) -> (Vec<f32>, Vec<f32>) {
     let sizes = Sizes::of(query, key, value);
     let Sizes { batch, n_heads, n_queries, d_value, .. } = sizes;
     let mut output = buffer(batch * n_queries * n_heads * d_value);
-    let mut log_sums = buffer(batch * n_heads * n_queries);
+    let mut lse = buffer(batch * n_heads * n_queries);
     let shared = Shared(output.as_mut_ptr());
     let arch = pulp::Arch::new();
-    log_sums.par_chunks_mut(n_queries).enumerate().for_each(|(task, log_sums)| {
-        let (row, head) = (task / n_heads, task % n_heads);
+    lse.par_chunks_mut(n_queries).enumerate().for_each(|(task, lse)| {
+        let (b, head) = (task / n_heads, task % n_heads);
         let kv_head = head / (n_heads / sizes.n_kv_heads);
         let mut scores = Vec::new();
         for block in sizes.blocks() {
-            let keys = visible.union(&sizes, row, block.clone());
+            let keys = allowed.union(&sizes, b, block.clone());
             let (m, n) = (block.len(), keys.len());
             if n == 0 {
                 continue;
             }
             scores.clear();
             scores.resize(m * n, 0.0);
-            let q = Matrix::new(query.matrix(row, head, block.start));
-            let k = Matrix::new(key.matrix(row, kv_head, keys.start));
-            let v = Matrix::new(value.matrix(row, kv_head, keys.start));
-            let to = shared.offset(((row * n_queries + block.start) * n_heads + head) * d_value);
+            let q = Matrix::new(query.matrix(b, head, block.start));
+            let k = Matrix::new(key.matrix(b, kv_head, keys.start));
+            let v = Matrix::new(value.matrix(b, kv_head, keys.start));
+            let to = shared.offset(((b * n_queries + block.start) * n_heads + head) * d_value);
             // SAFETY: the block's scores are this task's own, and so are the head's rows of the output.
             unsafe {
                 let scores = (scores.as_mut_ptr(), n as isize);
                 product([m, n, sizes.d_head], scores, false, q, k.transposed(), sizes.scale());
             }
             for (query, line) in block.clone().zip(scores.chunks_exact_mut(n)) {
-                visible.hide(&sizes, row, query, &keys, line, f32::NEG_INFINITY);
-                log_sums[query] = arch.dispatch(|| softmax(line));
+                allowed.mask_out(&sizes, b, query, &keys, line, f32::NEG_INFINITY);
+                lse[query] = arch.dispatch(|| softmax(line));
             }
             // SAFETY: as above.
             unsafe {
@@ -185,95 +194,104 @@ pub(super) fn forward(query: View4, key: View4, value: View4, visible: &Visible)
             }
         }
     });
-    (output, log_sums)
+    (output, lse)
 }
 
-/// In place; gives the logarithm of the sum of the exponentials.
+/// The softmax of a row, in place; gives the log-sum-exp of its scores.
 #[inline(always)]
 fn softmax(line: &mut [f32]) -> f32 {
-    let most = most(line);
+    let row_max = row_max(line);
     let mut sums = [0.0f32; 16];
     let mut chunks = line.chunks_exact_mut(16);
     for chunk in &mut chunks {
         for (sum, x) in sums.iter_mut().zip(chunk) {
-            *x = weight(*x, most);
+            *x = weight(*x, row_max);
             *sum += *x;
         }
     }
     let mut sum = 0.0;
     for x in chunks.into_remainder() {
-        *x = weight(*x, most);
+        *x = weight(*x, row_max);
         sum += *x;
     }
     let sum = sum + sums.iter().sum::<f32>();
     let inverse = 1.0 / sum;
     line.iter_mut().for_each(|x| *x *= inverse);
-    most + sum.ln()
+    row_max + sum.ln()
 }
 
-/// `e^(x - most)`, exactly 0 for hidden keys.
+/// `e^(x - row_max)`, exactly 0 for masked keys.
 #[inline(always)]
-fn weight(x: f32, most: f32) -> f32 {
-    let y = exp(x - most);
+fn weight(x: f32, row_max: f32) -> f32 {
+    let y = exp(x - row_max);
     if x == f32::NEG_INFINITY { 0.0 } else { y }
 }
 
-/// Gradients of query, key and value, each dense with the axis of positions before that of heads.
+/// Gradients of query, key and value, each dense with the axis of positions before that of heads (Dao et al., 2022, algorithm 4):
+///
+/// ```text
+/// weights     = exp(scale * q k^T - lse)
+/// grad_scores = weights * (gradient v^T - dot(output, gradient))
+/// grad_value  = weights^T gradient
+/// grad_key    = scale * grad_scores^T q
+/// grad_query  = scale * grad_scores k
+/// ```
 pub(super) fn backward(
     [query, key, value]: [View4; 3],
     output: &[f32],
-    log_sums: &[f32],
+    lse: &[f32],
     gradient: &[f32],
-    visible: &Visible,
+    allowed: &AllowedKeys,
 ) -> [Vec<f32>; 3] {
     let sizes = Sizes::of(query, key, value);
     let Sizes { batch, n_heads, n_kv_heads, n_queries, n_keys, d_head, d_value } = sizes;
-    let mut d_query = buffer(batch * n_queries * n_heads * d_head);
-    let mut d_key = buffer(batch * n_keys * n_kv_heads * d_head);
-    let mut d_value_out = buffer(batch * n_keys * n_kv_heads * d_value);
-    let [to_query, to_key, to_value] = [&mut d_query, &mut d_key, &mut d_value_out].map(|b| Shared(b.as_mut_ptr()));
+    let mut grad_query = buffer(batch * n_queries * n_heads * d_head);
+    let mut grad_key = buffer(batch * n_keys * n_kv_heads * d_head);
+    let mut grad_value = buffer(batch * n_keys * n_kv_heads * d_value);
+    let shared = [&mut grad_query, &mut grad_key, &mut grad_value].map(|buffer| Shared(buffer.as_mut_ptr()));
+    let [to_query, to_key, to_value] = shared;
     let arch = pulp::Arch::new();
     (0..batch * n_kv_heads).into_par_iter().for_each(|task| {
-        let (row, kv_head) = (task / n_kv_heads, task % n_kv_heads);
+        let (b, kv_head) = (task / n_kv_heads, task % n_kv_heads);
         let group = n_heads / n_kv_heads;
-        let (mut weights, mut slopes) = (Vec::new(), Vec::new());
+        let (mut weights, mut grad_scores) = (Vec::new(), Vec::new());
         for (head, block) in (kv_head * group..(kv_head + 1) * group).flat_map(|h| sizes.blocks().map(move |b| (h, b)))
         {
-            let keys = visible.union(&sizes, row, block.clone());
+            let keys = allowed.union(&sizes, b, block.clone());
             let (m, n) = (block.len(), keys.len());
             if n == 0 {
                 continue;
             }
             weights.clear();
             weights.resize(m * n, 0.0f32);
-            slopes.clear();
-            slopes.resize(m * n, 0.0f32);
-            let q = Matrix::new(query.matrix(row, head, block.start));
-            let k = Matrix::new(key.matrix(row, kv_head, keys.start));
-            let v = Matrix::new(value.matrix(row, kv_head, keys.start));
-            let place = ((row * n_queries + block.start) * n_heads + head) * d_value;
+            grad_scores.clear();
+            grad_scores.resize(m * n, 0.0f32);
+            let q = Matrix::new(query.matrix(b, head, block.start));
+            let k = Matrix::new(key.matrix(b, kv_head, keys.start));
+            let v = Matrix::new(value.matrix(b, kv_head, keys.start));
+            let at_output = ((b * n_queries + block.start) * n_heads + head) * d_value;
             let width = n_heads * d_value;
-            let g = Matrix::new((gradient[place..].as_ptr(), width as isize));
+            let g = Matrix::new((gradient[at_output..].as_ptr(), width as isize));
             // SAFETY: the block's buffers are this task's own.
             unsafe {
                 let weights = (weights.as_mut_ptr(), n as isize);
                 product([m, n, d_head], weights, false, q, k.transposed(), sizes.scale());
-                product([m, n, d_value], (slopes.as_mut_ptr(), n as isize), false, g, v.transposed(), 1.0);
+                product([m, n, d_value], (grad_scores.as_mut_ptr(), n as isize), false, g, v.transposed(), 1.0);
             }
-            let lines = weights.chunks_exact_mut(n).zip(slopes.chunks_exact_mut(n));
-            for ((i, query), (line, slopes)) in block.clone().enumerate().zip(lines) {
-                let log_sum = log_sums[(row * n_heads + head) * n_queries + query];
-                let at = place + i * width;
-                let (output, gradient) = (&output[at..at + d_value], &gradient[at..at + d_value]);
-                let along: f32 = output.iter().zip(gradient).map(|(o, g)| o * g).sum();
-                arch.dispatch(|| line.iter_mut().for_each(|x| *x = exp(*x - log_sum)));
-                visible.hide(&sizes, row, query, &keys, line, 0.0);
-                arch.dispatch(|| slopes.iter_mut().zip(line.iter()).for_each(|(s, w)| *s = w * (*s - along)));
+            let lines = weights.chunks_exact_mut(n).zip(grad_scores.chunks_exact_mut(n));
+            for ((i, query), (line, grad_scores)) in block.clone().enumerate().zip(lines) {
+                let row_lse = lse[(b * n_heads + head) * n_queries + query];
+                let offset = at_output + i * width;
+                let (output, gradient) = (&output[offset..offset + d_value], &gradient[offset..offset + d_value]);
+                let dot: f32 = output.iter().zip(gradient).map(|(o, g)| o * g).sum();
+                arch.dispatch(|| line.iter_mut().for_each(|x| *x = exp(*x - row_lse)));
+                allowed.mask_out(&sizes, b, query, &keys, line, 0.0);
+                arch.dispatch(|| grad_scores.iter_mut().zip(line.iter()).for_each(|(s, w)| *s = w * (*s - dot)));
             }
             let w = Matrix::new((weights.as_ptr(), n as isize));
-            let s = Matrix::new((slopes.as_ptr(), n as isize));
-            let at_key = (row * n_keys + keys.start) * n_kv_heads + kv_head;
-            let at_query = (row * n_queries + block.start) * n_heads + head;
+            let s = Matrix::new((grad_scores.as_ptr(), n as isize));
+            let at_key = (b * n_keys + keys.start) * n_kv_heads + kv_head;
+            let at_query = (b * n_queries + block.start) * n_heads + head;
             let scale = sizes.scale();
             // SAFETY: this task alone writes the gradients of its key head and of the query heads that share it.
             unsafe {
@@ -286,5 +304,5 @@ pub(super) fn backward(
             }
         }
     });
-    [d_query, d_key, d_value_out]
+    [grad_query, grad_key, grad_value]
 }

@@ -7,7 +7,8 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 
-use super::{Curve, FusedOps, NormKind, Targets, Visible};
+use super::{AllowedKeys, FusedOps, NormKind, Targets};
+use crate::Activation;
 
 type Inner<B> = FloatTensor<B>;
 
@@ -68,17 +69,17 @@ impl<B: FusedOps> Backward<B, 1> for Rotary {
 }
 
 #[derive(Debug)]
-struct CurveOp;
+struct ActivationOp;
 
-impl<B: FusedOps> Backward<B, 1> for CurveOp {
-    type State = (Inner<B>, Curve);
+impl<B: FusedOps> Backward<B, 1> for ActivationOp {
+    type State = (Inner<B>, Activation);
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
         let [node] = ops.parents;
         let gradient = grads.consume::<B>(&ops.node);
-        let (x, curve) = ops.state;
+        let (x, activation) = ops.state;
         if let Some(node) = node {
-            grads.register::<B>(node.id, B::fused_curve_backward(x, gradient, curve));
+            grads.register::<B>(node.id, B::fused_activation_backward(x, gradient, activation));
         }
     }
 }
@@ -112,9 +113,9 @@ impl<B: FusedOps> Backward<B, 1> for CrossEntropy {
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
         let [node] = ops.parents;
         let gradient = grads.consume::<B>(&ops.node);
-        let (logits, log_sums, targets) = ops.state;
+        let (logits, lse, targets) = ops.state;
         if let Some(node) = node {
-            grads.register::<B>(node.id, B::fused_cross_entropy_backward(logits, log_sums, gradient, targets));
+            grads.register::<B>(node.id, B::fused_cross_entropy_backward(logits, lse, gradient, targets));
         }
     }
 }
@@ -123,14 +124,13 @@ impl<B: FusedOps> Backward<B, 1> for CrossEntropy {
 struct Attention;
 
 impl<B: FusedOps> Backward<B, 3> for Attention {
-    /// Query, key, value, output, logarithms of the sums.
-    type State = ([Inner<B>; 5], Visible);
+    /// Query, key, value, output, log-sum-exp of the scores.
+    type State = ([Inner<B>; 5], AllowedKeys);
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
         let gradient = grads.consume::<B>(&ops.node);
-        let ([query, key, value, output, log_sums], visible) = ops.state;
-        let (d_query, d_key, d_value) =
-            B::fused_attention_backward(query, key, value, output, log_sums, gradient, visible);
+        let ([query, key, value, output, lse], allowed) = ops.state;
+        let (d_query, d_key, d_value) = B::fused_attention_backward(query, key, value, output, lse, gradient, allowed);
         for (node, gradient) in ops.parents.into_iter().zip([d_query, d_key, d_value]) {
             if let Some(node) = node {
                 grads.register::<B>(node.id, gradient);
@@ -190,32 +190,40 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         x: FloatTensor<Self>,
         cos: FloatTensor<Self>,
         sin: FloatTensor<Self>,
-        back: bool,
+        inverse: bool,
     ) -> FloatTensor<Self> {
-        assert!(!back, "first derivatives only");
+        assert!(!inverse, "first derivatives only");
         let prepared = Rotary.prepare::<C>([x.node()]).compute_bound().stateful();
         let [x, cos, sin] = [x, cos, sin].map(FloatTensor::<Self>::into_primitive);
-        let y = B::fused_rotary(x, cos.clone(), sin.clone(), back);
+        let y = B::fused_rotary(x, cos.clone(), sin.clone(), inverse);
         match prepared {
             OpsKind::Tracked(prep) => prep.finish((cos, sin), y),
             OpsKind::UnTracked(prep) => prep.finish(y),
         }
     }
 
-    fn fused_curve(x: FloatTensor<Self>, curve: Curve) -> FloatTensor<Self> {
-        let prepared = CurveOp.prepare::<C>([x.node()]).compute_bound().stateful();
+    fn fused_activation(x: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self> {
+        let prepared = ActivationOp.prepare::<C>([x.node()]).compute_bound().stateful();
         let x = x.into_primitive();
         match prepared {
             OpsKind::Tracked(prep) => {
-                let y = B::fused_curve(x.clone(), curve);
-                prep.finish((x, curve), y)
+                let y = B::fused_activation(x.clone(), activation);
+                prep.finish((x, activation), y)
             }
-            OpsKind::UnTracked(prep) => prep.finish(B::fused_curve(x, curve)),
+            OpsKind::UnTracked(prep) => prep.finish(B::fused_activation(x, activation)),
         }
     }
 
-    fn fused_curve_backward(x: FloatTensor<Self>, gradient: FloatTensor<Self>, curve: Curve) -> FloatTensor<Self> {
-        FloatTensor::<Self>::new(B::fused_curve_backward(x.into_primitive(), gradient.into_primitive(), curve))
+    fn fused_activation_backward(
+        x: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        activation: Activation,
+    ) -> FloatTensor<Self> {
+        FloatTensor::<Self>::new(B::fused_activation_backward(
+            x.into_primitive(),
+            gradient.into_primitive(),
+            activation,
+        ))
     }
 
     fn fused_gate(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -243,29 +251,29 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
     fn fused_cross_entropy(logits: FloatTensor<Self>, targets: Targets) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let prepared = CrossEntropy.prepare::<C>([logits.node()]).compute_bound().stateful();
         let logits = logits.into_primitive();
-        let (losses, log_sums) = B::fused_cross_entropy(logits.clone(), targets.clone());
+        let (losses, lse) = B::fused_cross_entropy(logits.clone(), targets.clone());
         let output = match prepared {
-            OpsKind::Tracked(prep) => prep.finish((logits, log_sums.clone(), targets), losses),
+            OpsKind::Tracked(prep) => prep.finish((logits, lse.clone(), targets), losses),
             OpsKind::UnTracked(prep) => prep.finish(losses),
         };
-        (output, FloatTensor::<Self>::new(log_sums))
+        (output, FloatTensor::<Self>::new(lse))
     }
 
     fn fused_cross_entropy_backward(
         logits: FloatTensor<Self>,
-        log_sums: FloatTensor<Self>,
+        lse: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
         targets: Targets,
     ) -> FloatTensor<Self> {
-        let [logits, log_sums, gradient] = [logits, log_sums, gradient].map(FloatTensor::<Self>::into_primitive);
-        FloatTensor::<Self>::new(B::fused_cross_entropy_backward(logits, log_sums, gradient, targets))
+        let [logits, lse, gradient] = [logits, lse, gradient].map(FloatTensor::<Self>::into_primitive);
+        FloatTensor::<Self>::new(B::fused_cross_entropy_backward(logits, lse, gradient, targets))
     }
 
     fn fused_attention(
         query: FloatTensor<Self>,
         key: FloatTensor<Self>,
         value: FloatTensor<Self>,
-        visible: Visible,
+        allowed: AllowedKeys,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let prepared = Attention.prepare::<C>([query.node(), key.node(), value.node()]).compute_bound().stateful();
         let [query, key, value] = [query, key, value].map(FloatTensor::<Self>::into_primitive);
@@ -273,13 +281,13 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
             OpsKind::Tracked(prep) => {
                 let inputs = [query.clone(), key.clone(), value.clone()];
                 let [a, b, c] = inputs;
-                let (output, log_sums) = B::fused_attention(a, b, c, visible.clone());
-                let state = ([query, key, value, output.clone(), log_sums.clone()], visible);
-                (prep.finish(state, output), FloatTensor::<Self>::new(log_sums))
+                let (output, lse) = B::fused_attention(a, b, c, allowed.clone());
+                let state = ([query, key, value, output.clone(), lse.clone()], allowed);
+                (prep.finish(state, output), FloatTensor::<Self>::new(lse))
             }
             OpsKind::UnTracked(prep) => {
-                let (output, log_sums) = B::fused_attention(query, key, value, visible);
-                (prep.finish(output), FloatTensor::<Self>::new(log_sums))
+                let (output, lse) = B::fused_attention(query, key, value, allowed);
+                (prep.finish(output), FloatTensor::<Self>::new(lse))
             }
         }
     }
@@ -289,13 +297,13 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         key: FloatTensor<Self>,
         value: FloatTensor<Self>,
         output: FloatTensor<Self>,
-        log_sums: FloatTensor<Self>,
+        lse: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
-        visible: Visible,
+        allowed: AllowedKeys,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         let [query, key, value] = [query, key, value].map(FloatTensor::<Self>::into_primitive);
-        let [output, log_sums, gradient] = [output, log_sums, gradient].map(FloatTensor::<Self>::into_primitive);
-        let (a, b, c) = B::fused_attention_backward(query, key, value, output, log_sums, gradient, visible);
+        let [output, lse, gradient] = [output, lse, gradient].map(FloatTensor::<Self>::into_primitive);
+        let (a, b, c) = B::fused_attention_backward(query, key, value, output, lse, gradient, allowed);
         (FloatTensor::<Self>::new(a), FloatTensor::<Self>::new(b), FloatTensor::<Self>::new(c))
     }
 }

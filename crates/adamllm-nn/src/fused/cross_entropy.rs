@@ -1,37 +1,37 @@
 use rayon::prelude::*;
 
 use super::exp::exp;
-use super::lanes::{most, sum};
+use super::lanes::{row_max, sum};
 use super::view::buffer;
 
-/// The loss of each row, and the logarithm of its sum of exponentials.
+/// `loss = lse - logits[target]` of each row, and `lse`, the log-sum-exp of the row.
 pub(super) fn forward(logits: &[f32], targets: &[u32]) -> (Vec<f32>, Vec<f32>) {
     let width = logits.len() / targets.len().max(1);
     let arch = pulp::Arch::new();
     let rows = logits.par_chunks(width.max(1)).zip(targets);
     rows.map(|(row, &target)| {
-        let log_sum = arch.dispatch(|| log_sum(row));
-        (log_sum - row[target as usize], log_sum)
+        let row_lse = arch.dispatch(|| log_sum_exp(row));
+        (row_lse - row[target as usize], row_lse)
     })
     .unzip()
 }
 
 #[inline(always)]
-fn log_sum(row: &[f32]) -> f32 {
-    let most = most(row);
-    most + sum(row, |x| exp(x - most)).ln()
+fn log_sum_exp(row: &[f32]) -> f32 {
+    let row_max = row_max(row);
+    row_max + sum(row, |x| exp(x - row_max)).ln()
 }
 
-/// `(softmax - one_hot) * gradient`, row by row.
-pub(super) fn backward(logits: &[f32], log_sums: &[f32], gradient: &[f32], targets: &[u32]) -> Vec<f32> {
+/// `grad_logits = (softmax(logits) - one_hot(target)) * gradient`, row by row, with `softmax(logits) = exp(logits - lse)`.
+pub(super) fn backward(logits: &[f32], lse: &[f32], gradient: &[f32], targets: &[u32]) -> Vec<f32> {
     let width = logits.len() / targets.len().max(1);
-    let mut slopes = buffer(logits.len());
+    let mut grads = buffer(logits.len());
     let arch = pulp::Arch::new();
-    let rows = slopes.par_chunks_mut(width.max(1)).zip(logits.par_chunks(width.max(1))).enumerate();
-    rows.for_each(|(i, (slopes, row))| {
-        let (log_sum, g) = (log_sums[i], gradient[i]);
-        arch.dispatch(|| slopes.iter_mut().zip(row).for_each(|(s, &x)| *s = g * exp(x - log_sum)));
-        slopes[targets[i] as usize] -= g;
+    let rows = grads.par_chunks_mut(width.max(1)).zip(logits.par_chunks(width.max(1))).enumerate();
+    rows.for_each(|(i, (grads, row))| {
+        let (row_lse, g) = (lse[i], gradient[i]);
+        arch.dispatch(|| grads.iter_mut().zip(row).for_each(|(s, &x)| *s = g * exp(x - row_lse)));
+        grads[targets[i] as usize] -= g;
     });
-    slopes
+    grads
 }

@@ -3,8 +3,9 @@ use std::mem::MaybeUninit;
 use rayon::prelude::*;
 
 use super::exp::{exp, sigmoid, tanh};
+use super::view;
 use super::view::{View4, buffer, rows_per_task};
-use super::{Curve, view};
+use crate::Activation;
 
 const TASK: usize = 1 << 14;
 
@@ -38,34 +39,36 @@ fn written(n: usize, write: impl FnOnce(&mut [MaybeUninit<f32>])) -> Vec<f32> {
     values
 }
 
-pub(super) fn curve(x: &[f32], curve: Curve) -> Vec<f32> {
-    match curve {
-        Curve::Silu => map(x, |x| x * sigmoid(x)),
-        Curve::QuickGelu => map(x, |x| x * sigmoid(1.702 * x)),
-        Curve::GeluTanh => map(x, |x| 0.5 * x * (1.0 + tanh(gelu_inner(x)))),
-        Curve::Gelu => map(x, |x| x * phi(x)),
+/// The activation, element by element.
+pub(super) fn activation(x: &[f32], activation: Activation) -> Vec<f32> {
+    match activation {
+        Activation::Silu => map(x, |x| x * sigmoid(x)),
+        Activation::QuickGelu => map(x, |x| x * sigmoid(1.702 * x)),
+        Activation::GeluPytorchTanh => map(x, |x| 0.5 * x * (1.0 + tanh(gelu_inner(x)))),
+        Activation::Gelu => map(x, |x| x * phi(x)),
     }
 }
 
-pub(super) fn curve_backward(x: &[f32], gradient: &[f32], curve: Curve) -> Vec<f32> {
-    match curve {
-        Curve::Silu => zip(x, gradient, |x, g| g * sigmoid_slope(x, 1.0)),
-        Curve::QuickGelu => zip(x, gradient, |x, g| g * sigmoid_slope(x, 1.702)),
-        Curve::GeluTanh => zip(x, gradient, |x, g| {
+/// `gradient * f'(x)`, element by element.
+pub(super) fn activation_backward(x: &[f32], gradient: &[f32], activation: Activation) -> Vec<f32> {
+    match activation {
+        Activation::Silu => zip(x, gradient, |x, g| g * swish_derivative(x, 1.0)),
+        Activation::QuickGelu => zip(x, gradient, |x, g| g * swish_derivative(x, 1.702)),
+        Activation::GeluPytorchTanh => zip(x, gradient, |x, g| {
             let t = tanh(gelu_inner(x));
-            let inner_slope = GELU_SCALE * (1.0 + 3.0 * GELU_CUBIC * x * x);
-            g * (0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * inner_slope)
+            let inner_derivative = GELU_SCALE * (1.0 + 3.0 * GELU_CUBIC * x * x);
+            g * (0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * inner_derivative)
         }),
-        Curve::Gelu => {
+        Activation::Gelu => {
             const INVERSE_ROOT: f32 = 0.398_942_3;
             zip(x, gradient, |x, g| g * (phi(x) + x * INVERSE_ROOT * exp(-0.5 * x * x)))
         }
     }
 }
 
-/// The slope of `x * sigmoid(a x)`.
+/// The derivative of `x * sigmoid(a x)`.
 #[inline(always)]
-fn sigmoid_slope(x: f32, a: f32) -> f32 {
+fn swish_derivative(x: f32, a: f32) -> f32 {
     let s = sigmoid(a * x);
     s * (1.0 + a * x * (1.0 - s))
 }
@@ -97,10 +100,12 @@ fn phi(x: f32) -> f32 {
     if x < 0.0 { 0.5 * erfc } else { 1.0 - 0.5 * erfc }
 }
 
+/// `silu(gate) * up`, element by element.
 pub(super) fn gate(gate: &[f32], up: &[f32]) -> Vec<f32> {
     zip(gate, up, |gate, up| gate * sigmoid(gate) * up)
 }
 
+/// Gradients of `gate` and `up`.
 pub(super) fn gate_backward(gate: &[f32], up: &[f32], gradient: &[f32]) -> (Vec<f32>, Vec<f32>) {
     let (mut d_gate, mut d_up) = (buffer(gate.len()), buffer(gate.len()));
     let arch = pulp::Arch::new();
@@ -119,11 +124,11 @@ pub(super) fn gate_backward(gate: &[f32], up: &[f32], gradient: &[f32]) -> (Vec<
     (d_gate, d_up)
 }
 
-/// Turns the halves of each head: `[batch, n_heads, seq, d_head]` in, `[batch, seq, n_heads, d_head]` in memory out. The tables
-/// are dense, `[batch, 1, seq, d_head]`.
-pub(super) fn rotary(x: View4, cos: &[f32], sin: &[f32], back: bool) -> Vec<f32> {
+/// Rotates the halves of each head by the angles of the tables, or by their negatives: `[batch, n_heads, seq, d_head]` in,
+/// `[batch, seq, n_heads, d_head]` in memory out. The tables are dense, `[batch, 1, seq, d_head]`.
+pub(super) fn rotary(x: View4, cos: &[f32], sin: &[f32], inverse: bool) -> Vec<f32> {
     let [batch, n_heads, seq, d_head] = x.dims;
-    let (half, sign) = (d_head / 2, if back { -1.0 } else { 1.0 });
+    let (half, sign) = (d_head / 2, if inverse { -1.0 } else { 1.0 });
     let mut y = view::buffer(batch * n_heads * seq * d_head);
     let width = n_heads * d_head;
     let rows = rows_per_task(batch * seq, width);
@@ -131,10 +136,10 @@ pub(super) fn rotary(x: View4, cos: &[f32], sin: &[f32], back: bool) -> Vec<f32>
     y.par_chunks_mut(rows * width).enumerate().for_each(|(task, y)| {
         arch.dispatch(|| {
             for (i, y) in y.chunks_exact_mut(width).enumerate() {
-                let place = task * rows + i;
-                let (cos, sin) = (&cos[place * d_head..][..half], &sin[place * d_head..][..half]);
+                let position = task * rows + i;
+                let (cos, sin) = (&cos[position * d_head..][..half], &sin[position * d_head..][..half]);
                 for (head, y) in y.chunks_exact_mut(d_head).enumerate() {
-                    let (x1, x2) = x.row(place / seq, head, place % seq).split_at(half);
+                    let (x1, x2) = x.row(position / seq, head, position % seq).split_at(half);
                     let (y1, y2) = y.split_at_mut(half);
                     for j in 0..half {
                         let s = sign * sin[j];

@@ -3,7 +3,8 @@ use burn::backend::tensor::FloatTensor;
 
 use super::linear::{self, Dense};
 use super::view::{View4, dense, dense_rows, dims, tensor, values};
-use super::{Curve, FusedOps, NormKind, Targets, Visible, attention, cross_entropy, elementwise, norm};
+use super::{AllowedKeys, FusedOps, NormKind, Targets, attention, cross_entropy, elementwise, norm};
+use crate::Activation;
 
 /// A dense tensor of rank 2 as a matrix.
 fn matrix(tensor: &FloatTensor<Flex>) -> Dense<'_> {
@@ -51,21 +52,25 @@ impl FusedOps for Flex {
         x: FloatTensor<Self>,
         cos: FloatTensor<Self>,
         sin: FloatTensor<Self>,
-        back: bool,
+        inverse: bool,
     ) -> FloatTensor<Self> {
         let (x, cos, sin) = (dense_rows(x), dense(cos), dense(sin));
-        let turned = elementwise::rotary(View4::of(&x), values(&cos), values(&sin), back);
-        heads_first(turned, &dims(&x))
+        let rotated = elementwise::rotary(View4::of(&x), values(&cos), values(&sin), inverse);
+        heads_first(rotated, &dims(&x))
     }
 
-    fn fused_curve(x: FloatTensor<Self>, curve: Curve) -> FloatTensor<Self> {
+    fn fused_activation(x: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self> {
         let x = dense(x);
-        tensor(elementwise::curve(values(&x), curve), &dims(&x))
+        tensor(elementwise::activation(values(&x), activation), &dims(&x))
     }
 
-    fn fused_curve_backward(x: FloatTensor<Self>, gradient: FloatTensor<Self>, curve: Curve) -> FloatTensor<Self> {
+    fn fused_activation_backward(
+        x: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        activation: Activation,
+    ) -> FloatTensor<Self> {
         let (x, gradient) = (dense(x), dense(gradient));
-        tensor(elementwise::curve_backward(values(&x), values(&gradient), curve), &dims(&x))
+        tensor(elementwise::activation_backward(values(&x), values(&gradient), activation), &dims(&x))
     }
 
     fn fused_gate(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -86,33 +91,33 @@ impl FusedOps for Flex {
 
     fn fused_cross_entropy(logits: FloatTensor<Self>, targets: Targets) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let logits = dense(logits);
-        let (losses, log_sums) = cross_entropy::forward(values(&logits), &targets);
-        (tensor(losses, &[targets.len()]), tensor(log_sums, &[targets.len()]))
+        let (losses, lse) = cross_entropy::forward(values(&logits), &targets);
+        (tensor(losses, &[targets.len()]), tensor(lse, &[targets.len()]))
     }
 
     fn fused_cross_entropy_backward(
         logits: FloatTensor<Self>,
-        log_sums: FloatTensor<Self>,
+        lse: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
         targets: Targets,
     ) -> FloatTensor<Self> {
-        let [logits, log_sums, gradient] = [logits, log_sums, gradient].map(dense);
-        let slopes = cross_entropy::backward(values(&logits), values(&log_sums), values(&gradient), &targets);
-        tensor(slopes, &dims(&logits))
+        let [logits, lse, gradient] = [logits, lse, gradient].map(dense);
+        let grads = cross_entropy::backward(values(&logits), values(&lse), values(&gradient), &targets);
+        tensor(grads, &dims(&logits))
     }
 
     fn fused_attention(
         query: FloatTensor<Self>,
         key: FloatTensor<Self>,
         value: FloatTensor<Self>,
-        visible: Visible,
+        allowed: AllowedKeys,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let [query, key, value] = [query, key, value].map(dense_rows);
         let [batch, n_heads, n_queries, _] = View4::of(&query).dims;
         let d_value = View4::of(&value).dims[3];
-        let (output, log_sums) = attention::forward(View4::of(&query), View4::of(&key), View4::of(&value), &visible);
+        let (output, lse) = attention::forward(View4::of(&query), View4::of(&key), View4::of(&value), &allowed);
         let output = tensor(output, &[batch, n_queries, n_heads, d_value]);
-        (output, tensor(log_sums, &[batch, n_heads, n_queries]))
+        (output, tensor(lse, &[batch, n_heads, n_queries]))
     }
 
     fn fused_attention_backward(
@@ -120,14 +125,14 @@ impl FusedOps for Flex {
         key: FloatTensor<Self>,
         value: FloatTensor<Self>,
         output: FloatTensor<Self>,
-        log_sums: FloatTensor<Self>,
+        lse: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
-        visible: Visible,
+        allowed: AllowedKeys,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         let inputs = [query, key, value].map(dense_rows);
         let gradient = dense(gradient);
         let views = inputs.each_ref().map(View4::of);
-        let gradients = attention::backward(views, values(&output), values(&log_sums), values(&gradient), &visible);
+        let gradients = attention::backward(views, values(&output), values(&lse), values(&gradient), &allowed);
         let mut gradients = gradients.into_iter().zip(&inputs).map(|(values, input)| heads_first(values, &dims(input)));
         let mut next = || gradients.next().expect("three of them");
         (next(), next(), next())

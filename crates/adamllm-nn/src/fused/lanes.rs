@@ -30,7 +30,7 @@ pub(super) fn dot(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
 
 /// The largest value.
 #[inline(always)]
-pub(super) fn most(line: &[f32]) -> f32 {
+pub(super) fn row_max(line: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; 16];
     let chunks = line.chunks_exact(16);
     let rest = chunks.remainder().iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b));

@@ -88,12 +88,12 @@ fn row_backward(
     for ((d, &g), &w) in d_x.iter_mut().zip(g).zip(weight) {
         *d = g * w;
     }
-    let along = dot(d_x, x, |h, x| h * (x - mean)) * inverse / n;
+    let projection = dot(d_x, x, |h, x| h * (x - mean)) * inverse / n;
     let centre = match kind {
         NormKind::Rms => 0.0,
         NormKind::Layer => sum(d_x, |h| h) / n,
     };
     for (d, &x) in d_x.iter_mut().zip(x) {
-        *d = inverse * (*d - centre - (x - mean) * inverse * along);
+        *d = inverse * (*d - centre - (x - mean) * inverse * projection);
     }
 }

@@ -24,20 +24,20 @@ impl<'a> View4<'a> {
         Self { values: &tensor.storage::<f32>()[layout.start_offset()..], dims, strides }
     }
 
-    /// Where a row of the last axis begins in [`View4::values`].
-    fn at(&self, i: usize, j: usize, k: usize) -> usize {
+    /// The offset in [`View4::values`] of a row of the last axis.
+    fn offset(&self, i: usize, j: usize, k: usize) -> usize {
         i * self.strides[0] + j * self.strides[1] + k * self.strides[2]
     }
 
     /// One row of the last axis.
     pub(super) fn row(&self, i: usize, j: usize, k: usize) -> &'a [f32] {
-        let at = self.at(i, j, k);
-        &self.values[at..at + self.dims[3]]
+        let offset = self.offset(i, j, k);
+        &self.values[offset..offset + self.dims[3]]
     }
 
     /// The rows from `k` on as a matrix: where it begins, and how far its rows are apart.
     pub(super) fn matrix(&self, i: usize, j: usize, k: usize) -> (*const f32, isize) {
-        (self.values[self.at(i, j, k)..].as_ptr(), self.strides[2] as isize)
+        (self.values[self.offset(i, j, k)..].as_ptr(), self.strides[2] as isize)
     }
 }
 

@@ -17,7 +17,7 @@ pub(crate) struct AdamW {
 }
 
 /// A parameter and its two moments, in f32.
-pub(crate) struct Moved {
+pub(crate) struct AdamWState {
     pub(crate) parameter: Tensor<1>,
     pub(crate) first: Tensor<1>,
     pub(crate) second: Tensor<1>,
@@ -30,7 +30,7 @@ impl AdamW {
     }
 
     /// One update.
-    pub(crate) fn step(&self, state: Moved, gradient: Tensor<1>) -> Moved {
+    pub(crate) fn step(&self, state: AdamWState, gradient: Tensor<1>) -> AdamWState {
         #[cfg(feature = "flex")]
         if super::fused::applies(&state.parameter) {
             return super::fused::step(self, state, gradient);
@@ -38,8 +38,8 @@ impl AdamW {
         self.step_plainly(state, gradient)
     }
 
-    fn step_plainly(&self, state: Moved, gradient: Tensor<1>) -> Moved {
-        let Moved { parameter, first, second } = state;
+    fn step_plainly(&self, state: AdamWState, gradient: Tensor<1>) -> AdamWState {
+        let AdamWState { parameter, first, second } = state;
         let [beta_1, beta_2] = self.betas;
         let [correction_1, correction_2] = self.corrections();
         let gradient = gradient * self.scale;
@@ -47,7 +47,7 @@ impl AdamW {
         let second = second * beta_2 + gradient.square() * (1.0 - beta_2);
         let delta = (first.clone() / correction_1) / ((second.clone() / correction_2).sqrt() + self.epsilon);
         let parameter = parameter * (1.0 - self.rate * self.decay) - delta * self.rate;
-        Moved { parameter, first, second }
+        AdamWState { parameter, first, second }
     }
 }
 

@@ -5,13 +5,13 @@ use burn::backend::{Backend, Dispatch, DispatchDevice, Flex, backend_extension};
 use burn::tensor::{DType, Tensor, TensorData};
 use rayon::prelude::*;
 
-use super::adamw::{AdamW, Moved, update};
+use super::adamw::{AdamW, AdamWState, update};
 
 const TASK: usize = 1 << 15;
 
 #[backend_extension(Flex)]
 pub(crate) trait FusedUpdate: Backend {
-    /// The parameter and its moments behind the update.
+    /// The parameter and its moments after the update.
     fn fused_adamw(
         parameter: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
@@ -90,13 +90,13 @@ pub(crate) fn applies<const D: usize>(tensor: &Tensor<D>) -> bool {
     tensor.dtype() == DType::F32 && matches!(tensor.device().as_dispatch(), DispatchDevice::Flex(_))
 }
 
-pub(super) fn step(numbers: &AdamW, state: Moved, gradient: Tensor<1>) -> Moved {
-    let Moved { parameter, first, second } = state;
+pub(super) fn step(numbers: &AdamW, state: AdamWState, gradient: Tensor<1>) -> AdamWState {
+    let AdamWState { parameter, first, second } = state;
     let [parameter, gradient, first, second] = [parameter, gradient, first, second].map(Tensor::into_dispatch);
     let (parameter, first, second) =
         <Dispatch as FusedUpdate>::fused_adamw(parameter, gradient, first, second, *numbers);
     let [parameter, first, second] = [parameter, first, second].map(Tensor::from_dispatch);
-    Moved { parameter, first, second }
+    AdamWState { parameter, first, second }
 }
 
 pub(crate) fn square_sum_of<const D: usize>(x: Tensor<D>) -> Tensor<1> {

@@ -5,7 +5,7 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
-use crate::{Replicas, TrainError};
+use crate::{Collective, TrainError};
 
 /// The norm over all gradients together.
 pub(crate) fn global_norm<M: Module>(model: &M, gradients: &GradientsParams) -> f64 {
@@ -147,54 +147,54 @@ impl ModuleVisitor for Filling<'_> {
     }
 }
 
-/// Values that members add up at once: small parameters travel together, since each sum costs a round between all members.
+/// Values that processes add up at once: small parameters travel together, since each sum costs a round between all processes.
 const BUCKET: usize = 1 << 22;
 
-/// Each gradient summed over the members. A parameter that no member has a gradient for gets none.
-pub(crate) fn add_up<M: Module>(
+/// Each gradient summed over the processes. A parameter that no process has a gradient for gets none.
+pub(crate) fn all_reduce_gradients<M: Module>(
     model: &M,
     gradients: GradientsParams,
-    replicas: &dyn Replicas,
+    collective: &dyn Collective,
 ) -> Result<GradientsParams, TrainError> {
-    if replicas.size() == 1 {
+    if collective.size() == 1 {
         return Ok(gradients);
     }
     let mut flattening = Flattening { gradients, flat: Vec::new() };
     model.visit(&mut flattening);
     let Flattening { gradients, flat } = flattening;
-    // Whether a member has a parameter's gradient is not the same for all.
+    // Whether a process has a parameter's gradient is not the same for all.
     let mut counts: Vec<f64> = flat.iter().map(|own| f64::from(u8::from(own.gradient.is_some()))).collect();
-    replicas.add_up_f64(&mut counts)?;
+    collective.all_reduce_sum_f64(&mut counts)?;
     let given = || counts.iter().map(|&count| count > 0.0);
     let owned = flat.into_iter().zip(given()).filter(|(_, given)| *given).map(|(own, _)| own.or_zeros());
-    let mut sums = sums(owned, replicas)?.into_iter();
+    let mut sums = sums(owned, collective)?.into_iter();
     let sums: Vec<Option<Tensor<1>>> = given().map(|given| if given { sums.next() } else { None }).collect();
     let mut shaping = Shaping { gradients, sums: sums.into_iter() };
     model.visit(&mut shaping);
     Ok(shaping.gradients)
 }
 
-/// The sum of each tensor `[n]` in f32 over the members, in their order.
-fn sums(tensors: impl Iterator<Item = Tensor<1>>, replicas: &dyn Replicas) -> Result<Vec<Tensor<1>>, TrainError> {
+/// The sum of each tensor `[n]` in f32 over the processes, in their order.
+fn sums(tensors: impl Iterator<Item = Tensor<1>>, collective: &dyn Collective) -> Result<Vec<Tensor<1>>, TrainError> {
     let (mut sums, mut bucket, mut n) = (Vec::new(), Vec::new(), 0);
     for tensor in tensors {
         n += tensor.dims()[0];
         bucket.push(tensor);
         if n >= BUCKET {
-            sums.extend(bucket_sums(std::mem::take(&mut bucket), replicas)?);
+            sums.extend(bucket_sums(std::mem::take(&mut bucket), collective)?);
             n = 0;
         }
     }
-    sums.extend(bucket_sums(bucket, replicas)?);
+    sums.extend(bucket_sums(bucket, collective)?);
     Ok(sums)
 }
 
-fn bucket_sums(bucket: Vec<Tensor<1>>, replicas: &dyn Replicas) -> Result<Vec<Tensor<1>>, TrainError> {
+fn bucket_sums(bucket: Vec<Tensor<1>>, collective: &dyn Collective) -> Result<Vec<Tensor<1>>, TrainError> {
     if bucket.len() < 2 {
-        return bucket.into_iter().map(|tensor| replicas.add_up_tensor(tensor)).collect();
+        return bucket.into_iter().map(|tensor| collective.all_reduce_sum_tensor(tensor)).collect();
     }
     let lengths: Vec<usize> = bucket.iter().map(|tensor| tensor.dims()[0]).collect();
-    let sum = replicas.add_up_tensor(Tensor::cat(bucket, 0))?;
+    let sum = collective.all_reduce_sum_tensor(Tensor::cat(bucket, 0))?;
     let mut first = 0;
     let parts = lengths.into_iter().map(|length| {
         first += length;
@@ -216,7 +216,7 @@ impl Flat {
     }
 }
 
-/// Takes the gradients of the trained parameters, in the model's order: members must agree on what they talk about.
+/// Takes the gradients of the trained parameters, in the model's order: processes must agree on what they talk about.
 struct Flattening {
     gradients: GradientsParams,
     flat: Vec<Flat>,
@@ -253,18 +253,18 @@ impl ModuleVisitor for Shaping {
     }
 }
 
-/// Gives every member the trained parameters of member 0: what is drawn at random (an adapter) differs from process to process.
-pub(crate) fn start_alike<M: Module>(model: M, replicas: &dyn Replicas) -> Result<M, TrainError> {
-    if replicas.size() == 1 {
+/// Gives every process the trained parameters of rank 0: what is drawn at random (an adapter) differs from process to process.
+pub(crate) fn broadcast_trained<M: Module>(model: M, collective: &dyn Collective) -> Result<M, TrainError> {
+    if collective.size() == 1 {
         return Ok(model);
     }
-    let mut giving = Giving { replicas, failed: None };
+    let mut giving = Giving { collective, failed: None };
     let model = model.map(&mut giving);
     giving.failed.map_or(Ok(model), Err)
 }
 
 struct Giving<'a> {
-    replicas: &'a dyn Replicas,
+    collective: &'a dyn Collective,
     failed: Option<TrainError>,
 }
 
@@ -276,8 +276,8 @@ impl ModuleMapper for Giving<'_> {
         param.map(|tensor| {
             let (shape, dtype) = (tensor.shape(), tensor.dtype());
             let own = tensor.clone().without_autodiff().flatten::<1>(0, D - 1).cast(DType::F32);
-            let own = if self.replicas.rank() == 0 { own } else { own.zeros_like() };
-            match self.replicas.add_up_tensor(own) {
+            let own = if self.collective.rank() == 0 { own } else { own.zeros_like() };
+            match self.collective.all_reduce_sum_tensor(own) {
                 Ok(first) => Tensor::from_inner(first.cast(dtype).reshape::<D, _>(shape)).require_grad(),
                 Err(error) => {
                     self.failed = Some(error);

@@ -1,7 +1,7 @@
 //! The CLIP vision tower (Radford et al. 2021, arXiv 2103.00020; model card openai/clip-vit-large-patch14-336) as LLaVA
 //! reads it: the patches' features of an inner layer, without the class row.
 
-use adamllm_nn::{Activation, BlockRunner, Direct, LayerNorm, LayerNormConfig, Linear, LinearConfig, run_block};
+use adamllm_nn::{Activation, BlockExecutor, Eager, LayerNorm, LayerNormConfig, Linear, LinearConfig, run_block};
 use burn::config::Config;
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{DType, Device, Tensor};
@@ -102,6 +102,13 @@ impl ClipTowerConfig {
 }
 
 impl ClipTower {
+    /// Whether a forward pass reads a parameter, by its name inside the encoder: the layers after the last used one, and the norm
+    /// after all of them, are kept for the files' sake.
+    pub fn uses(&self, parameter: &str) -> bool {
+        let layer = parameter.strip_prefix("layers.").and_then(|rest| rest.split('.').next()?.parse::<usize>().ok());
+        layer.map_or(!parameter.starts_with("post_norm."), |layer| layer < self.config.n_used_layers)
+    }
+
     /// The features of every tile, the pictures' tiles one after the other.
     ///
     /// # Shapes
@@ -110,7 +117,7 @@ impl ClipTower {
     /// # Panics
     /// If a picture's values do not fill its tiles, or `pictures` is empty.
     pub fn encode(&self, pictures: &[TilesRef], dtype: DType, device: &Device) -> Tensor<3> {
-        self.encode_in_blocks(pictures, dtype, device, &mut Direct)
+        self.encode_in_blocks(pictures, dtype, device, &mut Eager)
     }
 
     /// As [`ClipTower::encode`]; `blocks` runs the blocks.
@@ -122,7 +129,7 @@ impl ClipTower {
         pictures: &[TilesRef],
         dtype: DType,
         device: &Device,
-        blocks: &mut dyn BlockRunner<'a>,
+        blocks: &mut dyn BlockExecutor<'a>,
     ) -> Tensor<3> {
         let values: Vec<f32> = pictures.iter().flat_map(|picture| picture.values.iter().copied()).collect();
         let patches = self.patch_embedding.forward(self.config.cut().patches(values, dtype, device));

@@ -5,7 +5,7 @@
 //! are hidden from each other), and every tile is filled up with empty rows to a multiple of eight.
 
 use adamllm_nn::{
-    Activation, AttentionMask, BlockRunner, Direct, LayerNorm, LayerNormConfig, Linear, LinearConfig, run_block,
+    Activation, AttentionMask, BlockExecutor, Eager, LayerNorm, LayerNormConfig, Linear, LinearConfig, run_block,
 };
 use burn::config::Config;
 use burn::module::{Initializer, Module, Param};
@@ -170,7 +170,7 @@ impl MllamaTower {
     /// # Panics
     /// If a picture's values do not fill its tiles, it has more than `max_tiles`, or `pictures` is empty.
     pub fn encode(&self, pictures: &[TiledPicture], dtype: DType, device: &Device) -> Tensor<3> {
-        self.encode_in_blocks(pictures, dtype, device, &mut Direct)
+        self.encode_in_blocks(pictures, dtype, device, &mut Eager)
     }
 
     /// As [`MllamaTower::encode`]; `blocks` runs the blocks.
@@ -182,7 +182,7 @@ impl MllamaTower {
         pictures: &[TiledPicture],
         dtype: DType,
         device: &Device,
-        blocks: &mut dyn BlockRunner<'a>,
+        blocks: &mut dyn BlockExecutor<'a>,
     ) -> Tensor<3> {
         let config = &self.config;
         let (n, n_tiles, d) = (pictures.len(), config.max_tiles, config.d_vision);

@@ -2,7 +2,7 @@
 //! norms, gated MLPs, and attention within windows in all blocks but a few.
 
 use adamllm_nn::{
-    Activation, BlockRunner, Direct, GatedMlp, GatedMlpConfig, Linear, LinearConfig, Mlp, MlpConfig, RmsNorm,
+    Activation, BlockExecutor, Eager, GatedMlp, GatedMlpConfig, Linear, LinearConfig, Mlp, MlpConfig, RmsNorm,
     RmsNormConfig, RotaryTable, attend, run_block,
 };
 use burn::config::Config;
@@ -143,7 +143,7 @@ impl Qwen2_5VlTower {
     /// # Panics
     /// If a picture's values do not fill its grid, or `pictures` is empty.
     pub fn encode(&self, pictures: &[PatchesRef], dtype: DType, device: &Device) -> Tensor<2> {
-        self.encode_in_blocks(pictures, dtype, device, &mut Direct)
+        self.encode_in_blocks(pictures, dtype, device, &mut Eager)
     }
 
     /// As [`Qwen2_5VlTower::encode`]; `blocks` runs the blocks.
@@ -155,7 +155,7 @@ impl Qwen2_5VlTower {
         pictures: &[PatchesRef],
         dtype: DType,
         device: &Device,
-        blocks: &mut dyn BlockRunner<'a>,
+        blocks: &mut dyn BlockExecutor<'a>,
     ) -> Tensor<2> {
         encode_by_grid(pictures, device, |grid, members| {
             self.encode_equal(pictures, grid, members, (dtype, device), blocks)
@@ -168,7 +168,7 @@ impl Qwen2_5VlTower {
         grid: [usize; 3],
         members: &[usize],
         (dtype, device): (DType, &Device),
-        blocks: &mut dyn BlockRunner<'a>,
+        blocks: &mut dyn BlockExecutor<'a>,
     ) -> Tensor<2> {
         let config = &self.config;
         let [_, height, width] = grid;

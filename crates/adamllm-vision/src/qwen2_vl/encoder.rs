@@ -2,7 +2,7 @@
 //! 2-D rotary positions, and a merger that joins 2 x 2 patches into one row for the decoder.
 
 use adamllm_nn::{
-    Activation, BlockRunner, Direct, LayerNorm, LayerNormConfig, Linear, LinearConfig, Mlp, MlpConfig, RotaryTable,
+    Activation, BlockExecutor, Eager, LayerNorm, LayerNormConfig, Linear, LinearConfig, Mlp, MlpConfig, RotaryTable,
     attend, run_block,
 };
 use burn::config::Config;
@@ -141,7 +141,7 @@ impl Qwen2VlTower {
     /// # Panics
     /// If a picture's values do not fill its grid, or `pictures` is empty.
     pub fn encode(&self, pictures: &[PatchesRef], dtype: DType, device: &Device) -> Tensor<2> {
-        self.encode_in_blocks(pictures, dtype, device, &mut Direct)
+        self.encode_in_blocks(pictures, dtype, device, &mut Eager)
     }
 
     /// As [`Qwen2VlTower::encode`]; `blocks` runs the blocks.
@@ -153,7 +153,7 @@ impl Qwen2VlTower {
         pictures: &[PatchesRef],
         dtype: DType,
         device: &Device,
-        blocks: &mut dyn BlockRunner<'a>,
+        blocks: &mut dyn BlockExecutor<'a>,
     ) -> Tensor<2> {
         encode_by_grid(pictures, device, |grid, members| {
             self.encode_equal(pictures, grid, members, (dtype, device), blocks)
@@ -166,7 +166,7 @@ impl Qwen2VlTower {
         grid: [usize; 3],
         members: &[usize],
         (dtype, device): (DType, &Device),
-        blocks: &mut dyn BlockRunner<'a>,
+        blocks: &mut dyn BlockExecutor<'a>,
     ) -> Tensor<2> {
         let [_, height, width] = grid;
         let order = merge_order(height, width, self.config.merge_size);

@@ -14,9 +14,14 @@ pub(crate) struct Family {
     pub(crate) rows: Vec<Encoded>,
 }
 
+/// Where a family's model is.
+pub(crate) fn folder(name: &str) -> std::path::PathBuf {
+    fixtures().join(name).join("model")
+}
+
 impl Family {
     pub(crate) fn read(name: &str, dtype: DType) -> Self {
-        let folder = ModelFolder::open(fixtures().join(name).join("model")).expect("opens");
+        let folder = ModelFolder::open(folder(name)).expect("opens");
         let processor = Processor::read(&folder).expect("reads");
         let images = Decoded::read();
         let cases = json(&format!("{name}/cases.json"));

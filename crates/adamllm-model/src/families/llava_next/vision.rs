@@ -1,7 +1,7 @@
 //! The vision side of LLaVA-NeXT (Liu et al. 2024; model card Lin-Chen/open-llava-next-llama3-8b): CLIP features of every
 //! tile, projected, put together without the canvas's padding, and a learnt row at the end of each line.
 
-use adamllm_nn::{Activation, BlockRunner, Mlp, MlpConfig};
+use adamllm_nn::{Activation, BlockExecutor, Mlp, MlpConfig};
 use adamllm_vision::preprocess::AnyresLayout;
 use adamllm_vision::{ClipTower, ClipTowerConfig};
 use burn::module::{Initializer, Module, Param};
@@ -50,13 +50,18 @@ impl LlavaNextVisionConfig {
 }
 
 impl LlavaNextVision {
+    /// As [`VisionSide::uses`](crate::VisionSide::uses).
+    pub(crate) fn uses(&self, parameter: &str) -> bool {
+        parameter.strip_prefix("tower.").is_none_or(|parameter| self.tower.uses(parameter))
+    }
+
     /// As [`VisionSide::encode_in_blocks`](crate::VisionSide::encode_in_blocks).
     pub(crate) fn encode_in_blocks<'a>(
         &'a self,
         images: &[EncodedImage],
         dtype: DType,
         device: &Device,
-        blocks: &mut dyn BlockRunner<'a>,
+        blocks: &mut dyn BlockExecutor<'a>,
     ) -> Tensor<2> {
         let (tiles, layouts): (Vec<_>, Vec<_>) = images.iter().map(EncodedImage::anyres).unzip();
         let rows = self.projector.forward(self.tower.encode_in_blocks(&tiles, dtype, device, blocks));

@@ -2,7 +2,7 @@
 //! and which tokens see which image.
 
 use adamllm_language::PictureSpan;
-use adamllm_nn::{BlockRunner, Linear, LinearConfig};
+use adamllm_nn::{BlockExecutor, Linear, LinearConfig};
 use adamllm_vision::{MllamaTower, MllamaTowerConfig};
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor};
@@ -49,7 +49,7 @@ impl MllamaVision {
         images: &[EncodedImage],
         dtype: DType,
         device: &Device,
-        blocks: &mut dyn BlockRunner<'a>,
+        blocks: &mut dyn BlockExecutor<'a>,
     ) -> Tensor<2> {
         let pictures: Vec<_> = images.iter().map(EncodedImage::tiled).collect();
         self.projector.forward(self.tower.encode_in_blocks(&pictures, dtype, device, blocks)).flatten(0, 1)

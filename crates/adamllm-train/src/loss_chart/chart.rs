@@ -4,13 +4,13 @@ const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 260.0;
 /// Room for the numbers left of and below the axes.
 const MARGIN: [f64; 2] = [64.0, 34.0];
-/// Room for the title, and for names of curves below it.
+/// Room for the title, and for names of series below it.
 const TOP: f64 = 44.0;
 /// Colours that are told apart in print and by most eyes.
 pub(super) const COLOURS: [&str; 6] = ["#1f5fa8", "#c2571a", "#2e7d4f", "#7a4fa3", "#8a6d1b", "#5b6470"];
 
-/// One curve of a chart.
-pub(super) struct Curve {
+/// One line of a chart.
+pub(super) struct Series {
     /// Written above the chart, where it is not empty.
     pub(super) name: String,
     pub(super) colour: &'static str,
@@ -21,8 +21,8 @@ pub(super) struct Curve {
 }
 
 /// A line chart with round numbers on both axes. Steps are on the horizontal one.
-pub(super) fn chart(title: &str, curves: &[Curve]) -> String {
-    let all = || curves.iter().flat_map(|curve| &curve.points).filter(|(_, y)| y.is_finite());
+pub(super) fn chart(title: &str, series: &[Series]) -> String {
+    let all = || series.iter().flat_map(|line| &line.points).filter(|(_, y)| y.is_finite());
     let bounds = |value: fn(&(f64, f64)) -> f64| {
         let (low, high) = all().map(value).fold((f64::MAX, f64::MIN), |(l, h), v| (l.min(v), h.max(v)));
         if low > high {
@@ -65,30 +65,30 @@ pub(super) fn chart(title: &str, curves: &[Curve]) -> String {
         );
     }
     let mut named_at = MARGIN[0];
-    for curve in curves {
-        let points = curve.points.iter().filter(|(_, y)| y.is_finite());
+    for line in series {
+        let points = line.points.iter().filter(|(_, y)| y.is_finite());
         let points: Vec<[f64; 2]> = points.map(|&(at, value)| [x(at), y(value)]).collect();
-        let line: Vec<String> = points.iter().map(|[x, y]| format!("{x:.1},{y:.1}")).collect();
-        let colour = curve.colour;
+        let path: Vec<String> = points.iter().map(|[x, y]| format!("{x:.1},{y:.1}")).collect();
+        let colour = line.colour;
         let _ = write!(
             svg,
             "<polyline fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.5\" points=\"{}\"/>",
-            line.join(" ")
+            path.join(" ")
         );
-        if curve.dots || points.len() == 1 {
+        if line.dots || points.len() == 1 {
             for [x, y] in &points {
                 let _ = write!(svg, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\" fill=\"{colour}\"/>");
             }
         }
-        if !curve.name.is_empty() {
-            let name = escaped(&curve.name);
+        if !line.name.is_empty() {
+            let name = escaped(&line.name);
             let _ = write!(
                 svg,
                 "<path d=\"M{named_at:.0} 30h14\" stroke=\"{colour}\" stroke-width=\"3\"/>\
                  <text x=\"{:.0}\" y=\"34\" fill=\"#444\">{name}</text>",
                 named_at + 18.0
             );
-            named_at += 34.0 + 6.2 * curve.name.chars().count() as f64;
+            named_at += 34.0 + 6.2 * line.name.chars().count() as f64;
         }
     }
     svg + "</svg>"
@@ -130,8 +130,8 @@ mod tests {
 
     #[test]
     fn a_name_is_no_markup() {
-        let curve = Curve { name: "a<b & \"c\"".into(), colour: COLOURS[0], dots: true, points: vec![(1.0, 2.0)] };
-        let svg = chart("t", &[curve]);
+        let line = Series { name: "a<b & \"c\"".into(), colour: COLOURS[0], dots: true, points: vec![(1.0, 2.0)] };
+        let svg = chart("t", &[line]);
         assert!(
             svg.contains("a&lt;b &amp; &quot;c&quot;") && svg.matches("<circle").count() == 1 && !svg.contains("NaN")
         );

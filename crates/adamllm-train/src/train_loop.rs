@@ -14,59 +14,61 @@ use burn::optim::GradientsParams;
 use serde::{Deserialize, Serialize};
 
 use crate::backward::differentiate;
-use crate::checkpoint::Snapshot;
+use crate::checkpoint::RunState;
+use crate::collective::all_ok;
 use crate::metrics::{MetricsFile, peak_bytes};
 use crate::micro_batches::micro_batches;
-use crate::optimizer::{Accumulated, NamedOptimizer, add_up, global_norm};
-use crate::replicas::{agreed, gather};
+use crate::optimizer::{Accumulated, NamedOptimizer, all_reduce_gradients, global_norm};
 use crate::spikes::Spikes;
-use crate::validation::{Examinations, examine};
-use crate::windows::{Pass, Window};
+use crate::step_batches::{MicroBatch, StepBatches};
+use crate::trainable::Unreached;
+use crate::validation::{ValidationLog, validation_loss};
 use crate::{
-    BatchOrder, BatchSource, Checkpoint, FitOutcome, FitReport, GroupLoss, NonFinite, Normalisation, Replicas,
+    BatchOrder, BatchSource, Checkpoint, Collective, FitOutcome, FitReport, GroupLoss, LossNormalization, NonFinite,
     StepMetrics, TrainConfig, TrainError, Validation,
 };
 
-/// A row that was left out of a step.
+/// An example that was left out of a step.
 #[derive(Serialize)]
 struct Quarantined {
     step: usize,
-    row: usize,
+    example: usize,
 }
 
-/// What is done of a step that is not finished.
+/// Progress within a step that is not finished.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Done {
+pub(crate) struct StepProgress {
     /// Forward and backward passes.
     pub(crate) passes: usize,
     loss: f64,
     losses: BTreeMap<String, GroupLoss>,
 }
 
-/// A step in the middle: what is done of it, and its gradients so far.
+/// A step that is not finished: its progress, and its gradients so far.
 #[derive(Default)]
-pub(crate) struct Partial {
-    pub(crate) done: Done,
+pub(crate) struct PartialStep {
+    pub(crate) done: StepProgress,
     pub(crate) gradients: Accumulated,
 }
 
-pub(crate) struct Fitting<'a, M, S> {
+pub(crate) struct TrainLoop<'a, M, S> {
     pub(crate) config: &'a TrainConfig,
-    /// Empty only while it is updated.
+    /// `None` only while it is updated.
     pub(crate) model: Option<M>,
     pub(crate) optimizer: NamedOptimizer,
     pub(crate) order: BatchOrder,
     pub(crate) total: usize,
-    pub(crate) n_rows: usize,
-    /// Where this member writes; `None` writes nothing.
+    pub(crate) n_examples: usize,
+    /// Where this process writes; `None` writes nothing.
     pub(crate) folder: Option<PathBuf>,
     pub(crate) metrics_file: Option<MetricsFile>,
     pub(crate) source: &'a S,
-    pub(crate) replicas: &'a dyn Replicas,
+    pub(crate) collective: &'a dyn Collective,
     pub(crate) stop: Option<&'a AtomicBool>,
     /// What a resumed run has done of its first step.
-    pub(crate) partial: Option<Partial>,
+    pub(crate) partial: Option<PartialStep>,
     pub(crate) spikes: Spikes,
+    pub(crate) unreached: Unreached,
 }
 
 /// How a step ended.
@@ -76,43 +78,44 @@ enum Stepped {
     Interrupted,
 }
 
-impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> Fitting<'_, M, S> {
+impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> TrainLoop<'_, M, S> {
     pub(crate) fn run<V: BatchSource<Batch = M::Batch>>(
         mut self,
         start: usize,
-        windows: &Receiver<Result<Window<M::Batch>, TrainError>>,
+        step_batches: &Receiver<Result<StepBatches<M::Batch>, TrainError>>,
         validation: Option<Validation<V>>,
-        mut examinations: Examinations,
+        mut validation_log: ValidationLog,
         mut on_step: Option<&mut dyn FnMut(&StepMetrics)>,
         progress: &mut dyn Progress,
     ) -> Result<(M, FitReport), TrainError> {
         let mut report =
             FitReport { outcome: FitOutcome::Finished, steps: start, metrics: Vec::new(), validation: Vec::new() };
-        for (step, window) in (start..self.total).zip(windows) {
-            let window = agreed(self.replicas, window)?;
-            let Stepped::Made(metrics) = self.step(step, window)? else {
+        for (step, batches) in (start..self.total).zip(step_batches) {
+            let batches = all_ok(self.collective, batches)?;
+            let Stepped::Made(metrics) = self.step(step, batches)? else {
                 report.outcome = FitOutcome::Stopped;
                 break;
             };
             report.steps = step + 1;
             let noted = self.note(&metrics, progress);
-            agreed(self.replicas, noted)?;
+            all_ok(self.collective, noted)?;
             if let Some(on_step) = &mut on_step {
                 on_step(&metrics);
             }
             report.metrics.push(*metrics);
-            report.outcome = self.after(report.steps, validation.as_ref(), &mut examinations)?;
+            report.outcome = self.after(report.steps, validation.as_ref(), &mut validation_log)?;
             if report.outcome != FitOutcome::Finished {
                 break;
             }
         }
-        report.validation = examinations.into_rows();
+        self.unreached.tell();
+        report.validation = validation_log.into_entries();
         Ok((self.model.expect("a model between steps"), report))
     }
 
-    /// Tells of a step.
+    /// Logs a step.
     fn note(&mut self, metrics: &StepMetrics, progress: &mut dyn Progress) -> Result<(), TrainError> {
-        if let Some(mean) = self.spikes.hear(metrics.loss).filter(|_| !metrics.skipped) {
+        if let Some(mean) = self.spikes.observe(metrics.loss).filter(|_| !metrics.skipped) {
             let StepMetrics { step, loss, .. } = metrics;
             tracing::warn!(step, loss, mean, "the loss stands out from the last ones");
         }
@@ -125,27 +128,27 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> Fitting<'_, M, S>
         Ok(())
     }
 
-    /// What is due behind step `steps`: checkpoints, examinations, the end. `Finished` goes on while there are steps.
+    /// What is due after step `steps`: checkpoints, an evaluation, the end. `Finished` goes on while there are steps.
     fn after<V: BatchSource<Batch = M::Batch>>(
         &mut self,
         steps: usize,
         validation: Option<&Validation<V>>,
-        examinations: &mut Examinations,
+        validation_log: &mut ValidationLog,
     ) -> Result<FitOutcome, TrainError> {
         let stopped = self.stopped()?;
         let last = steps == self.total;
         let mut outcome = if stopped && !last { FitOutcome::Stopped } else { FitOutcome::Finished };
-        // Before the checkpoint: a run that is killed in between examines again, and none is left out.
-        let examined = |v: &&Validation<V>| last || steps.is_multiple_of(v.every.max(1));
-        if let Some(validation) = validation.filter(examined) {
-            let pushed = examinations.push(steps, examine(self.model(), validation, self.replicas)?);
-            let found = agreed(self.replicas, pushed)?;
-            tracing::info!(step = found.step, loss = found.loss, best = found.best, "examined");
+        // Before the checkpoint: a run that is killed in between evaluates again, and none is left out.
+        let evaluated = |v: &&Validation<V>| last || steps.is_multiple_of(v.every.max(1));
+        if let Some(validation) = validation.filter(evaluated) {
+            let pushed = validation_log.push(steps, validation_loss(self.model(), validation, self.collective)?);
+            let found = all_ok(self.collective, pushed)?;
+            tracing::info!(step = found.step, loss = found.loss, best = found.best, "evaluated");
             if found.best {
                 self.save("best", steps, 1, None)?;
             }
-            if validation.patience.is_some_and(|patience| examinations.since_best() >= patience) && !last {
-                outcome = FitOutcome::NoLongerBetter;
+            if validation.patience.is_some_and(|patience| validation_log.since_best() >= patience) && !last {
+                outcome = FitOutcome::EarlyStopped;
             }
         }
         let due = self.config.save_every.is_some_and(|every| steps.is_multiple_of(every));
@@ -155,10 +158,10 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> Fitting<'_, M, S>
         Ok(outcome)
     }
 
-    /// Whether any member was told to stop: all of them find out behind the same step.
+    /// Whether any rank was told to stop: all of them find out after the same step.
     fn stopped(&self) -> Result<bool, TrainError> {
         let mut votes = [f64::from(u8::from(self.told_to_stop()))];
-        self.replicas.add_up_f64(&mut votes)?;
+        self.collective.all_reduce_sum_f64(&mut votes)?;
         Ok(votes[0] > 0.0)
     }
 
@@ -166,41 +169,42 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> Fitting<'_, M, S>
         self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed))
     }
 
-    /// A checkpoint, which member 0 writes; no member goes on before it stands.
-    fn save(&self, below: &str, step: usize, keep: usize, partial: Option<Partial>) -> Result<(), TrainError> {
-        agreed(self.replicas, self.write(below, step, keep, partial))
+    /// A checkpoint, which rank 0 writes; no rank goes on before it is whole.
+    fn save(&self, below: &str, step: usize, keep: usize, partial: Option<PartialStep>) -> Result<(), TrainError> {
+        all_ok(self.collective, self.write(below, step, keep, partial))
     }
 
-    fn write(&self, below: &str, step: usize, keep: usize, partial: Option<Partial>) -> Result<(), TrainError> {
+    fn write(&self, below: &str, step: usize, keep: usize, partial: Option<PartialStep>) -> Result<(), TrainError> {
         let Some(folder) = &self.folder else { return Ok(()) };
         let folder = if below.is_empty() { folder.clone() } else { folder.join(below) };
         let (model, optimizer, config) = (self.model(), &self.optimizer, self.config);
-        Checkpoint::write(&folder, Snapshot { step, n_rows: self.n_rows, model, optimizer, config, partial })?;
+        Checkpoint::write(&folder, RunState { step, n_examples: self.n_examples, model, optimizer, config, partial })?;
         Checkpoint::prune(&folder, keep)
     }
 
-    fn step(&mut self, step: usize, window: Window<M::Batch>) -> Result<Stepped, TrainError> {
-        let begun = Instant::now();
-        let mut metrics = self.counted(step, &window.batches)?;
+    fn step(&mut self, step: usize, batches: StepBatches<M::Batch>) -> Result<Stepped, TrainError> {
+        let started = Instant::now();
+        let mut metrics = self.counted(step, &batches.batches)?;
         if metrics.targets == 0 {
-            return Err(TrainError::NoTargets { step: step + 1, rows: window.rows });
+            return Err(TrainError::NoTargets { step: step + 1, examples: batches.examples });
         }
         let factor = self.config.schedule.factor(step, self.total);
         metrics.lr = self.config.learning_rate * factor;
         let partial = self.partial.take().unwrap_or_default();
-        let passed = self.pass(step, &window.batches, metrics.targets, partial);
-        let (partial, whole) = agreed(self.replicas, passed)?;
+        let passed = self.forward_backward(step, &batches.batches, metrics.targets, partial);
+        let (partial, whole) = all_ok(self.collective, passed)?;
         if !whole {
             self.save("", step, self.config.keep_last, Some(partial))?;
             return Ok(Stepped::Interrupted);
         }
         let mut gradients = self.joined(partial, &mut metrics)?;
+        self.check_gradients(step, &batches.batches, &gradients)?;
         if !metrics.is_finite()
             && self.config.non_finite == NonFinite::Quarantine
-            && let Some(rest) = self.without_faulty_rows(&window.rows, &metrics)?
+            && let Some(rest) = self.without_faulty_examples(&batches.examples, &metrics)?
         {
             metrics = StepMetrics { lr: metrics.lr, ..self.counted(step, &rest)? };
-            let (partial, _) = self.pass(step, &rest, metrics.targets, Partial::default())?;
+            let (partial, _) = self.forward_backward(step, &rest, metrics.targets, PartialStep::default())?;
             gradients = self.joined(partial, &mut metrics)?;
         }
         if metrics.is_finite() {
@@ -213,49 +217,49 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> Fitting<'_, M, S>
             let model = self.model.take().expect("a model between steps");
             self.model = Some(self.optimizer.step(model, gradients, self.config, factor, scale));
         } else {
-            self.not_finite(&mut metrics, window.rows)?;
+            self.not_finite(&mut metrics, batches.examples)?;
         }
-        metrics.step_s = begun.elapsed().as_secs_f64();
+        metrics.step_s = started.elapsed().as_secs_f64();
         metrics.peak_bytes = peak_bytes();
         tracing::debug!(step = metrics.step, loss = metrics.loss, lr = metrics.lr, "step");
         Ok(Stepped::Made(Box::new(metrics)))
     }
 
-    /// The sizes of a step, those of the other members included.
-    fn counted(&self, step: usize, passes: &[Pass<M::Batch>]) -> Result<StepMetrics, TrainError> {
+    /// The sizes of a step, those of the other processes included.
+    fn counted(&self, step: usize, passes: &[MicroBatch<M::Batch>]) -> Result<StepMetrics, TrainError> {
         let sum = |of: fn(&M::Batch) -> usize| passes.iter().map(|pass| of(&pass.batch)).sum::<usize>() as f64;
         let mut counts = [sum(Batch::n_targets), sum(Batch::n_tokens), sum(Batch::n_images)];
-        self.replicas.add_up_f64(&mut counts)?;
+        self.collective.all_reduce_sum_f64(&mut counts)?;
         let [targets, tokens, images] = counts.map(|count| count as usize);
         Ok(StepMetrics::sized(step + 1, self.order.epoch(step), [targets, tokens, images]))
     }
 
-    /// Forward and backward through the batches behind those that are done, and whether it came to the last one. Each batch's loss
-    /// is divided by the targets of the whole window (or its own, as the configuration says). One after the other: burn's graphs
+    /// Forward and backward through the batches after those that are done, and whether it came to the last one. Each batch's loss
+    /// is divided by the targets of the whole step (or its own, as the configuration says). One after the other: burn's graphs
     /// of two threads that share parameters consume each other's steps.
-    fn pass(
+    fn forward_backward(
         &self,
         step: usize,
-        passes: &[Pass<M::Batch>],
+        passes: &[MicroBatch<M::Batch>],
         n_targets: usize,
-        mut partial: Partial,
-    ) -> Result<(Partial, bool), TrainError> {
+        mut partial: PartialStep,
+    ) -> Result<(PartialStep, bool), TrainError> {
         let passes: Vec<_> = passes.iter().filter(|pass| pass.batch.n_targets() > 0).collect();
         let mut n_passes = [passes.len() as f64];
-        if self.config.normalisation == Normalisation::MicroBatch {
-            self.replicas.add_up_f64(&mut n_passes)?;
+        if self.config.loss_normalization == LossNormalization::MicroBatch {
+            self.collective.all_reduce_sum_f64(&mut n_passes)?;
         }
         let done = partial.done.passes;
-        for (i, Pass { rows, batch }) in passes.into_iter().enumerate().skip(done) {
-            // Several members could not tell each other here.
-            if i > done && self.replicas.size() == 1 && self.told_to_stop() {
+        for (i, MicroBatch { examples, batch }) in passes.into_iter().enumerate().skip(done) {
+            // Several ranks could not agree on it here.
+            if i > done && self.collective.size() == 1 && self.told_to_stop() {
                 return Ok((partial, false));
             }
-            let share = match self.config.normalisation {
-                Normalisation::Window => 1.0 / n_targets.max(1) as f64,
-                Normalisation::MicroBatch => 1.0 / (batch.n_targets() as f64 * n_passes[0]),
+            let share = match self.config.loss_normalization {
+                LossNormalization::Step => 1.0 / n_targets.max(1) as f64,
+                LossNormalization::MicroBatch => 1.0 / (batch.n_targets() as f64 * n_passes[0]),
             };
-            let losses = self.differentiated(step, rows, batch, share, &mut partial.gradients)?;
+            let losses = self.differentiated(step, examples, batch, share, &mut partial.gradients)?;
             partial.done.passes += 1;
             partial.done.loss += losses.iter().map(|&loss| f64::from(loss)).sum::<f64>() * share;
             for (loss, &group) in losses.iter().zip(batch.target_groups()) {
@@ -267,11 +271,11 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> Fitting<'_, M, S>
         Ok((partial, true))
     }
 
-    /// As [`differentiate`]; a backend that gives up, such as a GPU without memory, is an error that names the pass.
+    /// As [`differentiate`]; a backend that fails, such as a GPU without memory, is an error that names the pass.
     fn differentiated(
         &self,
         step: usize,
-        rows: &[usize],
+        examples: &[usize],
         batch: &M::Batch,
         share: f64,
         gradients: &mut Accumulated,
@@ -279,10 +283,12 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> Fitting<'_, M, S>
         let pass = AssertUnwindSafe(|| differentiate(self.model(), batch, share, self.config, gradients));
         catch_unwind(pass).map_err(|panic| {
             let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("the backend gave up");
-            TrainError::Pass {
+            let text = text
+                .or_else(|| panic.downcast_ref::<&str>().copied())
+                .unwrap_or("the backend failed without a message");
+            TrainError::Backend {
                 step: step + 1,
-                rows: rows.to_vec(),
+                examples: examples.to_vec(),
                 tokens: batch.n_tokens(),
                 targets: batch.n_targets(),
                 images: batch.n_images(),
@@ -291,37 +297,49 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> Fitting<'_, M, S>
         })
     }
 
-    /// The gradients of all members together; their loss and norm go into `metrics`.
-    fn joined(&self, partial: Partial, metrics: &mut StepMetrics) -> Result<GradientsParams, TrainError> {
-        let Partial { done, gradients } = partial;
+    /// The gradients of all processes together; their loss and norm go into `metrics`.
+    fn joined(&self, partial: PartialStep, metrics: &mut StepMetrics) -> Result<GradientsParams, TrainError> {
+        let PartialStep { done, gradients } = partial;
         let mut loss = [done.loss];
-        self.replicas.add_up_f64(&mut loss)?;
+        self.collective.all_reduce_sum_f64(&mut loss)?;
         metrics.loss = loss[0];
         metrics.losses = self.joined_losses(done.losses)?;
         metrics.losses.values_mut().for_each(|group| group.loss /= group.targets as f64);
-        let gradients = add_up(self.model(), gradients.take(), self.replicas)?;
-        // Member 0's: another machine may add the squares up in another order, and all must scale alike.
-        let mut norm = [if self.replicas.rank() == 0 { global_norm(self.model(), &gradients) } else { 0.0 }];
-        self.replicas.add_up_f64(&mut norm)?;
+        let gradients = all_reduce_gradients(self.model(), gradients.take(), self.collective)?;
+        // Rank 0's: another machine may add the squares up in another order, and all must scale alike.
+        let mut norm = [if self.collective.rank() == 0 { global_norm(self.model(), &gradients) } else { 0.0 }];
+        self.collective.all_reduce_sum_f64(&mut norm)?;
         metrics.grad_norm = norm[0];
         Ok(gradients)
     }
 
-    /// The sums of all members, for the groups that any of them had a target of.
+    /// What should be trained must have a gradient where the step's batches use it.
+    fn check_gradients(
+        &mut self,
+        step: usize,
+        passes: &[MicroBatch<M::Batch>],
+        gradients: &GradientsParams,
+    ) -> Result<(), TrainError> {
+        let model = self.model.as_ref().expect("a model between steps");
+        let batches = passes.iter().map(|pass| &pass.batch);
+        self.unreached.check(step + 1, model, gradients, batches, self.config, self.collective)
+    }
+
+    /// The sums of all processes, for the groups that any of them had a target of.
     fn joined_losses(&self, own: BTreeMap<String, GroupLoss>) -> Result<BTreeMap<String, GroupLoss>, TrainError> {
-        if self.replicas.size() == 1 {
+        if self.collective.size() == 1 {
             return Ok(own);
         }
         let names: Vec<&String> = own.keys().collect();
         let mut joined: BTreeMap<String, GroupLoss> = BTreeMap::new();
-        for theirs in gather(self.replicas, &serde_json::to_vec(&names).expect("names are text"))? {
+        for theirs in self.collective.all_gather(&serde_json::to_vec(&names).expect("names are text"))? {
             let theirs: Vec<String> = serde_json::from_slice(&theirs).expect("names as they were written");
             joined.extend(theirs.into_iter().map(|name| (name, GroupLoss::default())));
         }
         let of_own = |name| own.get(name).copied().unwrap_or_default();
         let mut sums: Vec<f64> =
             joined.keys().map(of_own).flat_map(|group| [group.loss, group.targets as f64]).collect();
-        self.replicas.add_up_f64(&mut sums)?;
+        self.collective.all_reduce_sum_f64(&mut sums)?;
         for (group, sums) in joined.values_mut().zip(sums.chunks_exact(2)) {
             *group = GroupLoss { loss: sums[0], targets: sums[1] as usize };
         }
@@ -332,16 +350,16 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> Fitting<'_, M, S>
         self.model.as_ref().expect("a model between steps")
     }
 
-    /// The step's batches again without the rows that are not finite by themselves, which are written to
-    /// `quarantine.jsonl`. `None` where no row is, or where nothing is left.
-    fn without_faulty_rows(
+    /// The step's batches again without the examples that are not finite by themselves, which are written to
+    /// `quarantine.jsonl`. `None` where no example is, or where nothing is left.
+    fn without_faulty_examples(
         &self,
-        rows: &[usize],
+        examples: &[usize],
         metrics: &StepMetrics,
-    ) -> Result<Option<Vec<Pass<M::Batch>>>, TrainError> {
+    ) -> Result<Option<Vec<MicroBatch<M::Batch>>>, TrainError> {
         let (mut kept, mut faulty) = (Vec::new(), Vec::new());
-        for &row in rows {
-            let batch = self.source.batch(&[row])?;
+        for &example in examples {
+            let batch = self.source.batch(&[example])?;
             let share = 1.0 / batch.n_targets().max(1) as f64;
             let mut own = Accumulated::default();
             let losses = match batch.n_targets() {
@@ -350,29 +368,35 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> Fitting<'_, M, S>
             };
             let finite = losses.iter().all(|loss| loss.is_finite());
             if finite && global_norm(self.model(), &own.take()).is_finite() {
-                kept.push(row);
+                kept.push(example);
             } else {
-                faulty.push(row);
+                faulty.push(example);
             }
         }
         if faulty.is_empty() || kept.is_empty() {
             return Ok(None);
         }
-        tracing::warn!(step = metrics.step, rows = ?faulty, "rows quarantined: not finite");
+        tracing::warn!(step = metrics.step, examples = ?faulty, "examples quarantined: not finite");
         if let Some(folder) = &self.folder {
-            let quarantined: Vec<_> = faulty.iter().map(|row| Quarantined { step: metrics.step, row: *row }).collect();
+            let quarantined: Vec<_> =
+                faulty.iter().map(|example| Quarantined { step: metrics.step, example: *example }).collect();
             Appender::open(quarantine(folder))?.append(&quarantined)?;
         }
         let passes = micro_batches(&kept, self.source, self.config).into_iter();
-        passes.map(|rows| Ok(Pass { batch: self.source.batch(&rows)?, rows })).collect::<Result<_, _>>().map(Some)
+        passes
+            .map(|examples| Ok(MicroBatch { batch: self.source.batch(&examples)?, examples }))
+            .collect::<Result<_, _>>()
+            .map(Some)
     }
 
-    fn not_finite(&self, metrics: &mut StepMetrics, rows: Vec<usize>) -> Result<(), TrainError> {
+    fn not_finite(&self, metrics: &mut StepMetrics, examples: Vec<usize>) -> Result<(), TrainError> {
         let StepMetrics { step, loss, grad_norm: gradient_norm, .. } = *metrics;
         match self.config.non_finite {
-            NonFinite::Stop | NonFinite::Quarantine => Err(TrainError::NonFinite { step, loss, gradient_norm, rows }),
+            NonFinite::Stop | NonFinite::Quarantine => {
+                Err(TrainError::NonFinite { step, loss, gradient_norm, examples })
+            }
             NonFinite::SkipStep => {
-                tracing::warn!(step, loss, gradient_norm, ?rows, "step skipped: not finite");
+                tracing::warn!(step, loss, gradient_norm, ?examples, "step skipped: not finite");
                 metrics.skipped = true;
                 // JSON has no NaN.
                 (metrics.loss, metrics.grad_norm) = (0.0, 0.0);

@@ -6,14 +6,14 @@ use mpi::environment::Universe;
 use mpi::traits::{Communicator, CommunicatorCollectives, Equivalence};
 use mpi::{Threading, initialize_with_threading};
 
-use crate::{Replicas, TrainError};
+use crate::{Collective, TrainError};
 
-/// Values that MPI adds up at once: it counts in 32 bits, and the sums need as much room again as the values.
+/// Values of one `MPI_Allreduce`: it counts in 32 bits, and the sums need as much room again as the values.
 const CHUNK: usize = 1 << 24;
 
-/// Members that are processes of an MPI job (`mpirun`, `srun`), on one machine or on several. They add up through the host's
-/// memory. MPI's own error handler ends the whole job where a member cannot be reached.
-pub struct MpiReplicas {
+/// Ranks that are processes of an MPI job (`mpirun`, `srun`), on one machine or on several. Sums go through the host's
+/// memory. MPI's own error handler ends the whole job where a process cannot be reached.
+pub struct MpiCollective {
     universe: Universe,
     rank: usize,
     size: usize,
@@ -21,18 +21,18 @@ pub struct MpiReplicas {
     asked: Mutex<()>,
 }
 
-impl MpiReplicas {
+impl MpiCollective {
     /// Joins the job that this process was started in; a process that nothing started is a job of its own.
     ///
-    /// Dropping it waits for all members (`MPI_Finalize`). A member that cannot go on calls [`MpiReplicas::abort`], or ends its
-    /// process without dropping this.
+    /// Dropping it waits for all processes (`MPI_Finalize`). A process that cannot go on calls [`MpiCollective::abort`], or
+    /// ends its process without dropping this.
     ///
     /// # Errors
-    /// [`TrainError::Replicas`]: MPI was begun before in this process, or cannot be used by threads.
+    /// [`TrainError::Collective`]: MPI was initialized before in this process, or cannot be used by threads.
     pub fn join() -> Result<Self, TrainError> {
-        let fault = |detail: &str| TrainError::Replicas { rank: 0, size: 1, detail: detail.into() };
-        let begun = initialize_with_threading(Threading::Serialized);
-        let (universe, threading) = begun.ok_or_else(|| fault("MPI was begun before"))?;
+        let fault = |detail: &str| TrainError::Collective { rank: 0, size: 1, detail: detail.into() };
+        let initialized = initialize_with_threading(Threading::Serialized);
+        let (universe, threading) = initialized.ok_or_else(|| fault("MPI was initialized before"))?;
         if threading < Threading::Serialized {
             return Err(fault("expected an MPI library that several threads may ask in turn"));
         }
@@ -41,7 +41,7 @@ impl MpiReplicas {
         Ok(Self { universe, rank, size, asked: Mutex::new(()) })
     }
 
-    /// Ends all processes of the job at once (`MPI_Abort`): for a member that failed where the others wait for it.
+    /// Ends all processes of the job at once (`MPI_Abort`): for a process that failed where the others wait for it.
     pub fn abort(&self, code: i32) -> ! {
         self.universe.world().abort(code)
     }
@@ -58,13 +58,13 @@ impl MpiReplicas {
     }
 }
 
-impl fmt::Debug for MpiReplicas {
+impl fmt::Debug for MpiCollective {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MpiReplicas").field("rank", &self.rank).field("size", &self.size).finish_non_exhaustive()
+        f.debug_struct("MpiCollective").field("rank", &self.rank).field("size", &self.size).finish_non_exhaustive()
     }
 }
 
-impl Replicas for MpiReplicas {
+impl Collective for MpiCollective {
     fn rank(&self) -> usize {
         self.rank
     }
@@ -73,12 +73,12 @@ impl Replicas for MpiReplicas {
         self.size
     }
 
-    fn add_up(&self, values: &mut [f32]) -> Result<(), TrainError> {
+    fn all_reduce_sum(&self, values: &mut [f32]) -> Result<(), TrainError> {
         self.sum(values);
         Ok(())
     }
 
-    fn add_up_f64(&self, values: &mut [f64]) -> Result<(), TrainError> {
+    fn all_reduce_sum_f64(&self, values: &mut [f64]) -> Result<(), TrainError> {
         self.sum(values);
         Ok(())
     }

@@ -1,17 +1,17 @@
-//! The course of a run as pictures: `loss.svg`, and `training.html`, one file that needs no network.
+//! The losses of a run as charts: `loss.svg`, and `training.html`, one file that needs no network.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use adamllm_core::jsonl;
-use chart::{COLOURS, Curve, chart, escaped};
+use chart::{COLOURS, Series, chart, escaped};
 
 use crate::{StepMetrics, TrainError, ValidationMetrics};
 
 mod chart;
 
 /// A run as its files tell it.
-struct Course {
+struct TrainingLog {
     steps: Vec<StepMetrics>,
     validation: Vec<ValidationMetrics>,
 }
@@ -22,33 +22,33 @@ struct Course {
 /// # Errors
 /// [`TrainError::Core`]: there are no metrics, or a file cannot be written.
 pub fn draw_training(run: &Path) -> Result<(), TrainError> {
-    let examined = run.join("validation.jsonl");
-    let validation = if examined.exists() { jsonl::read_all(examined)? } else { Vec::new() };
-    let course = Course { steps: jsonl::read_all(run.join("metrics.jsonl"))?, validation };
-    adamllm_core::write_atomically(run.join("loss.svg"), course.loss_chart())?;
-    adamllm_core::write_atomically(run.join("training.html"), course.page())?;
+    let evaluated = run.join("validation.jsonl");
+    let validation = if evaluated.exists() { jsonl::read_all(evaluated)? } else { Vec::new() };
+    let log = TrainingLog { steps: jsonl::read_all(run.join("metrics.jsonl"))?, validation };
+    adamllm_core::write_atomically(run.join("loss.svg"), log.loss_chart())?;
+    adamllm_core::write_atomically(run.join("training.html"), log.page())?;
     Ok(())
 }
 
-impl Course {
+impl TrainingLog {
     fn of(&self, value: impl Fn(&StepMetrics) -> Option<f64>) -> Vec<(f64, f64)> {
         let counted = self.steps.iter().filter(|step| !step.skipped);
         counted.filter_map(|step| Some((step.step as f64, value(step)?))).collect()
     }
 
-    /// Every step's loss, its moving average in front, and what held-out rows said.
+    /// Every step's loss, its moving average in front, and what held-out examples said.
     fn loss_chart(&self) -> String {
         let losses = self.of(|step| Some(step.loss));
         let mean = moving_average(&losses);
-        let mut curves = vec![
-            Curve { name: "each step".into(), colour: "#b9c6d8", dots: false, points: losses },
-            Curve { name: "moving average".into(), colour: COLOURS[0], dots: false, points: mean },
+        let mut series = vec![
+            Series { name: "each step".into(), colour: "#b9c6d8", dots: false, points: losses },
+            Series { name: "moving average".into(), colour: COLOURS[0], dots: false, points: mean },
         ];
         if !self.validation.is_empty() {
-            let points = self.validation.iter().map(|row| (row.step as f64, row.loss)).collect();
-            curves.push(Curve { name: "held out".into(), colour: COLOURS[1], dots: true, points });
+            let points = self.validation.iter().map(|entry| (entry.step as f64, entry.loss)).collect();
+            series.push(Series { name: "held out".into(), colour: COLOURS[1], dots: true, points });
         }
-        chart("loss per target token, nats", &curves)
+        chart("loss per target token, nats", &series)
     }
 
     /// The moving average of each group's loss; nothing where the batches named none.
@@ -57,19 +57,19 @@ impl Course {
         if groups.is_empty() {
             return String::new();
         }
-        let curve = |(group, colour): (&String, &&'static str)| Curve {
+        let of_group = |(group, colour): (&String, &&'static str)| Series {
             name: group.clone(),
             colour,
             dots: false,
             points: moving_average(&self.of(|step| step.losses.get(group).map(|of| of.loss))),
         };
-        let curves: Vec<Curve> = groups.into_iter().zip(COLOURS.iter().cycle()).map(curve).collect();
-        chart("loss per target token by source and task, nats, moving averages", &curves)
+        let series: Vec<Series> = groups.into_iter().zip(COLOURS.iter().cycle()).map(of_group).collect();
+        chart("loss per target token by source and task, nats, moving averages", &series)
     }
 
     fn page(&self) -> String {
         let single = |title: &str, points| {
-            chart(title, &[Curve { name: String::new(), colour: COLOURS[0], dots: false, points }])
+            chart(title, &[Series { name: String::new(), colour: COLOURS[0], dots: false, points }])
         };
         let rate = |title: &str, counted: fn(&StepMetrics) -> usize| {
             single(title, self.of(|step| Some(step.per_second(counted(step)))))
@@ -103,9 +103,9 @@ impl Course {
             [first, .., last] => format!("loss {:.4} to {:.4}", first.loss, last.loss),
             _ => "too few steps for a course".into(),
         };
-        let best = self.validation.iter().rfind(|row| row.best);
-        let held_out =
-            best.map_or(String::new(), |row| format!("; best held-out loss {:.4} behind step {}", row.loss, row.step));
+        let best = self.validation.iter().rfind(|entry| entry.best);
+        let held_out = best
+            .map_or(String::new(), |entry| format!("; best held-out loss {:.4} after step {}", entry.loss, entry.step));
         format!(
             "{} steps, {} tokens of which {} targets, {} images, {seconds:.0} s; {ends}{held_out}; {} steps skipped",
             self.steps.len(),
@@ -126,8 +126,8 @@ impl Course {
         let (first, last) = (&self.steps[..tenth], &self.steps[self.steps.len() - tenth..]);
         let row = |group: &String| {
             let targets: usize = self.steps.iter().filter_map(|step| Some(step.losses.get(group)?.targets)).sum();
-            let [begun, ended] = [first, last].map(|steps| mean_loss(steps, group));
-            format!("<tr><td>{}<td>{targets}<td>{begun}<td>{ended}", escaped(group))
+            let [start, end] = [first, last].map(|steps| mean_loss(steps, group));
+            format!("<tr><td>{}<td>{targets}<td>{start}<td>{end}", escaped(group))
         };
         let rows: String = groups.into_iter().map(row).collect();
         format!("<table><tr><th>source or task<th>targets<th>loss, first tenth<th>loss, last tenth{rows}</table>")
@@ -184,7 +184,7 @@ mod tests {
         ["training.html", "loss.svg"].map(|name| std::fs::read_to_string(folder.path().join(name)).expect("there"))
     }
 
-    fn curve_lengths(svg: &str) -> Vec<usize> {
+    fn line_lengths(svg: &str) -> Vec<usize> {
         let curves = svg.split("points=\"").skip(1).filter_map(|rest| rest.split('"').next());
         curves.map(|line| line.split_whitespace().count()).collect()
     }
@@ -198,7 +198,7 @@ mod tests {
             page.contains("200 steps, 20000 tokens of which 8000 targets, 400 images, 100 s; loss 3.0000 to 0.0150")
         );
         assert!(!page.contains("NaN") && !page.contains("src="), "nothing from elsewhere, and no broken number");
-        assert_eq!(curve_lengths(&svg), [200, 200]);
+        assert_eq!(line_lengths(&svg), [200, 200]);
     }
 
     #[test]
@@ -213,8 +213,8 @@ mod tests {
         let row = |step, loss, best| ValidationMetrics { step, loss, best };
         let [page, svg] = drawn(&steps, &[row(20, 1.0, true), row(40, 1.5, false)]);
         assert_eq!(page.matches("<svg").count(), 8);
-        assert_eq!(curve_lengths(&svg), [40, 40, 2]);
-        assert!(page.contains("best held-out loss 1.0000 behind step 20"));
+        assert_eq!(line_lengths(&svg), [40, 40, 2]);
+        assert!(page.contains("best held-out loss 1.0000 after step 20"));
         // The last tenth is steps 37 to 40: the mean of 38 and 40.
         assert!(page.contains("<tr><td>synthetic<td>200<td>3.0000<td>39.0000"), "{page}");
         assert!(page.contains("<tr><td>caption<td>1200<td>2.0000<td>2.0000"));

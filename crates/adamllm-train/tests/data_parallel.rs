@@ -1,20 +1,20 @@
-//! Several members make the same steps as one: threads of this process, each with a model of its own.
+//! Several processes make the same steps as one: threads of this process, each with a model of its own.
 
 use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use adamllm_nn::{Batch, BlockRunner, Linear, LinearConfig, Objective, ParameterInfo, ParameterSource, snapshots};
+use adamllm_nn::{Batch, BlockExecutor, Linear, LinearConfig, Objective, ParameterInfo, ParameterSource, snapshots};
 use adamllm_train::{
-    Checkpoint, Exchange, FitOutcome, FitReport, Normalisation, Replicas, RowBatches, Run, StepMetrics, TrainConfig,
-    TrainError, Trainer, Validation, ValidationMetrics, on_each_device,
+    Checkpoint, Collective, ExampleBatches, FitOptions, FitOutcome, FitReport, LossNormalization, StepMetrics,
+    TrainConfig, TrainError, Trainer, Transport, Validation, ValidationMetrics, on_each_device,
 };
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 
-const ROWS: usize = 24;
+const EXAMPLES: usize = 24;
 
-/// Two layers, and one that only rows of the group `bent` pass: not every micro-batch has a gradient for it.
+/// Two layers, and one that only examples of the group `bent` pass: not every micro-batch has a gradient for it.
 #[derive(Module, Debug)]
 struct Regression {
     first: Linear,
@@ -55,17 +55,21 @@ impl Regression {
 impl Objective for Regression {
     type Batch = Points;
 
-    fn target_rows<'a>(&'a self, batch: &Points, _blocks: &mut dyn BlockRunner<'a>) -> Tensor<2> {
+    fn target_hidden_states<'a>(&'a self, batch: &Points, _blocks: &mut dyn BlockExecutor<'a>) -> Tensor<2> {
         let hidden = self.first.forward(self.column(&batch.x)).tanh();
         if batch.bent { self.bent.forward(hidden).tanh() } else { hidden }
     }
 
-    fn losses(&self, rows: Tensor<2>, batch: &Points, range: Range<usize>) -> Tensor<1> {
-        (self.second.forward(rows) - self.column(&batch.y[range])).square().flatten(0, 1)
+    fn uses(&self, parameter: &str, batch: &Points) -> bool {
+        batch.bent || !parameter.starts_with("bent.")
+    }
+
+    fn token_losses(&self, hidden: Tensor<2>, batch: &Points, range: Range<usize>) -> Tensor<1> {
+        (self.second.forward(hidden) - self.column(&batch.y[range])).square().flatten(0, 1)
     }
 }
 
-/// Weights from a number: random ones would differ from member to member.
+/// Weights from a number: random ones would differ from process to process.
 struct Written(f32);
 
 impl ParameterSource for Written {
@@ -85,15 +89,15 @@ fn model(device: &Device, seed: f32) -> Regression {
     adamllm_nn::load(model, &mut Written(seed)).expect("fits")
 }
 
-/// Row 5 alone is bent.
-fn batch(rows: &[usize]) -> Result<Points, String> {
-    let x: Vec<f32> = rows.iter().map(|&row| (row as f32 * 0.37).sin()).collect();
+/// Example 5 alone is bent.
+fn batch(examples: &[usize]) -> Result<Points, String> {
+    let x: Vec<f32> = examples.iter().map(|&example| (example as f32 * 0.37).sin()).collect();
     let y = x.iter().map(|x| x * x - 0.5 * x).collect();
     let groups: Vec<String> =
-        if rows.contains(&5) { vec!["even".into(), "odd".into()] } else { vec!["odd".into(), "even".into()] };
+        if examples.contains(&5) { vec!["even".into(), "odd".into()] } else { vec!["odd".into(), "even".into()] };
     let even = groups.iter().position(|name| name == "even").expect("is there") as u16;
-    let target_groups = rows.iter().map(|row| if row % 2 == 0 { even } else { 1 - even }).collect();
-    Ok(Points { x, y, bent: rows.contains(&5), groups, target_groups })
+    let target_groups = examples.iter().map(|example| if example % 2 == 0 { even } else { 1 - even }).collect();
+    Ok(Points { x, y, bent: examples.contains(&5), groups, target_groups })
 }
 
 fn config() -> TrainConfig {
@@ -110,17 +114,17 @@ fn config() -> TrainConfig {
 
 type Outcome = Result<(Regression, FitReport), TrainError>;
 
-/// The same run of `size` members; what each of them has in the end.
-fn together(size: usize, work: impl Fn(&Device, &dyn Replicas) -> Outcome + Sync) -> Vec<(Regression, FitReport)> {
+/// The same run of `size` processes; what each of them has in the end.
+fn together(size: usize, work: impl Fn(&Device, &dyn Collective) -> Outcome + Sync) -> Vec<(Regression, FitReport)> {
     let devices = vec![Device::flex().autodiff(); size];
-    let members = on_each_device(&devices, Exchange::HostMemory, work).expect("fits");
+    let processes = on_each_device(&devices, Transport::HostMemory, work).expect("fits");
     let bits = |model: &Regression| snapshots(model).iter().map(|s| s.read().as_bytes().to_vec()).collect::<Vec<_>>();
-    for (model, report) in &members {
-        assert_eq!(bits(model), bits(&members[0].0), "members hold the same bits");
-        assert_eq!((report.outcome, report.steps), (members[0].1.outcome, members[0].1.steps));
-        assert_eq!(report.validation, members[0].1.validation);
+    for (model, report) in &processes {
+        assert_eq!(bits(model), bits(&processes[0].0), "processes hold the same bits");
+        assert_eq!((report.outcome, report.steps), (processes[0].1.outcome, processes[0].1.steps));
+        assert_eq!(report.validation, processes[0].1.validation);
     }
-    members
+    processes
 }
 
 fn fit(size: usize, config: &TrainConfig) -> (Regression, FitReport) {
@@ -128,11 +132,16 @@ fn fit(size: usize, config: &TrainConfig) -> (Regression, FitReport) {
 }
 
 fn fit_in(size: usize, config: &TrainConfig, folder: Option<&Path>, resume: bool) -> (Regression, FitReport) {
-    let fitted = together(size, |device, replicas| {
-        let run = Run { folder: folder.map(Path::to_path_buf), resume, replicas: Some(replicas), ..Run::default() };
-        Trainer::new(config.clone())?.fit(model(device, 0.0), &RowBatches::new(ROWS, batch), run, &mut ())
+    let fitted = together(size, |device, collective| {
+        let run = FitOptions {
+            folder: folder.map(Path::to_path_buf),
+            resume,
+            collective: Some(collective),
+            ..FitOptions::default()
+        };
+        Trainer::new(config.clone())?.fit(model(device, 0.0), &ExampleBatches::new(EXAMPLES, batch), run, &mut ())
     });
-    fitted.into_iter().next().expect("a member")
+    fitted.into_iter().next().expect("a process")
 }
 
 fn largest_difference(a: &Regression, b: &Regression) -> f32 {
@@ -159,57 +168,57 @@ fn assert_same_course(one: &[StepMetrics], several: &[StepMetrics]) {
     }
 }
 
-/// Nine steps of 8 rows in micro-batches of 3, 3 and 2: two members have five and three rows, three members unequal ones, and of
-/// four members one has none. Bounds: weights of about 1, f32 sums in another order.
+/// Nine steps of 8 examples in micro-batches of 3, 3 and 2: two processes have five and three examples, three processes
+/// unequal ones, and of four processes one has none. Bounds: weights of about 1, f32 sums in another order.
 #[test]
 fn several_members_make_the_steps_of_one() {
-    for normalisation in [Normalisation::Window, Normalisation::MicroBatch] {
-        let config = TrainConfig { normalisation, ..config() };
+    for loss_normalization in [LossNormalization::Step, LossNormalization::MicroBatch] {
+        let config = TrainConfig { loss_normalization, ..config() };
         let (alone, report) = fit(1, &config);
-        assert!(largest_difference(&alone, &model(&Device::flex().autodiff(), 0.0)) > 0.05, "it has learnt");
+        assert!(largest_difference(&alone, &model(&Device::flex().autodiff(), 0.0)) > 0.05, "it has learned");
         assert_eq!(report.metrics.len(), 9);
         assert!(report.metrics.iter().all(|m| m.losses.len() == 2));
         for size in [2, 3, 4] {
             let (several, of_several) = fit(size, &config);
             let difference = largest_difference(&alone, &several);
-            assert!(difference < 1e-5, "{size} members, {normalisation:?}: {difference}");
+            assert!(difference < 1e-5, "{size} processes, {loss_normalization:?}: {difference}");
             assert_same_course(&report.metrics, &of_several.metrics);
         }
     }
 }
 
-/// What is drawn at random differs from process to process; member 0's counts.
+/// What is drawn at random differs from process to process; rank 0's counts.
 #[test]
 fn members_begin_with_the_weights_of_the_first() {
     let (alone, _) = fit(1, &config());
-    let members = together(3, |device, replicas| {
-        let run = Run { replicas: Some(replicas), ..Run::default() };
-        let own = model(device, replicas.rank() as f32);
-        Trainer::new(config())?.fit(own, &RowBatches::new(ROWS, batch), run, &mut ())
+    let processes = together(3, |device, collective| {
+        let run = FitOptions { collective: Some(collective), ..FitOptions::default() };
+        let own = model(device, collective.rank() as f32);
+        Trainer::new(config())?.fit(own, &ExampleBatches::new(EXAMPLES, batch), run, &mut ())
     });
-    assert!(largest_difference(&alone, &members[2].0) < 1e-5);
+    assert!(largest_difference(&alone, &processes[2].0) < 1e-5);
 }
 
-/// One member is told to stop; all end behind the same step, and go on to the same bits as if nothing had been.
+/// One process is told to stop; all end after the same step, and go on to the same bits as if nothing had been.
 #[test]
 fn a_stop_of_one_member_stops_all_and_resumes() {
     let (whole, _) = fit(2, &config());
     for stopped_one in [0, 1] {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let members = together(2, |device, replicas| {
+        let processes = together(2, |device, collective| {
             let stop = AtomicBool::new(false);
-            let own = replicas.rank() == stopped_one;
+            let own = collective.rank() == stopped_one;
             let mut on_step = |m: &StepMetrics| stop.store(own && m.step == 5, Ordering::Relaxed);
-            let run = Run {
+            let run = FitOptions {
                 folder: Some(folder.path().into()),
                 stop: Some(&stop),
                 on_step: Some(&mut on_step),
-                replicas: Some(replicas),
-                ..Run::default()
+                collective: Some(collective),
+                ..FitOptions::default()
             };
-            Trainer::new(config())?.fit(model(device, 0.0), &RowBatches::new(ROWS, batch), run, &mut ())
+            Trainer::new(config())?.fit(model(device, 0.0), &ExampleBatches::new(EXAMPLES, batch), run, &mut ())
         });
-        assert_eq!((members[0].1.outcome, members[0].1.steps), (FitOutcome::Stopped, 5));
+        assert_eq!((processes[0].1.outcome, processes[0].1.steps), (FitOutcome::Stopped, 5));
         let written = Checkpoint::list(folder.path()).expect("lists");
         assert_eq!(written.iter().map(Checkpoint::step).collect::<Vec<_>>(), [4, 5]);
         let (resumed, report) = fit_in(2, &config(), Some(folder.path()), true);
@@ -221,59 +230,60 @@ fn a_stop_of_one_member_stops_all_and_resumes() {
     }
 }
 
-/// A member that was alone may stop in the middle of a step; several begin that step anew.
+/// A process that was alone may stop in the middle of a step; several begin that step anew.
 #[test]
 fn several_members_go_on_from_a_step_that_one_had_begun() {
     let (whole, _) = fit(1, &config());
     let folder = tempfile::tempdir().expect("a temporary folder");
     let stop = AtomicBool::new(true);
-    let run = Run { folder: Some(folder.path().into()), stop: Some(&stop), ..Run::default() };
+    let run = FitOptions { folder: Some(folder.path().into()), stop: Some(&stop), ..FitOptions::default() };
     let device = Device::flex().autodiff();
     let trainer = Trainer::new(config()).expect("valid");
-    let (_, report) = trainer.fit(model(&device, 0.0), &RowBatches::new(ROWS, batch), run, &mut ()).expect("stops");
+    let (_, report) =
+        trainer.fit(model(&device, 0.0), &ExampleBatches::new(EXAMPLES, batch), run, &mut ()).expect("stops");
     assert_eq!((report.outcome, report.steps), (FitOutcome::Stopped, 0));
-    let begun = Checkpoint::list(folder.path()).expect("lists").pop().expect("one");
-    assert!(begun.path().ends_with("step-000000+0001"), "{}", begun.path().display());
+    let started = Checkpoint::list(folder.path()).expect("lists").pop().expect("one");
+    assert!(started.path().ends_with("step-000000+0001"), "{}", started.path().display());
     let (resumed, _) = fit_in(3, &config(), Some(folder.path()), true);
     assert!(largest_difference(&resumed, &whole) < 1e-5);
 }
 
-/// Held-out points of another curve get worse: every member ends behind the same examination, also when those before a stop
-/// stand in member 0's file only.
+/// Held-out points of another curve get worse: every process ends after the same evaluation, also when those before a stop
+/// stand in rank 0's file only.
 #[test]
 fn members_end_early_together_also_behind_a_resume() {
-    let held_out = RowBatches::new(8, |rows: &[usize]| {
-        let mut points = batch(rows)?;
+    let held_out = ExampleBatches::new(8, |examples: &[usize]| {
+        let mut points = batch(examples)?;
         points.y.iter_mut().for_each(|y| *y *= -3.0);
         Ok::<_, String>(points)
     });
     let settings = TrainConfig { epochs: 40.0, save_every: None, ..config() };
-    let run_of = |size, folder: &Path, resume, stop_behind: Option<usize>| {
-        let members = together(size, |device, replicas| {
+    let run_of = |size, folder: &Path, resume, stop_after: Option<usize>| {
+        let processes = together(size, |device, collective| {
             let stop = AtomicBool::new(false);
-            let mut on_step = |m: &StepMetrics| stop.store(Some(m.step) == stop_behind, Ordering::Relaxed);
-            let run = Run {
+            let mut on_step = |m: &StepMetrics| stop.store(Some(m.step) == stop_after, Ordering::Relaxed);
+            let run = FitOptions {
                 folder: Some(folder.into()),
                 resume,
                 stop: Some(&stop),
                 on_step: Some(&mut on_step),
-                replicas: Some(replicas),
+                collective: Some(collective),
             };
             let validation = Some(Validation { source: &held_out, every: 2, batch_size: 3, patience: Some(4) });
-            let source = RowBatches::new(ROWS, batch);
+            let source = ExampleBatches::new(EXAMPLES, batch);
             Trainer::new(settings.clone())?.fit_validated(model(device, 0.0), &source, validation, run, &mut ())
         });
-        members.into_iter().next().expect("a member").1
+        processes.into_iter().next().expect("a process").1
     };
     let folders = [(); 3].map(|()| tempfile::tempdir().expect("a temporary folder"));
     let [alone, two, stopped] = folders.each_ref().map(|folder| folder.path());
     let of_one = run_of(1, alone, false, None);
     let of_two = run_of(2, two, false, None);
-    assert_eq!((of_two.outcome, of_two.steps), (FitOutcome::NoLongerBetter, of_one.steps));
+    assert_eq!((of_two.outcome, of_two.steps), (FitOutcome::EarlyStopped, of_one.steps));
     for (a, b) in of_one.validation.iter().zip(&of_two.validation) {
         assert!((a.loss - b.loss).abs() < 1e-5 * a.loss && a.best == b.best, "{a:?} {b:?}");
     }
-    let last_best = of_two.validation.iter().rfind(|row| row.best).expect("the first is").step;
+    let last_best = of_two.validation.iter().rfind(|example| example.best).expect("the first is").step;
     let kept = Checkpoint::list(&two.join("best")).expect("lists");
     assert_eq!(kept.iter().map(Checkpoint::step).collect::<Vec<_>>(), [last_best]);
 
@@ -286,55 +296,56 @@ fn members_end_early_together_also_behind_a_resume() {
     assert_eq!(written, of_two.validation);
 }
 
-/// What each of two members says, of a run that cannot succeed.
-fn refused(work: impl Fn(&Device, &dyn Replicas) -> Outcome + Sync) -> [String; 2] {
+/// What each of two processes says, of a run that cannot succeed.
+fn refused(work: impl Fn(&Device, &dyn Collective) -> Outcome + Sync) -> [String; 2] {
     let devices = vec![Device::flex().autodiff(); 2];
-    let told = on_each_device(&devices, Exchange::HostMemory, |device, replicas| {
-        Ok::<_, TrainError>(work(device, replicas).expect_err("cannot succeed").to_string())
+    let told = on_each_device(&devices, Transport::HostMemory, |device, collective| {
+        Ok::<_, TrainError>(work(device, collective).expect_err("cannot succeed").to_string())
     });
-    told.expect("both tell").try_into().expect("two members")
+    told.expect("both tell").try_into().expect("two processes")
 }
 
 #[test]
-fn a_row_that_fails_ends_all_members_and_says_why() {
-    let told = refused(|device, replicas| {
-        let rank = replicas.rank();
-        let source = RowBatches::new(ROWS, |rows: &[usize]| {
-            if rank == 1 && rows.len() == 3 { Err("a broken picture".to_owned()) } else { batch(rows) }
+fn an_example_that_fails_ends_all_processes_and_says_why() {
+    let told = refused(|device, collective| {
+        let rank = collective.rank();
+        let source = ExampleBatches::new(EXAMPLES, |examples: &[usize]| {
+            if rank == 1 && examples.len() == 3 { Err("a broken image".to_owned()) } else { batch(examples) }
         });
-        let run = Run { replicas: Some(replicas), ..Run::default() };
+        let run = FitOptions { collective: Some(collective), ..FitOptions::default() };
         Trainer::new(config())?.fit(model(device, 0.0), &source, run, &mut ())
     });
-    assert!(told[1].starts_with("batch of rows [") && told[1].ends_with("]: a broken picture"), "{}", told[1]);
-    assert_eq!(told[0], format!("replica 1 of 2: {}", told[1]));
+    assert!(told[1].starts_with("batch of examples [") && told[1].ends_with("]: a broken image"), "{}", told[1]);
+    assert_eq!(told[0], format!("rank 1 of 2: {}", told[1]));
 }
 
-/// Only member 0 writes; what it cannot write ends the others, too.
+/// Only rank 0 writes; what it cannot write ends the others, too.
 #[test]
 fn a_checkpoint_that_cannot_be_written_ends_all_members() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     std::fs::write(folder.path().join("step-000004.partial"), "a file in the way").expect("writes");
-    let told = refused(|device, replicas| {
-        let run = Run { folder: Some(folder.path().into()), replicas: Some(replicas), ..Run::default() };
-        Trainer::new(config())?.fit(model(device, 0.0), &RowBatches::new(ROWS, batch), run, &mut ())
+    let told = refused(|device, collective| {
+        let run =
+            FitOptions { folder: Some(folder.path().into()), collective: Some(collective), ..FitOptions::default() };
+        Trainer::new(config())?.fit(model(device, 0.0), &ExampleBatches::new(EXAMPLES, batch), run, &mut ())
     });
     assert!(told[0].contains("step-000004.partial"), "{}", told[0]);
-    assert_eq!(told[1], format!("replica 0 of 2: {}", told[0]));
+    assert_eq!(told[1], format!("rank 0 of 2: {}", told[0]));
 }
 
 #[test]
 fn members_with_other_settings_or_rows_are_refused() {
-    let with = |config_of: &(dyn Fn(usize) -> TrainConfig + Sync), rows_of: &(dyn Fn(usize) -> usize + Sync)| {
-        refused(|device, replicas| {
-            let run = Run { replicas: Some(replicas), ..Run::default() };
-            let source = RowBatches::new(rows_of(replicas.rank()), batch);
-            Trainer::new(config_of(replicas.rank()))?.fit(model(device, 0.0), &source, run, &mut ())
+    let with = |config_of: &(dyn Fn(usize) -> TrainConfig + Sync), examples_of: &(dyn Fn(usize) -> usize + Sync)| {
+        refused(|device, collective| {
+            let run = FitOptions { collective: Some(collective), ..FitOptions::default() };
+            let source = ExampleBatches::new(examples_of(collective.rank()), batch);
+            Trainer::new(config_of(collective.rank()))?.fit(model(device, 0.0), &source, run, &mut ())
         })
     };
-    let settings = with(&|rank| TrainConfig { seed: rank as u64, ..config() }, &|_| ROWS);
-    assert!(settings.iter().all(|told| told.starts_with("replica 1 of 2: settings: expected")), "{settings:?}");
-    let rows = with(&|_| config(), &|rank| ROWS - rank);
-    assert_eq!(rows, ["replica 1 of 2: training rows: expected 24 as member 0, got 23"; 2]);
+    let settings = with(&|rank| TrainConfig { seed: rank as u64, ..config() }, &|_| EXAMPLES);
+    assert!(settings.iter().all(|told| told.starts_with("rank 1 of 2: settings: expected")), "{settings:?}");
+    let examples = with(&|_| config(), &|rank| EXAMPLES - rank);
+    assert_eq!(examples, ["rank 1 of 2: training examples: expected 24 as rank 0, got 23"; 2]);
 }
 
 /// A folder that is not the same for all (no shared file system) is found out.
@@ -342,14 +353,14 @@ fn members_with_other_settings_or_rows_are_refused() {
 fn members_that_see_other_checkpoints_are_refused() {
     let folders = [(); 2].map(|()| tempfile::tempdir().expect("a temporary folder"));
     fit_in(1, &TrainConfig { max_steps: Some(4), ..config() }, Some(folders[0].path()), false);
-    let told = refused(|device, replicas| {
-        let folder = Some(folders[replicas.rank()].path().to_path_buf());
-        let run = Run { folder, resume: true, replicas: Some(replicas), ..Run::default() };
+    let told = refused(|device, collective| {
+        let folder = Some(folders[collective.rank()].path().to_path_buf());
+        let run = FitOptions { folder, resume: true, collective: Some(collective), ..FitOptions::default() };
         let config = TrainConfig { max_steps: Some(4), ..config() };
-        Trainer::new(config)?.fit(model(device, 0.0), &RowBatches::new(ROWS, batch), run, &mut ())
+        Trainer::new(config)?.fit(model(device, 0.0), &ExampleBatches::new(EXAMPLES, batch), run, &mut ())
     });
     let expected =
-        "replica 1 of 2: checkpoint to go on from: expected step 4 and 0 passes as member 0, got step 0 and 0 passes";
+        "rank 1 of 2: checkpoint to go on from: expected step 4 and 0 passes as rank 0, got step 0 and 0 passes";
     assert_eq!(told, [expected; 2]);
 }
 
@@ -357,13 +368,13 @@ fn members_that_see_other_checkpoints_are_refused() {
 #[test]
 fn the_first_failure_is_told() {
     let devices = vec![Device::flex().autodiff(); 3];
-    let failed = on_each_device(&devices, Exchange::HostMemory, |device, replicas| {
-        if replicas.rank() == 2 {
+    let failed = on_each_device(&devices, Transport::HostMemory, |device, collective| {
+        if collective.rank() == 2 {
             return Err("no such model".to_owned());
         }
-        let run = Run { replicas: Some(replicas), ..Run::default() };
+        let run = FitOptions { collective: Some(collective), ..FitOptions::default() };
         let trainer = Trainer::new(config()).map_err(|e| e.to_string())?;
-        let fitted = trainer.fit(model(device, 0.0), &RowBatches::new(ROWS, batch), run, &mut ());
+        let fitted = trainer.fit(model(device, 0.0), &ExampleBatches::new(EXAMPLES, batch), run, &mut ());
         fitted.map(drop).map_err(|e| e.to_string())
     });
     assert_eq!(failed.expect_err("one has no model"), "no such model");
