@@ -1,4 +1,4 @@
-//! Conversations to batches, and the same rows measured from their pictures' headers: the mini world, by every family.
+//! Conversations to batches, and the same rows measured from their images' headers: the mini world, by every family.
 #![allow(missing_docs)]
 
 use std::path::{Path, PathBuf};

@@ -11,7 +11,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const N: usize = 1000;
 
-/// What a synthesizer writes about one picture: two questions, each asked both ways, about 900 characters.
+/// What a synthesizer writes about one image: two questions, each asked both ways, about 900 characters.
 fn text(i: usize, markers: &TurnMarkers) -> String {
     let TurnMarkers { end_of_turn, separator, user_header, assistant_header } = markers;
     let exchange = |hint: &str, question: &str, answer: &str| {

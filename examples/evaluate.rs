@@ -1,6 +1,6 @@
 //! Asks a model the questions of benchmarks, and scores its answers both ways. We will: open the benchmarks in whatever form they lie,
 //! ask task by task (a killed run goes on where it was), write each task's scores before the next one begins, spoil
-//! pictures or words where asked to, and lay everything out as a page and as the paper's tables.
+//! images or words where asked to, and lay everything out as a page and as the paper's tables.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a job talks to a person")]
 
 use std::path::{Path, PathBuf};
@@ -42,7 +42,7 @@ struct Arguments {
     /// The run's name in tables; the model's last path element otherwise
     #[arg(long)]
     name: Option<String>,
-    /// Asks again with pictures or words spoilt: blank, blur, noise, wrong-image, shuffled-words
+    /// Asks again with images or words spoilt: blank, blur, noise, wrong-image, shuffled-words
     #[arg(long, num_args = 1.., value_parser = |name: &str| Corruption::parse(name))]
     corrupt: Vec<Corruption>,
     /// Seeds what is spoilt
@@ -138,7 +138,7 @@ impl<'a> Suite<'a> {
         Self { arguments, opened, missing, name, done: Vec::new(), generation_defaults: None, begun: Instant::now() }
     }
 
-    /// Any model: whatever answers prompts, and looks at pictures through `images`.
+    /// Any model: whatever answers prompts, and looks at images through `images`.
     fn ask_all<G: Generate>(&mut self, model: &G, images: &CurrentImages) -> JobResult {
         for (of, Opened { benchmark, images: intact }) in self.opened.iter().enumerate() {
             images.set(intact.0.clone());

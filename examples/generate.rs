@@ -1,4 +1,4 @@
-//! Asks a model one question about pictures, or about none. We will: open a model folder, encode the prompt, decode, and
+//! Asks a model one question about images, or about none. We will: open a model folder, encode the prompt, decode, and
 //! print what went in and what came out.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a job talks to a person")]
 
@@ -17,13 +17,13 @@ use serde_json::json;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Asks a model one question about pictures, or about none.
+/// Asks a model one question about images, or about none.
 #[derive(Parser, Debug)]
 struct Arguments {
     /// A model folder
     #[arg(long)]
     model: String,
-    /// Pictures, in the order in which the model sees them, before the prompt
+    /// Images, in the order in which the model sees them, before the prompt
     #[arg(long, num_args = 1..)]
     image: Vec<PathBuf>,
     /// The question
@@ -174,7 +174,7 @@ fn decoding(
     })
 }
 
-/// What the tower reads, in numbers that can be compared with another implementation's.
+/// What the encoder reads, in numbers that can be compared with another implementation's.
 struct PixelStatistics {
     shape: Vec<usize>,
     mean: f64,

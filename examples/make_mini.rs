@@ -1,5 +1,5 @@
 //! Makes `datasets/mini` from scratch: draws the mini world, writes its files, and trains the three tiny models on it.
-//! We will: write pictures, captions, seeds and benchmarks; build the tokenizers; train the base model on the general
+//! We will: write images, captions, seeds and benchmarks; build the tokenizers; train the base model on the general
 //! domain, tune the synthesizer from it, and train the judge. Everything is a function of the seed.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a job talks to a person")]
 

@@ -1,5 +1,5 @@
-//! A benchmark that no description can express. We will: implement `Benchmark` for descriptions of pictures, whose score is the share of
-//! the picture's known facts that the description mentions, and examine two models with it.
+//! A benchmark that no description can express. We will: implement `Benchmark` for descriptions of images, whose score is the share of
+//! the image's known facts that the description mentions, and examine two models with it.
 //!
 //! A description file (TOML) is enough where every row is a question and its answer; see `datasets/mini/slides/benchmark.toml` and
 //! `evaluate --benchmark`. Here several rows make one example, and the score is our own.
@@ -23,7 +23,7 @@ use serde_json::{Map, Value, json};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Examines two models with a benchmark that is code: how many of a picture's facts does a description mention?
+/// Examines two models with a benchmark that is code: how many of a image's facts does a description mention?
 #[derive(Parser, Debug)]
 struct Arguments {
     /// The first model folder; the mini base model otherwise
@@ -40,14 +40,14 @@ struct Arguments {
     json: bool,
 }
 
-/// Pictures, and the facts that are known about each.
+/// Images, and the facts that are known about each.
 struct Facts {
     pictures: Vec<(ImageRef, Vec<String>)>,
     images: Arc<FolderImages>,
 }
 
 impl Facts {
-    /// The open questions of a benchmark's rows, gathered by picture: their answers are the facts.
+    /// The open questions of a benchmark's rows, gathered by image: their answers are the facts.
     fn read(folder: PathBuf) -> Result<Self, EvalError> {
         let rows: Vec<Map<String, Value>> = jsonl::read_all(folder.join("benchmark.jsonl"))?;
         let mut facts: BTreeMap<ImageRef, Vec<String>> = BTreeMap::new();

@@ -1,7 +1,7 @@
 //! Post-trains a vision-language model on what a settings file names (paper, section 3.3). We will:
 //!
 //! 1. read the settings, and the rows of every source: what cannot be trained on goes to the ledger,
-//! 2. plan the run from the headers of the pictures: steps, tokens, padding, and the worst batch,
+//! 2. plan the run from the headers of the images: steps, tokens, padding, and the worst batch,
 //! 3. train the stages, each from the weights of the one before,
 //! 4. write the result as a Hugging Face folder, compared with the base, or as an adapter.
 //!
@@ -49,7 +49,7 @@ struct Arguments {
     /// Ends each stage after so many steps: short for `--set train.max_steps=N`
     #[arg(long)]
     max_steps: Option<usize>,
-    /// Says what the run would read, and ends: no weights are loaded, no picture is decoded, nothing is written
+    /// Says what the run would read, and ends: no weights are loaded, no image is decoded, nothing is written
     #[arg(long, conflicts_with = "dry_run")]
     plan: bool,
     /// Runs the worst batches forward and backward, says what they took, and ends: nothing is written
@@ -77,7 +77,7 @@ fn run(arguments: Arguments, replicas: &dyn Collective) -> JobResult {
     // Nobody looks into the folder before it is prepared.
     replicas.barrier()?;
     let ledger = written.map_or(Ok(Ledger::new()), |out| Ledger::create(out.join("ledger.jsonl")))?;
-    let check = if arguments.plan { adamllm_examples::post_train::PictureCheck::Headers } else { config.data.check };
+    let check = if arguments.plan { adamllm_examples::post_train::ImageCheck::Headers } else { config.data.check };
     let mut reader = RowReader::new(&processor, encoder, check, config.data.workers, ledger)?;
     let sets = read(&mut reader, config)?;
     let held_out = config.validation.as_ref().map(|v| reader.read(&[&v.source], &mut Bar::default())).transpose()?;

@@ -377,7 +377,7 @@ impl Job {
         cli::check_losses(&losses, rows.encoded.len() as u64, self.arguments.losses.max_lost, &told)
     }
 
-    /// What both models say about the first pictures.
+    /// What both models say about the first images.
     fn samples(&self, n: usize) -> Result<Vec<serde_json::Value>, Box<dyn std::error::Error>> {
         let pairs: Vec<ImageCaption> = cli::pairs(&self.captions)?.flatten().take(n).collect();
         let prompts: Vec<Prompt> = pairs.iter().map(|pair| Prompt::ask(&pair.image, "Describe the image.")).collect();

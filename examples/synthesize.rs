@@ -80,16 +80,16 @@ struct Arguments {
     /// Seeds every random choice
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Drops tasks that repeat an earlier one (same words about the same picture)
+    /// Drops tasks that repeat an earlier one (same words about the same image)
     #[arg(long)]
     hygiene: bool,
     /// With --hygiene: the similarity from which on two texts are nearly the same
     #[arg(long, default_value_t = 0.8)]
     near_threshold: f64,
-    /// Drops tasks and captions about pictures of these benchmarks (TOML descriptions); implies --hygiene
+    /// Drops tasks and captions about images of these benchmarks (TOML descriptions); implies --hygiene
     #[arg(long, value_name = "TOML", num_args = 1..)]
     benchmark: Vec<PathBuf>,
-    /// Rows that the report shows with their pictures
+    /// Rows that the report shows with their images
     #[arg(long, default_value_t = 240)]
     report_rows: usize,
     #[command(flatten)]
@@ -197,7 +197,7 @@ fn filter(arguments: &Arguments) -> Result<FilterConfig, Box<dyn std::error::Err
     Ok(config)
 }
 
-/// The pictures and questions of benchmarks, which must not be trained on.
+/// The images and questions of benchmarks, which must not be trained on.
 fn leak_index(descriptions: &[PathBuf]) -> Result<Option<LeakIndex>, Box<dyn std::error::Error>> {
     let mut leaks = LeakIndex::new(HygieneConfig::default().max_picture_distance);
     for path in descriptions {
@@ -292,7 +292,7 @@ fn hand_on(
     Ok(files)
 }
 
-/// The benchmark row whose picture the pair shows.
+/// The benchmark row whose image the pair shows.
 fn leaked(
     leaks: Option<&LeakIndex>,
     pair: &ImageCaption,

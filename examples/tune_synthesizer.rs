@@ -77,7 +77,7 @@ struct Arguments {
     /// The peak learning rate
     #[arg(long, default_value_t = 2e-5)]
     learning_rate: f64,
-    /// The vision tower's own
+    /// The vision encoder's own
     #[arg(long, default_value_t = 2e-6)]
     vision_learning_rate: f64,
     /// Longer conversations are left out
@@ -196,7 +196,7 @@ impl<'a> Tuning<'a> {
     }
 
     /// The conversations that can be encoded; the others stand in `encode-ledger.jsonl`. Only texts are held in memory:
-    /// pictures are read again for each batch.
+    /// images are read again for each batch.
     fn read(&self) -> Result<(Vec<Conversation>, Vec<Conversation>), Box<dyn std::error::Error>> {
         let mut ledger = Ledger::create(self.arguments.out.join("encode-ledger.jsonl"))?;
         let mut part = |name: &str| -> Result<Vec<Conversation>, Box<dyn std::error::Error>> {

@@ -28,12 +28,12 @@ pub struct Choice {
     pub data: Option<PathBuf>,
 }
 
-/// A benchmark and its pictures, for the model to look at.
+/// A benchmark and its images, for the model to look at.
 #[derive(Debug)]
 pub struct Opened {
     /// Questions with right answers.
     pub benchmark: DescribedBenchmark,
-    /// The pictures, by the names that the questions use.
+    /// The images, by the names that the questions use.
     pub images: Pictures,
 }
 
@@ -134,7 +134,7 @@ pub fn open_task(task: &BenchmarkDescription, place: &Path) -> Result<Opened, Bo
     joined(task.clone(), &set, set.images()).map_err(Into::into)
 }
 
-/// A benchmark of one's own: the description names the rows, in any form, and the pictures' folder or zip.
+/// A benchmark of one's own: the description names the rows, in any form, and the images' folder or zip.
 ///
 /// # Errors
 /// As [`open_task`], and a description that does not parse.

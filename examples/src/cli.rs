@@ -251,7 +251,7 @@ pub fn device(name: &str) -> Result<Device, Box<dyn std::error::Error>> {
     }
 }
 
-/// Pictures anywhere on disk: what a person names on the command line, unlike what a data file names.
+/// Images anywhere on disk: what a person names on the command line, unlike what a data file names.
 #[derive(Clone, Copy, Debug)]
 pub struct Files;
 

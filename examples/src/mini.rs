@@ -1,6 +1,6 @@
 //! The mini world: three small domains that code draws from a seed, with everything that the path needs to run on them.
 //!
-//! A [`Scene`] is five facts. The picture, the caption, the questions and their answers are made from the facts, so they
+//! A [`Scene`] is five facts. The image, the caption, the questions and their answers are made from the facts, so they
 //! agree; wrong answers, for the judge, are made wrong on purpose. All domains share one grammar, and differ in their
 //! words and in what the words look like: that is what post-training has to learn.
 

@@ -5,7 +5,7 @@ mod rows;
 mod stage;
 
 pub use config::{
-    DataConfig, ExportConfig, ExportKind, JobConfig, ModelConfig, PartConfig, PartsConfig, PictureCheck, SourceConfig,
+    DataConfig, ExportConfig, ExportKind, ImageCheck, JobConfig, ModelConfig, PartConfig, PartsConfig, SourceConfig,
     ValidationConfig,
 };
 pub use rows::{RowCounts, RowReader, RowSet};

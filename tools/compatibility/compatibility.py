@@ -7,7 +7,7 @@
 `--binaries` is where `generate` and `post_train` lie (`target/release/examples`). For each family and release X:
 
 1. X loads a small published folder (the layout of 2024, from the fixtures) and saves it again, with `save_pretrained`,
-2. X answers a question from what it saved, with a picture and without; `generate` must give the same token ids and logits,
+2. X answers a question from what it saved, with an image and without; `generate` must give the same token ids and logits,
 3. `post_train` trains one step at a rate that changes nothing and exports; X loads the export and must answer as before,
 4. the same export of the published folder itself.
 
@@ -213,12 +213,12 @@ HEAD = """\
 # Compatibility with transformers
 
 Made by `tools/compatibility/compatibility.py`, which says how; tiny random models in the layouts that were published in 2024, saved again by
-each release. *Equal*: the same prompt token ids, logits within {tolerance} and the same greedy answer, with a picture and without. *Not in this
+each release. *Equal*: the same prompt token ids, logits within {tolerance} and the same greedy answer, with an image and without. *Not in this
 release*: the family came later. *The release itself differs*: the same folder, read by that release and by the newest, gives two answers; known causes are
 
-- Llama 3.2 Vision with a picture: releases up to 4.51 give the projector the states in front of the blocks that `intermediate_layers_indices` names,
+- Llama 3.2 Vision with an image: releases up to 4.51 give the projector the states in front of the blocks that `intermediate_layers_indices` names,
   as the model's first authors do; later ones give it the states behind them.
-- LLaVA-NeXT with a picture: 4.45 fills up the tiles of a picture in another way, and its `processor_config.json` lacks `num_additional_image_tokens`,
+- LLaVA-NeXT with an image: 4.45 fills up the tiles of an image in another way, and its `processor_config.json` lacks `num_additional_image_tokens`,
   without which later releases count one image token too few and stop.
 """
 

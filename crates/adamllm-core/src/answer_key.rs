@@ -10,8 +10,8 @@ use crate::{CoreError, ImageRef, ImageStore, RecordId};
 /// The key of one answer of one model, for a [`Journal`](crate::jsonl::Journal).
 ///
 /// `purpose` keeps kinds of work apart, `identity` is [`Generate::identity`](crate::Generate::identity), `reading` is how
-/// the answer is taken (a [`Decoding`](crate::Decoding), the continuations that are scored), `pictures` are the hashes of
-/// the prompt's pictures in order ([`image_hash`]).
+/// the answer is taken (a [`Decoding`](crate::Decoding), the continuations that are scored), `images` are the hashes of
+/// the prompt's images in order ([`image_hash`]).
 ///
 /// # Panics
 /// Where `reading` or `prompt` has no JSON form: a map whose keys are not text.
@@ -28,7 +28,7 @@ pub fn answer_key(
     RecordId::of("answer", parts.into_iter().chain(pictures.iter().map(RecordId::as_str)))
 }
 
-/// A hash of the picture's file, or of its pixels where the store keeps no file: the same picture has the same hash
+/// A hash of the image's file, or of its pixels where the store keeps no file: the same image has the same hash
 /// under any name.
 ///
 /// # Errors
@@ -56,12 +56,12 @@ impl std::fmt::Debug for ImageHashes<'_> {
 }
 
 impl<'a> ImageHashes<'a> {
-    /// Hashes of the pictures in `images`; of their names where there is no store at hand.
+    /// Hashes of the images in `images`; of their names where there is no store at hand.
     pub fn new(images: Option<&'a dyn ImageStore>) -> Self {
         Self { images, known: HashMap::new() }
     }
 
-    /// The picture's hash.
+    /// The image's hash.
     ///
     /// # Errors
     /// As [`ImageStore::open`].

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::CoreError;
 
-/// Names a picture inside an [`ImageStore`]: a path relative to a folder or archive, with forward slashes.
+/// Names a image inside an [`ImageStore`]: a path relative to a folder or archive, with forward slashes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ImageRef(String);
@@ -29,15 +29,15 @@ impl std::fmt::Display for ImageRef {
     }
 }
 
-/// Where pictures come from: a folder, an archive, memory.
+/// Where images come from: a folder, an archive, memory.
 pub trait ImageStore: Send + Sync {
-    /// Decodes a picture to 8-bit RGB, upright.
+    /// Decodes a image to 8-bit RGB, upright.
     ///
     /// # Errors
     /// [`CoreError::ImageMissing`], [`CoreError::ImageDecode`], [`CoreError::ImageTooLarge`] or [`CoreError::Io`].
     fn open(&self, image: &ImageRef) -> Result<RgbImage, CoreError>;
 
-    /// Width and height of the upright picture. Stores that can read them from the header alone override this.
+    /// Width and height of the upright image. Stores that can read them from the header alone override this.
     ///
     /// # Errors
     /// As [`ImageStore::open`].
@@ -45,7 +45,7 @@ pub trait ImageStore: Send + Sync {
         self.open(image).map(|picture| picture.dimensions())
     }
 
-    /// The picture's file as it is stored, for content hashes and for sending it on. `None` where there is no file.
+    /// The image's file as it is stored, for content hashes and for sending it on. `None` where there is no file.
     ///
     /// # Errors
     /// As [`ImageStore::open`].
@@ -78,7 +78,7 @@ impl<S: ImageStore + ?Sized> ImageStore for std::sync::Arc<S> {
     }
 }
 
-/// Pictures held in memory.
+/// Images held in memory.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryImages(HashMap<ImageRef, RgbImage>);
 
@@ -88,7 +88,7 @@ impl MemoryImages {
         Self::default()
     }
 
-    /// Adds or replaces a picture.
+    /// Adds or replaces a image.
     pub fn insert(&mut self, image: impl Into<ImageRef>, picture: RgbImage) {
         self.0.insert(image.into(), picture);
     }

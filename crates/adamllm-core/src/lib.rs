@@ -11,7 +11,7 @@
 //! | [`RecordId`] | an id made of a record's content, never of its position |
 //! | [`ImageCaption`], [`InstructionTask`], [`Conversation`] | the records that more than one crate needs |
 //! | [`Generate`] | a model seen from outside: [`Prompt`]s in, [`Completion`]s out |
-//! | [`ImageStore`] | where pictures come from |
+//! | [`ImageStore`] | where images come from |
 //! | [`RowSource`] | rows of a table, wherever they lie |
 //! | [`RecordForm`] | one record as tools write it, as a conversation or a caption |
 //! | [`json`] | the files of records that people have, in every form |

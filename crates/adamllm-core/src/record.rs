@@ -7,7 +7,7 @@ use crate::{CoreError, IMAGE_MARKER, ImageRef, OTHER_MEDIA_MARKERS, RecordId};
 pub struct ImageCaption {
     /// Made of the image reference and the caption.
     pub id: RecordId,
-    /// The picture.
+    /// The image.
     pub image: ImageRef,
     /// What the source says about it; never empty once [`ImageCaption::validate`]d.
     pub caption: String,
@@ -62,7 +62,7 @@ pub struct InstructionTask {
     pub id: RecordId,
     /// The [`ImageCaption`] that the task was made from.
     pub pair: RecordId,
-    /// The picture.
+    /// The image.
     pub image: ImageRef,
     /// What the user asks.
     pub instruction: String,

@@ -13,13 +13,13 @@ use crate::location::{Location, plain, spellings};
 use crate::shared_file::SharedFile;
 use crate::{DecodeOptions, decode, image_size};
 
-/// No picture file is longer; an entry that unpacks to more is refused.
+/// No image file is longer; an entry that unpacks to more is refused.
 const MAX_ENTRY_BYTES: u64 = 1 << 30;
 
-/// What is unpacked to read a picture's header; most headers end long before.
+/// What is unpacked to read a image's header; most headers end long before.
 const HEADER_BYTES: u64 = 1 << 16;
 
-/// The pictures in a zip archive, named by their paths in it. Nothing is unpacked to disk, and threads read side by side.
+/// The images in a zip archive, named by their paths in it. Nothing is unpacked to disk, and threads read side by side.
 #[derive(Clone, Debug)]
 pub struct ZipImages {
     archive: ZipArchive<SharedFile>,
@@ -53,7 +53,7 @@ impl ZipImages {
         Ok(Self { archive, plain_names, path, prefix: String::new(), options: DecodeOptions::default() })
     }
 
-    /// Looks pictures up under a folder of the archive, such as `"images"`.
+    /// Looks images up under a folder of the archive, such as `"images"`.
     pub fn under(mut self, folder: &str) -> Self {
         self.prefix = format!("{}/", folder.trim_matches('/'));
         self

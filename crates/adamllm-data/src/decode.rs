@@ -27,9 +27,9 @@ mod tga;
 mod tiff;
 mod webp;
 
-pub use format::PictureFormat;
+pub use format::ImageFormat;
 
-/// The size beyond which Pillow refuses a picture as a decompression bomb: twice its `MAX_IMAGE_PIXELS`.
+/// The size beyond which Pillow refuses a image as a decompression bomb: twice its `MAX_IMAGE_PIXELS`.
 pub const PILLOW_PIXEL_LIMIT: u64 = 178_956_970;
 
 /// What becomes of transparency.
@@ -40,19 +40,19 @@ pub enum Alpha {
     #[default]
     Drop,
     /// Laid over white, as Pillow's `alpha_composite` does it. The image processors of transformers 5 (and Mllama's of
-    /// transformers 4) do this when they are handed a picture that still has its alpha channel.
+    /// transformers 4) do this when they are handed a image that still has its alpha channel.
     OverWhite,
 }
 
-/// How pictures are decoded.
+/// How images are decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecodeOptions {
-    /// Turns the picture upright by the orientation in its EXIF or XMP (default), as `PIL.ImageOps.exif_transpose`.
-    /// TIFF pictures are always turned, as in Pillow.
+    /// Turns the image upright by the orientation in its EXIF or XMP (default), as `PIL.ImageOps.exif_transpose`.
+    /// TIFF images are always turned, as in Pillow.
     pub upright: bool,
     /// What becomes of transparency.
     pub alpha: Alpha,
-    /// Pictures with more pixels are refused before anything of their size is allocated.
+    /// Images with more pixels are refused before anything of their size is allocated.
     pub max_pixels: u64,
 }
 
@@ -69,7 +69,7 @@ pub(crate) struct Header {
     width: u32,
     /// Height in pixels, as stored.
     height: u32,
-    /// How the stored picture is turned upright.
+    /// How the stored image is turned upright.
     orientation: Orientation,
 }
 
@@ -90,25 +90,25 @@ trait ImageReader: BufRead + Seek {}
 
 impl<R: BufRead + Seek> ImageReader for R {}
 
-/// Decodes an image of any [`PictureFormat`].
+/// Decodes an image of any [`ImageFormat`].
 ///
 /// # Errors
 /// [`DecodeError`]; a truncated file is an error, never half an image.
 pub fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, DecodeError> {
-    let format = PictureFormat::of(bytes)?;
+    let format = ImageFormat::of(bytes)?;
     guarded(format, || {
         let header = checked_header(format, &mut Cursor::new(bytes), options)?;
         let raster = match format {
-            PictureFormat::Jpeg => jpeg::pixels(bytes),
-            PictureFormat::Png => png::pixels(bytes),
-            PictureFormat::WebP => webp::pixels(bytes),
-            PictureFormat::Gif => gif::pixels(bytes),
-            PictureFormat::Bmp => bmp::pixels(bytes),
-            PictureFormat::Tiff => tiff::pixels(bytes),
-            PictureFormat::Pnm => pnm::pixels(bytes),
-            PictureFormat::Tga => tga::pixels(bytes),
-            PictureFormat::Ico => ico::pixels(bytes),
-            PictureFormat::Jpeg2000 => jpeg2000::pixels(bytes),
+            ImageFormat::Jpeg => jpeg::pixels(bytes),
+            ImageFormat::Png => png::pixels(bytes),
+            ImageFormat::WebP => webp::pixels(bytes),
+            ImageFormat::Gif => gif::pixels(bytes),
+            ImageFormat::Bmp => bmp::pixels(bytes),
+            ImageFormat::Tiff => tiff::pixels(bytes),
+            ImageFormat::Pnm => pnm::pixels(bytes),
+            ImageFormat::Tga => tga::pixels(bytes),
+            ImageFormat::Ico => ico::pixels(bytes),
+            ImageFormat::Jpeg2000 => jpeg2000::pixels(bytes),
         }?;
         Ok(turned(raster.into_rgb(format, &header, options.alpha)?, header.orientation))
     })
@@ -119,7 +119,7 @@ pub fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage, DecodeE
 /// # Errors
 /// As [`decode`], as far as the header shows it.
 pub fn image_size(bytes: &[u8], options: &DecodeOptions) -> Result<(u32, u32), DecodeError> {
-    let format = PictureFormat::of(bytes)?;
+    let format = ImageFormat::of(bytes)?;
     guarded(format, || checked_header(format, &mut Cursor::new(bytes), options).map(|header| header.upright_size()))
 }
 
@@ -130,13 +130,13 @@ pub fn image_size(bytes: &[u8], options: &DecodeOptions) -> Result<(u32, u32), D
 pub fn image_size_of_file(path: impl AsRef<Path>, options: &DecodeOptions) -> Result<(u32, u32), DecodeError> {
     let read_error = |source: std::io::Error| DecodeError::Read { detail: source.to_string() };
     let mut file = BufReader::new(File::open(path).map_err(read_error)?);
-    let format = PictureFormat::of(file.fill_buf().map_err(read_error)?)?;
+    let format = ImageFormat::of(file.fill_buf().map_err(read_error)?)?;
     guarded(format, || checked_header(format, &mut file, options).map(|header| header.upright_size()))
 }
 
 /// Makes an error of a panic. Decoders are written for well-formed files first, and one image out of millions must not
 /// end a job of days. Nothing outlives the panic: all that a decoder touches is made for this one call.
-fn guarded<T>(format: PictureFormat, decoder: impl FnOnce() -> Result<T, DecodeError>) -> Result<T, DecodeError> {
+fn guarded<T>(format: ImageFormat, decoder: impl FnOnce() -> Result<T, DecodeError>) -> Result<T, DecodeError> {
     catch_unwind(AssertUnwindSafe(decoder)).unwrap_or_else(|panic| {
         let words = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
         Err(DecodeError::broken(format, format!("its decoder gave up: {}", words.unwrap_or("no reason given"))))
@@ -144,21 +144,21 @@ fn guarded<T>(format: PictureFormat, decoder: impl FnOnce() -> Result<T, DecodeE
 }
 
 fn checked_header(
-    format: PictureFormat,
+    format: ImageFormat,
     reader: &mut impl ImageReader,
     options: &DecodeOptions,
 ) -> Result<Header, DecodeError> {
     let mut header = match format {
-        PictureFormat::Jpeg => jpeg::header(reader),
-        PictureFormat::Png => png::header(reader),
-        PictureFormat::WebP => webp::header(reader),
-        PictureFormat::Gif => gif::header(reader),
-        PictureFormat::Bmp => bmp::header(reader),
-        PictureFormat::Tiff => tiff::header(reader),
-        PictureFormat::Pnm => pnm::header(reader),
-        PictureFormat::Tga => tga::header(reader),
-        PictureFormat::Ico => ico::header(reader),
-        PictureFormat::Jpeg2000 => jpeg2000::header(reader),
+        ImageFormat::Jpeg => jpeg::header(reader),
+        ImageFormat::Png => png::header(reader),
+        ImageFormat::WebP => webp::header(reader),
+        ImageFormat::Gif => gif::header(reader),
+        ImageFormat::Bmp => bmp::header(reader),
+        ImageFormat::Tiff => tiff::header(reader),
+        ImageFormat::Pnm => pnm::header(reader),
+        ImageFormat::Tga => tga::header(reader),
+        ImageFormat::Ico => ico::header(reader),
+        ImageFormat::Jpeg2000 => jpeg2000::header(reader),
     }?;
     let (width, height) = (header.width, header.height);
     if u64::from(width) * u64::from(height) > options.max_pixels {
@@ -167,7 +167,7 @@ fn checked_header(
     if width == 0 || height == 0 {
         return Err(DecodeError::broken(format, format!("{width}x{height} pixels")));
     }
-    if !options.upright && format != PictureFormat::Tiff {
+    if !options.upright && format != ImageFormat::Tiff {
         header.orientation = Orientation::NoTransforms;
     }
     Ok(header)

@@ -1,6 +1,6 @@
-use crate::PictureFormat;
+use crate::ImageFormat;
 
-/// Why a picture's bytes did not become pixels.
+/// Why a image's bytes did not become pixels.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
@@ -25,7 +25,7 @@ pub enum DecodeError {
     #[error("{format} ends too early: {detail}")]
     Truncated {
         /// What the file claims to be.
-        format: PictureFormat,
+        format: ImageFormat,
         /// What the decoder was waiting for.
         detail: String,
     },
@@ -33,7 +33,7 @@ pub enum DecodeError {
     #[error("broken {format}: {detail}")]
     Broken {
         /// What the file claims to be.
-        format: PictureFormat,
+        format: ImageFormat,
         /// What the decoder said.
         detail: String,
     },
@@ -41,11 +41,11 @@ pub enum DecodeError {
     #[error("{format} with {detail} is not supported")]
     Unsupported {
         /// The file's format.
-        format: PictureFormat,
+        format: ImageFormat,
         /// The part that is not read.
         detail: String,
     },
-    /// The header announces more pixels than allowed: a decompression bomb, or a picture to be scaled down first.
+    /// The header announces more pixels than allowed: a decompression bomb, or a image to be scaled down first.
     #[error("{width}x{height} pixels are more than the limit of {limit}")]
     TooLarge {
         /// Width in pixels, as stored.
@@ -55,7 +55,7 @@ pub enum DecodeError {
         /// The largest number of pixels allowed.
         limit: u64,
     },
-    /// The file could not be read any further (only where the picture is not in memory yet).
+    /// The file could not be read any further (only where the image is not in memory yet).
     #[error("reading failed: {detail}")]
     Read {
         /// The operating system's answer.
@@ -65,7 +65,7 @@ pub enum DecodeError {
 
 impl DecodeError {
     /// Sorts a decoder's input error: an early end is a truncated file, anything else broken reading.
-    pub(crate) fn io(format: PictureFormat, source: &std::io::Error) -> Self {
+    pub(crate) fn io(format: ImageFormat, source: &std::io::Error) -> Self {
         let detail = source.to_string();
         match source.kind() {
             std::io::ErrorKind::UnexpectedEof => Self::Truncated { format, detail },
@@ -75,7 +75,7 @@ impl DecodeError {
     }
 
     /// A broken file, with the decoder's words.
-    pub(crate) fn broken(format: PictureFormat, detail: impl ToString) -> Self {
+    pub(crate) fn broken(format: ImageFormat, detail: impl ToString) -> Self {
         Self::Broken { format, detail: detail.to_string() }
     }
 }

@@ -14,7 +14,7 @@ pub struct FolderImages {
 }
 
 impl FolderImages {
-    /// The pictures under `root`. Nothing is read yet.
+    /// The images under `root`. Nothing is read yet.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into(), options: DecodeOptions::default() }
     }
@@ -86,7 +86,7 @@ impl ImageStore for FolderImages {
     }
 }
 
-/// A decoder's error with the name of the picture.
+/// A decoder's error with the name of the image.
 pub(crate) fn named(error: DecodeError, image: &ImageRef) -> CoreError {
     let image = image.to_string();
     match error {

@@ -1,18 +1,18 @@
-//! Image-caption pairs, conversations and pictures in: what a domain brings along, read row by row and picture by picture.
+//! Image-caption pairs, conversations and images in: what a domain brings along, read row by row and image by image.
 //!
 //! | item | what it reads |
 //! |---|---|
 //! | [`image_captions`], [`conversations`] | JSON files in every form: ShareGPT (LLaMA-Factory), LLaVA, OpenAI's messages, `captions.jsonl` |
-//! | [`LocalDataset`] | rows and pictures of a data set on disk, whatever its form |
+//! | [`LocalDataset`] | rows and images of a data set on disk, whatever its form |
 //! | [`JsonFile`] | records of such a file, each read when it is asked for |
-//! | [`FolderImages`], [`FirstOf`], [`CurrentImages`], [`images_at`] | pictures in a folder, in several stores, in one after the other, at any path |
+//! | [`FolderImages`], [`FirstOf`], [`CurrentImages`], [`images_at`] | images in a folder, in several stores, in one after the other, at any path |
 //! | `ZipImages`, `TarImages` (feature `zip`) | images in a zip or tar archive |
-//! | `Table` (features `arrow`, `parquet`) | rows and their pictures in `datasets` folders and parquet files |
+//! | `Table` (features `arrow`, `parquet`) | rows and their images in `datasets` folders and parquet files |
 //! | `hub` (feature `hub`) | models and data sets from the Hugging Face Hub, in Python's cache |
 //! | [`decode`], [`image_size`] | one image's bytes: JPEG, PNG, WebP, GIF, BMP, TIFF, PNM, TGA, ICO, JPEG 2000 |
 //!
 //! A row that is wrong costs itself only: it is an `Err` in its own place that names the file, the row, the field, what was
-//! expected and what was found. Pictures have the values that Pillow's `convert("RGB")` gives, because that is what
+//! expected and what was found. Images have the values that Pillow's `convert("RGB")` gives, because that is what
 //! the published models were trained on.
 //!
 //! ```
@@ -27,8 +27,8 @@
 //! let error = pairs[1].as_ref().expect_err("a number is no path").to_string();
 //! assert!(error.ends_with("row 2 field `images`: expected a path, got 3"), "{error}");
 //!
-//! let pictures = FolderImages::new(folder.path());
-//! assert!(pictures.open(&ImageRef::from("../elsewhere.png")).is_err());
+//! let images = FolderImages::new(folder.path());
+//! assert!(images.open(&ImageRef::from("../elsewhere.png")).is_err());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -53,7 +53,7 @@ mod tar_archive;
 pub use adamllm_core::json::JsonFile;
 #[cfg(feature = "zip")]
 pub use archive::ZipImages;
-pub use decode::{Alpha, DecodeOptions, PILLOW_PIXEL_LIMIT, PictureFormat, decode, image_size, image_size_of_file};
+pub use decode::{Alpha, DecodeOptions, ImageFormat, PILLOW_PIXEL_LIMIT, decode, image_size, image_size_of_file};
 pub use error::DecodeError;
 pub use folder::FolderImages;
 pub use local::LocalDataset;

@@ -5,9 +5,9 @@ use adamllm_core::{CoreError, ImageStore, RowSource};
 
 use crate::{FirstOf, FolderImages, JsonFile, images_at};
 
-/// A data set on disk, whatever its form: its rows, and the store of the pictures that they name.
+/// A data set on disk, whatever its form: its rows, and the store of the images that they name.
 ///
-/// | what lies there | rows | pictures |
+/// | what lies there | rows | images |
 /// |---|---|---|
 /// | a folder of `datasets.save_to_disk`, `.arrow` and `.feather` files (feature `arrow`) | the table's | in the rows, or as below |
 /// | `.parquet` files (feature `parquet`) | the table's | in the rows, or as below |
@@ -45,7 +45,7 @@ impl LocalDataset {
         Arc::clone(&self.rows)
     }
 
-    /// The pictures that the rows name.
+    /// The images that the rows name.
     pub fn images(&self) -> Arc<dyn ImageStore> {
         Arc::clone(&self.images)
     }
@@ -139,7 +139,7 @@ fn is_archive(file: &Path) -> bool {
     [".zip", ".tar", ".tar.gz", ".tgz"].iter().any(|ending| name.ends_with(ending))
 }
 
-/// Pictures by their paths from the folder, from its `images`, and in the zips in it.
+/// Images by their paths from the folder, from its `images`, and in the zips in it.
 fn pictures_beside(folder: &Path) -> Result<FirstOf, CoreError> {
     let mut stores: Vec<Box<dyn ImageStore>> = vec![Box::new(FolderImages::new(folder))];
     let inner = folder.join("images");

@@ -5,7 +5,7 @@ use adamllm_core::{CoreError, ImageRef, ImageStore, RgbImage};
 
 use crate::FolderImages;
 
-/// Several stores as one: a picture is taken from the first that has it (data sets often come in several archives).
+/// Several stores as one: a image is taken from the first that has it (data sets often come in several archives).
 #[derive(Default)]
 pub struct FirstOf(Vec<Box<dyn ImageStore>>);
 
@@ -52,7 +52,7 @@ impl ImageStore for FirstOf {
     }
 }
 
-/// A store behind which another one can be put: a model that is loaded once looks at the pictures of one data set after the
+/// A store behind which another one can be put: a model that is loaded once looks at the images of one data set after the
 /// other. Clones are the same store.
 #[derive(Clone)]
 pub struct CurrentImages(Arc<RwLock<Arc<dyn ImageStore>>>);
@@ -64,12 +64,12 @@ impl std::fmt::Debug for CurrentImages {
 }
 
 impl CurrentImages {
-    /// The pictures of `store`.
+    /// The images of `store`.
     pub fn new(store: Arc<dyn ImageStore>) -> Self {
         Self(Arc::new(RwLock::new(store)))
     }
 
-    /// From now on, the pictures of another store.
+    /// From now on, the images of another store.
     pub fn set(&self, store: Arc<dyn ImageStore>) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = store;
     }
@@ -93,10 +93,10 @@ impl ImageStore for CurrentImages {
     }
 }
 
-/// The pictures at a path, whatever it is: a folder, or (feature `zip`) a zip or tar archive.
+/// The images at a path, whatever it is: a folder, or (feature `zip`) a zip or tar archive.
 ///
 /// # Errors
-/// [`CoreError::Io`] where nothing is there, or something that holds no pictures.
+/// [`CoreError::Io`] where nothing is there, or something that holds no images.
 pub fn images_at(path: impl AsRef<Path>) -> Result<Box<dyn ImageStore>, CoreError> {
     let path = path.as_ref();
     let found = std::fs::metadata(path).map_err(CoreError::io("open", path))?;

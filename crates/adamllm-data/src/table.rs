@@ -21,7 +21,7 @@ mod cell;
 #[cfg(feature = "parquet")]
 mod parquet;
 
-/// Rows of a table, and the store of the pictures that stand in them.
+/// Rows of a table, and the store of the images that stand in them.
 ///
 /// A row is read as JSON. An image (a struct of `bytes` and `path`, as `datasets` keeps them, or plain bytes) becomes a
 /// reference made of the row's number (from 0), the column and, in lists, the place: `"17/image"`, `"17/images/0"`; one without
@@ -160,7 +160,7 @@ impl Table {
         self
     }
 
-    /// Decodes pictures with other options.
+    /// Decodes images with other options.
     pub fn with_options(mut self, options: DecodeOptions) -> Self {
         self.options = options;
         self

@@ -1,4 +1,4 @@
-//! Pictures in a zip archive (`tools/fixtures/make_tables.py`).
+//! Images in a zip archive (`tools/fixtures/make_tables.py`).
 
 use std::path::Path;
 

@@ -1,9 +1,9 @@
-//! Every picture in `tests/pictures` against what Pillow made of it (`tools/fixtures/make_images.py`).
+//! Every image in `tests/images` against what Pillow made of it (`tools/fixtures/make_images.py`).
 
 use std::path::{Path, PathBuf};
 
 use adamllm_core::{CoreError, ImageRef, ImageStore, RgbImage};
-use adamllm_data::{Alpha, DecodeError, DecodeOptions, FolderImages, PictureFormat, decode, image_size};
+use adamllm_data::{Alpha, DecodeError, DecodeOptions, FolderImages, ImageFormat, decode, image_size};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -92,7 +92,7 @@ fn headers_tell_the_upright_size() {
 
 #[test]
 fn a_cut_file_is_an_error_and_never_a_panic() {
-    // Of a moving picture only the first frame is read.
+    // Of a moving image only the first frame is read.
     for picture in pictures().into_iter().filter(|picture| picture.file != "moving.gif") {
         let whole = picture.bytes();
         for length in (0..whole.len().saturating_sub(64)).step_by(whole.len() / 40 + 1) {
@@ -141,7 +141,7 @@ fn other_bytes_are_named() {
     assert!(matches!(error, Err(DecodeError::NotRead { found: "an HTML page", .. })), "{error:?}");
     let error = decode(b"nonsense", &DecodeOptions::default());
     assert_eq!(error, Err(DecodeError::UnknownFormat { got: "6e6f6e73656e7365".into() }));
-    assert_eq!(PictureFormat::of(b"GIF89a"), Ok(PictureFormat::Gif));
+    assert_eq!(ImageFormat::of(b"GIF89a"), Ok(ImageFormat::Gif));
     assert_eq!(decode(b"", &DecodeOptions::default()), Err(DecodeError::Empty));
 }
 

@@ -114,7 +114,7 @@ fn resident() -> usize {
     line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") * 1024
 }
 
-/// An Arrow stream of eight pictures of a quarter of a megabyte each, in batches of two.
+/// An Arrow stream of eight images of a quarter of a megabyte each, in batches of two.
 #[cfg(all(feature = "arrow", target_os = "linux"))]
 fn write_stream(path: &Path) {
     use arrow_array::{ArrayRef, BinaryArray, RecordBatch, StringArray, StructArray};
@@ -134,7 +134,7 @@ fn write_stream(path: &Path) {
     writer.finish().expect("finished");
 }
 
-/// Reads all rows and pictures of a folder whose state names one file many times over, as if it were a large table. Gives the
+/// Reads all rows and images of a folder whose state names one file many times over, as if it were a large table. Gives the
 /// bytes that were read, and by how much the process grew at most.
 #[cfg(all(feature = "arrow", target_os = "linux"))]
 fn growth_over(n_files: usize) -> (usize, usize) {

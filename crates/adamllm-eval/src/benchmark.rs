@@ -44,7 +44,7 @@ pub trait Benchmark {
     /// How answers are to be decoded.
     fn decoding(&self) -> Decoding;
 
-    /// Where the examples' images are, for cache keys and for the report's pictures. `None` where only the model knows.
+    /// Where the examples' images are, for cache keys and for the report's images. `None` where only the model knows.
     fn images(&self) -> Option<&dyn ImageStore> {
         None
     }

@@ -1,4 +1,4 @@
-//! Pictures and words spoilt on purpose, to see how much a model leans on them (the paper's robustness runs, table 12 and
+//! Images and words spoilt on purpose, to see how much a model leans on them (the paper's robustness runs, table 12 and
 //! appendix F).
 
 use adamllm_core::random::{named_stream, stream};
@@ -12,7 +12,7 @@ use crate::{AnswerType, Benchmark, EvalError, Example};
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Corruption {
-    /// A white picture of the same size.
+    /// A white image of the same size.
     Blank,
     /// A Gaussian blur.
     Blur {
@@ -24,7 +24,7 @@ pub enum Corruption {
         /// Standard deviation, in steps of 0 to 255.
         deviation: f32,
     },
-    /// The picture of another example.
+    /// The image of another example.
     WrongImage,
     /// The question's words in random order.
     ShuffledWords,
@@ -61,7 +61,7 @@ impl Corruption {
         }
     }
 
-    /// Spoils one picture. [`Corruption::WrongImage`] and [`Corruption::ShuffledWords`] leave it as it is.
+    /// Spoils one image. [`Corruption::WrongImage`] and [`Corruption::ShuffledWords`] leave it as it is.
     pub fn spoil(&self, picture: RgbImage, seed: u64, image: &ImageRef) -> RgbImage {
         match *self {
             Self::Blank => RgbImage::from_pixel(picture.width(), picture.height(), image::Rgb([255; 3])),
@@ -97,7 +97,7 @@ pub fn shuffle_words(text: &str, seed: u64, name: &str) -> String {
     words.join(" ")
 }
 
-/// A store whose pictures are spoilt: what a model looks at in a robustness run.
+/// A store whose images are spoilt: what a model looks at in a robustness run.
 #[derive(Clone, Debug)]
 pub struct CorruptedImages<S> {
     store: S,
@@ -106,7 +106,7 @@ pub struct CorruptedImages<S> {
 }
 
 impl<S: ImageStore> CorruptedImages<S> {
-    /// Spoils every picture of `store`, the same way each time.
+    /// Spoils every image of `store`, the same way each time.
     pub fn new(store: S, corruption: Corruption, seed: u64) -> Self {
         Self { store, corruption, seed }
     }
@@ -121,7 +121,7 @@ impl<S: ImageStore> ImageStore for CorruptedImages<S> {
         self.store.size(image)
     }
 
-    /// The file as it is where pictures stay as they are; else there is no file.
+    /// The file as it is where images stay as they are; else there is no file.
     fn bytes(&self, image: &ImageRef) -> Result<Option<Vec<u8>>, CoreError> {
         match self.corruption {
             Corruption::WrongImage | Corruption::ShuffledWords => self.store.bytes(image),
@@ -132,7 +132,7 @@ impl<S: ImageStore> ImageStore for CorruptedImages<S> {
 
 /// A benchmark whose examples are spoilt. Right answers and ids stay, so it compares with the intact one.
 ///
-/// The model must look at the same pictures: give it [`CorruptedImages`] over its own store.
+/// The model must look at the same images: give it [`CorruptedImages`] over its own store.
 pub struct CorruptedBenchmark<'a> {
     benchmark: &'a dyn Benchmark,
     images: Option<CorruptedImages<&'a dyn ImageStore>>,
@@ -156,7 +156,7 @@ impl<'a> CorruptedBenchmark<'a> {
     }
 
     fn spoilt(&self, mut example: Example) -> Result<Example, EvalError> {
-        // Pictures that change must not change what belongs together.
+        // Images that change must not change what belongs together.
         example.group = Some(example.cluster());
         match self.corruption {
             Corruption::WrongImage => example.images = self.other_images(&example)?,
@@ -170,7 +170,7 @@ impl<'a> CorruptedBenchmark<'a> {
         Ok(example)
     }
 
-    /// The pictures of another example: the first of sixteen random ones that has others.
+    /// The images of another example: the first of sixteen random ones that has others.
     fn other_images(&self, example: &Example) -> Result<Vec<ImageRef>, EvalError> {
         let mut random = stream(self.seed, "wrong image", &example.id);
         let n = self.benchmark.len() as u64;

@@ -115,11 +115,11 @@ impl DescribedBenchmark {
         columns.into_iter().find_map(|column| row.id(column).transpose()).transpose()
     }
 
-    /// The id of a row's content. Published test sets hold the same question about the same picture twice now and then, and
+    /// The id of a row's content. Published test sets hold the same question about the same image twice now and then, and
     /// count it twice: the second one's id is another.
     fn content_id(&self, row: &Row, index: usize) -> RecordId {
         let id = content_id(self.name(), row);
-        // Pictures that lie in the rows are named by the row's number: no other row is the same.
+        // Images that lie in the rows are named by the row's number: no other row is the same.
         let picture = self.image_column().and_then(|column| row.get(column)).and_then(Value::as_str);
         if picture.is_some_and(|name| name.starts_with(&format!("{index}/"))) {
             return id;

@@ -30,7 +30,7 @@ pub mod files {
 /// `folder` (see [`files`]) before it returns, so that a suite of benchmarks loses none of its scores when a later one
 /// fails. Run again with the same folder, it asks only what has no answer yet.
 ///
-/// Where pictures are at hand, intervals take questions about one picture for one cluster, whatever the picture's names.
+/// Where images are at hand, intervals take questions about one image for one cluster, whatever the image's names.
 ///
 /// `options.journal` and `options.predictions` are replaced by the folder's.
 ///

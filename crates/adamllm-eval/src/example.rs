@@ -188,7 +188,7 @@ impl Expected {
 pub struct Example {
     /// The row's own id, or the id of its content.
     pub id: RecordId,
-    /// The pictures; they stand before the prompt.
+    /// The images; they stand before the prompt.
     pub images: Vec<ImageRef>,
     /// What the model is asked, without image markers.
     pub prompt: String,

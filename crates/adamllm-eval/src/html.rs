@@ -12,7 +12,7 @@ use crate::{Benchmark, EvalError, Outcome, Prediction, Report};
 /// A benchmark and what one or more runs made of it.
 #[derive(Clone)]
 pub struct Exhibit<'a> {
-    /// The questions and pictures.
+    /// The questions and images.
     pub benchmark: &'a dyn Benchmark,
     /// The runs, in the order in which they are shown.
     pub runs: Vec<ExhibitRun<'a>>,
@@ -43,7 +43,7 @@ pub struct ExhibitRun<'a> {
 pub struct HtmlOptions {
     /// At most this many examples of a benchmark, drawn by id (the same ones for every run of the same benchmark).
     pub max_examples: usize,
-    /// The longer edge of the pictures, in pixels; 0 leaves pictures out.
+    /// The longer edge of the images, in pixels; 0 leaves images out.
     pub picture_edge: u32,
 }
 
@@ -53,7 +53,7 @@ impl Default for HtmlOptions {
     }
 }
 
-/// Writes the page. A picture that does not open is left out of its example.
+/// Writes the page. A image that does not open is left out of its example.
 ///
 /// # Errors
 /// A benchmark that fails as a whole.

@@ -14,7 +14,7 @@
 //! | [`score()`], [`Outcome`], [`Report`] | both scorings, row by row and summed up |
 //! | [`score_file`], [`score_rows()`] | rows that hold the answers already: a file made elsewhere |
 //! | [`Resampling`], [`Estimate`], [`compare()`] | how sure a number is, and whether two runs differ |
-//! | [`Corruption`] | pictures and words spoilt on purpose |
+//! | [`Corruption`] | images and words spoilt on purpose |
 //! | [`report_table`], [`comparison_table`] | Markdown |
 //! | [`html_report()`] | `report.html`: bars, numbers, and a browser of examples |
 //! | [`paper_tables()`], [`tables_beside`], [`Grid`] | the paper's tables with a user's runs beside them: Markdown, CSV, HTML |

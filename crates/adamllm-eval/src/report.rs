@@ -59,9 +59,9 @@ pub struct GroupScore {
 pub struct RunInfo {
     /// The model's identity, as in the cache keys; a name where the answers were made elsewhere.
     pub model: String,
-    /// A hash over all rows: ids, prompts, labels, picture names.
+    /// A hash over all rows: ids, prompts, labels, image names.
     pub dataset: Option<String>,
-    /// A hash over the pictures' files, where they were at hand.
+    /// A hash over the images' files, where they were at hand.
     pub images: Option<String>,
     /// The first example's prompt.
     pub prompt: Option<String>,

@@ -43,7 +43,7 @@ pub fn score_all(benchmark: &dyn Benchmark, predictions: &[Prediction]) -> Resul
     score_in_clusters(benchmark, predictions, &HashMap::new())
 }
 
-/// [`score_all`] with clusters that are better known than by the pictures' names.
+/// [`score_all`] with clusters that are better known than by the images' names.
 pub(crate) fn score_in_clusters(
     benchmark: &dyn Benchmark,
     predictions: &[Prediction],

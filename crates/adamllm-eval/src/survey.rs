@@ -5,16 +5,16 @@ use adamllm_core::{CoreError, ImageHashes, ImageRef, RecordId};
 use crate::{Benchmark, EvalError, Example};
 
 /// What there is to say about a benchmark's rows, gathered as they are read: hashes of everything that stands in them, and which
-/// of them show the same picture.
+/// of them show the same image.
 pub(crate) struct Survey<'a> {
     pictures: ImageHashes<'a>,
     /// A hash over all readable examples.
     pub(crate) dataset: RecordId,
-    /// A hash over the pictures that were looked at, where they were at hand.
+    /// A hash over the images that were looked at, where they were at hand.
     pub(crate) images: Option<RecordId>,
     /// The first readable example's prompt.
     pub(crate) first_prompt: Option<String>,
-    /// Examples without a group of their own, by what their pictures hold: the same picture under two names is one.
+    /// Examples without a group of their own, by what their images hold: the same image under two names is one.
     pub(crate) clusters: HashMap<RecordId, String>,
 }
 
@@ -29,7 +29,7 @@ impl<'a> Survey<'a> {
         }
     }
 
-    /// A survey of the whole benchmark. A row or picture that cannot be read is in no hash.
+    /// A survey of the whole benchmark. A row or image that cannot be read is in no hash.
     pub(crate) fn whole(benchmark: &'a dyn Benchmark) -> Result<Self, EvalError> {
         let mut survey = Self::of(benchmark);
         for index in 0..benchmark.len() {
@@ -57,7 +57,7 @@ impl<'a> Survey<'a> {
         }
     }
 
-    /// The hashes of the example's pictures.
+    /// The hashes of the example's images.
     pub(crate) fn look_at_pictures(&mut self, example: &Example) -> Result<Vec<RecordId>, CoreError> {
         let pictures: Vec<_> = example.images.iter().map(|image| self.pictures.get(image)).collect::<Result<_, _>>()?;
         if let Some(images) = &mut self.images {

@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 #[derive(Debug)]
 pub struct KvCache {
     layers: Vec<Option<LayerCache>>,
-    /// Keys and values of the pictures, of the layers that read them.
+    /// Keys and values of the images, of the layers that read them.
     pictures: Vec<Option<LayerCache>>,
     capacity: usize,
     length: usize,
@@ -19,12 +19,12 @@ struct LayerCache {
 }
 
 impl KvCache {
-    /// An empty cache for `n_layers` layers, `n_cross_layers` that read pictures, and at most `capacity` tokens per row.
+    /// An empty cache for `n_layers` layers, `n_cross_layers` that read images, and at most `capacity` tokens per row.
     pub fn new(n_layers: usize, n_cross_layers: usize, capacity: usize) -> Self {
         Self { layers: vec![None; n_layers], pictures: vec![None; n_cross_layers], capacity, length: 0 }
     }
 
-    /// Keeps the pictures' keys and values of one cross-attention layer: they never change.
+    /// Keeps the images' keys and values of one cross-attention layer: they never change.
     pub(crate) fn keep_pictures(&mut self, layer: usize, keys: Tensor<4>, values: Tensor<4>) {
         self.pictures[layer] = Some(LayerCache { keys, values });
     }

@@ -30,7 +30,7 @@ pub struct DecoderConfig {
     /// Rows of the embedding that the head does not have (Mllama's image token).
     #[config(default = 0)]
     pub n_extra_embeddings: usize,
-    /// Places of the layers that read pictures, among all layers, counted from 0 (Mllama).
+    /// Places of the layers that read images, among all layers, counted from 0 (Mllama).
     #[config(default = "Vec::new()")]
     pub cross_layers: Vec<usize>,
     /// Layers that attend within a window (Mistral, Qwen2); `None` where every layer sees all that came before.

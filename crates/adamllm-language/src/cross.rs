@@ -1,5 +1,5 @@
-//! Cross-attention to pictures (Llama 3.2 Vision; arXiv 2407.21783, section 7.2): layers between the decoder's own, in
-//! which tokens read the rows of the pictures that stand before them.
+//! Cross-attention to images (Llama 3.2 Vision; arXiv 2407.21783, section 7.2): layers between the decoder's own, in
+//! which tokens read the rows of the images that stand before them.
 
 use adamllm_nn::{AttentionMask, GatedMlp, GatedMlpConfig, Linear, LinearConfig, RmsNorm, RmsNormConfig, attend};
 use burn::module::{Initializer, Module, Param};
@@ -7,12 +7,12 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use crate::{DecoderConfig, KvCache};
 
-/// One layer: attention to the pictures' rows and MLP, each behind a norm and a gate.
+/// One layer: attention to the images' rows and MLP, each behind a norm and a gate.
 #[derive(Module, Debug)]
 pub struct CrossLayer {
     /// Before the attention.
     pub attention_norm: RmsNorm,
-    /// Queries from the text, keys and values from the pictures.
+    /// Queries from the text, keys and values from the images.
     pub attention: CrossAttention,
     /// `[1]`; the attention's branch is multiplied with its tanh.
     pub attention_gate: Param<Tensor<1>>,
@@ -43,44 +43,44 @@ pub struct CrossAttention {
     pub d_head: usize,
 }
 
-/// A stretch of tokens that sees one picture.
+/// A stretch of tokens that sees one image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PictureSpan {
-    /// The first token that sees the picture: its placeholder. Counted in the row without padding.
+pub struct ImageSpan {
+    /// The first token that sees the image: its placeholder. Counted in the row without padding.
     pub first: usize,
     /// One past the last token that sees it.
     pub end: usize,
-    /// How many of the picture's rows are open; the rest belongs to missing tiles.
+    /// How many of the image's rows are open; the rest belongs to missing tiles.
     pub n_open: usize,
 }
 
-/// Which tokens of a batch see which pictures: plain host values. Every row of the batch has the same number of slots
-/// for pictures; each slot holds `slot` rows.
+/// Which tokens of a batch see which images: plain host values. Every row of the batch has the same number of slots
+/// for images; each slot holds `slot` rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PictureView {
+pub struct ImageView {
     /// Rows of a slot.
     pub slot: usize,
-    /// For each row of the batch, the pictures in its slots.
-    pub spans: Vec<Vec<PictureSpan>>,
+    /// For each row of the batch, the images in its slots.
+    pub spans: Vec<Vec<ImageSpan>>,
     /// Left padding of each row of the batch.
     pub padding: Vec<usize>,
     /// Tokens in each row of the batch, padding left out. Tokens behind them were generated, and see what the last of
     /// them sees.
     pub lengths: Vec<usize>,
     /// Where the sequences of a packed row begin, for each row of the batch; empty where every row is one sequence. Tokens see
-    /// the pictures of their own sequence only.
+    /// the images of their own sequence only.
     pub starts: Vec<Vec<usize>>,
 }
 
 /// What the cross-attention layers read in one forward pass.
 #[derive(Clone, Debug)]
 pub struct CrossInput {
-    /// The pictures' rows, `[batch, n_slots * slot, d_model]`; `None` where their keys and values are in the cache.
+    /// The images' rows, `[batch, n_slots * slot, d_model]`; `None` where their keys and values are in the cache.
     pub rows: Option<Tensor<3>>,
     mask: AttentionMask,
-    /// `[batch, 1, 1]` or `[batch, seq, 1]`: 0 for sequences that have no picture at all. They pass the layers unchanged.
+    /// `[batch, 1, 1]` or `[batch, seq, 1]`: 0 for sequences that have no image at all. They pass the layers unchanged.
     has_picture: Option<Tensor<3>>,
-    /// `[batch, seq, 1]`: 0 for tokens before the first picture. They pass the MLP unchanged.
+    /// `[batch, seq, 1]`: 0 for tokens before the first image. They pass the MLP unchanged.
     sees_picture: Option<Tensor<3>>,
 }
 
@@ -91,7 +91,7 @@ impl CrossInput {
     }
 }
 
-impl PictureView {
+impl ImageView {
     /// Slots in each row of the batch.
     pub fn n_slots(&self) -> usize {
         self.spans.iter().map(Vec::len).max().unwrap_or(0)
@@ -106,7 +106,7 @@ impl PictureView {
         device: &Device,
     ) -> CrossInput {
         let (batch, seq, n_keys) = (self.spans.len(), columns.len(), self.n_slots() * self.slot);
-        // A token that sees no picture is given all rows of its own: that is what transformers does, and its MLP is
+        // A token that sees no image is given all rows of its own: that is what transformers does, and its MLP is
         // switched off afterwards.
         let sees = |row: usize, column: usize, key: usize| {
             let (slot, within) = (key / self.slot, key % self.slot);
@@ -158,7 +158,7 @@ impl PictureView {
     }
 }
 
-impl PictureSpan {
+impl ImageSpan {
     fn holds(&self, token: usize) -> bool {
         (self.first..self.end).contains(&token)
     }

@@ -2,7 +2,7 @@ use adamllm_nn::AttentionMask;
 use burn::tensor::{Int, Tensor, TensorData};
 
 use crate::cross::CrossInput;
-use crate::{Decoder, DecoderInput, KvCache, PictureView, Positions, Sampler};
+use crate::{Decoder, DecoderInput, ImageView, KvCache, Positions, Sampler};
 
 /// A batch of left-padded prompts to continue.
 #[derive(Debug)]
@@ -11,8 +11,8 @@ pub struct DecodeRequest<'a> {
     pub rows: Tensor<3>,
     /// `batch * seq` positions.
     pub positions: Positions,
-    /// For the layers that read pictures: the pictures' rows, `[batch, n_slots * slot, d_model]`, and who sees them.
-    pub pictures: Option<(Tensor<3>, PictureView)>,
+    /// For the layers that read images: the images' rows, `[batch, n_slots * slot, d_model]`, and who sees them.
+    pub pictures: Option<(Tensor<3>, ImageView)>,
     /// One entry for each row of the batch.
     pub requests: Vec<RowRequest<'a>>,
     /// Token ids that end an answer.

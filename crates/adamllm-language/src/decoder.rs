@@ -18,7 +18,7 @@ pub struct Decoder {
     pub embedding: Param<Tensor<2>>,
     /// The blocks.
     pub layers: Vec<DecoderLayer>,
-    /// Between them, the layers that read pictures; empty for most families.
+    /// Between them, the layers that read images; empty for most families.
     pub cross_layers: Vec<CrossLayer>,
     /// After the last block.
     pub norm: RmsNorm,

@@ -3,7 +3,7 @@
 //!
 //! This crate sees rows of embeddings and token ids, never a text or a tokenizer. Text-only models and vision-language
 //! models decode through the same [`decode`] loop: the latter put image rows between the text rows first, or hand them
-//! to cross-attention layers ([`PictureView`]).
+//! to cross-attention layers ([`ImageView`]).
 //!
 //! ```
 //! use adamllm_language::{DecoderConfig, DecoderInput, Positions};
@@ -34,7 +34,7 @@ mod sampling;
 
 pub use cache::KvCache;
 pub use config::{DecoderConfig, RopeConfig, RopeScaling, SlidingWindow};
-pub use cross::{CrossAttention, CrossInput, CrossLayer, PictureSpan, PictureView};
+pub use cross::{CrossAttention, CrossInput, CrossLayer, ImageSpan, ImageView};
 pub use decode::{Answer, DecodeRequest, EndReason, RowRequest, decode};
 pub use decoder::{Decoder, DecoderInput, DecoderLayer, SelfAttention};
 pub use positions::Positions;

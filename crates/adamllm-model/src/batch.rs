@@ -1,6 +1,6 @@
 use std::ops::Range;
 
-use adamllm_language::{PictureSpan, PictureView, Positions};
+use adamllm_language::{ImageSpan, ImageView, Positions};
 use adamllm_nn::{AttentionMask, Batch, BlockExecutor, Eager, Objective, cross_entropy};
 use burn::tensor::{Int, Tensor, TensorData};
 
@@ -124,7 +124,7 @@ impl VlmBatch {
         let start = self.tokens.len();
         let images: Vec<usize> = row.images.iter().map(|image| self.place_of(image)).collect();
         let ImageRows::Attended { slots, view } = &mut self.image_rows else { unreachable!("spliced rows are done") };
-        view.spans[0].extend(row_spans(row).into_iter().map(|span| PictureSpan {
+        view.spans[0].extend(row_spans(row).into_iter().map(|span| ImageSpan {
             first: start + span.first,
             end: start + span.end,
             ..span
@@ -224,12 +224,12 @@ fn no_image_rows(rows: &[&Encoded], processor: &Processor) -> ImageRows {
         return ImageRows::Spliced(Vec::new());
     }
     let slot = rows.iter().flat_map(|row| &row.images).map(|image| image.layout.n_rows()).next().unwrap_or(0);
-    let view = PictureView { slot, spans: Vec::new(), padding: Vec::new(), lengths: Vec::new(), starts: Vec::new() };
+    let view = ImageView { slot, spans: Vec::new(), padding: Vec::new(), lengths: Vec::new(), starts: Vec::new() };
     ImageRows::Attended { slots: Vec::new(), view }
 }
 
 /// Which of a row's tokens see which of its images.
-fn row_spans(row: &Encoded) -> Vec<PictureSpan> {
+fn row_spans(row: &Encoded) -> Vec<ImageSpan> {
     let open = row.images.iter().map(|image| open_rows(&image.layout));
     let placed: Vec<_> = row.image_starts.iter().copied().zip(open).collect();
     picture_spans(&placed, row.tokens.len())

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use adamllm_core::{ImageRef, RecordId};
 use adamllm_vision::preprocess::{AnyresLayout, TileGrid};
-use adamllm_vision::{PatchesRef, TiledPicture, TilesRef};
+use adamllm_vision::{PatchesRef, TiledImage, TilesRef};
 use serde::Serialize;
 
 use crate::{RopeMode, Span, SpanKind};
@@ -27,7 +27,7 @@ pub enum TileLayout {
         grid: TileGrid,
         /// Rows of a tile.
         rows_per_tile: usize,
-        /// Tiles that the tower reads, missing ones included.
+        /// Tiles that the encoder reads, missing ones included.
         max_tiles: usize,
     },
 }
@@ -55,7 +55,7 @@ impl TileLayout {
         }
     }
 
-    /// Patches that the tower reads.
+    /// Patches that the encoder reads.
     pub fn n_patches(&self) -> usize {
         match self {
             Self::Patches { patches, .. } => patches.iter().product(),
@@ -72,7 +72,7 @@ pub struct EncodedImage {
     pub image: ImageRef,
     /// How it is cut.
     pub layout: TileLayout,
-    /// The values of all patches or tiles, in the order that the tower reads.
+    /// The values of all patches or tiles, in the order that the encoder reads.
     pub pixels: Arc<Vec<f32>>,
 }
 
@@ -101,10 +101,10 @@ impl EncodedImage {
     ///
     /// # Panics
     /// If the image was cut for another family.
-    pub(crate) fn tiled(&self) -> TiledPicture<'_> {
+    pub(crate) fn tiled(&self) -> TiledImage<'_> {
         let TileLayout::Tiled { grid, .. } = self.layout else { panic!("a grid of tiles, got {:?}", self.layout) };
         let tiles = TilesRef { values: &self.pixels, n_tiles: grid.n_tiles() };
-        TiledPicture { tiles, aspect_ratio_id: grid.aspect_ratio_id }
+        TiledImage { tiles, aspect_ratio_id: grid.aspect_ratio_id }
     }
 }
 

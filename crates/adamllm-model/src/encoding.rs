@@ -20,7 +20,7 @@ pub struct Encoding {
     pub allow_no_targets: bool,
     /// The positions that the decoder sees.
     pub rope: RopeMode,
-    /// How pictures are scaled before the model's own image processor sees them.
+    /// How images are scaled before the model's own image processor sees them.
     pub image_limit: ImageLimit,
 }
 

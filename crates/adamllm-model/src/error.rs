@@ -131,7 +131,7 @@ pub enum ModelError {
         /// The token's text.
         token: String,
     },
-    /// A picture's shape cannot be processed.
+    /// A image's shape cannot be processed.
     #[error("image {image}: {detail}")]
     Image {
         /// The image.

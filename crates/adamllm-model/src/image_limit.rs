@@ -4,7 +4,7 @@ use adamllm_core::RgbImage;
 use adamllm_vision::preprocess::{PassOrder, PreprocessError, Resampling, resize, resize_nearest};
 use serde::{Deserialize, Serialize};
 
-/// How pictures are scaled before the model's own image processor sees them: what LLaMA-Factory did unless told
+/// How images are scaled before the model's own image processor sees them: what LLaMA-Factory did unless told
 /// otherwise, by version.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -26,7 +26,7 @@ pub enum ImageLimit {
     LlamaFactory092,
 }
 
-/// Whether the picture is for a model that merges patches of the picture's own shape: such pictures get sides of at least 28
+/// Whether the image is for a model that merges patches of the image's own shape: such images get sides of at least 28
 /// pixels, and nearly square ones of those longer than 200 times their breadth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
@@ -39,7 +39,7 @@ const LONGEST_RATIO: f64 = 200.0;
 const CUT_RATIO: u32 = 180;
 
 impl ImageLimit {
-    /// The sizes, `(width, height)`, through which a picture goes, its own left out.
+    /// The sizes, `(width, height)`, through which a image goes, its own left out.
     pub(crate) fn steps(self, size: (u32, u32), shape: Shape) -> Vec<(u32, u32)> {
         if self == Self::None {
             return Vec::new();
@@ -64,7 +64,7 @@ impl ImageLimit {
         steps
     }
 
-    /// The size within the limits, where the picture's own is not.
+    /// The size within the limits, where the image's own is not.
     fn area(self, (width, height): (u32, u32)) -> Option<(u32, u32)> {
         let pixels = f64::from(width) * f64::from(height);
         let within = |smallest: u32, largest: u32| {
@@ -83,7 +83,7 @@ impl ImageLimit {
         Some((scaled(width), scaled(height)))
     }
 
-    /// The picture as the image processor shall see it.
+    /// The image as the image processor shall see it.
     pub(crate) fn apply(self, picture: &RgbImage, shape: Shape) -> Result<Cow<'_, RgbImage>, PreprocessError> {
         let mut scaled = Cow::Borrowed(picture);
         for step in self.steps(picture.dimensions(), shape) {
@@ -105,7 +105,7 @@ mod tests {
     const ALL: [ImageLimit; 4] =
         [ImageLimit::LlamaFactory090, ImageLimit::LlamaFactory091, ImageLimit::LlamaFactory092, ImageLimit::None];
 
-    /// Tokens of a picture under each version's limit, and under none, with the published `max_pixels`.
+    /// Tokens of a image under each version's limit, and under none, with the published `max_pixels`.
     #[test]
     fn tokens_by_version() {
         let processor = Qwen2VlImageConfig { max_pixels: 12_845_056, ..Default::default() };

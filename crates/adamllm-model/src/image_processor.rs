@@ -20,7 +20,7 @@ pub enum ImageProcessor {
     LlavaNext {
         /// The settings.
         config: LlavaNextImageConfig,
-        /// Pixels along the side of the tower's patches.
+        /// Pixels along the side of the encoder's patches.
         patch: u32,
     },
     /// Llama 3.2 Vision.
@@ -51,7 +51,7 @@ impl ImageProcessor {
                 Ok(Self::Qwen2Vl(read))
             }
             VisionConfig::LlavaNext(llava) => {
-                let tile = llava.tower.tile as u32;
+                let tile = llava.encoder.tile as u32;
                 let (path, mut read) = if config.first_layout {
                     (folder.join("config.json"), LlavaNextImageConfig { tile, ..Default::default() })
                 } else {
@@ -62,13 +62,13 @@ impl ImageProcessor {
                     read.validate().map_err(|e| invalid(&path, e))?;
                 }
                 agrees(&path, "crop_size", read.tile, tile)?;
-                Ok(Self::LlavaNext { config: read, patch: llava.tower.patch_size as u32 })
+                Ok(Self::LlavaNext { config: read, patch: llava.encoder.patch_size as u32 })
             }
             VisionConfig::Mllama(mllama) => {
                 let (path, read) = settings(folder, MllamaImageConfig::from_json)?;
-                agrees(&path, "size", read.tile, mllama.tower.tile as u32)?;
-                agrees(&path, "max_image_tiles", read.max_tiles, mllama.tower.max_tiles as u32)?;
-                Ok(Self::Mllama { config: read, rows_per_tile: mllama.tower.rows_per_tile() })
+                agrees(&path, "size", read.tile, mllama.encoder.tile as u32)?;
+                agrees(&path, "max_image_tiles", read.max_tiles, mllama.encoder.max_tiles as u32)?;
+                Ok(Self::Mllama { config: read, rows_per_tile: mllama.encoder.rows_per_tile() })
             }
         }
     }
@@ -93,7 +93,7 @@ impl ImageProcessor {
         layout.map_err(|e| failed(image, &e))
     }
 
-    /// Resizes, normalises and cuts a decoded picture.
+    /// Resizes, normalises and cuts a decoded image.
     pub(crate) fn encode(&self, image: &ImageRef, picture: &RgbImage) -> Result<EncodedImage, ModelError> {
         let layout = self.layout(image, picture.dimensions())?;
         let pixels = match self {

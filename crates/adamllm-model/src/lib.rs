@@ -1,6 +1,6 @@
-//! Vision-language models: joined from a tower and a decoder, read from and written to ordinary Hugging Face folders.
+//! Vision-language models: joined from a encoder and a decoder, read from and written to ordinary Hugging Face folders.
 //!
-//! This is the only crate in which text and pictures become tensors:
+//! This is the only crate in which text and images become tensors:
 //!
 //! ```text
 //! ModelFolder --load--> VisionLanguageModel ---+

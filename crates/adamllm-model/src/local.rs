@@ -10,7 +10,7 @@ use burn::tensor::{DType, Device, TensorData, activation};
 use crate::seen_images::SeenImages;
 use crate::{Encoded, GenerationDefaults, ModelError, ModelFolder, Padding, Processor, VisionLanguageModel, VlmBatch};
 
-/// A model in this process, with its processor and its source of pictures.
+/// A model in this process, with its processor and its source of images.
 pub struct LocalModel {
     model: VisionLanguageModel,
     processor: Processor,
@@ -101,7 +101,7 @@ impl LocalModel {
         &self.processor
     }
 
-    /// Where pictures come from.
+    /// Where images come from.
     pub fn images(&self) -> &dyn ImageStore {
         &*self.images
     }

@@ -11,11 +11,11 @@ pub struct Measure {
     pub targets: usize,
     /// Images.
     pub images: usize,
-    /// Patches that the tower reads.
+    /// Patches that the encoder reads.
     pub patches: usize,
     /// Rows that the vision side gives to the decoder.
     pub image_rows: usize,
-    /// Pairs of patches that see each other in a layer of the tower that attends to a whole image (to a tile in
+    /// Pairs of patches that see each other in a layer of the encoder that attends to a whole image (to a tile in
     /// LLaVA-NeXT).
     pub patch_pairs: u64,
 }
@@ -25,14 +25,14 @@ pub struct Measure {
 pub struct Flops {
     /// Of the decoder with its head.
     pub decoder: f64,
-    /// Of the tower and of what joins it to the decoder.
-    pub tower: f64,
+    /// Of the encoder and of what joins it to the decoder.
+    pub encoder: f64,
 }
 
 impl Flops {
     /// Of the whole model.
     pub fn total(self) -> f64 {
-        self.decoder + self.tower
+        self.decoder + self.encoder
     }
 }
 
@@ -40,7 +40,7 @@ impl std::ops::Add for Flops {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
-        Self { decoder: self.decoder + other.decoder, tower: self.tower + other.tower }
+        Self { decoder: self.decoder + other.decoder, encoder: self.encoder + other.encoder }
     }
 }
 
@@ -54,7 +54,7 @@ impl Measure {
 }
 
 impl TileLayout {
-    /// Pairs of the tower's positions that see each other.
+    /// Pairs of the encoder's positions that see each other.
     fn n_patch_pairs(&self) -> u64 {
         let square = |n: usize| (n * n) as u64;
         match self {
@@ -77,7 +77,7 @@ impl ModelConfig {
     pub fn flops(&self, row: &Measure) -> Flops {
         Flops {
             decoder: FORWARD_AND_BACKWARD * self.decoder_forward(row),
-            tower: FORWARD_AND_BACKWARD * self.vision.as_ref().map_or(0.0, |vision| vision.forward_flops(row)),
+            encoder: FORWARD_AND_BACKWARD * self.vision.as_ref().map_or(0.0, |vision| vision.forward_flops(row)),
         }
     }
 
@@ -122,14 +122,14 @@ impl VisionConfig {
                 patches * matrix(c.d_patch(), d) + c.n_layers as f64 * dense + seen + merger
             }
             Self::LlavaNext(c) => {
-                let t = &c.tower;
+                let t = &c.encoder;
                 let d = t.d_vision;
                 let block = patches * (matrix(d, 4 * d) + matrix(d, 2 * t.d_hidden)) + attention(d) * pairs;
                 let projector = patches * (matrix(d, c.d_model) + matrix(c.d_model, c.d_model));
                 patches * matrix(t.n_channels * t.patch_size.pow(2), d) + t.n_used_layers as f64 * block + projector
             }
             Self::Mllama(c) => {
-                let t = &c.tower;
+                let t = &c.encoder;
                 let d = t.d_vision;
                 let block = rows * (matrix(d, 4 * d) + matrix(d, 2 * t.d_hidden)) + attention(d) * pairs;
                 let n_layers = (t.n_layers + t.n_global_layers) as f64;
@@ -164,7 +164,7 @@ mod tests {
         }
     }
 
-    /// 665 million parameters in Qwen2-VL's tower: twelve patches' worth of blocks, and a merger for four patches.
+    /// 665 million parameters in Qwen2-VL's encoder: twelve patches' worth of blocks, and a merger for four patches.
     #[test]
     fn towers_count_apart() {
         let config = ModelConfig::qwen2_vl_2b();
@@ -174,7 +174,7 @@ mod tests {
         assert_eq!((row.images, row.patches, row.image_rows, row.patch_pairs), (1, 4, 1, 16));
         let merger = 5120.0 * 5120.0 + 5120.0 * 1536.0;
         let blocks = 32.0 * 12.0 * 1280.0 * 1280.0 + 1176.0 * 1280.0;
-        let got = config.flops(&row).tower / 6.0;
+        let got = config.flops(&row).encoder / 6.0;
         let expected = merger + 4.0 * blocks;
         assert!((got / expected - 1.0).abs() < 1e-3, "{got} for {expected}");
     }

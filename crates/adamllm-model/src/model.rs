@@ -1,4 +1,4 @@
-use adamllm_language::{Decoder, DecoderInput, KvCache, PictureView, Positions};
+use adamllm_language::{Decoder, DecoderInput, ImageView, KvCache, Positions};
 use adamllm_nn::{AttentionMask, BlockExecutor};
 use burn::module::Module;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
@@ -40,7 +40,7 @@ pub enum ImageRows {
         /// For each row of the batch, which images stand in its slots.
         slots: Vec<Vec<usize>>,
         /// Which tokens see them.
-        view: PictureView,
+        view: ImageView,
     },
 }
 
@@ -50,7 +50,7 @@ pub struct Embedded {
     /// `[batch, seq, d_model]`.
     pub rows: Tensor<3>,
     /// For cross-attention layers: the images' rows, `[batch, n_slots * slot, d_model]`, and who sees them.
-    pub pictures: Option<(Tensor<3>, PictureView)>,
+    pub pictures: Option<(Tensor<3>, ImageView)>,
 }
 
 impl VisionLanguageModel {
@@ -119,7 +119,7 @@ impl VisionLanguageModel {
         self.language.forward(DecoderInput { rows, positions: input.positions, mask, cross }, cache)
     }
 
-    /// As [`VisionLanguageModel::hidden`] without a cache, under the given mask; `blocks` runs the blocks of tower and decoder.
+    /// As [`VisionLanguageModel::hidden`] without a cache, under the given mask; `blocks` runs the blocks of encoder and decoder.
     ///
     /// # Shapes
     /// - output: `[batch, seq, d_model]`
@@ -156,7 +156,7 @@ fn splice(text: Tensor<3>, images: Tensor<2>, places: &[[usize; 2]], device: &De
 }
 
 /// The rows of each batch row's images, slot by slot. Slots that stay empty hold the first image, and nobody sees them.
-fn fill_slots(images: Tensor<2>, slots: &[Vec<usize>], view: &PictureView, device: &Device) -> Tensor<3> {
+fn fill_slots(images: Tensor<2>, slots: &[Vec<usize>], view: &ImageView, device: &Device) -> Tensor<3> {
     let [_, d_model] = images.dims();
     let (n_slots, slot) = (view.n_slots(), view.slot);
     let in_slot = |row: &Vec<usize>, i: usize| row.get(i).copied().unwrap_or(0);

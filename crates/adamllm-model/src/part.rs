@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ModelPart {
-    /// The tower that reads patches.
+    /// The encoder that reads patches.
     Vision,
-    /// What joins the tower to the decoder: merger or projector, and line ends.
+    /// What joins the encoder to the decoder: merger or projector, and line ends.
     Connector,
     /// The decoder's blocks and its last norm.
     Language,
@@ -23,7 +23,7 @@ impl ModelPart {
     /// What the names of its parameters begin with, in every family.
     pub fn prefixes(self) -> &'static [&'static str] {
         match self {
-            Self::Vision => &["vision.tower.", "vision.patch_embedding.", "vision.blocks."],
+            Self::Vision => &["vision.encoder.", "vision.patch_embedding.", "vision.blocks."],
             Self::Connector => &["vision.merger.", "vision.projector.", "vision.image_newline"],
             Self::Language => &["language.layers.", "language.cross_layers.", "language.norm."],
             Self::Head => &["language.head."],

@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 
 use crate::{EncodedImage, ModelError, Processor, VisionLanguageModel};
 
-/// The images of one call: each is decoded, cut and read by the tower once, however many prompts ask about it. Its rows
+/// The images of one call: each is decoded, cut and read by the encoder once, however many prompts ask about it. Its rows
 /// are dropped with the last prompt that needs them.
 #[derive(Default)]
 pub(crate) struct SeenImages {
@@ -16,7 +16,7 @@ pub(crate) struct SeenImages {
 }
 
 impl SeenImages {
-    /// The image as the tower takes it.
+    /// The image as the encoder takes it.
     pub(crate) fn encode(
         &mut self,
         image: &ImageRef,
@@ -41,7 +41,7 @@ impl SeenImages {
         }
     }
 
-    /// The rows of a batch's images, one image after the other; new ones go through the tower together.
+    /// The rows of a batch's images, one image after the other; new ones go through the encoder together.
     pub(crate) fn rows(&mut self, images: &[EncodedImage], model: &VisionLanguageModel) -> Option<Tensor<2>> {
         if images.is_empty() {
             return None;

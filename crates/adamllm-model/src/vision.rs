@@ -1,7 +1,7 @@
-//! The vision side of each family: a tower and what joins it to the decoder.
+//! The vision side of each family: a encoder and what joins it to the decoder.
 
 use adamllm_nn::{BlockExecutor, Eager};
-use adamllm_vision::{Qwen2_5VlTower, Qwen2_5VlTowerConfig, Qwen2VlTower, Qwen2VlTowerConfig};
+use adamllm_vision::{Qwen2_5VlEncoder, Qwen2_5VlEncoderConfig, Qwen2VlEncoder, Qwen2VlEncoderConfig};
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor};
 
@@ -13,9 +13,9 @@ use crate::mllama::{MllamaVision, MllamaVisionConfig};
 #[derive(Clone, Debug, PartialEq)]
 pub enum VisionConfig {
     /// Qwen2-VL.
-    Qwen2Vl(Qwen2VlTowerConfig),
+    Qwen2Vl(Qwen2VlEncoderConfig),
     /// Qwen2.5-VL.
-    Qwen2_5Vl(Qwen2_5VlTowerConfig),
+    Qwen2_5Vl(Qwen2_5VlEncoderConfig),
     /// LLaVA-NeXT.
     LlavaNext(LlavaNextVisionConfig),
     /// Llama 3.2 Vision.
@@ -26,9 +26,9 @@ pub enum VisionConfig {
 #[derive(Module, Debug)]
 pub enum VisionSide {
     /// Qwen2-VL.
-    Qwen2Vl(Qwen2VlTower),
+    Qwen2Vl(Qwen2VlEncoder),
     /// Qwen2.5-VL.
-    Qwen2_5Vl(Qwen2_5VlTower),
+    Qwen2_5Vl(Qwen2_5VlEncoder),
     /// LLaVA-NeXT.
     LlavaNext(LlavaNextVision),
     /// Llama 3.2 Vision.
@@ -52,9 +52,11 @@ impl VisionConfig {
             Self::Qwen2Vl(c) => vec![c.d_vision, c.n_channels, c.temporal_patch_size, c.patch_size, c.patch_size],
             Self::Qwen2_5Vl(c) => vec![c.d_vision, c.n_channels, c.temporal_patch_size, c.patch_size, c.patch_size],
             Self::LlavaNext(c) => {
-                vec![c.tower.d_vision, c.tower.n_channels, c.tower.patch_size, c.tower.patch_size]
+                vec![c.encoder.d_vision, c.encoder.n_channels, c.encoder.patch_size, c.encoder.patch_size]
             }
-            Self::Mllama(c) => vec![c.tower.d_vision, c.tower.n_channels, c.tower.patch_size, c.tower.patch_size],
+            Self::Mllama(c) => {
+                vec![c.encoder.d_vision, c.encoder.n_channels, c.encoder.patch_size, c.encoder.patch_size]
+            }
         }
     }
 
@@ -63,8 +65,8 @@ impl VisionConfig {
         match self {
             Self::Qwen2Vl(c) => c.n_layers,
             Self::Qwen2_5Vl(c) => c.n_layers,
-            Self::LlavaNext(c) => c.tower.n_layers,
-            Self::Mllama(c) => c.tower.n_layers + c.tower.n_global_layers,
+            Self::LlavaNext(c) => c.encoder.n_layers,
+            Self::Mllama(c) => c.encoder.n_layers + c.encoder.n_global_layers,
         }
     }
 
@@ -94,7 +96,7 @@ impl VisionSide {
         self.encode_in_blocks(images, dtype, device, &mut Eager)
     }
 
-    /// As [`VisionSide::encode`]; `blocks` runs the tower's blocks.
+    /// As [`VisionSide::encode`]; `blocks` runs the encoder's blocks.
     ///
     /// # Panics
     /// As [`VisionSide::encode`].
@@ -106,13 +108,13 @@ impl VisionSide {
         blocks: &mut dyn BlockExecutor<'a>,
     ) -> Tensor<2> {
         match self {
-            Self::Qwen2Vl(tower) => {
+            Self::Qwen2Vl(encoder) => {
                 let patches: Vec<_> = images.iter().map(EncodedImage::patches).collect();
-                tower.encode_in_blocks(&patches, dtype, device, blocks)
+                encoder.encode_in_blocks(&patches, dtype, device, blocks)
             }
-            Self::Qwen2_5Vl(tower) => {
+            Self::Qwen2_5Vl(encoder) => {
                 let patches: Vec<_> = images.iter().map(EncodedImage::patches).collect();
-                tower.encode_in_blocks(&patches, dtype, device, blocks)
+                encoder.encode_in_blocks(&patches, dtype, device, blocks)
             }
             Self::LlavaNext(vision) => vision.encode_in_blocks(images, dtype, device, blocks),
             Self::Mllama(vision) => vision.encode_in_blocks(images, dtype, device, blocks),

@@ -165,7 +165,7 @@ fn the_synthesizer_learns_all_behind_the_first_exchange() {
     );
 }
 
-/// LLaVA-NeXT's tokens by size, with the published canvases and the tower of 336 pixels.
+/// LLaVA-NeXT's tokens by size, with the published canvases and the encoder of 336 pixels.
 #[test]
 fn llava_next_tokens_by_size() {
     let config = adamllm_vision::preprocess::LlavaNextImageConfig::default();
@@ -419,7 +419,7 @@ fn pictures_are_limited_before_they_are_cut() {
     assert_eq!(pixels(ImageLimit::LlamaFactory091), pixels(ImageLimit::None), "small enough");
 }
 
-/// Headers tell what decoding gives, the turned pictures of cameras included.
+/// Headers tell what decoding gives, the turned images of cameras included.
 #[test]
 fn headers_tell_the_size_of_the_upright_picture() {
     let store = FolderImages::new(fixture("images"));
@@ -439,7 +439,7 @@ fn headers_tell_the_size_of_the_upright_picture() {
     assert!(n >= 10);
 }
 
-/// Opens no picture: what is measured must be found in headers.
+/// Opens no image: what is measured must be found in headers.
 struct HeadersOnly(MemoryImages);
 
 impl ImageStore for HeadersOnly {

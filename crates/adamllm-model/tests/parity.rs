@@ -61,7 +61,7 @@ fn read_tensor(bytes: &[u8], name: &str) -> (Vec<usize>, Vec<f32>) {
     (view.shape().to_vec(), values.collect())
 }
 
-/// The pictures under their names, exactly as the reference decoded them.
+/// The images under their names, exactly as the reference decoded them.
 struct Decoded(FolderImages);
 
 impl ImageStore for Decoded {
@@ -304,7 +304,7 @@ fn qwen2_vl_with_a_tied_head() {
     check_gradients(&fixture, None);
 }
 
-/// Pixel values of every picture within one level of 255, and the rows counted from the size alone.
+/// Pixel values of every image within one level of 255, and the rows counted from the size alone.
 fn check_pixels(fixture: &Fixture) {
     let local = fixture.local();
     let processor = local.processor().image_processor().expect("reads images");
@@ -358,7 +358,7 @@ fn qwen2_vl_pixels() {
     check_pixels(&qwen2_vl("model"));
 }
 
-/// All that is compared for a family with pictures; `gradients.safetensors` holds those of `one_image`.
+/// All that is compared for a family with images; `gradients.safetensors` holds those of `one_image`.
 fn check_family(family: &str) {
     let whole = std::fs::read(fixtures().join(family).join("gradients.safetensors")).expect("a committed fixture");
     for folder in ["model", "hub2024"] {
@@ -603,7 +603,7 @@ fn differences_to_the_base_are_listed() {
     assert!(found.iter().any(dtype), "{found:?}");
 }
 
-/// Prompts about one image in several batches: the tower reads it once, and the answers are those of single prompts.
+/// Prompts about one image in several batches: the encoder reads it once, and the answers are those of single prompts.
 #[test]
 fn one_image_is_opened_once_for_all_its_prompts() {
     struct Counting(Decoded, std::sync::atomic::AtomicUsize);

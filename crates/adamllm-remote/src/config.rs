@@ -29,7 +29,7 @@ pub struct RemoteConfig {
     /// The text that ends everything, such as `<|end_of_text|>`: where an answer may run through the ends of turns
     /// ([`Decoding::through_turns`](adamllm_core::Decoding::through_turns)), it ends here.
     pub end_of_text: Option<String>,
-    /// How pictures are sent.
+    /// How images are sent.
     pub image_form: ImageForm,
     /// How given answers are scored.
     pub score_method: ScoreMethod,
@@ -154,7 +154,7 @@ pub enum UserTurn {
     Continued,
 }
 
-/// How pictures are sent.
+/// How images are sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ImageForm {
     /// The file as it is stored, where it is a PNG, JPEG, WebP or GIF; else as [`ImageForm::Pixels`].

@@ -1,7 +1,7 @@
 //! The client against a real server: `tools/remote/check` starts one and runs this test, which is ignored otherwise.
 //!
 //! `ADAMLLM_SERVER` is the base URL, `ADAMLLM_SERVER_MODEL` the model's name where the server does not list it,
-//! `ADAMLLM_SERVER_PICTURE` a picture where the model sees, `ADAMLLM_SERVER_SCORES` `yes` or `no`: whether it gives log-probabilities
+//! `ADAMLLM_SERVER_PICTURE` a image where the model sees, `ADAMLLM_SERVER_SCORES` `yes` or `no`: whether it gives log-probabilities
 //! (with a model that knows the answers).
 
 use std::path::PathBuf;
@@ -23,9 +23,9 @@ fn connect(score_method: ScoreMethod, images: Arc<dyn ImageStore>) -> RemoteMode
     RemoteModel::connect(config, images).expect("the server answers")
 }
 
-struct OnePicture(PathBuf);
+struct OneImage(PathBuf);
 
-impl ImageStore for OnePicture {
+impl ImageStore for OneImage {
     fn open(&self, image: &ImageRef) -> Result<RgbImage, CoreError> {
         Err(CoreError::ImageMissing { image: image.to_string(), place: "this test".into() })
     }
@@ -54,7 +54,7 @@ fn text_is_continued_the_same_way_twice() {
 fn a_picture_changes_the_answer() {
     let Some(picture) = variable("ADAMLLM_SERVER_PICTURE") else { return };
     let see = |path: PathBuf| {
-        let model = connect(ScoreMethod::default(), Arc::new(OnePicture(path)));
+        let model = connect(ScoreMethod::default(), Arc::new(OneImage(path)));
         let answer = model.generate(&[Prompt::ask(&"a.png".into(), "Describe the image.")], &Decoding::greedy(24));
         answer.into_iter().next().expect("one slot").expect("an answer")
     };

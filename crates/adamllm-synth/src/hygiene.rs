@@ -1,6 +1,6 @@
 //! What should not be in training data: the same row twice, nearly the same row twice, rows of a benchmark.
 //!
-//! Texts are compared after [`normalise`]; exactly, and by MinHash (Broder, 1997) for near duplicates. Pictures are compared by
+//! Texts are compared after [`normalise`]; exactly, and by MinHash (Broder, 1997) for near duplicates. Images are compared by
 //! a 64-bit perceptual hash. Each finding names the earlier row, so that people can look at both.
 
 mod duplicates;
@@ -13,6 +13,6 @@ mod text;
 pub use duplicates::{Duplicate, DuplicateIndex, DuplicateKind};
 pub use leak::{Leak, LeakIndex};
 pub use min_hash::{MinHash, Signature};
-pub use picture_hash::{PictureHash, PictureIndex, picture_hash};
+pub use picture_hash::{ImageIndex, PerceptualHash, picture_hash};
 pub use tasks::{HygieneConfig, HygieneReport, TaskHygiene};
 pub use text::normalise;

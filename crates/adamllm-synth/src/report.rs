@@ -23,9 +23,9 @@ mod thumbnail;
 pub struct ReportConfig {
     /// The heading.
     pub title: String,
-    /// Rows that are shown with their picture; the charts count all rows.
+    /// Rows that are shown with their image; the charts count all rows.
     pub max_rows: usize,
-    /// The longer side of the pictures in pixels.
+    /// The longer side of the images in pixels.
     pub picture_side: u32,
     /// Seeds the choice of the rows shown.
     pub seed: u64,
@@ -74,7 +74,7 @@ struct Counts {
     lengths: [chart::Lengths; 4],
 }
 
-/// Writes `report.html` into a run's folder: a sample of rows with picture, caption, triplet, verdict and probabilities, filters
+/// Writes `report.html` into a run's folder: a sample of rows with image, caption, triplet, verdict and probabilities, filters
 /// over them, and charts over the whole run.
 ///
 /// `captions` are the run's input again. With a `sweep`, the yield curve also shows the precision that people found.

@@ -103,7 +103,7 @@ impl<'a> SynthesisRun<'a> {
         Ok(self)
     }
 
-    /// With benchmarks whose pictures must not be trained on; looked up where [`RunConfig::hygiene`] is on.
+    /// With benchmarks whose images must not be trained on; looked up where [`RunConfig::hygiene`] is on.
     pub fn with_leaks(mut self, leaks: &'a LeakIndex) -> Self {
         self.leaks = Some(leaks);
         self

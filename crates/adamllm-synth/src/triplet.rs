@@ -10,7 +10,7 @@ pub struct TaskTriplet {
     pub id: RecordId,
     /// The [`ImageCaption`](adamllm_core::ImageCaption) that the triplet was proposed for.
     pub pair: RecordId,
-    /// The picture.
+    /// The image.
     pub image: ImageRef,
     /// The question or order, without its hint line.
     pub instruction: String,

@@ -33,7 +33,7 @@ impl ImageStore for Pictures {
     }
 }
 
-/// Fails where its picture does not open, as every real model does.
+/// Fails where its image does not open, as every real model does.
 fn seeing(inner: ScriptedModel) -> ScriptedModel {
     ScriptedModel::new(move |prompt: &Prompt| {
         for image in prompt.images() {

@@ -122,7 +122,7 @@ fn shards_merge_to_the_whole_run() {
     rows.insert(50, rows[2].clone());
     rows.push(rows[0].clone());
     rows.insert(3, InputRow::Lost(lost_row("captions.json row 4")));
-    // The same words about the same picture, under another id: hygiene drops it in the whole run and when merging.
+    // The same words about the same image, under another id: hygiene drops it in the whole run and when merging.
     if let InputRow::Pair(pair) = &rows[0] {
         rows.push(InputRow::Pair(ImageCaption { id: RecordId::given("same words"), ..pair.clone() }));
     }

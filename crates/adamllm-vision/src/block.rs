@@ -1,13 +1,13 @@
-//! The block that the towers of CLIP (arXiv 2103.00020) and Mllama (arXiv 2407.21783, section 7) are made of.
+//! The block that the vision encoders of CLIP (arXiv 2103.00020) and Mllama (arXiv 2407.21783, section 7) are made of.
 
 use adamllm_nn::{Activation, AttentionMask, LayerNorm, LayerNormConfig, Linear, LinearConfig, Mlp, MlpConfig, attend};
 use burn::config::Config;
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor};
 
-/// The sizes of a [`TowerBlock`].
+/// The sizes of a [`EncoderBlock`].
 #[derive(Config, Debug)]
-pub struct TowerBlockConfig {
+pub struct EncoderBlockConfig {
     /// Width of the residual stream.
     pub d_vision: usize,
     /// Attention heads.
@@ -29,11 +29,11 @@ pub struct TowerBlockConfig {
 
 /// Attention and MLP, each behind a norm, gated where the family does so, and added to the residual stream.
 #[derive(Module, Debug)]
-pub struct TowerBlock {
+pub struct EncoderBlock {
     /// Before the attention.
     pub norm1: LayerNorm,
     /// Every patch sees every patch, but for the mask.
-    pub attention: TowerAttention,
+    pub attention: EncoderAttention,
     /// Before the MLP.
     pub norm2: LayerNorm,
     /// Two layers.
@@ -46,7 +46,7 @@ pub struct TowerBlock {
 
 /// Multi-head attention with a layer of its own for query, key and value: each `[d_vision, d_vision]`.
 #[derive(Module, Debug)]
-pub struct TowerAttention {
+pub struct EncoderAttention {
     /// Queries.
     pub query: Linear,
     /// Keys.
@@ -59,17 +59,17 @@ pub struct TowerAttention {
     pub n_heads: usize,
 }
 
-impl TowerBlockConfig {
+impl EncoderBlockConfig {
     /// A block with normally distributed weights, made when first used.
-    pub fn init(&self, device: &Device) -> TowerBlock {
+    pub fn init(&self, device: &Device) -> EncoderBlock {
         let d = self.d_vision;
         let linear = || LinearConfig::new(d, d).with_bias(self.attention_bias).init(device);
         let norm = || LayerNormConfig::new(d).with_epsilon(self.epsilon).init(device);
         let gate =
             || self.gated.then(|| Initializer::Constant { value: std::f64::consts::FRAC_PI_4 }.init([1], device));
-        TowerBlock {
+        EncoderBlock {
             norm1: norm(),
-            attention: TowerAttention {
+            attention: EncoderAttention {
                 query: linear(),
                 key: linear(),
                 value: linear(),
@@ -84,7 +84,7 @@ impl TowerBlockConfig {
     }
 }
 
-impl TowerBlock {
+impl EncoderBlock {
     /// # Shapes
     /// - input and output: `[batch, n_patches, d_vision]`
     pub fn forward(&self, x: Tensor<3>, mask: Option<&AttentionMask>) -> Tensor<3> {
@@ -95,7 +95,7 @@ impl TowerBlock {
     }
 }
 
-impl TowerAttention {
+impl EncoderAttention {
     /// `[batch, n_patches, d_vision]` to the same.
     fn forward(&self, x: Tensor<3>, mask: Option<&AttentionMask>) -> Tensor<3> {
         let [query, key, value] = [&self.query, &self.key, &self.value].map(|layer| self.heads(layer, x.clone()));

@@ -4,6 +4,6 @@ mod clip;
 mod clip_image_processor;
 mod image_processor;
 
-pub use clip::{ClipTower, ClipTowerConfig};
+pub use clip::{ClipEncoder, ClipEncoderConfig};
 pub use clip_image_processor::ClipImageConfig;
 pub use image_processor::{AnyresLayout, LlavaNextImageConfig};

@@ -4,5 +4,5 @@
 mod encoder;
 mod image_processor;
 
-pub use encoder::{MllamaTower, MllamaTowerConfig, TileEmbedding, TilePositions, TiledPicture};
+pub use encoder::{MllamaEncoder, MllamaEncoderConfig, TileEmbedding, TilePositions, TiledImage};
 pub use image_processor::{MllamaImageConfig, TileGrid};

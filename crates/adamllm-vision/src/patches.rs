@@ -1,9 +1,9 @@
-//! What the towers of the Qwen2-VL families share: pictures as grids of patches, and where each patch stands.
+//! What the vision encoders of the Qwen2-VL families share: images as grids of patches, and where each patch stands.
 
 use adamllm_nn::{RotaryTable, apply_rotary};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
-/// The patches of one picture, on the host.
+/// The patches of one image, on the host.
 #[derive(Clone, Copy, Debug)]
 pub struct PatchesRef<'a> {
     /// `n_patches * d_patch` values, patch by patch, the patches of a merged row next to each other.
@@ -12,8 +12,8 @@ pub struct PatchesRef<'a> {
     pub grid: [usize; 3],
 }
 
-/// The rows of all pictures in their own order, where pictures of equal grid go through the tower together.
-/// `encode(grid, members)` gives the rows of the pictures `members`, one after the other, `[n, d_model]`.
+/// The rows of all images in their own order, where images of equal grid go through the encoder together.
+/// `encode(grid, members)` gives the rows of the images `members`, one after the other, `[n, d_model]`.
 pub(crate) fn encode_by_grid(
     pictures: &[PatchesRef],
     device: &Device,
@@ -32,7 +32,7 @@ pub(crate) fn encode_by_grid(
 
 type Group = ([usize; 3], Vec<usize>);
 
-/// Picture numbers by grid, groups in the order of first appearance.
+/// Image numbers by grid, groups in the order of first appearance.
 fn group_by_grid(pictures: &[PatchesRef]) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for (i, picture) in pictures.iter().enumerate() {
@@ -44,7 +44,7 @@ fn group_by_grid(pictures: &[PatchesRef]) -> Vec<Group> {
     groups
 }
 
-/// For each row in the pictures' order, its place among the groups' rows.
+/// For each row in the images' order, its place among the groups' rows.
 fn original_order(n_pictures: usize, groups: &[Group], rows_each: &[usize]) -> Vec<i32> {
     let mut places = vec![0..0; n_pictures];
     let mut next = 0;
@@ -57,11 +57,11 @@ fn original_order(n_pictures: usize, groups: &[Group], rows_each: &[usize]) -> V
     places.into_iter().flatten().collect()
 }
 
-/// The patches of pictures of one grid, `[n_members * frames, height * width, d_patch]`: attention is within a frame, so
+/// The patches of images of one grid, `[n_members * frames, height * width, d_patch]`: attention is within a frame, so
 /// a frame is a row of the batch.
 ///
 /// # Panics
-/// If a picture's values do not fill its grid.
+/// If a image's values do not fill its grid.
 pub(crate) fn gather_patches(
     pictures: &[PatchesRef],
     members: &[usize],

@@ -3,4 +3,4 @@
 mod encoder;
 mod windows;
 
-pub use encoder::{Qwen2_5VlTower, Qwen2_5VlTowerConfig, RmsPatchMerger, WindowBlock};
+pub use encoder::{Qwen2_5VlEncoder, Qwen2_5VlEncoderConfig, RmsPatchMerger, WindowBlock};

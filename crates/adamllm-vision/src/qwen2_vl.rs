@@ -5,6 +5,6 @@ mod encoder;
 mod image_processor;
 mod smart_resize;
 
-pub use encoder::{PatchMerger, Qwen2VlTower, Qwen2VlTowerConfig, VisionBlock};
+pub use encoder::{PatchMerger, Qwen2VlEncoder, Qwen2VlEncoderConfig, VisionBlock};
 pub use image_processor::{PatchGrid, Patches, Qwen2VlImageConfig};
 pub use smart_resize::{MAX_ASPECT_RATIO, smart_resize};

@@ -14,7 +14,7 @@ fn recorded<T: DeserializeOwned>(name: &str) -> T {
     serde_json::from_value(file[name].take()).expect("the maker's form")
 }
 
-/// The pictures of the maker, from the same formulas.
+/// The images of the maker, from the same formulas.
 fn drawn((width, height): (u32, u32), kind: &str) -> RgbImage {
     RgbImage::from_fn(width, height, |x, y| {
         let value = |c: u32| match kind {

@@ -6,7 +6,7 @@
 //! | module | part | tensors |
 //! |---|---|---|
 //! | [`core`] | the records that flow, and the text-level contract of a model | no |
-//! | [`data`] | image-caption pairs, conversations and pictures in | no |
+//! | [`data`] | image-caption pairs, conversations and images in | no |
 //! | [`synth`] | image-caption pairs to filtered instruction tasks | no |
 //! | [`eval`] | domain benchmarks, metrics, reports | no |
 //! | [`vision`], [`language`], [`nn`] | vision encoders, decoders, and what they share | yes |

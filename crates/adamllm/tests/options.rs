@@ -167,7 +167,7 @@ fn historical_normalisation_is_the_mean_of_means() {
     assert!((step(LossNormalization::Step).loss - mean).abs() > 1e-4, "rows of different lengths");
 }
 
-/// A frozen tower whose merger is trained, and the other way round, with blocks made again and without.
+/// A frozen encoder whose merger is trained, and the other way round, with blocks made again and without.
 #[test]
 fn frozen_parts_are_the_same_with_blocks_made_again() {
     let group = |prefix: &str, frozen| ParameterGroup {

@@ -51,7 +51,7 @@ impl Domain {
         }
     }
 
-    /// What one picture of the domain is called.
+    /// What one image of the domain is called.
     pub fn noun(self) -> &'static str {
         match self {
             Self::General => "scene",

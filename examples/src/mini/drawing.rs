@@ -1,4 +1,4 @@
-//! Scenes as pictures.
+//! Scenes as images.
 
 use adamllm_core::random::ChaCha8Rng;
 use rand::RngExt;

@@ -26,11 +26,11 @@ pub struct ChatModelSize {
     pub n_heads: usize,
     /// Key and value heads of the decoder.
     pub n_kv_heads: usize,
-    /// Width of the vision tower.
+    /// Width of the vision encoder.
     pub d_vision: usize,
-    /// Blocks of the vision tower.
+    /// Blocks of the vision encoder.
     pub n_vision_blocks: usize,
-    /// Heads of the vision tower.
+    /// Heads of the vision encoder.
     pub n_vision_heads: usize,
 }
 
@@ -213,7 +213,7 @@ fn chat_config(tokenizer: &Tokenizer, size: &ChatModelSize) -> Value {
     })
 }
 
-/// Every picture, whatever its size, is brought to at most the mini world's own number of pixels.
+/// Every image, whatever its size, is brought to at most the mini world's own number of pixels.
 fn preprocessor() -> Value {
     json!({
         "min_pixels": 56 * 56,

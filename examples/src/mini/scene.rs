@@ -5,7 +5,7 @@ use rand::RngExt;
 use super::drawing::{self, Canvas};
 use super::{Aspect, Domain};
 
-/// One picture of the mini world, as facts: text and picture are both made from it, so they agree.
+/// One image of the mini world, as facts: text and image are both made from it, so they agree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scene {
     /// The part of the world that it belongs to.
@@ -44,22 +44,22 @@ impl Scene {
         self.choice(Aspect::Number) + 1
     }
 
-    /// All five values: two scenes with the same facts ask for the same picture.
+    /// All five values: two scenes with the same facts ask for the same image.
     pub fn facts(&self) -> [usize; 5] {
         self.choices
     }
 
-    /// The picture, as a canvas with a palette of at most 16 colours.
+    /// The image, as a canvas with a palette of at most 16 colours.
     pub fn canvas(&self) -> Canvas {
         drawing::draw(self)
     }
 
-    /// The picture.
+    /// The image.
     pub fn picture(&self) -> RgbImage {
         self.canvas().to_rgb()
     }
 
-    /// The picture's place in the data set: `slides/images/0007.png`.
+    /// The image's place in the data set: `slides/images/0007.png`.
     pub fn image_ref(&self) -> ImageRef {
         format!("{}/images/{:04}.png", self.domain, self.index).into()
     }

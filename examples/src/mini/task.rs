@@ -108,7 +108,7 @@ impl Task {
         }
     }
 
-    /// The answer with its reason: a sentence about the picture, and a conclusion that agrees with the precise answer.
+    /// The answer with its reason: a sentence about the image, and a conclusion that agrees with the precise answer.
     pub fn informative(&self, scene: &Scene, random: &mut impl rand::Rng) -> String {
         let so = if random.random_bool(0.75) { "So the" } else { "The" };
         format!("{} {so} {}.", reason(scene, self.aspect), self.conclusion(scene))
@@ -135,7 +135,7 @@ pub(super) fn shuffled_options(scene: &Scene, aspect: Aspect, random: &mut impl 
     others
 }
 
-/// What the picture shows of an aspect, in a sentence.
+/// What the image shows of an aspect, in a sentence.
 pub(super) fn reason(scene: &Scene, aspect: Aspect) -> String {
     let (domain, kind, value) = (scene.domain, scene.value(Aspect::Kind), scene.value(aspect));
     match aspect {

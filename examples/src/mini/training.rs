@@ -27,12 +27,12 @@ pub enum Supervised {
     AfterFirstExchange,
 }
 
-/// A conversation to train on, with its picture.
+/// A conversation to train on, with its image.
 #[derive(Clone, Debug)]
 pub struct TrainingRow {
-    /// The turns. Where there is a picture, the first one begins with its marker.
+    /// The turns. Where there is a image, the first one begins with its marker.
     pub conversation: Conversation,
-    /// The picture that the conversation's image stands for; none in text-only rows.
+    /// The image that the conversation's image stands for; none in text-only rows.
     pub picture: Option<RgbImage>,
     /// Which turns count.
     pub supervised: Supervised,
@@ -56,9 +56,9 @@ impl JudgeRow {
     }
 }
 
-/// What the base model learns: pictures of the general domain, and texts about all domains. It reads the words of the
+/// What the base model learns: images of the general domain, and texts about all domains. It reads the words of the
 /// target domains but never sees what they stand for. The first [`CAPTIONS_FIRST`] rows are mostly captions: they say the
-/// most about a picture in the fewest tokens.
+/// most about a image in the fewest tokens.
 pub fn base_training(seed: u64) -> impl Iterator<Item = TrainingRow> {
     rows(seed, "mini base row", |n, scene_of, random| {
         let captions = if n < CAPTIONS_FIRST { 0.75 } else { 0.35 };
@@ -75,9 +75,9 @@ pub fn base_training(seed: u64) -> impl Iterator<Item = TrainingRow> {
 /// How many rows of the base model's training are mostly captions.
 pub const CAPTIONS_FIRST: u64 = 8000;
 
-/// What the base model becomes a synthesizer with: seed triplets of the general domain (one picture in ten is blank),
-/// and captions of all domains over a blank or an unrelated picture, so that it learns to rely on the caption where the
-/// picture tells it nothing.
+/// What the base model becomes a synthesizer with: seed triplets of the general domain (one image in ten is blank),
+/// and captions of all domains over a blank or an unrelated image, so that it learns to rely on the caption where the
+/// image tells it nothing.
 pub fn synthesizer_training(seed: u64) -> impl Iterator<Item = TrainingRow> {
     rows(seed, "mini synthesizer row", move |n, scene_of, random| {
         let own = random.random_bool(0.35);
@@ -129,20 +129,20 @@ fn any_domain(random: &mut ChaCha8Rng) -> Domain {
     Domain::ALL[random.random_range(0..3)]
 }
 
-/// A picture and its caption.
+/// A image and its caption.
 fn captioned(scene: &Scene, random: &mut ChaCha8Rng) -> TrainingRow {
     let caption = CaptionPlan::draw(random).write(scene);
     row(vec![(format!("{IMAGE_MARKER}\n{CAPTION_REQUEST}"), caption)], Some((scene.image_ref(), scene.picture())))
 }
 
-/// Two questions about a picture.
+/// Two questions about a image.
 fn looking(scene: &Scene, random: &mut ChaCha8Rng) -> TrainingRow {
     let mut exchanges: Vec<_> = (0..2).map(|_| exchange(scene, random)).collect();
     exchanges[0].0 = format!("{IMAGE_MARKER}\n{}", exchanges[0].0);
     row(exchanges, Some((scene.image_ref(), scene.picture())))
 }
 
-/// Two questions about a caption, without a picture.
+/// Two questions about a caption, without a image.
 fn reading(scene: &Scene, random: &mut ChaCha8Rng) -> TrainingRow {
     let mut exchanges: Vec<_> = (0..2).map(|_| exchange(scene, random)).collect();
     exchanges[0].0 = format!("{}\n{}", CaptionPlan::draw(random).write(scene), exchanges[0].0);
@@ -195,7 +195,7 @@ impl Seed {
     }
 
     /// The seed in the protocol of the published synthesizer: the caption, then both answers in random order. Shows a
-    /// scene, or a blank picture.
+    /// scene, or a blank image.
     fn into_row(self, shown: Option<&Scene>, random: &mut ChaCha8Rng) -> TrainingRow {
         let ask = |hint: &str| format!("{hint}\n{}", self.instruction);
         let mut answers =
@@ -211,7 +211,7 @@ impl Seed {
     }
 }
 
-/// A white picture.
+/// A white image.
 pub fn blank_picture() -> RgbImage {
     RgbImage::from_pixel(SIDE, SIDE, image::Rgb([255; 3]))
 }

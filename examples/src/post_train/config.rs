@@ -35,7 +35,7 @@ pub struct JobConfig {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PartsConfig {
-    /// The tower that reads patches.
+    /// The encoder that reads patches.
     pub vision: Option<PartConfig>,
     /// Merger or projector, and line ends.
     pub connector: Option<PartConfig>,
@@ -107,8 +107,8 @@ pub struct DataConfig {
     /// Where the rows come from.
     pub sources: Vec<SourceConfig>,
     /// What is looked at before the first step.
-    pub check: PictureCheck,
-    /// Threads that decode and encode pictures; 0 for one on each processor. They change no result.
+    pub check: ImageCheck,
+    /// Threads that decode and encode images; 0 for one on each processor. They change no result.
     pub workers: usize,
     /// The share of the records that may be lost to faults; the job ends with exit code 4 (after everything was written) where
     /// more were.
@@ -117,18 +117,18 @@ pub struct DataConfig {
 
 impl Default for DataConfig {
     fn default() -> Self {
-        Self { sources: Vec::new(), check: PictureCheck::default(), workers: 0, max_lost: 0.1 }
+        Self { sources: Vec::new(), check: ImageCheck::default(), workers: 0, max_lost: 0.1 }
     }
 }
 
-/// What is looked at of every picture before the first step.
+/// What is looked at of every image before the first step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum PictureCheck {
-    /// All of it: a broken picture costs its row, before the run begins.
+pub enum ImageCheck {
+    /// All of it: a broken image costs its row, before the run begins.
     #[default]
     Pictures,
-    /// The header: faster; a picture that turns out broken later ends the run.
+    /// The header: faster; a image that turns out broken later ends the run.
     Headers,
 }
 
@@ -146,9 +146,9 @@ pub struct SourceConfig {
     pub tasks: Option<PathBuf>,
     /// How captions and tasks are mixed.
     pub compose: SingleStage,
-    /// Folders or zip archives of pictures, in the order in which they are asked.
+    /// Folders or zip archives of images, in the order in which they are asked.
     pub images: Vec<PathBuf>,
-    /// A name that stands for a blank picture, whatever these places hold: the rows of `tune_synthesizer` use `blank.png`.
+    /// A name that stands for a blank image, whatever these places hold: the rows of `tune_synthesizer` use `blank.png`.
     pub blank_image: Option<String>,
     /// How often an epoch reads the rows: 0.5 for half of them, 2 for each of them twice.
     pub weight: f64,
@@ -401,9 +401,9 @@ mod tests {
                 assert_eq!(config.parts.vision.and_then(|part| part.learning_rate), vision, "{model}");
                 let groups = config.training().groups;
                 let frozen: Vec<_> = groups.iter().filter(|group| group.frozen).map(|g| g.prefix.as_str()).collect();
-                let tower = ["vision.tower.", "vision.patch_embedding.", "vision.blocks.", "vision.merger."];
+                let encoder = ["vision.encoder.", "vision.patch_embedding.", "vision.blocks.", "vision.merger."];
                 let qwen = model.starts_with("qwen");
-                assert_eq!(tower.iter().all(|prefix| frozen.contains(prefix)), qwen, "{model}: {frozen:?}");
+                assert_eq!(encoder.iter().all(|prefix| frozen.contains(prefix)), qwen, "{model}: {frozen:?}");
             }
         }
         let synthesizer = JobConfig::read(&configs().join("synthesizer.toml"), &[]).expect("valid");

@@ -9,7 +9,7 @@ use adamllm::synth::seed::BlankImages;
 use adamllm::train::{BatchSource, ExampleBatches, ExampleSize, Mixture, SourceShare, WeightedSources};
 use rayon::prelude::*;
 
-use super::{PictureCheck, SourceConfig};
+use super::{ImageCheck, SourceConfig};
 use crate::cli::pairs;
 
 type Failure = Box<dyn std::error::Error>;
@@ -31,13 +31,13 @@ pub struct RowCounts {
 pub struct RowReader<'a> {
     encoder: Encoder<'a>,
     processor: &'a Processor,
-    check: PictureCheck,
+    check: ImageCheck,
     pool: rayon::ThreadPool,
     ledger: Ledger,
     counts: RowCounts,
 }
 
-/// The rows of some sources, with their sizes. Pictures are read again for each batch.
+/// The rows of some sources, with their sizes. Images are read again for each batch.
 pub struct RowSet<'a> {
     encoder: Encoder<'a>,
     processor: &'a Processor,
@@ -69,7 +69,7 @@ impl<'a> RowReader<'a> {
     pub fn new(
         processor: &'a Processor,
         encoder: Encoder<'a>,
-        check: PictureCheck,
+        check: ImageCheck,
         workers: usize,
         ledger: Ledger,
     ) -> Result<Self, Failure> {
@@ -90,7 +90,7 @@ impl<'a> RowReader<'a> {
     /// Reads sources one behind the other.
     ///
     /// # Errors
-    /// A file or a place of pictures that does not open; a source of which no row is left.
+    /// A file or a place of images that does not open; a source of which no row is left.
     pub fn read(&mut self, sources: &[&SourceConfig], progress: &mut dyn Progress) -> Result<RowSet<'a>, Failure> {
         let mut set = RowSet {
             encoder: self.encoder.clone(),
@@ -226,7 +226,7 @@ impl<'a> RowReader<'a> {
     }
 }
 
-/// The pictures of a source.
+/// The images of a source.
 fn pictures(source: &SourceConfig) -> Result<Box<dyn ImageStore>, Failure> {
     let places = source.images.iter().map(adamllm::data::images_at).collect::<Result<_, _>>()?;
     let store = FirstOf::new(places);
@@ -253,11 +253,11 @@ fn shown(source: &SourceConfig) -> String {
 fn measure(
     row: &Conversation,
     encoder: &Encoder,
-    check: PictureCheck,
+    check: ImageCheck,
     store: &dyn ImageStore,
 ) -> Result<Measure, ModelError> {
     let measured = encoder.measure(row, store)?;
-    if check == PictureCheck::Pictures {
+    if check == ImageCheck::Pictures {
         row.images.iter().try_for_each(|image| store.open(image).map(drop))?;
     }
     Ok(measured)
@@ -321,7 +321,7 @@ mod tests {
     fn reader<'a>(processor: &'a Processor, max_tokens: usize, workers: usize) -> RowReader<'a> {
         let encoding = Encoding { max_tokens: Some(max_tokens), ..Encoding::default() };
         let encoder = Encoder::new(processor, encoding).expect("fits");
-        RowReader::new(processor, encoder, PictureCheck::Pictures, workers, Ledger::new()).expect("threads")
+        RowReader::new(processor, encoder, ImageCheck::Pictures, workers, Ledger::new()).expect("threads")
     }
 
     fn slides() -> SourceConfig {

@@ -6,10 +6,10 @@ use std::io::Cursor;
 use image::metadata::Orientation;
 
 use super::raster::Raster;
-use super::{Header, ImageReader, PictureFormat};
+use super::{Header, ImageFormat, ImageReader};
 use crate::DecodeError;
 
-const FORMAT: PictureFormat = PictureFormat::Bmp;
+const FORMAT: ImageFormat = ImageFormat::Bmp;
 
 /// The file's head and the part of the bitmap's head that is always there.
 struct Head {

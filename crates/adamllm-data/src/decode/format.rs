@@ -5,7 +5,7 @@ use crate::DecodeError;
 /// An image file's format, told by its first bytes (names and media types are not asked).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum PictureFormat {
+pub enum ImageFormat {
     /// Baseline and progressive JPEG; grey, YCbCr, RGB, CMYK, YCCK. Of several images in one file the first.
     Jpeg,
     /// PNG of every colour type and depth; of an animation the default image.
@@ -28,7 +28,7 @@ pub enum PictureFormat {
     Jpeg2000,
 }
 
-impl PictureFormat {
+impl ImageFormat {
     /// Recognises a format.
     ///
     /// # Errors
@@ -53,9 +53,9 @@ impl PictureFormat {
 }
 
 /// Formats without a mark, then the ones that are only known by name.
-fn unmarked(bytes: &[u8]) -> Result<PictureFormat, DecodeError> {
+fn unmarked(bytes: &[u8]) -> Result<ImageFormat, DecodeError> {
     if is_tga(bytes) {
-        return Ok(PictureFormat::Tga);
+        return Ok(ImageFormat::Tga);
     }
     if let Some((found, advice)) = not_read(bytes) {
         return Err(DecodeError::NotRead { found, advice });
@@ -188,7 +188,7 @@ fn text(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
     None
 }
 
-impl fmt::Display for PictureFormat {
+impl fmt::Display for ImageFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Jpeg => "JPEG",

@@ -6,10 +6,10 @@ use gif::{ColorOutput, DecodeOptions, Decoder, DecodingError, Frame, MemoryLimit
 use image::metadata::Orientation;
 
 use super::raster::Raster;
-use super::{Header, ImageReader, PictureFormat};
+use super::{Header, ImageFormat, ImageReader};
 use crate::DecodeError;
 
-const FORMAT: PictureFormat = PictureFormat::Gif;
+const FORMAT: ImageFormat = ImageFormat::Gif;
 
 pub(super) fn header(reader: &mut impl ImageReader) -> Result<Header, DecodeError> {
     let mut decoder = opened(reader)?;

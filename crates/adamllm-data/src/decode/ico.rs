@@ -3,10 +3,10 @@
 use std::io::{Cursor, Read, Seek, SeekFrom};
 
 use super::raster::Raster;
-use super::{Header, ImageReader, PictureFormat, bmp, png};
+use super::{Header, ImageFormat, ImageReader, bmp, png};
 use crate::DecodeError;
 
-const FORMAT: PictureFormat = PictureFormat::Ico;
+const FORMAT: ImageFormat = ImageFormat::Ico;
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 
 /// The chosen image.

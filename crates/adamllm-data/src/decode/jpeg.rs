@@ -9,7 +9,7 @@ use std::io::Cursor;
 
 use super::orientation::Hints;
 use super::raster::Raster;
-use super::{Header, ImageReader, PictureFormat};
+use super::{Header, ImageFormat, ImageReader};
 use crate::DecodeError;
 use colour::ColourModel;
 use picture::Picture;
@@ -26,7 +26,7 @@ mod segments;
 mod sequential;
 mod upsample;
 
-const FORMAT: PictureFormat = PictureFormat::Jpeg;
+const FORMAT: ImageFormat = ImageFormat::Jpeg;
 
 /// Walks the markers up to the frame header, past EXIF and XMP, and further to the scan for what stands in between.
 pub(super) fn header(reader: &mut impl ImageReader) -> Result<Header, DecodeError> {

@@ -6,10 +6,10 @@ use hayro_jpeg2000::{ColorSpace, DecodeSettings, DecoderContext, Image};
 use image::metadata::Orientation;
 
 use super::raster::Raster;
-use super::{Header, ImageReader, PictureFormat};
+use super::{Header, ImageFormat, ImageReader};
 use crate::DecodeError;
 
-const FORMAT: PictureFormat = PictureFormat::Jpeg2000;
+const FORMAT: ImageFormat = ImageFormat::Jpeg2000;
 
 /// The marker segment of the size, behind the code stream's beginning.
 const SIZE: &[u8] = &[0xFF, 0x4F, 0xFF, 0x51];

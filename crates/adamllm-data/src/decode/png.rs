@@ -9,13 +9,13 @@ use std::io::Cursor;
 use png::{BitDepth, ColorType, DecodeOptions, Decoder, DecodingError, Transformations};
 
 use super::raster::Raster;
-use super::{Header, ImageReader, PictureFormat};
+use super::{Header, ImageFormat, ImageReader};
 use crate::DecodeError;
 use chunks::Chunks;
 
 mod chunks;
 
-const FORMAT: PictureFormat = PictureFormat::Png;
+const FORMAT: ImageFormat = ImageFormat::Png;
 
 pub(super) fn header(reader: &mut impl ImageReader) -> Result<Header, DecodeError> {
     chunks::header(reader)

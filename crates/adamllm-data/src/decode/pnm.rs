@@ -4,10 +4,10 @@
 use image::metadata::Orientation;
 
 use super::raster::Raster;
-use super::{Header, ImageReader, PictureFormat};
+use super::{Header, ImageFormat, ImageReader};
 use crate::DecodeError;
 
-const FORMAT: PictureFormat = PictureFormat::Pnm;
+const FORMAT: ImageFormat = ImageFormat::Pnm;
 
 /// Tokens of the head and of plain pixels are no longer than this.
 const MAX_TOKEN: usize = 10;

@@ -1,6 +1,6 @@
 use adamllm_core::RgbImage;
 
-use super::{Alpha, Header, PictureFormat};
+use super::{Alpha, Header, ImageFormat};
 use crate::DecodeError;
 
 /// Decoded pixels before the alpha channel is dealt with.
@@ -40,7 +40,7 @@ impl Raster {
     /// pass here: none is trusted.
     pub(super) fn into_rgb(
         mut self,
-        format: PictureFormat,
+        format: ImageFormat,
         header: &Header,
         policy: Alpha,
     ) -> Result<RgbImage, DecodeError> {

@@ -3,10 +3,10 @@
 use image::metadata::Orientation;
 
 use super::raster::Raster;
-use super::{Header, ImageReader, PictureFormat};
+use super::{Header, ImageFormat, ImageReader};
 use crate::DecodeError;
 
-const FORMAT: PictureFormat = PictureFormat::Tga;
+const FORMAT: ImageFormat = ImageFormat::Tga;
 
 /// Marks a file of the second version, at its very end.
 const FOOTER: &[u8] = b"TRUEVISION-XFILE.\0";

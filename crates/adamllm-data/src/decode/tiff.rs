@@ -5,14 +5,14 @@
 //! what is clipped, what is divided by alpha), so a combination that Pillow does not read is refused by name. The
 //! directory, the strips and their unpacking are read here, and only the packing itself (LZW, deflate, Zstandard, fax
 //! codes) by other crates: a general TIFF decoder makes its own choices about extra bands and planes, and a wrong
-//! picture cannot be told from a right one.
+//! image cannot be told from a right one.
 
 use std::io::{Cursor, Read, Seek};
 
 use super::ifd::Ifd;
 use super::orientation::{self, ORIENTATION};
 use super::raster::Raster;
-use super::{Header, ImageReader, PictureFormat};
+use super::{Header, ImageFormat, ImageReader};
 use crate::DecodeError;
 use directory::Page;
 
@@ -24,7 +24,7 @@ mod predictor;
 mod samples;
 mod ycbcr;
 
-const FORMAT: PictureFormat = PictureFormat::Tiff;
+const FORMAT: ImageFormat = ImageFormat::Tiff;
 
 /// An XMP packet.
 const XMP: u16 = 700;

@@ -6,10 +6,10 @@ use image_webp::{DecodingError, WebPDecoder};
 
 use super::orientation::Hints;
 use super::raster::Raster;
-use super::{Header, ImageReader, PictureFormat};
+use super::{Header, ImageFormat, ImageReader};
 use crate::DecodeError;
 
-const FORMAT: PictureFormat = PictureFormat::WebP;
+const FORMAT: ImageFormat = ImageFormat::WebP;
 const HAS_EXIF: u8 = 8;
 const HAS_XMP: u8 = 4;
 

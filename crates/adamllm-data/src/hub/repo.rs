@@ -8,7 +8,7 @@ use super::HubError;
 pub enum RepoKind {
     /// Weights and their side files.
     Model,
-    /// Rows and pictures.
+    /// Rows and images.
     Dataset,
 }
 

@@ -16,7 +16,7 @@ use arrow_buffer::{ArrowNativeType, Buffer};
 use arrow_schema::{DataType, TimeUnit};
 use serde_json::{Map, Number, Value};
 
-use crate::PictureFormat;
+use crate::ImageFormat;
 
 /// A value as JSON, as Python's `str` shows it where JSON has no such kind (dates, decimals). `reference` is what an image at
 /// this place is called. A kind that has no form here becomes [`unreadable`]: it costs something only where it is asked for.
@@ -171,7 +171,7 @@ fn image_bytes(values: &StructArray) -> Option<&ArrayRef> {
 fn binary(column: &ArrayRef, i: usize, reference: &str) -> Value {
     let bytes = bytes(column, i);
     let slice = bytes.as_ref().map(Buffer::as_slice).unwrap_or_default();
-    match PictureFormat::of(slice) {
+    match ImageFormat::of(slice) {
         Ok(_) => Value::String(reference.to_owned()),
         Err(_) => {
             let start: String = slice.iter().take(8).map(|byte| format!("{byte:02x}")).collect();

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use adamllm_nn::Activation;
-use adamllm_vision::ClipTowerConfig;
+use adamllm_vision::ClipEncoderConfig;
 use serde_json::{Map, Value};
 
 use super::{Family, FamilyRules, text, with_vision};
@@ -44,7 +44,7 @@ const KEYS: &[PartKeys] = &[
         names: &[],
     },
     PartKeys {
-        ours: "vision.tower.",
+        ours: "vision.encoder.",
         transformers5: "model.vision_tower.",
         hub2024: "vision_tower.vision_model.",
         others: &[
@@ -117,9 +117,9 @@ fn config(file: &ConfigFile) -> Result<ModelConfig, ModelError> {
         Some("clip_vision_model") => Ok(()),
         _ => Err(vision_fields.fault("model_type", "clip_vision_model: no other encoder is supported", shown(kind))),
     })?;
-    let tower = clip(&vision_fields, feature_layer)?;
+    let encoder = clip(&vision_fields, feature_layer)?;
     vision_fields.finish(&[])?;
-    let vision = LlavaNextVisionConfig { tower, d_model: decoder.d_model, activation, pinpoints };
+    let vision = LlavaNextVisionConfig { encoder, d_model: decoder.d_model, activation, pinpoints };
     Ok(with_vision(Family::LlavaNext, decoder, VisionConfig::LlavaNext(vision), image_token, max_context))
 }
 
@@ -142,7 +142,7 @@ fn decoder(file: &ConfigFile) -> Result<(adamllm_language::DecoderConfig, usize)
 }
 
 /// CLIP's sizes, up to the layer whose features are used.
-fn clip(fields: &Fields, feature_layer: i64) -> Result<ClipTowerConfig, ModelError> {
+fn clip(fields: &Fields, feature_layer: i64) -> Result<ClipEncoderConfig, ModelError> {
     let (d_vision, n_layers) = (fields.size("hidden_size")?, encoder::n_layers(fields, &["num_hidden_layers"])?);
     // Hidden states are counted from the embeddings (0) to the last block's output (n).
     let n = n_layers as i64;
@@ -152,7 +152,7 @@ fn clip(fields: &Fields, feature_layer: i64) -> Result<ClipTowerConfig, ModelErr
         return Err(ModelError::config(fields.path(), "vision_feature_layer", expected, feature_layer));
     }
     let patch_size = encoder::patch_size(fields)?;
-    Ok(ClipTowerConfig {
+    Ok(ClipEncoderConfig {
         n_layers,
         n_used_layers: used as usize,
         d_vision,
@@ -222,9 +222,9 @@ fn first_authors(file: &ConfigFile) -> Result<ModelConfig, ModelError> {
 
     let (path, section) = first_authors_encoder(&file.path, name)?;
     let encoder_fields = Fields::new(&path, "", &section, defaults::of("llava_next", "vision_config"));
-    let tower = clip(&encoder_fields, select)?;
+    let encoder = clip(&encoder_fields, select)?;
     encoder_fields.finish(&[])?;
-    let vision = LlavaNextVisionConfig { tower, d_model: decoder.d_model, activation: Activation::Gelu, pinpoints };
+    let vision = LlavaNextVisionConfig { encoder, d_model: decoder.d_model, activation: Activation::Gelu, pinpoints };
     let config = with_vision(Family::LlavaNext, decoder, VisionConfig::LlavaNext(vision), None, max_context);
     Ok(ModelConfig { first_layout: true, ..config })
 }

@@ -1,7 +1,7 @@
 //! Llama 3.2 Vision (arXiv 2407.21783, section 7; model card meta-llama/Llama-3.2-11B-Vision-Instruct).
 
 use adamllm_nn::Activation;
-use adamllm_vision::MllamaTowerConfig;
+use adamllm_vision::MllamaEncoderConfig;
 use serde_json::Value;
 
 use super::{Family, FamilyRules, text, with_vision};
@@ -38,7 +38,7 @@ const KEYS: &[PartKeys] = &[
         names: &[],
     },
     PartKeys {
-        ours: "vision.tower.",
+        ours: "vision.encoder.",
         transformers5: "model.vision_model.",
         hub2024: "vision_model.",
         others: &[],
@@ -93,16 +93,16 @@ fn config(file: &ConfigFile) -> Result<ModelConfig, ModelError> {
     fields.finish(&[])?;
 
     let vision_fields = file.vision_fields("mllama")?;
-    let tower = tower(&vision_fields)?;
+    let encoder = encoder(&vision_fields)?;
     vision_fields.finish(&["max_aspect_ratio_id", "supported_aspect_ratios"])?;
     let root = file.root_fields("mllama");
     let image_token = file.image_token(&root)?;
     root.finish(&["tie_word_embeddings"])?;
-    let vision = MllamaVisionConfig { tower, d_model: decoder.d_model };
+    let vision = MllamaVisionConfig { encoder, d_model: decoder.d_model };
     Ok(with_vision(Family::Mllama, decoder, VisionConfig::Mllama(vision), image_token, max_context))
 }
 
-fn tower(fields: &Fields) -> Result<MllamaTowerConfig, ModelError> {
+fn encoder(fields: &Fields) -> Result<MllamaEncoderConfig, ModelError> {
     let (d_vision, n_layers) = (fields.size("hidden_size")?, encoder::n_layers(fields, &["num_hidden_layers"])?);
     let intermediate_layers = fields.counts("intermediate_layers_indices", n_layers)?;
     if !intermediate_layers.is_sorted_by(|a, b| a < b) {
@@ -111,7 +111,7 @@ fn tower(fields: &Fields) -> Result<MllamaTowerConfig, ModelError> {
     }
     let patch_size = encoder::patch_size(fields)?;
     let max_tiles = fields.count(&["max_num_tiles"], 1..=64)?;
-    let config = MllamaTowerConfig {
+    let config = MllamaEncoderConfig {
         n_layers,
         n_global_layers: fields.count(&["num_global_layers"], 0..=1 << 16)?,
         d_vision,

@@ -1,6 +1,6 @@
 //! Qwen2.5-VL (arXiv 2502.13923; model card Qwen/Qwen2.5-VL-3B-Instruct): Qwen2-VL with another vision encoder.
 
-use adamllm_vision::Qwen2_5VlTowerConfig;
+use adamllm_vision::Qwen2_5VlEncoderConfig;
 
 use super::qwen2_vl::{KEYS, vision_language};
 use super::{Family, FamilyRules};
@@ -15,7 +15,7 @@ fn config(file: &ConfigFile) -> Result<ModelConfig, ModelError> {
     vision_language(file, Family::Qwen2_5Vl, |fields, d_model| encoder(fields, d_model).map(VisionConfig::Qwen2_5Vl))
 }
 
-fn encoder(fields: &Fields, d_model: usize) -> Result<Qwen2_5VlTowerConfig, ModelError> {
+fn encoder(fields: &Fields, d_model: usize) -> Result<Qwen2_5VlEncoderConfig, ModelError> {
     let d_vision = fields.size("hidden_size")?;
     vision::joins(fields, "out_hidden_size", d_model)?;
     fields.only("hidden_act", "silu".into())?;
@@ -29,7 +29,7 @@ fn encoder(fields: &Fields, d_model: usize) -> Result<Qwen2_5VlTowerConfig, Mode
         let expected = format!("at least patch_size * spatial_merge_size = {}", patch_size * merge_size);
         return Err(fields.fault("window_size", expected, window_size));
     }
-    Ok(Qwen2_5VlTowerConfig {
+    Ok(Qwen2_5VlEncoderConfig {
         n_layers,
         d_vision,
         d_hidden: fields.size("intermediate_size")?,

@@ -1,7 +1,7 @@
 //! Qwen2-VL (arXiv 2409.12191; model card Qwen/Qwen2-VL-2B-Instruct).
 
 use adamllm_nn::Activation;
-use adamllm_vision::Qwen2VlTowerConfig;
+use adamllm_vision::Qwen2VlEncoderConfig;
 
 use super::{Family, FamilyRules, text, with_vision};
 use crate::hf::config::{ConfigFile, ModelConfig};
@@ -101,10 +101,10 @@ fn axial(fields: &Fields) -> Result<(), ModelError> {
     Err(fields.fault("rope_parameters", expected, crate::hf::fields::shown(value)))
 }
 
-fn encoder(fields: &Fields, d_model: usize) -> Result<Qwen2VlTowerConfig, ModelError> {
+fn encoder(fields: &Fields, d_model: usize) -> Result<Qwen2VlEncoderConfig, ModelError> {
     let d_vision = fields.size("embed_dim")?;
     vision::joins(fields, "hidden_size", d_model)?;
-    Ok(Qwen2VlTowerConfig {
+    Ok(Qwen2VlEncoderConfig {
         n_layers: vision::n_layers(fields, &["depth", "num_hidden_layers"])?,
         d_vision,
         d_model,

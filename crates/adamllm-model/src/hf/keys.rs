@@ -180,7 +180,7 @@ mod tests {
         let gate = "language_model.model.layers.8.cross_attn_attn_gate";
         assert_eq!(key("language.cross_layers.1.attention_gate"), gate);
         assert_eq!(
-            key("vision.tower.global_layers.2.attention_gate"),
+            key("vision.encoder.global_layers.2.attention_gate"),
             "vision_model.global_transformer.layers.2.gate_attn"
         );
     }
@@ -204,7 +204,7 @@ mod tests {
         let candidates = |name| -> Vec<String> {
             candidates(&config, name).into_iter().map(|(prefix, rest)| prefix.to_owned() + &rest).collect()
         };
-        let keys = candidates("vision.tower.layers.0.norm1.bias");
+        let keys = candidates("vision.encoder.layers.0.norm1.bias");
         for prefix in
             ["vision_tower.", "vision_tower.vision_model.", "model.vision_tower.", "model.vision_tower.vision_model."]
         {

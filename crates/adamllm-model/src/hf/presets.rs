@@ -1,5 +1,5 @@
 use adamllm_language::{DecoderConfig, RopeConfig};
-use adamllm_vision::{Qwen2_5VlTowerConfig, Qwen2VlTowerConfig};
+use adamllm_vision::{Qwen2_5VlEncoderConfig, Qwen2VlEncoderConfig};
 
 use super::config::ModelConfig;
 use crate::llava_next::LlavaNextVisionConfig;
@@ -10,13 +10,13 @@ use crate::{Family, VisionConfig};
 impl ModelConfig {
     /// Qwen/Qwen2-VL-2B-Instruct.
     pub fn qwen2_vl_2b() -> Self {
-        let vision = VisionConfig::Qwen2Vl(Qwen2VlTowerConfig::qwen2_vl_2b());
+        let vision = VisionConfig::Qwen2Vl(Qwen2VlEncoderConfig::qwen2_vl_2b());
         Self::published(Family::Qwen2Vl, DecoderConfig::qwen2_vl_2b(), Some(vision), Some(151_655), 32_768)
     }
 
     /// Qwen/Qwen2.5-VL-3B-Instruct.
     pub fn qwen2_5_vl_3b() -> Self {
-        let vision = VisionConfig::Qwen2_5Vl(Qwen2_5VlTowerConfig::qwen2_5_vl_3b());
+        let vision = VisionConfig::Qwen2_5Vl(Qwen2_5VlEncoderConfig::qwen2_5_vl_3b());
         Self::published(Family::Qwen2_5Vl, DecoderConfig::qwen2_5_vl_3b(), Some(vision), Some(151_655), 128_000)
     }
 

@@ -5,9 +5,9 @@ use adamllm_core::RgbImage;
 
 /// A 64-bit perceptual hash: small changes of size, brightness or compression flip few bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct PictureHash(pub u64);
+pub struct PerceptualHash(pub u64);
 
-impl PictureHash {
+impl PerceptualHash {
     /// The number of bits that differ, 0 to 64.
     pub fn distance(self, other: Self) -> u32 {
         (self.0 ^ other.0).count_ones()
@@ -17,10 +17,10 @@ impl PictureHash {
 const SIDE: usize = 32;
 const LOW: usize = 8;
 
-/// The hash of a picture: which of its 63 lowest spatial frequencies (a discrete cosine transform of the 32 x 32 grey
-/// picture, without the mean, whose bit stays 0) lie above their median (Zauner, "Implementation and benchmarking of perceptual image hash
-/// functions", 2010). `None` for a picture of one colour, which has no structure to compare.
-pub fn picture_hash(picture: &RgbImage) -> Option<PictureHash> {
+/// The hash of a image: which of its 63 lowest spatial frequencies (a discrete cosine transform of the 32 x 32 grey
+/// image, without the mean, whose bit stays 0) lie above their median (Zauner, "Implementation and benchmarking of perceptual image hash
+/// functions", 2010). `None` for a image of one colour, which has no structure to compare.
+pub fn picture_hash(picture: &RgbImage) -> Option<PerceptualHash> {
     let grey = small_grey(picture)?;
     let frequencies = low_frequencies(&grey);
     let strongest = frequencies[1..].iter().fold(0.0, |strongest: f64, f| strongest.max(f.abs()));
@@ -31,10 +31,10 @@ pub fn picture_hash(picture: &RgbImage) -> Option<PictureHash> {
     sorted[1..].sort_by(f64::total_cmp);
     let median = sorted[32];
     let bits = frequencies.iter().enumerate().filter(|(_, f)| **f > median);
-    Some(PictureHash(bits.fold(0, |hash, (bit, _)| hash | 1 << bit)))
+    Some(PerceptualHash(bits.fold(0, |hash, (bit, _)| hash | 1 << bit)))
 }
 
-/// 32 x 32 grey values, each the mean over its part of the picture. Pictures smaller than that repeat pixels.
+/// 32 x 32 grey values, each the mean over its part of the image. Images smaller than that repeat pixels.
 fn small_grey(picture: &RgbImage) -> Option<[[f64; SIDE]; SIDE]> {
     let (width, height) = (picture.width() as usize, picture.height() as usize);
     if width == 0 || height == 0 {
@@ -79,30 +79,30 @@ fn low_frequencies(grey: &[[f64; SIDE]; SIDE]) -> [f64; LOW * LOW] {
     })
 }
 
-/// Pictures seen so far, to be found again by nearly the same hash.
+/// Images seen so far, to be found again by nearly the same hash.
 #[derive(Clone, Debug)]
-pub struct PictureIndex<T> {
+pub struct ImageIndex<T> {
     max_distance: u32,
     parts: HashMap<(u32, u64), Vec<u32>>,
-    kept: Vec<(PictureHash, T)>,
+    kept: Vec<(PerceptualHash, T)>,
 }
 
-impl<T> PictureIndex<T> {
-    /// An empty index. Hashes of at most `max_distance` different bits (up to 15) count as the same picture.
+impl<T> ImageIndex<T> {
+    /// An empty index. Hashes of at most `max_distance` different bits (up to 15) count as the same image.
     pub fn new(max_distance: u32) -> Self {
         Self { max_distance: max_distance.min(15), parts: HashMap::new(), kept: Vec::new() }
     }
 
-    /// The nearest picture within the distance, with its distance; the earliest of equally near ones.
-    pub fn find(&self, hash: PictureHash) -> Option<(&T, u32)> {
+    /// The nearest image within the distance, with its distance; the earliest of equally near ones.
+    pub fn find(&self, hash: PerceptualHash) -> Option<(&T, u32)> {
         let candidates = self.part_keys(hash).filter_map(|key| self.parts.get(&key)).flatten();
         let near = candidates.map(|&at| (self.kept[at as usize].0.distance(hash), at));
         let (distance, at) = near.filter(|(distance, _)| *distance <= self.max_distance).min()?;
         Some((&self.kept[at as usize].1, distance))
     }
 
-    /// Adds a picture.
-    pub fn insert(&mut self, hash: PictureHash, name: T) {
+    /// Adds a image.
+    pub fn insert(&mut self, hash: PerceptualHash, name: T) {
         let at = self.kept.len() as u32;
         let keys: Vec<_> = self.part_keys(hash).collect();
         for key in keys {
@@ -112,7 +112,7 @@ impl<T> PictureIndex<T> {
     }
 
     /// The hash cut into one part more than bits may differ: two near hashes agree in at least one part.
-    fn part_keys(&self, hash: PictureHash) -> impl Iterator<Item = (u32, u64)> + use<T> {
+    fn part_keys(&self, hash: PerceptualHash) -> impl Iterator<Item = (u32, u64)> + use<T> {
         let n_parts = self.max_distance + 1;
         (0..n_parts).map(move |part| {
             let (start, end) = (part * 64 / n_parts, (part + 1) * 64 / n_parts);
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_scaled_and_darker_picture_keeps_its_hash() {
-        let mut index = PictureIndex::new(6);
+        let mut index = ImageIndex::new(6);
         for seed in 0..10 {
             index.insert(picture_hash(&picture(200, 150, seed, 1.0)).expect("structure"), seed);
         }
@@ -163,10 +163,10 @@ mod tests {
     #[test]
     fn every_near_hash_is_found() {
         for max_distance in [0, 3, 7] {
-            let mut index = PictureIndex::new(max_distance);
-            let hash = PictureHash(0x0123_4567_89ab_cdef);
+            let mut index = ImageIndex::new(max_distance);
+            let hash = PerceptualHash(0x0123_4567_89ab_cdef);
             index.insert(hash, ());
-            let flipped = |n: u32| PictureHash((0..n).fold(hash.0, |h, i| h ^ 1 << (i * 63 / n.max(1))));
+            let flipped = |n: u32| PerceptualHash((0..n).fold(hash.0, |h, i| h ^ 1 << (i * 63 / n.max(1))));
             assert!((0..=max_distance).all(|n| index.find(flipped(n)) == Some((&(), n))));
             assert_eq!(index.find(flipped(max_distance + 1)), None);
         }

@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, HashMap};
 use adamllm_core::{CoreError, ImageRef, ImageStore, InstructionTask, LedgerRow, Reason, RecordId, Stage};
 use serde::{Deserialize, Serialize};
 
-use super::{Duplicate, DuplicateIndex, DuplicateKind, LeakIndex, PictureHash, PictureIndex, picture_hash};
+use super::{Duplicate, DuplicateIndex, DuplicateKind, ImageIndex, LeakIndex, PerceptualHash, picture_hash};
 use crate::SynthError;
 
 /// What is dropped from the tasks.
@@ -13,10 +13,10 @@ pub struct HygieneConfig {
     /// The similarity of instruction and response from which on a task counts as nearly the same, 0 to 1; `None` drops
     /// exact duplicates only.
     pub near_threshold: Option<f64>,
-    /// Whether two tasks must also be about the same picture (by perceptual hash) to be duplicates. Without it, one
+    /// Whether two tasks must also be about the same image (by perceptual hash) to be duplicates. Without it, one
     /// question with one answer can stand in the data once.
     pub same_picture_only: bool,
-    /// Pictures whose hashes differ in at most so many of 64 bits are the same.
+    /// Images whose hashes differ in at most so many of 64 bits are the same.
     pub max_picture_distance: u32,
 }
 
@@ -53,11 +53,11 @@ pub struct HygieneReport {
     pub rows_in: u64,
     /// Tasks kept.
     pub rows_out: u64,
-    /// Tasks dropped, by reason (`duplicate`, `near_duplicate`, `leak`, or what is wrong with the picture).
+    /// Tasks dropped, by reason (`duplicate`, `near_duplicate`, `leak`, or what is wrong with the image).
     pub dropped: BTreeMap<String, u64>,
-    /// Different pictures that look the same, as (later, earlier, different bits).
+    /// Different images that look the same, as (later, earlier, different bits).
     pub same_pictures: Vec<(ImageRef, ImageRef, u32)>,
-    /// Tasks that ask a benchmark's question about another picture: kept, for people to look at.
+    /// Tasks that ask a benchmark's question about another image: kept, for people to look at.
     pub benchmark_questions: u64,
 }
 
@@ -67,15 +67,15 @@ pub struct TaskHygiene<'a> {
     images: &'a dyn ImageStore,
     leaks: Option<&'a LeakIndex>,
     texts: DuplicateIndex,
-    pictures: PictureIndex<ImageRef>,
+    pictures: ImageIndex<ImageRef>,
     known: HashMap<ImageRef, Known>,
     report: HygieneReport,
 }
 
-/// What is known of a picture: its hash, and the first picture that looks the same.
+/// What is known of a image: its hash, and the first image that looks the same.
 #[derive(Clone)]
 struct Known {
-    hash: Option<PictureHash>,
+    hash: Option<PerceptualHash>,
     first: ImageRef,
 }
 
@@ -89,7 +89,7 @@ impl std::fmt::Debug for TaskHygiene<'_> {
 }
 
 impl<'a> TaskHygiene<'a> {
-    /// A worker that has seen nothing yet. With `leaks`, tasks about a benchmark's picture are dropped too.
+    /// A worker that has seen nothing yet. With `leaks`, tasks about a benchmark's image are dropped too.
     ///
     /// # Errors
     /// [`SynthError::Config`].
@@ -100,7 +100,7 @@ impl<'a> TaskHygiene<'a> {
     ) -> Result<Self, SynthError> {
         config.validate()?;
         let texts = DuplicateIndex::new(config.near_threshold);
-        let pictures = PictureIndex::new(config.max_picture_distance);
+        let pictures = ImageIndex::new(config.max_picture_distance);
         Ok(Self { config, images, leaks, texts, pictures, known: HashMap::new(), report: HygieneReport::default() })
     }
 

@@ -4,7 +4,7 @@ use base64::engine::general_purpose::STANDARD;
 use image::codecs::jpeg::JpegEncoder;
 use image::imageops::{self, FilterType};
 
-/// A small JPEG of the picture as a data URL; `None` where it cannot be had (the page then says so).
+/// A small JPEG of the image as a data URL; `None` where it cannot be had (the page then says so).
 pub(super) fn data_url(images: &dyn ImageStore, image: &ImageRef, side: u32) -> Option<String> {
     let picture = images.open(image).ok()?;
     let mut jpeg = Vec::new();

@@ -9,7 +9,7 @@ use crate::SynthError;
 
 /// What a finished run hands on to training, row by row: every pair that can be trained on, with its task where it has one.
 ///
-/// Every image-caption pair stays in the training data (paper, section 3.3), unless its picture or caption itself is at
+/// Every image-caption pair stays in the training data (paper, section 3.3), unless its image or caption itself is at
 /// fault: see [`caption_stays`].
 pub struct KeptPairs<I> {
     rows: I,
@@ -26,8 +26,8 @@ impl<I> std::fmt::Debug for KeptPairs<I> {
 
 /// Whether a pair that lost its task for this reason keeps its caption in the training data.
 ///
-/// It does where the model or the judge is the reason. It does not where the picture or the caption is: broken or missing
-/// pictures, empty captions, captions that would forge turns, rows that repeat an id, pictures of a benchmark.
+/// It does where the model or the judge is the reason. It does not where the image or the caption is: broken or missing
+/// images, empty captions, captions that would forge turns, rows that repeat an id, images of a benchmark.
 pub fn caption_stays(reason: Reason) -> bool {
     matches!(
         reason,

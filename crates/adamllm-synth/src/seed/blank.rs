@@ -1,6 +1,6 @@
 use adamllm_core::{CoreError, ImageRef, ImageStore, RgbImage};
 
-/// A store with one more picture: a blank one, white, 336 pixels wide and high (the side of LLaVA's CLIP tower).
+/// A store with one more image: a blank one, white, 336 pixels wide and high (the side of LLaVA's CLIP encoder).
 #[derive(Clone, Debug)]
 pub struct BlankImages<S> {
     store: S,
@@ -8,10 +8,10 @@ pub struct BlankImages<S> {
 }
 
 impl<S: ImageStore> BlankImages<S> {
-    /// Side of the blank picture in pixels.
+    /// Side of the blank image in pixels.
     pub const SIDE: u32 = 336;
 
-    /// Adds the blank picture under the name `blank`, as in [`SeedConfig`](crate::seed::SeedConfig).
+    /// Adds the blank image under the name `blank`, as in [`SeedConfig`](crate::seed::SeedConfig).
     pub fn new(store: S, blank: ImageRef) -> Self {
         Self { store, blank }
     }

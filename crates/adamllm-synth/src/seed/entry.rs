@@ -19,7 +19,7 @@ pub struct QuestionAnswer {
 pub struct SeedEntry {
     /// Made of the image and the caption.
     pub id: RecordId,
-    /// The picture.
+    /// The image.
     pub image: ImageRef,
     /// What the image shows.
     pub caption: String,

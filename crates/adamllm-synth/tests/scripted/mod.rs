@@ -6,7 +6,7 @@ use adamllm_core::testing::{ScriptedError, ScriptedModel};
 use adamllm_core::{ImageCaption, MemoryImages, Prompt, RgbImage, TurnMarkers};
 use adamllm_synth::{INFORMATIVE_HINT, PRECISE_HINT};
 
-/// Ten pictures, `0.png` to `9.png`, each of another grey.
+/// Ten images, `0.png` to `9.png`, each of another grey.
 pub(crate) fn pictures() -> MemoryImages {
     let mut images = MemoryImages::new();
     for i in 0..10u8 {
@@ -15,7 +15,7 @@ pub(crate) fn pictures() -> MemoryImages {
     images
 }
 
-/// A picture of one grey.
+/// A image of one grey.
 pub(crate) fn grey(level: u8) -> RgbImage {
     RgbImage::from_raw(8, 8, vec![level; 8 * 8 * 3]).expect("8 x 8 pixels of 3 bytes")
 }

@@ -1,4 +1,4 @@
-//! The CLIP vision tower (Radford et al. 2021, arXiv 2103.00020; model card openai/clip-vit-large-patch14-336) as LLaVA
+//! The CLIP vision encoder (Radford et al. 2021, arXiv 2103.00020; model card openai/clip-vit-large-patch14-336) as LLaVA
 //! reads it: the patches' features of an inner layer, without the class row.
 
 use adamllm_nn::{Activation, BlockExecutor, Eager, LayerNorm, LayerNormConfig, Linear, LinearConfig, run_block};
@@ -6,12 +6,12 @@ use burn::config::Config;
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{DType, Device, Tensor};
 
-use crate::block::{TowerBlock, TowerBlockConfig};
+use crate::block::{EncoderBlock, EncoderBlockConfig};
 use crate::tile_patches::{TileCut, TilesRef};
 
-/// The sizes of a [`ClipTower`].
+/// The sizes of a [`ClipEncoder`].
 #[derive(Config, Debug, PartialEq)]
-pub struct ClipTowerConfig {
+pub struct ClipEncoderConfig {
     /// Blocks.
     pub n_layers: usize,
     /// Blocks that are used: LLaVA's `vision_feature_layer` of -2 is the output of the last but one.
@@ -39,7 +39,7 @@ pub struct ClipTowerConfig {
 
 /// Tiles to patch features.
 #[derive(Module, Debug)]
-pub struct ClipTower {
+pub struct ClipEncoder {
     /// `[d_vision]`: the row before the patches.
     pub class_embedding: Param<Tensor<1>>,
     /// A convolution whose kernel is its stride, as a linear layer: `[d_vision, n_channels * patch * patch]`.
@@ -49,23 +49,23 @@ pub struct ClipTower {
     /// Before the blocks.
     pub pre_norm: LayerNorm,
     /// The blocks, those behind the last used one included.
-    pub layers: Vec<TowerBlock>,
+    pub layers: Vec<EncoderBlock>,
     /// Behind the last block. LLaVA never comes this far; the weights are kept for the files' sake.
     pub post_norm: LayerNorm,
     /// The sizes.
     #[module(skip)]
-    pub config: ClipTowerConfig,
+    pub config: ClipEncoderConfig,
 }
 
-impl ClipTowerConfig {
-    /// A tower with normally distributed weights, made when first used.
-    pub fn init(&self, device: &Device) -> ClipTower {
+impl ClipEncoderConfig {
+    /// A encoder with normally distributed weights, made when first used.
+    pub fn init(&self, device: &Device) -> ClipEncoder {
         let normal = Initializer::Normal { mean: 0.0, std: 0.02 };
-        let block = TowerBlockConfig::new(self.d_vision, self.n_heads, self.d_hidden, self.activation)
+        let block = EncoderBlockConfig::new(self.d_vision, self.n_heads, self.d_hidden, self.activation)
             .with_epsilon(self.epsilon)
             .with_attention_bias(true);
         let norm = || LayerNormConfig::new(self.d_vision).with_epsilon(self.epsilon).init(device);
-        ClipTower {
+        ClipEncoder {
             class_embedding: normal.init([self.d_vision], device),
             patch_embedding: LinearConfig::new(self.cut().d_patch(), self.d_vision).init(device),
             position_embedding: normal.init([1 + self.n_patches(), self.d_vision], device),
@@ -101,7 +101,7 @@ impl ClipTowerConfig {
     }
 }
 
-impl ClipTower {
+impl ClipEncoder {
     /// Whether a forward pass reads a parameter, by its name inside the encoder: the layers after the last used one, and the norm
     /// after all of them, are kept for the files' sake.
     pub fn uses(&self, parameter: &str) -> bool {
@@ -109,21 +109,21 @@ impl ClipTower {
         layer.map_or(!parameter.starts_with("post_norm."), |layer| layer < self.config.n_used_layers)
     }
 
-    /// The features of every tile, the pictures' tiles one after the other.
+    /// The features of every tile, the images' tiles one after the other.
     ///
     /// # Shapes
     /// - output: `[sum of n_tiles, n_patches, d_vision]`
     ///
     /// # Panics
-    /// If a picture's values do not fill its tiles, or `pictures` is empty.
+    /// If a image's values do not fill its tiles, or `images` is empty.
     pub fn encode(&self, pictures: &[TilesRef], dtype: DType, device: &Device) -> Tensor<3> {
         self.encode_in_blocks(pictures, dtype, device, &mut Eager)
     }
 
-    /// As [`ClipTower::encode`]; `blocks` runs the blocks.
+    /// As [`ClipEncoder::encode`]; `blocks` runs the blocks.
     ///
     /// # Panics
-    /// As [`ClipTower::encode`].
+    /// As [`ClipEncoder::encode`].
     pub fn encode_in_blocks<'a>(
         &'a self,
         pictures: &[TilesRef],
@@ -152,14 +152,14 @@ mod tests {
     #[test]
     fn tiles_do_not_see_each_other() {
         let device = Device::flex();
-        let config = ClipTowerConfig::tiny();
-        let tower = config.init(&device);
+        let config = ClipEncoderConfig::tiny();
+        let encoder = config.init(&device);
         let tile = |phase: f32| -> Vec<f32> { (0..3 * 28 * 28).map(|i| (i as f32 * 0.11 + phase).sin()).collect() };
         let (a, b) = (tile(0.0), tile(1.0));
         let both = [a.clone(), b.clone()].concat();
-        let together = tower.encode(&[TilesRef { values: &both, n_tiles: 2 }], DType::F32, &device);
+        let together = encoder.encode(&[TilesRef { values: &both, n_tiles: 2 }], DType::F32, &device);
         assert_eq!(together.dims(), [2, config.n_patches(), config.d_vision]);
-        let alone = tower.encode(&[TilesRef { values: &b, n_tiles: 1 }], DType::F32, &device);
+        let alone = encoder.encode(&[TilesRef { values: &b, n_tiles: 1 }], DType::F32, &device);
         let difference = (together.narrow(0, 1, 1) - alone).abs().max().into_scalar::<f32>();
         assert!(difference < 1e-5, "{difference}");
     }

@@ -6,7 +6,7 @@ use crate::preprocess::json::{Edges, SharedFields, image_processor, member};
 use crate::preprocess::tiles::{Tiles, on_canvas};
 use crate::preprocess::{Normalisation, PassOrder, PreprocessError, Resampling, resize};
 
-/// What a CLIP `preprocessor_config.json` says about pictures.
+/// What a CLIP `preprocessor_config.json` says about images.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClipImageConfig {
     /// The shorter side is scaled to this many pixels.
@@ -52,7 +52,7 @@ impl ClipImageConfig {
         })
     }
 
-    /// Width and height of the scaled picture before the crop.
+    /// Width and height of the scaled image before the crop.
     ///
     /// # Errors
     /// [`PreprocessError::NoPixels`].
@@ -68,7 +68,7 @@ impl ClipImageConfig {
         })
     }
 
-    /// Scales, crops and normalises a picture: one tile.
+    /// Scales, crops and normalises a image: one tile.
     ///
     /// # Errors
     /// As [`ClipImageConfig::scaled_size`] and [`resize`].

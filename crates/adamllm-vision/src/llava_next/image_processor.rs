@@ -1,4 +1,4 @@
-//! LLaVA-NeXT (Liu et al. 2024, "LLaVA-NeXT: Improved reasoning, OCR, and world knowledge"): the whole picture as one
+//! LLaVA-NeXT (Liu et al. 2024, "LLaVA-NeXT: Improved reasoning, OCR, and world knowledge"): the whole image as one
 //! tile, and again cut into tiles on the grid that suits its shape ("anyres").
 
 use std::ops::Range;
@@ -10,7 +10,7 @@ use crate::preprocess::json::{Edges, SharedFields, image_processor, invalid, mem
 use crate::preprocess::tiles::{Tiles, on_canvas};
 use crate::preprocess::{Normalisation, PassOrder, PreprocessError, Resampling, resize};
 
-/// What `preprocessor_config.json` or `processor_config.json` says about pictures.
+/// What `preprocessor_config.json` or `processor_config.json` says about images.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LlavaNextImageConfig {
     /// Side of a tile in pixels.
@@ -44,7 +44,7 @@ const CLASS_SIDE: u32 = 224;
 /// Tiles of the largest canvas.
 const MOST_TILES: u64 = 256;
 
-/// Where a picture's features stand: the whole picture's square first, then the canvas without its padding.
+/// Where a image's features stand: the whole image's square first, then the canvas without its padding.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct AnyresLayout {
     /// Tiles from top to bottom.
@@ -53,19 +53,19 @@ pub struct AnyresLayout {
     pub tile_columns: usize,
     /// Features along the side of a tile (24 for 336 pixels in patches of 14).
     pub side: usize,
-    /// Rows of the canvas, counted in features, that hold picture.
+    /// Rows of the canvas, counted in features, that hold image.
     pub rows: Range<usize>,
-    /// Columns of the canvas that hold picture.
+    /// Columns of the canvas that hold image.
     pub columns: Range<usize>,
 }
 
 impl AnyresLayout {
-    /// All tiles, the whole picture's included.
+    /// All tiles, the whole image's included.
     pub fn n_tiles(&self) -> usize {
         1 + self.tile_rows * self.tile_columns
     }
 
-    /// Rows in the language model's sequence: the whole picture's square, then every canvas row and a line break
+    /// Rows in the language model's sequence: the whole image's square, then every canvas row and a line break
     /// (`image_newline`) behind it.
     pub fn n_rows(&self) -> usize {
         self.side * self.side + self.rows.len() * (self.columns.len() + 1)
@@ -119,7 +119,7 @@ impl LlavaNextImageConfig {
         }
     }
 
-    /// The canvas, `(height, width)` in pixels, that keeps the most of a picture's pixels and wastes the least.
+    /// The canvas, `(height, width)` in pixels, that keeps the most of a image's pixels and wastes the least.
     ///
     /// # Errors
     /// [`PreprocessError::NoPixels`].
@@ -141,7 +141,7 @@ impl LlavaNextImageConfig {
         best.map(|(canvas, ..)| canvas).ok_or_else(|| invalid("image_grid_pinpoints", "at least one canvas", "none"))
     }
 
-    /// The layout of a picture of this size, with `patch` pixels along the side of the tower's patches.
+    /// The layout of a image of this size, with `patch` pixels along the side of the encoder's patches.
     ///
     /// # Errors
     /// As [`LlavaNextImageConfig::canvas`]; [`PreprocessError::Config`] where patches do not fit into a tile.
@@ -154,7 +154,7 @@ impl LlavaNextImageConfig {
         Ok(AnyresLayout { tile_rows, tile_columns, side, rows, columns })
     }
 
-    /// Scales, pads, cuts and normalises a picture: the whole of it first, then the canvas tile by tile.
+    /// Scales, pads, cuts and normalises a image: the whole of it first, then the canvas tile by tile.
     ///
     /// # Errors
     /// As [`LlavaNextImageConfig::canvas`] and [`resize`].
@@ -173,7 +173,7 @@ impl LlavaNextImageConfig {
     }
 }
 
-/// Width and height of the picture scaled into the canvas `(height, width)`, rounded up.
+/// Width and height of the image scaled into the canvas `(height, width)`, rounded up.
 fn fitted((width, height): (u32, u32), canvas: (u32, u32)) -> (u32, u32) {
     let (w, h) = (f64::from(width), f64::from(height));
     let (scale_w, scale_h) = (f64::from(canvas.1) / w, f64::from(canvas.0) / h);

@@ -1,4 +1,4 @@
-//! The vision tower of Llama 3.2 Vision ("Mllama"; Grattafiori et al. 2024, arXiv 2407.21783, section 7; model card
+//! The vision encoder of Llama 3.2 Vision ("Mllama"; Grattafiori et al. 2024, arXiv 2407.21783, section 7; model card
 //! meta-llama/Llama-3.2-11B-Vision-Instruct): up to four tiles read together, then once more by gated global layers.
 //!
 //! What transformers does is kept where it surprises: patches see the rows of missing tiles (only pairs of padding rows
@@ -11,15 +11,15 @@ use burn::config::Config;
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
-use crate::block::{TowerBlock, TowerBlockConfig};
+use crate::block::{EncoderBlock, EncoderBlockConfig};
 use crate::tile_patches::{TileCut, TilesRef};
 
 /// Every tile's rows are filled up to a multiple of this.
 const ROW_MULTIPLE: usize = 8;
 
-/// The sizes of an [`MllamaTower`].
+/// The sizes of an [`MllamaEncoder`].
 #[derive(Config, Debug, PartialEq)]
-pub struct MllamaTowerConfig {
+pub struct MllamaEncoderConfig {
     /// Blocks.
     pub n_layers: usize,
     /// Gated blocks behind them.
@@ -34,9 +34,9 @@ pub struct MllamaTowerConfig {
     pub tile: usize,
     /// Side of a patch in pixels.
     pub patch_size: usize,
-    /// Tiles of a picture, missing ones included.
+    /// Tiles of a image, missing ones included.
     pub max_tiles: usize,
-    /// Rows of the tables of tile embeddings: the grids that a picture may have, and one for no picture.
+    /// Rows of the tables of tile embeddings: the grids that a image may have, and one for no image.
     pub n_aspect_ratios: usize,
     /// Blocks whose outputs are put beside the last one's, counted from 0.
     pub intermediate_layers: Vec<usize>,
@@ -53,12 +53,12 @@ pub struct MllamaTowerConfig {
 
 /// Tiles to patch features.
 #[derive(Module, Debug)]
-pub struct MllamaTower {
+pub struct MllamaEncoder {
     /// A convolution whose kernel is its stride, as a linear layer: `[d_vision, n_channels * patch * patch]`.
     pub patch_embedding: Linear,
     /// `[d_vision]`: the row before a tile's patches.
     pub class_embedding: Param<Tensor<1>>,
-    /// Where a row stands in its tile, and in the picture.
+    /// Where a row stands in its tile, and in the image.
     pub positions: TilePositions,
     /// Which tile it is, before the first norm.
     pub pre_tile: TileEmbedding,
@@ -69,12 +69,12 @@ pub struct MllamaTower {
     /// Behind the blocks.
     pub post_norm: LayerNorm,
     /// The blocks.
-    pub layers: Vec<TowerBlock>,
+    pub layers: Vec<EncoderBlock>,
     /// The gated blocks.
-    pub global_layers: Vec<TowerBlock>,
+    pub global_layers: Vec<EncoderBlock>,
     /// The sizes.
     #[module(skip)]
-    pub config: MllamaTowerConfig,
+    pub config: MllamaEncoderConfig,
 }
 
 /// A row for each tile of each grid, behind a gate.
@@ -97,28 +97,28 @@ pub struct TilePositions {
     pub gate: Param<Tensor<1>>,
 }
 
-/// One picture on its grid of tiles.
+/// One image on its grid of tiles.
 #[derive(Clone, Copy, Debug)]
-pub struct TiledPicture<'a> {
+pub struct TiledImage<'a> {
     /// The tiles that there are.
     pub tiles: TilesRef<'a>,
     /// The grid's place in the tables of embeddings, from 1.
     pub aspect_ratio_id: u32,
 }
 
-impl MllamaTowerConfig {
-    /// A tower with normally distributed weights, made when first used.
-    pub fn init(&self, device: &Device) -> MllamaTower {
+impl MllamaEncoderConfig {
+    /// A encoder with normally distributed weights, made when first used.
+    pub fn init(&self, device: &Device) -> MllamaEncoder {
         let normal = Initializer::Normal { mean: 0.0, std: 0.02 };
         let (d, rows) = (self.d_vision, self.rows_per_tile());
         let gate = || Initializer::Zeros.init([1], device);
-        let block = TowerBlockConfig::new(d, self.n_heads, self.d_hidden, self.activation).with_epsilon(self.epsilon);
+        let block = EncoderBlockConfig::new(d, self.n_heads, self.d_hidden, self.activation).with_epsilon(self.epsilon);
         let tile = || TileEmbedding {
             embedding: normal.init([self.n_aspect_ratios, self.max_tiles * d], device),
             gate: gate(),
         };
         let norm = || LayerNormConfig::new(d).with_epsilon(1e-5).init(device);
-        MllamaTower {
+        MllamaEncoder {
             patch_embedding: LinearConfig::new(self.cut().d_patch(), d).init(device),
             class_embedding: normal.init([d], device),
             positions: TilePositions {
@@ -141,7 +141,7 @@ impl MllamaTowerConfig {
         1 + self.cut().side().pow(2)
     }
 
-    /// Width of the rows that the tower gives: the last output and the chosen inner ones.
+    /// Width of the rows that the encoder gives: the last output and the chosen inner ones.
     pub fn d_output(&self) -> usize {
         self.d_vision * (1 + self.intermediate_layers.len())
     }
@@ -161,25 +161,25 @@ impl MllamaTowerConfig {
     }
 }
 
-impl MllamaTower {
-    /// The rows of every picture: those of missing tiles too, which the caller hides.
+impl MllamaEncoder {
+    /// The rows of every image: those of missing tiles too, which the caller hides.
     ///
     /// # Shapes
     /// - output: `[n_pictures, max_tiles * rows_per_tile, d_output]`
     ///
     /// # Panics
-    /// If a picture's values do not fill its tiles, it has more than `max_tiles`, or `pictures` is empty.
-    pub fn encode(&self, pictures: &[TiledPicture], dtype: DType, device: &Device) -> Tensor<3> {
+    /// If a image's values do not fill its tiles, it has more than `max_tiles`, or `images` is empty.
+    pub fn encode(&self, pictures: &[TiledImage], dtype: DType, device: &Device) -> Tensor<3> {
         self.encode_in_blocks(pictures, dtype, device, &mut Eager)
     }
 
-    /// As [`MllamaTower::encode`]; `blocks` runs the blocks.
+    /// As [`MllamaEncoder::encode`]; `blocks` runs the blocks.
     ///
     /// # Panics
-    /// As [`MllamaTower::encode`].
+    /// As [`MllamaEncoder::encode`].
     pub fn encode_in_blocks<'a>(
         &'a self,
-        pictures: &[TiledPicture],
+        pictures: &[TiledImage],
         dtype: DType,
         device: &Device,
         blocks: &mut dyn BlockExecutor<'a>,
@@ -228,11 +228,11 @@ impl MllamaTower {
     }
 
     /// All tiles; missing ones are zero.
-    fn values(&self, pictures: &[TiledPicture]) -> Vec<f32> {
+    fn values(&self, pictures: &[TiledImage]) -> Vec<f32> {
         let config = &self.config;
         let n_pixels = config.n_channels * config.tile * config.tile;
         let mut values = Vec::with_capacity(pictures.len() * config.max_tiles * n_pixels);
-        for TiledPicture { tiles, .. } in pictures {
+        for TiledImage { tiles, .. } in pictures {
             assert_eq!(tiles.values.len(), tiles.n_tiles * n_pixels, "values do not fill the tiles");
             assert!(tiles.n_tiles <= config.max_tiles, "{} tiles, at most {}", tiles.n_tiles, config.max_tiles);
             values.extend_from_slice(tiles.values);
@@ -242,18 +242,13 @@ impl MllamaTower {
     }
 }
 
-fn aspect_ratios(pictures: &[TiledPicture], device: &Device) -> Tensor<1, Int> {
+fn aspect_ratios(pictures: &[TiledImage], device: &Device) -> Tensor<1, Int> {
     let ids: Vec<i32> = pictures.iter().map(|picture| picture.aspect_ratio_id as i32).collect();
     Tensor::from_data(TensorData::new(ids, [pictures.len()]), device)
 }
 
 /// Hides padding rows (those of missing tiles, and those that fill a tile up) from each other, and from nobody else.
-fn padding_mask(
-    pictures: &[TiledPicture],
-    n_tiles: usize,
-    [rows, filled]: [usize; 2],
-    device: &Device,
-) -> AttentionMask {
+fn padding_mask(pictures: &[TiledImage], n_tiles: usize, [rows, filled]: [usize; 2], device: &Device) -> AttentionMask {
     let n = n_tiles * filled;
     let padding = |picture: usize, at: usize| at / filled >= pictures[picture].tiles.n_tiles || at % filled >= rows;
     AttentionMask::from_rule([pictures.len(), n, n], device, |picture, query, key| {

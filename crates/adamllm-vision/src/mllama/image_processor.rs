@@ -8,7 +8,7 @@ use crate::preprocess::json::{Edges, SharedFields, image_processor, invalid, mem
 use crate::preprocess::tiles::{Tiles, on_canvas};
 use crate::preprocess::{Normalisation, PassOrder, PreprocessError, Resampling, resize};
 
-/// What `preprocessor_config.json` or `processor_config.json` says about pictures.
+/// What `preprocessor_config.json` or `processor_config.json` says about images.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MllamaImageConfig {
     /// Side of a tile in pixels.
@@ -39,19 +39,19 @@ impl Default for MllamaImageConfig {
 /// The side that transformers' class has where a file names none.
 const CLASS_SIDE: u32 = 224;
 
-/// How many tiles a picture is cut into, and what the model's embedding tables call that.
+/// How many tiles a image is cut into, and what the model's embedding tables call that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct TileGrid {
     /// Tiles from top to bottom.
     pub rows: u32,
     /// Tiles from left to right.
     pub columns: u32,
-    /// The place of `(rows, columns)` in [`MllamaImageConfig::grids`], counted from 1 (0 stands for no picture).
+    /// The place of `(rows, columns)` in [`MllamaImageConfig::grids`], counted from 1 (0 stands for no image).
     pub aspect_ratio_id: u32,
 }
 
 impl TileGrid {
-    /// Tiles with picture.
+    /// Tiles with image.
     pub fn n_tiles(&self) -> usize {
         self.rows as usize * self.columns as usize
     }
@@ -93,7 +93,7 @@ impl MllamaImageConfig {
         pairs.filter(|(rows, columns)| rows * columns <= n).collect()
     }
 
-    /// The grid for a picture of this size: the smallest enlargement where the picture fits into some canvas, else the
+    /// The grid for a image of this size: the smallest enlargement where the image fits into some canvas, else the
     /// smallest reduction; among equals the smallest canvas.
     ///
     /// # Errors
@@ -118,7 +118,7 @@ impl MllamaImageConfig {
         Ok(TileGrid { rows, columns, aspect_ratio_id })
     }
 
-    /// Scales a picture into the upper left corner of its canvas, normalises it (the black rest too) and cuts it.
+    /// Scales a image into the upper left corner of its canvas, normalises it (the black rest too) and cuts it.
     ///
     /// # Errors
     /// As [`MllamaImageConfig::grid_from_size`] and [`resize`].
@@ -132,7 +132,7 @@ impl MllamaImageConfig {
         Ok((tiles, grid))
     }
 
-    /// Width and height of the scaled picture on its canvas.
+    /// Width and height of the scaled image on its canvas.
     ///
     /// # Errors
     /// As [`MllamaImageConfig::grid_from_size`].
@@ -141,7 +141,7 @@ impl MllamaImageConfig {
         Ok(self.fitted((width, height), (grid.columns * self.tile, grid.rows * self.tile)))
     }
 
-    /// Width and height of the scaled picture: neither side longer than the canvas, and enlarged only until a side
+    /// Width and height of the scaled image: neither side longer than the canvas, and enlarged only until a side
     /// reaches the tile's.
     fn fitted(&self, (width, height): (u32, u32), (canvas_width, canvas_height): (u32, u32)) -> (u32, u32) {
         let target_width = width.clamp(self.tile, canvas_width);

@@ -1,8 +1,8 @@
-/// Why a picture or a processor's config file cannot be used.
+/// Why a image or a processor's config file cannot be used.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PreprocessError {
-    /// The picture has no pixels.
+    /// The image has no pixels.
     #[error("picture of {width}x{height}: expected at least one pixel")]
     NoPixels {
         /// Width in pixels.
@@ -10,7 +10,7 @@ pub enum PreprocessError {
         /// Height in pixels.
         height: u32,
     },
-    /// The picture is too long for its breadth.
+    /// The image is too long for its breadth.
     #[error("picture of {width}x{height}: expected an aspect ratio of at most {limit}, got {}", ratio(*width, *height))]
     AspectRatio {
         /// Width in pixels.

@@ -35,7 +35,7 @@ pub(crate) fn member<T: DeserializeOwned>(
 /// Larger pixels would overflow in the vision encoder.
 const MOST_NORMALISED: f32 = 1e6;
 
-/// The longest side that a processor may scale a whole picture or a tile to.
+/// The longest side that a processor may scale a whole image or a tile to.
 pub(crate) const LONGEST_SIDE: u32 = 8192;
 
 /// Members that every processor has, with transformers' defaults.

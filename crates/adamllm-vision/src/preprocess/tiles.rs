@@ -1,6 +1,6 @@
 use image::RgbImage;
 
-/// A picture as equal square tiles, ready for a vision tower.
+/// A image as equal square tiles, ready for a vision encoder.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tiles {
     /// `[n_tiles, channel, y, x]`, row-major; channels are red, green, blue.
@@ -29,7 +29,7 @@ impl Tiles {
         self.n_tiles += 1;
     }
 
-    /// Appends all tiles of a picture whose sides are multiples of the tile's, row by row.
+    /// Appends all tiles of a image whose sides are multiples of the tile's, row by row.
     pub(crate) fn push_grid(&mut self, picture: &RgbImage, table: &[[f32; 256]; 3]) {
         for y in (0..picture.height()).step_by(self.side as usize) {
             for x in (0..picture.width()).step_by(self.side as usize) {
@@ -39,7 +39,7 @@ impl Tiles {
     }
 }
 
-/// The picture on a black canvas, its upper left corner at `(x, y)`.
+/// The image on a black canvas, its upper left corner at `(x, y)`.
 pub(crate) fn on_canvas(picture: &RgbImage, (width, height): (u32, u32), (x, y): (u32, u32)) -> RgbImage {
     let mut canvas = RgbImage::new(width, height);
     let (stride, length) = (width as usize * 3, picture.width() as usize * 3);

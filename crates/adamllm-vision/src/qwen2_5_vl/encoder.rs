@@ -1,4 +1,4 @@
-//! The vision tower of Qwen2.5-VL (arXiv 2502.13923; model card Qwen/Qwen2.5-VL-3B-Instruct): as Qwen2-VL's, with RMS
+//! The vision encoder of Qwen2.5-VL (arXiv 2502.13923; model card Qwen/Qwen2.5-VL-3B-Instruct): as Qwen2-VL's, with RMS
 //! norms, gated MLPs, and attention within windows in all blocks but a few.
 
 use adamllm_nn::{
@@ -12,9 +12,9 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use super::windows::Windows;
 use crate::patches::{PatchesRef, encode_by_grid, gather_patches, grid_rotary, merge_order, split_heads};
 
-/// The sizes of a [`Qwen2_5VlTower`].
+/// The sizes of a [`Qwen2_5VlEncoder`].
 #[derive(Config, Debug, PartialEq)]
-pub struct Qwen2_5VlTowerConfig {
+pub struct Qwen2_5VlEncoderConfig {
     /// Blocks.
     pub n_layers: usize,
     /// Width of the tower.
@@ -36,7 +36,7 @@ pub struct Qwen2_5VlTowerConfig {
     /// Pixels on a patch's side.
     #[config(default = 14)]
     pub patch_size: usize,
-    /// Frames in a patch; a picture is repeated.
+    /// Frames in a patch; a image is repeated.
     #[config(default = 2)]
     pub temporal_patch_size: usize,
     /// Patches on the side of a merged row.
@@ -46,7 +46,7 @@ pub struct Qwen2_5VlTowerConfig {
 
 /// Patches to rows.
 #[derive(Module, Debug)]
-pub struct Qwen2_5VlTower {
+pub struct Qwen2_5VlEncoder {
     /// A convolution whose kernel is its stride, as a linear layer: `[d_vision, n_channels * frames * patch * patch]`.
     pub patch_embedding: Linear,
     /// The blocks.
@@ -55,7 +55,7 @@ pub struct Qwen2_5VlTower {
     pub merger: RmsPatchMerger,
     /// The sizes.
     #[module(skip)]
-    pub config: Qwen2_5VlTowerConfig,
+    pub config: Qwen2_5VlEncoderConfig,
 }
 
 /// Attention and gated MLP, each behind a norm and added to the residual stream.
@@ -84,11 +84,11 @@ pub struct RmsPatchMerger {
     pub mlp: Mlp,
 }
 
-impl Qwen2_5VlTowerConfig {
-    /// A tower with normally distributed weights, made when first used.
-    pub fn init(&self, device: &Device) -> Qwen2_5VlTower {
+impl Qwen2_5VlEncoderConfig {
+    /// A encoder with normally distributed weights, made when first used.
+    pub fn init(&self, device: &Device) -> Qwen2_5VlEncoder {
         let d_merged = self.d_vision * self.merge_size * self.merge_size;
-        Qwen2_5VlTower {
+        Qwen2_5VlEncoder {
             patch_embedding: LinearConfig::new(self.d_patch(), self.d_vision).init(device),
             blocks: (0..self.n_layers).map(|_| self.init_block(device)).collect(),
             merger: RmsPatchMerger {
@@ -133,23 +133,23 @@ impl Qwen2_5VlTowerConfig {
     }
 }
 
-impl Qwen2_5VlTower {
-    /// The rows of all pictures, in the pictures' order. Pictures of equal grid go through the tower together; no
-    /// picture sees another.
+impl Qwen2_5VlEncoder {
+    /// The rows of all images, in the images' order. Images of equal grid go through the encoder together; no
+    /// image sees another.
     ///
     /// # Shapes
     /// - output: `[sum of n_rows, d_model]`
     ///
     /// # Panics
-    /// If a picture's values do not fill its grid, or `pictures` is empty.
+    /// If a image's values do not fill its grid, or `images` is empty.
     pub fn encode(&self, pictures: &[PatchesRef], dtype: DType, device: &Device) -> Tensor<2> {
         self.encode_in_blocks(pictures, dtype, device, &mut Eager)
     }
 
-    /// As [`Qwen2_5VlTower::encode`]; `blocks` runs the blocks.
+    /// As [`Qwen2_5VlEncoder::encode`]; `blocks` runs the blocks.
     ///
     /// # Panics
-    /// As [`Qwen2_5VlTower::encode`].
+    /// As [`Qwen2_5VlEncoder::encode`].
     pub fn encode_in_blocks<'a>(
         &'a self,
         pictures: &[PatchesRef],
@@ -257,11 +257,11 @@ mod tests {
     #[test]
     fn windows_do_not_see_each_other() {
         let device = Device::flex();
-        let tower =
-            Qwen2_5VlTowerConfig { full_attention_layers: vec![], ..Qwen2_5VlTowerConfig::tiny() }.init(&device);
-        let d_patch = tower.config.d_patch();
+        let encoder =
+            Qwen2_5VlEncoderConfig { full_attention_layers: vec![], ..Qwen2_5VlEncoderConfig::tiny() }.init(&device);
+        let d_patch = encoder.config.d_patch();
         let rows_of =
-            |picture: &[f32], grid| tower.encode(&[PatchesRef { values: picture, grid }], DType::F32, &device);
+            |picture: &[f32], grid| encoder.encode(&[PatchesRef { values: picture, grid }], DType::F32, &device);
         let grid = [1, 6, 10]; // 3 x 5 merged rows: windows of 2 x 2, and smaller ones at the right and the bottom
         let mut picture: Vec<f32> = (0..60 * d_patch).map(|i| (i as f32 * 0.37).sin()).collect();
         let before = rows_of(&picture, grid);

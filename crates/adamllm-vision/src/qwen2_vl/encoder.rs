@@ -1,4 +1,4 @@
-//! The vision tower of Qwen2-VL (arXiv 2409.12191; model card Qwen/Qwen2-VL-2B-Instruct): patches of any picture size,
+//! The vision encoder of Qwen2-VL (arXiv 2409.12191; model card Qwen/Qwen2-VL-2B-Instruct): patches of any image size,
 //! 2-D rotary positions, and a merger that joins 2 x 2 patches into one row for the decoder.
 
 use adamllm_nn::{
@@ -11,9 +11,9 @@ use burn::tensor::{DType, Device, Tensor};
 
 use crate::patches::{PatchesRef, encode_by_grid, gather_patches, grid_rotary, merge_order, split_heads};
 
-/// The sizes of a [`Qwen2VlTower`].
+/// The sizes of a [`Qwen2VlEncoder`].
 #[derive(Config, Debug, PartialEq)]
-pub struct Qwen2VlTowerConfig {
+pub struct Qwen2VlEncoderConfig {
     /// Blocks.
     pub n_layers: usize,
     /// Width of the tower.
@@ -31,7 +31,7 @@ pub struct Qwen2VlTowerConfig {
     /// Pixels on a patch's side.
     #[config(default = 14)]
     pub patch_size: usize,
-    /// Frames in a patch; a picture is repeated.
+    /// Frames in a patch; a image is repeated.
     #[config(default = 2)]
     pub temporal_patch_size: usize,
     /// Patches on the side of a merged row.
@@ -44,7 +44,7 @@ pub struct Qwen2VlTowerConfig {
 
 /// Patches to rows.
 #[derive(Module, Debug)]
-pub struct Qwen2VlTower {
+pub struct Qwen2VlEncoder {
     /// A convolution whose kernel is its stride, as a linear layer: `[d_vision, n_channels * frames * patch * patch]`.
     pub patch_embedding: Linear,
     /// The blocks.
@@ -53,7 +53,7 @@ pub struct Qwen2VlTower {
     pub merger: PatchMerger,
     /// The sizes.
     #[module(skip)]
-    pub config: Qwen2VlTowerConfig,
+    pub config: Qwen2VlEncoderConfig,
 }
 
 /// Attention and MLP, each behind a norm and added to the residual stream.
@@ -82,11 +82,11 @@ pub struct PatchMerger {
     pub mlp: Mlp,
 }
 
-impl Qwen2VlTowerConfig {
-    /// A tower with normally distributed weights, made when first used.
-    pub fn init(&self, device: &Device) -> Qwen2VlTower {
+impl Qwen2VlEncoderConfig {
+    /// A encoder with normally distributed weights, made when first used.
+    pub fn init(&self, device: &Device) -> Qwen2VlEncoder {
         let d_merged = self.d_vision * self.merge_size * self.merge_size;
-        Qwen2VlTower {
+        Qwen2VlEncoder {
             patch_embedding: LinearConfig::new(self.d_patch(), self.d_vision).init(device),
             blocks: (0..self.n_layers).map(|_| self.init_block(device)).collect(),
             merger: PatchMerger {
@@ -131,23 +131,23 @@ impl Qwen2VlTowerConfig {
     }
 }
 
-impl Qwen2VlTower {
-    /// The rows of all pictures, in the pictures' order. Pictures of equal grid go through the tower together; no
-    /// picture sees another.
+impl Qwen2VlEncoder {
+    /// The rows of all images, in the images' order. Images of equal grid go through the encoder together; no
+    /// image sees another.
     ///
     /// # Shapes
     /// - output: `[sum of n_rows, d_model]`
     ///
     /// # Panics
-    /// If a picture's values do not fill its grid, or `pictures` is empty.
+    /// If a image's values do not fill its grid, or `images` is empty.
     pub fn encode(&self, pictures: &[PatchesRef], dtype: DType, device: &Device) -> Tensor<2> {
         self.encode_in_blocks(pictures, dtype, device, &mut Eager)
     }
 
-    /// As [`Qwen2VlTower::encode`]; `blocks` runs the blocks.
+    /// As [`Qwen2VlEncoder::encode`]; `blocks` runs the blocks.
     ///
     /// # Panics
-    /// As [`Qwen2VlTower::encode`].
+    /// As [`Qwen2VlEncoder::encode`].
     pub fn encode_in_blocks<'a>(
         &'a self,
         pictures: &[PatchesRef],
@@ -210,8 +210,8 @@ mod tests {
     #[test]
     fn pictures_do_not_see_each_other_and_keep_their_order() {
         let device = Device::flex();
-        let config = Qwen2VlTowerConfig::tiny();
-        let tower = config.init(&device);
+        let config = Qwen2VlEncoderConfig::tiny();
+        let encoder = config.init(&device);
         let picture = |n: usize, phase: f32| -> Vec<f32> {
             (0..n * config.d_patch()).map(|i| (i as f32 * 0.37 + phase).sin()).collect()
         };
@@ -221,8 +221,8 @@ mod tests {
             PatchesRef { values: &b, grid: [1, 2, 4] },
             PatchesRef { values: &c, grid: [1, 4, 4] },
         ];
-        let together = tower.encode(&pictures, DType::F32, &device);
-        let alone = pictures.map(|p| tower.encode(&[p], DType::F32, &device));
+        let together = encoder.encode(&pictures, DType::F32, &device);
+        let alone = pictures.map(|p| encoder.encode(&[p], DType::F32, &device));
         let difference = (together - Tensor::cat(alone.to_vec(), 0)).abs().max().into_scalar::<f32>();
         assert!(difference < 1e-5, "{difference}");
     }

@@ -8,18 +8,18 @@ use super::smart_resize;
 use crate::preprocess::json::{SharedFields, image_processor, invalid, member};
 use crate::preprocess::{Normalisation, PassOrder, PreprocessError, Resampling, resize};
 
-/// What `preprocessor_config.json` or `processor_config.json` says about pictures.
+/// What `preprocessor_config.json` or `processor_config.json` says about images.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Qwen2VlImageConfig {
     /// Side of a patch in pixels.
     pub patch_size: u32,
-    /// Frames in a patch; a picture is repeated to fill them.
+    /// Frames in a patch; a image is repeated to fill them.
     pub temporal_patch_size: u32,
     /// Patches along the side of the square that the merger makes into one row of the language model.
     pub merge_size: u32,
-    /// Smaller pictures are scaled up to this many pixels.
+    /// Smaller images are scaled up to this many pixels.
     pub min_pixels: u64,
-    /// Larger pictures are scaled down to this many pixels.
+    /// Larger images are scaled down to this many pixels.
     pub max_pixels: u64,
     /// Bytes to floats.
     pub normalisation: Normalisation,
@@ -45,13 +45,13 @@ impl Default for Qwen2VlImageConfig {
     }
 }
 
-/// The largest `min_pixels`: every picture becomes at least as large.
+/// The largest `min_pixels`: every image becomes at least as large.
 const MOST_MIN_PIXELS: u64 = 1 << 26;
 
-/// A picture's patches: how many in time, height and width.
+/// A image's patches: how many in time, height and width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PatchGrid {
-    /// Temporal patches; 1 for a picture.
+    /// Temporal patches; 1 for a image.
     pub t: u32,
     /// Patches from top to bottom.
     pub h: u32,
@@ -60,7 +60,7 @@ pub struct PatchGrid {
 }
 
 impl PatchGrid {
-    /// All patches: rows of the vision tower's input.
+    /// All patches: rows of the vision encoder's input.
     pub fn n_patches(&self) -> usize {
         self.t as usize * self.h as usize * self.w as usize
     }
@@ -71,7 +71,7 @@ impl PatchGrid {
     }
 }
 
-/// A picture ready for the vision tower.
+/// A image ready for the vision encoder.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Patches {
     /// `[n_patches, channels * temporal_patch_size * patch_size * patch_size]`, row-major. The patches of a merge square
@@ -140,7 +140,7 @@ impl Qwen2VlImageConfig {
         if let Some((field, got, most)) = sizes.into_iter().find(|&(_, size, most)| size == 0 || size > most) {
             return Err(invalid(field, &format!("1 to {most}"), got));
         }
-        // A small picture is scaled up to `min_pixels`; a large one is scaled down whatever `max_pixels` says.
+        // A small image is scaled up to `min_pixels`; a large one is scaled down whatever `max_pixels` says.
         let most = self.max_pixels.min(MOST_MIN_PIXELS);
         if self.min_pixels == 0 || self.min_pixels > most {
             let expected = format!("1 to {most} (max_pixels is {})", self.max_pixels);
@@ -149,12 +149,12 @@ impl Qwen2VlImageConfig {
         Ok(())
     }
 
-    /// Both sides of a resized picture are multiples of this many pixels.
+    /// Both sides of a resized image are multiples of this many pixels.
     pub fn factor(&self) -> u32 {
         self.patch_size * self.merge_size
     }
 
-    /// The grid of a picture of this size; no pixel is needed.
+    /// The grid of a image of this size; no pixel is needed.
     ///
     /// # Errors
     /// As [`smart_resize`].
@@ -163,7 +163,7 @@ impl Qwen2VlImageConfig {
         Ok(PatchGrid { t: 1, h: height / self.patch_size, w: width / self.patch_size })
     }
 
-    /// Rows that a picture of this size takes in the language model's sequence.
+    /// Rows that a image of this size takes in the language model's sequence.
     ///
     /// # Errors
     /// As [`smart_resize`].
@@ -176,7 +176,7 @@ impl Qwen2VlImageConfig {
         3 * self.temporal_patch_size as usize * (self.patch_size as usize).pow(2)
     }
 
-    /// Scales, normalises and cuts a picture.
+    /// Scales, normalises and cuts a image.
     ///
     /// # Errors
     /// As [`smart_resize`] and [`resize`].

@@ -7,7 +7,7 @@ use adamllm::model::{Encoded, Padding, VisionLanguageModel, VlmBatch};
 use adamllm::prelude::*;
 use recorded::{Decoded, conversation, fixtures, json};
 
-/// A family's model and every recorded conversation that has a reply: with none, one and several pictures.
+/// A family's model and every recorded conversation that has a reply: with none, one and several images.
 pub(crate) struct Family {
     pub(crate) model: VisionLanguageModel,
     pub(crate) processor: Processor,

@@ -14,7 +14,7 @@ pub(crate) fn json(path: &str) -> Value {
     serde_json::from_str(&text).expect("valid JSON")
 }
 
-/// The pictures as the reference decoded them.
+/// The images as the reference decoded them.
 pub(crate) struct Decoded(FolderImages, Value);
 
 impl Decoded {

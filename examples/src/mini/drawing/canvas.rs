@@ -1,13 +1,13 @@
 use adamllm_core::RgbImage;
 use image::Rgb;
 
-/// Width and height of every picture, in pixels: four by four image tokens of Qwen2-VL.
+/// Width and height of every image, in pixels: four by four image tokens of Qwen2-VL.
 pub const SIDE: u32 = 112;
 
 /// A colour: red, green, blue.
 pub(super) type Colour = [u8; 3];
 
-/// A picture of [`SIDE`] by [`SIDE`] pixels with a palette, drawn with flat shapes: small on disk, the same everywhere
+/// A image of [`SIDE`] by [`SIDE`] pixels with a palette, drawn with flat shapes: small on disk, the same everywhere
 /// (no trigonometry, no blending).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Canvas {
@@ -96,12 +96,12 @@ impl Canvas {
         }
     }
 
-    /// The picture in full colour.
+    /// The image in full colour.
     pub fn to_rgb(&self) -> RgbImage {
         RgbImage::from_fn(SIDE, SIDE, |x, y| Rgb(self.palette[self.pixels[(y * SIDE + x) as usize] as usize]))
     }
 
-    /// The picture as a PNG file with a palette of 4 bits, which most often takes less than a kilobyte.
+    /// The image as a PNG file with a palette of 4 bits, which most often takes less than a kilobyte.
     pub fn to_png(&self) -> Vec<u8> {
         debug_assert!(self.palette.len() <= 16, "a palette of {} colours", self.palette.len());
         let mut file = Vec::new();

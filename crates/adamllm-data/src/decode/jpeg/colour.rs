@@ -36,7 +36,7 @@ impl ColourModel {
     }
 }
 
-/// Interleaved RGB of the whole picture.
+/// Interleaved RGB of the whole image.
 pub(super) fn to_rgb(frame: &Frame, planes: &[Plane], model: ColourModel) -> Vec<u8> {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") {
@@ -55,7 +55,7 @@ fn to_rgb_avx2(frame: &Frame, planes: &[Plane], model: ColourModel) -> Vec<u8> {
 #[inline(always)]
 fn each_row(frame: &Frame, planes: &[Plane], model: ColourModel) -> Vec<u8> {
     let mut sources: Vec<_> = frame.components.iter().zip(planes).map(|(c, p)| Rows::new(frame, c, p)).collect();
-    // A row may be enlarged beyond the picture's edge.
+    // A row may be enlarged beyond the image's edge.
     let mut rows = vec![vec![0; frame.width.next_multiple_of(8 * frame.h_max)]; sources.len()];
     let mut rgb = vec![0; frame.width * frame.height * 3];
     for (y, out) in rgb.chunks_exact_mut(frame.width * 3).enumerate() {

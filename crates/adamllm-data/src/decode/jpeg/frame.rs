@@ -1,7 +1,7 @@
 use super::{broken, unsupported};
 use crate::DecodeError;
 
-/// The frame header: the picture's size and its colour components.
+/// The frame header: the image's size and its colour components.
 pub(super) struct Frame {
     pub(super) width: usize,
     pub(super) height: usize,
@@ -21,7 +21,7 @@ pub(super) struct Component {
     pub(super) v: usize,
     /// Which quantisation table.
     pub(super) table: usize,
-    /// Samples of the component that belong to the picture.
+    /// Samples of the component that belong to the image.
     pub(super) width: usize,
     pub(super) height: usize,
     /// Blocks in storage: whole coded units.

@@ -9,7 +9,7 @@ use super::segments::{ColourHints, Tables, split_segment};
 use super::{broken, sequential, truncated, unsupported};
 use crate::DecodeError;
 
-/// More scans than this are refused: each may cost a pass over the whole picture for a few bytes.
+/// More scans than this are refused: each may cost a pass over the whole image for a few bytes.
 const MAX_SCANS: usize = 256;
 
 /// A decoded file before its colours are put together.
@@ -113,7 +113,7 @@ impl Reader {
         }
     }
 
-    /// Whether nothing is missing that the picture needs.
+    /// Whether nothing is missing that the image needs.
     fn is_complete(&self) -> bool {
         let sequential = self.frame.as_ref().is_some_and(|frame| !frame.progressive);
         sequential && self.seen.iter().all(Option::is_some)

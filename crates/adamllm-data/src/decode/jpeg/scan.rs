@@ -102,7 +102,7 @@ impl Scan {
         Ok(())
     }
 
-    /// Coded units in a row, and rows of them. With one component, a unit is one block that holds picture.
+    /// Coded units in a row, and rows of them. With one component, a unit is one block that holds image.
     fn n_units(&self, frame: &Frame) -> (usize, usize) {
         if let [part] = self.parts[..] {
             let component = &frame.components[part.component];

@@ -39,7 +39,7 @@ impl<'a> Rows<'a> {
         Self { component, plane, how, sums: vec![0; component.width] }
     }
 
-    /// Writes row `y` of the picture; `row` may be longer than the picture is wide, by less than a coded unit.
+    /// Writes row `y` of the image; `row` may be longer than the image is wide, by less than a coded unit.
     pub(super) fn write(&mut self, y: usize, row: &mut [u8]) {
         match self.how {
             Enlargement::None => row[..self.component.width].copy_from_slice(self.samples(y)),
@@ -68,12 +68,12 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// The samples that belong to the picture, of one of the component's rows.
+    /// The samples that belong to the image, of one of the component's rows.
     fn samples(&self, row: usize) -> &'a [u8] {
         &self.plane.samples[row * self.plane.stride..][..self.component.width]
     }
 
-    /// The second nearest row of the component: above for even rows, below for odd ones; the picture's edge repeats.
+    /// The second nearest row of the component: above for even rows, below for odd ones; the image's edge repeats.
     fn neighbour(&self, y: usize) -> usize {
         let near = y / 2;
         if y.is_multiple_of(2) { near.saturating_sub(1) } else { (near + 1).min(self.component.height - 1) }

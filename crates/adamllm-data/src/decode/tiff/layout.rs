@@ -176,7 +176,7 @@ impl Samples {
 
 impl Layout {
     /// Refuses the combinations of planes, byte order and packing that Pillow reads wrongly or not at all: nobody
-    /// could tell which picture was meant.
+    /// could tell which image was meant.
     pub(super) fn check(&self, samples: &Samples, packing: Packing, is_separate: bool) -> Result<(), DecodeError> {
         let is_packed = packing != Packing::None;
         let numbers = matches!(self.kind, Kind::Integer { signed: true } | Kind::Float);

@@ -3,7 +3,7 @@
 
 use adamllm_nn::{Activation, BlockExecutor, Mlp, MlpConfig};
 use adamllm_vision::preprocess::AnyresLayout;
-use adamllm_vision::{ClipTower, ClipTowerConfig};
+use adamllm_vision::{ClipEncoder, ClipEncoderConfig};
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
@@ -13,7 +13,7 @@ use crate::EncodedImage;
 #[derive(Clone, Debug, PartialEq)]
 pub struct LlavaNextVisionConfig {
     /// The tower.
-    pub tower: ClipTowerConfig,
+    pub encoder: ClipEncoderConfig,
     /// Width of the decoder.
     pub d_model: usize,
     /// Between the projector's layers.
@@ -22,11 +22,11 @@ pub struct LlavaNextVisionConfig {
     pub pinpoints: Option<Vec<(u32, u32)>>,
 }
 
-/// Tower, projector, line ends.
+/// Encoder, projector, line ends.
 #[derive(Module, Debug)]
 pub struct LlavaNextVision {
     /// Tiles to features.
-    pub tower: ClipTower,
+    pub encoder: ClipEncoder,
     /// Features to the decoder's width.
     pub projector: Mlp,
     /// `[d_model]`: stands behind each row of the canvas.
@@ -37,22 +37,27 @@ impl LlavaNextVisionConfig {
     /// Random weights, made when first used.
     pub fn init(&self, device: &Device) -> LlavaNextVision {
         LlavaNextVision {
-            tower: self.tower.init(device),
-            projector: MlpConfig::new(self.tower.d_vision, self.d_model, self.d_model, self.activation).init(device),
+            encoder: self.encoder.init(device),
+            projector: MlpConfig::new(self.encoder.d_vision, self.d_model, self.d_model, self.activation).init(device),
             image_newline: Initializer::Normal { mean: 0.0, std: 0.02 }.init([self.d_model], device),
         }
     }
 
     /// The vision side of Lin-Chen/open-llava-next-llama3-8b.
     pub fn vit_large_336() -> Self {
-        Self { tower: ClipTowerConfig::vit_large_336(), d_model: 4096, activation: Activation::Gelu, pinpoints: None }
+        Self {
+            encoder: ClipEncoderConfig::vit_large_336(),
+            d_model: 4096,
+            activation: Activation::Gelu,
+            pinpoints: None,
+        }
     }
 }
 
 impl LlavaNextVision {
     /// As [`VisionSide::uses`](crate::VisionSide::uses).
     pub(crate) fn uses(&self, parameter: &str) -> bool {
-        parameter.strip_prefix("tower.").is_none_or(|parameter| self.tower.uses(parameter))
+        parameter.strip_prefix("encoder.").is_none_or(|parameter| self.encoder.uses(parameter))
     }
 
     /// As [`VisionSide::encode_in_blocks`](crate::VisionSide::encode_in_blocks).
@@ -64,7 +69,7 @@ impl LlavaNextVision {
         blocks: &mut dyn BlockExecutor<'a>,
     ) -> Tensor<2> {
         let (tiles, layouts): (Vec<_>, Vec<_>) = images.iter().map(EncodedImage::anyres).unzip();
-        let rows = self.projector.forward(self.tower.encode_in_blocks(&tiles, dtype, device, blocks));
+        let rows = self.projector.forward(self.encoder.encode_in_blocks(&tiles, dtype, device, blocks));
         let [n_tiles, n_patches, d_model] = rows.dims();
         let newline = self.image_newline.val().reshape([1, d_model]);
         let rows = Tensor::cat(vec![rows.reshape([n_tiles * n_patches, d_model]), newline], 0);

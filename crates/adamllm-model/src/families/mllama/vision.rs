@@ -1,9 +1,9 @@
 //! The vision side of Llama 3.2 Vision (arXiv 2407.21783, section 7; model card meta-llama/Llama-3.2-11B-Vision-Instruct),
 //! and which tokens see which image.
 
-use adamllm_language::PictureSpan;
+use adamllm_language::ImageSpan;
 use adamllm_nn::{BlockExecutor, Linear, LinearConfig};
-use adamllm_vision::{MllamaTower, MllamaTowerConfig};
+use adamllm_vision::{MllamaEncoder, MllamaEncoderConfig};
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor};
 
@@ -13,16 +13,16 @@ use crate::EncodedImage;
 #[derive(Clone, Debug, PartialEq)]
 pub struct MllamaVisionConfig {
     /// The tower.
-    pub tower: MllamaTowerConfig,
+    pub encoder: MllamaEncoderConfig,
     /// Width of the decoder.
     pub d_model: usize,
 }
 
-/// Tower and projector.
+/// Encoder and projector.
 #[derive(Module, Debug)]
 pub struct MllamaVision {
     /// Tiles to features.
-    pub tower: MllamaTower,
+    pub encoder: MllamaEncoder,
     /// Features to the decoder's width: `[d_model, d_output]`.
     pub projector: Linear,
 }
@@ -31,14 +31,14 @@ impl MllamaVisionConfig {
     /// Random weights, made when first used.
     pub fn init(&self, device: &Device) -> MllamaVision {
         MllamaVision {
-            tower: self.tower.init(device),
-            projector: LinearConfig::new(self.tower.d_output(), self.d_model).with_bias(true).init(device),
+            encoder: self.encoder.init(device),
+            projector: LinearConfig::new(self.encoder.d_output(), self.d_model).with_bias(true).init(device),
         }
     }
 
     /// The vision side of meta-llama/Llama-3.2-11B-Vision-Instruct.
     pub fn llama3_2_11b() -> Self {
-        Self { tower: MllamaTowerConfig::llama3_2_11b(), d_model: 4096 }
+        Self { encoder: MllamaEncoderConfig::llama3_2_11b(), d_model: 4096 }
     }
 }
 
@@ -52,21 +52,21 @@ impl MllamaVision {
         blocks: &mut dyn BlockExecutor<'a>,
     ) -> Tensor<2> {
         let pictures: Vec<_> = images.iter().map(EncodedImage::tiled).collect();
-        self.projector.forward(self.tower.encode_in_blocks(&pictures, dtype, device, blocks)).flatten(0, 1)
+        self.projector.forward(self.encoder.encode_in_blocks(&pictures, dtype, device, blocks)).flatten(0, 1)
     }
 }
 
 /// Which tokens see which image of a row of `n_tokens`: an image is seen from its placeholder to the next image's, the
 /// last one to the end; images that stand side by side share what follows them. `images` has, for each image, the place
 /// of its placeholder and how many of its rows are open.
-pub fn picture_spans(images: &[(usize, usize)], n_tokens: usize) -> Vec<PictureSpan> {
-    let mut spans: Vec<PictureSpan> = Vec::with_capacity(images.len());
+pub fn picture_spans(images: &[(usize, usize)], n_tokens: usize) -> Vec<ImageSpan> {
+    let mut spans: Vec<ImageSpan> = Vec::with_capacity(images.len());
     let mut end_of_next = n_tokens;
     let mut next = n_tokens;
     for (i, &(first, n_open)) in images.iter().enumerate().rev() {
         let side_by_side = i + 1 < images.len() && first + 1 == next;
         let end = if side_by_side { end_of_next } else { next };
-        spans.push(PictureSpan { first, end, n_open });
+        spans.push(ImageSpan { first, end, n_open });
         (next, end_of_next) = (first, end);
     }
     spans.reverse();

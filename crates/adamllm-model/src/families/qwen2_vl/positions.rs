@@ -36,8 +36,8 @@ pub fn multimodal_positions(tokens: &[u32], image_token: u32, grids: &[[usize; 3
 mod tests {
     use super::*;
 
-    /// The worked example of transformers' `get_rope_index` documentation, for one picture of 2 x 2 rows: text behind a
-    /// picture goes on from its largest position.
+    /// The worked example of transformers' `get_rope_index` documentation, for one image of 2 x 2 rows: text behind a
+    /// image goes on from its largest position.
     #[test]
     fn text_goes_on_behind_the_largest_position() {
         let (positions, next) = multimodal_positions(&[7, 9, 9, 9, 9, 7, 7], 9, &[[1, 2, 2]]);
