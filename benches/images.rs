@@ -1,4 +1,4 @@
-//! Image processing: a image to the patches that the encoder reads.
+//! Image processing: an image to the patches that the encoder reads.
 #![allow(missing_docs)]
 
 use adamllm::vision::preprocess::{LlavaNextImageConfig, MllamaImageConfig, Qwen2VlImageConfig};

@@ -46,7 +46,7 @@ fn arguments() -> Arguments {
     arguments
 }
 
-/// A image of noise that repeats in every process.
+/// An image of noise that repeats in every process.
 fn picture(side: u32, seed: u32) -> RgbImage {
     let value = |x: u32, y: u32, c: u32| (((x * 31 + y * 17 + c * 7 + seed * 13) * 2_654_435_761) >> 24) as u8;
     RgbImage::from_fn(side, side, |x, y| Rgb([value(x, y, 0), value(x, y, 1), value(x, y, 2)]))

@@ -23,7 +23,7 @@ use serde_json::{Map, Value, json};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Examines two models with a benchmark that is code: how many of a image's facts does a description mention?
+/// Examines two models with a benchmark that is code: how many of an image's facts does a description mention?
 #[derive(Parser, Debug)]
 struct Arguments {
     /// The first model folder; the mini base model otherwise

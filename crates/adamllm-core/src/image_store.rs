@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::CoreError;
 
-/// Names a image inside an [`ImageStore`]: a path relative to a folder or archive, with forward slashes.
+/// Names an image inside an [`ImageStore`]: a path relative to a folder or archive, with forward slashes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ImageRef(String);
@@ -31,7 +31,7 @@ impl std::fmt::Display for ImageRef {
 
 /// Where images come from: a folder, an archive, memory.
 pub trait ImageStore: Send + Sync {
-    /// Decodes a image to 8-bit RGB, upright.
+    /// Decodes an image to 8-bit RGB, upright.
     ///
     /// # Errors
     /// [`CoreError::ImageMissing`], [`CoreError::ImageDecode`], [`CoreError::ImageTooLarge`] or [`CoreError::Io`].
@@ -88,7 +88,7 @@ impl MemoryImages {
         Self::default()
     }
 
-    /// Adds or replaces a image.
+    /// Adds or replaces an image.
     pub fn insert(&mut self, image: impl Into<ImageRef>, picture: RgbImage) {
         self.0.insert(image.into(), picture);
     }

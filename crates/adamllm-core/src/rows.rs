@@ -11,7 +11,7 @@ pub type Row = Map<String, Value>;
 /// Rows that are read one by one, wherever they lie: a JSON file, an Arrow folder, memory.
 ///
 /// Whoever reads tables implements this, and whoever needs rows takes it, so that the two need not know each other.
-/// A image that lies in a row is a text in its column: the [`ImageRef`](crate::ImageRef) under which the rows'
+/// An image that lies in a row is a text in its column: the [`ImageRef`](crate::ImageRef) under which the rows'
 /// [`ImageStore`](crate::ImageStore) finds it.
 pub trait RowSource: Send + Sync {
     /// The number of rows.

@@ -16,7 +16,7 @@ use crate::{DecodeOptions, decode, image_size};
 /// No image file is longer; an entry that unpacks to more is refused.
 const MAX_ENTRY_BYTES: u64 = 1 << 30;
 
-/// What is unpacked to read a image's header; most headers end long before.
+/// What is unpacked to read an image's header; most headers end long before.
 const HEADER_BYTES: u64 = 1 << 16;
 
 /// The images in a zip archive, named by their paths in it. Nothing is unpacked to disk, and threads read side by side.

@@ -29,7 +29,7 @@ mod webp;
 
 pub use format::ImageFormat;
 
-/// The size beyond which Pillow refuses a image as a decompression bomb: twice its `MAX_IMAGE_PIXELS`.
+/// The size beyond which Pillow refuses an image as a decompression bomb: twice its `MAX_IMAGE_PIXELS`.
 pub const PILLOW_PIXEL_LIMIT: u64 = 178_956_970;
 
 /// What becomes of transparency.
@@ -40,7 +40,7 @@ pub enum Alpha {
     #[default]
     Drop,
     /// Laid over white, as Pillow's `alpha_composite` does it. The image processors of transformers 5 (and Mllama's of
-    /// transformers 4) do this when they are handed a image that still has its alpha channel.
+    /// transformers 4) do this when they are handed an image that still has its alpha channel.
     OverWhite,
 }
 

@@ -1,6 +1,6 @@
 use crate::ImageFormat;
 
-/// Why a image's bytes did not become pixels.
+/// Why an image's bytes did not become pixels.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
@@ -45,7 +45,7 @@ pub enum DecodeError {
         /// The part that is not read.
         detail: String,
     },
-    /// The header announces more pixels than allowed: a decompression bomb, or a image to be scaled down first.
+    /// The header announces more pixels than allowed: a decompression bomb, or an image to be scaled down first.
     #[error("{width}x{height} pixels are more than the limit of {limit}")]
     TooLarge {
         /// Width in pixels, as stored.

@@ -5,7 +5,7 @@ use adamllm_core::{CoreError, ImageRef, ImageStore, RgbImage};
 
 use crate::FolderImages;
 
-/// Several stores as one: a image is taken from the first that has it (data sets often come in several archives).
+/// Several stores as one: an image is taken from the first that has it (data sets often come in several archives).
 #[derive(Default)]
 pub struct FirstOf(Vec<Box<dyn ImageStore>>);
 

@@ -20,7 +20,7 @@ fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, &byte| (0..8).fold(crc ^ u32::from(byte), step))
 }
 
-/// Puts the checksum of a image's bytes into its reference's place.
+/// Puts the checksum of an image's bytes into its reference's place.
 fn summed(table: &Table, reference: &Value) -> Value {
     let image = ImageRef::from(reference.as_str().expect("a reference"));
     let picture = table.open(&image).expect("decodes");

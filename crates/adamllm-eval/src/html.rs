@@ -53,7 +53,7 @@ impl Default for HtmlOptions {
     }
 }
 
-/// Writes the page. A image that does not open is left out of its example.
+/// Writes the page. An image that does not open is left out of its example.
 ///
 /// # Errors
 /// A benchmark that fails as a whole.

@@ -191,7 +191,7 @@ impl<G: Generate> Examinee<'_, '_, G> {
         Ok(())
     }
 
-    /// Where the model failed because of a image, says so.
+    /// Where the model failed because of an image, says so.
     fn diagnosed(&self, prompt: &Prompt, detail: String) -> (Reason, String) {
         let Some(store) = self.benchmark.images() else { return (Reason::ModelError, detail) };
         let broken = prompt.images().iter().find_map(|image| store.open(image).err());

@@ -54,7 +54,7 @@ impl<'a> Encoder<'a> {
     /// A training row.
     ///
     /// # Errors
-    /// One row's faults: [`ModelError::Core`] (turns out of order, image count, a image that is missing or broken),
+    /// One row's faults: [`ModelError::Core`] (turns out of order, image count, an image that is missing or broken),
     /// [`ModelError::ForgedToken`], [`ModelError::Template`], [`ModelError::NoVision`], [`ModelError::Image`],
     /// [`ModelError::TooLong`], [`ModelError::ImageCut`], [`ModelError::NoTargets`].
     pub fn encode(&self, conversation: &Conversation, store: &dyn ImageStore) -> Result<Encoded, ModelError> {
@@ -86,7 +86,7 @@ impl<'a> Encoder<'a> {
     /// How large the row of [`Encoder::encode`] is, from the headers of its images.
     ///
     /// # Errors
-    /// As [`Encoder::encode`], as far as a image's header shows them.
+    /// As [`Encoder::encode`], as far as an image's header shows them.
     pub fn measure(&self, conversation: &Conversation, store: &dyn ImageStore) -> Result<Measure, ModelError> {
         self.processor.check(conversation)?;
         let sizes = conversation.images.iter().map(|image| Ok(store.size(image)?));

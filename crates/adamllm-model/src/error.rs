@@ -131,7 +131,7 @@ pub enum ModelError {
         /// The token's text.
         token: String,
     },
-    /// A image's shape cannot be processed.
+    /// An image's shape cannot be processed.
     #[error("image {image}: {detail}")]
     Image {
         /// The image.

@@ -39,7 +39,7 @@ const LONGEST_RATIO: f64 = 200.0;
 const CUT_RATIO: u32 = 180;
 
 impl ImageLimit {
-    /// The sizes, `(width, height)`, through which a image goes, its own left out.
+    /// The sizes, `(width, height)`, through which an image goes, its own left out.
     pub(crate) fn steps(self, size: (u32, u32), shape: Shape) -> Vec<(u32, u32)> {
         if self == Self::None {
             return Vec::new();
@@ -105,7 +105,7 @@ mod tests {
     const ALL: [ImageLimit; 4] =
         [ImageLimit::LlamaFactory090, ImageLimit::LlamaFactory091, ImageLimit::LlamaFactory092, ImageLimit::None];
 
-    /// Tokens of a image under each version's limit, and under none, with the published `max_pixels`.
+    /// Tokens of an image under each version's limit, and under none, with the published `max_pixels`.
     #[test]
     fn tokens_by_version() {
         let processor = Qwen2VlImageConfig { max_pixels: 12_845_056, ..Default::default() };

@@ -1,4 +1,4 @@
-//! Vision-language models: joined from a encoder and a decoder, read from and written to ordinary Hugging Face folders.
+//! Vision-language models: joined from an encoder and a decoder, read from and written to ordinary Hugging Face folders.
 //!
 //! This is the only crate in which text and images become tensors:
 //!

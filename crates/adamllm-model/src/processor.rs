@@ -175,7 +175,7 @@ impl Processor {
     /// Decodes, resizes, normalises and cuts one image.
     ///
     /// # Errors
-    /// [`ModelError::Core`] for a image that does not open, [`ModelError::Image`] for one that cannot be cut.
+    /// [`ModelError::Core`] for an image that does not open, [`ModelError::Image`] for one that cannot be cut.
     pub fn encode_image(&self, image: &ImageRef, store: &dyn ImageStore) -> Result<EncodedImage, ModelError> {
         let processor = self.processor_for(image)?;
         processor.encode(image, &store.open(image)?)

@@ -1,4 +1,4 @@
-//! The vision side of each family: a encoder and what joins it to the decoder.
+//! The vision side of each family: an encoder and what joins it to the decoder.
 
 use adamllm_nn::{BlockExecutor, Eager};
 use adamllm_vision::{Qwen2_5VlEncoder, Qwen2_5VlEncoderConfig, Qwen2VlEncoder, Qwen2VlEncoderConfig};

@@ -14,7 +14,7 @@ pub enum RemoteError {
         /// What was found.
         got: String,
     },
-    /// A image or a conversation, before the server is involved.
+    /// An image or a conversation, before the server is involved.
     #[error(transparent)]
     Core(#[from] CoreError),
     /// The server would not understand an option; it would answer something else than was asked for.

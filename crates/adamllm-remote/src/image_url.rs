@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::ImageForm;
 
-/// A image as a data URL.
+/// An image as a data URL.
 pub(crate) fn data_url(images: &dyn ImageStore, image: &ImageRef, form: ImageForm) -> Result<String, CoreError> {
     if form == ImageForm::Stored
         && let Some(bytes) = images.bytes(image)?

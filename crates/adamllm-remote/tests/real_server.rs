@@ -1,7 +1,7 @@
 //! The client against a real server: `tools/remote/check` starts one and runs this test, which is ignored otherwise.
 //!
 //! `ADAMLLM_SERVER` is the base URL, `ADAMLLM_SERVER_MODEL` the model's name where the server does not list it,
-//! `ADAMLLM_SERVER_PICTURE` a image where the model sees, `ADAMLLM_SERVER_SCORES` `yes` or `no`: whether it gives log-probabilities
+//! `ADAMLLM_SERVER_PICTURE` an image where the model sees, `ADAMLLM_SERVER_SCORES` `yes` or `no`: whether it gives log-probabilities
 //! (with a model that knows the answers).
 
 use std::path::PathBuf;

@@ -7,7 +7,7 @@
 //! | [`ClipEncoder`] | LLaVA-NeXT |
 //! | [`MllamaEncoder`] | Llama 3.2 Vision: tiles read together, global layers |
 //!
-//! [`preprocess`] is plain arithmetic on images and sizes: usable without any tensor. A encoder reads what it makes:
+//! [`preprocess`] is plain arithmetic on images and sizes: usable without any tensor. An encoder reads what it makes:
 //!
 //! ```
 //! use adamllm_vision::preprocess::Qwen2VlImageConfig;

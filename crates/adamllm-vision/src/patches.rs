@@ -61,7 +61,7 @@ fn original_order(n_pictures: usize, groups: &[Group], rows_each: &[usize]) -> V
 /// a frame is a row of the batch.
 ///
 /// # Panics
-/// If a image's values do not fill its grid.
+/// If an image's values do not fill its grid.
 pub(crate) fn gather_patches(
     pictures: &[PatchesRef],
     members: &[usize],

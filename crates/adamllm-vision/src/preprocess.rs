@@ -1,11 +1,11 @@
 //! Image preprocessing: 8-bit RGB pixels to the numbers that a vision encoder reads, equal to Hugging Face's processors.
 //!
 //! Everything here is a pure function of pixels (or of a width and a height) and a plain config value: no tensor, no
-//! device, no model. How many rows a image becomes is known from its header alone.
+//! device, no model. How many rows an image becomes is known from its header alone.
 //!
 //! | function | what it computes |
 //! |---|---|
-//! | [`smart_resize`] | the size to which the Qwen2-VL families scale a image |
+//! | [`smart_resize`] | the size to which the Qwen2-VL families scale an image |
 //! | [`Qwen2VlImageConfig`] | Qwen2-VL, Qwen2.5-VL: patches in merge-block order |
 //! | [`LlavaNextImageConfig`] | LLaVA-NeXT: the whole image and its tiles, padding and line breaks ([`AnyresLayout`]) |
 //! | [`MllamaImageConfig`] | Llama 3.2 Vision: canvas, tiles, aspect ratio ids ([`TileGrid`]) |

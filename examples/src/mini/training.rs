@@ -30,7 +30,7 @@ pub enum Supervised {
 /// A conversation to train on, with its image.
 #[derive(Clone, Debug)]
 pub struct TrainingRow {
-    /// The turns. Where there is a image, the first one begins with its marker.
+    /// The turns. Where there is an image, the first one begins with its marker.
     pub conversation: Conversation,
     /// The image that the conversation's image stands for; none in text-only rows.
     pub picture: Option<RgbImage>,
@@ -58,7 +58,7 @@ impl JudgeRow {
 
 /// What the base model learns: images of the general domain, and texts about all domains. It reads the words of the
 /// target domains but never sees what they stand for. The first [`CAPTIONS_FIRST`] rows are mostly captions: they say the
-/// most about a image in the fewest tokens.
+/// most about an image in the fewest tokens.
 pub fn base_training(seed: u64) -> impl Iterator<Item = TrainingRow> {
     rows(seed, "mini base row", |n, scene_of, random| {
         let captions = if n < CAPTIONS_FIRST { 0.75 } else { 0.35 };
@@ -129,20 +129,20 @@ fn any_domain(random: &mut ChaCha8Rng) -> Domain {
     Domain::ALL[random.random_range(0..3)]
 }
 
-/// A image and its caption.
+/// An image and its caption.
 fn captioned(scene: &Scene, random: &mut ChaCha8Rng) -> TrainingRow {
     let caption = CaptionPlan::draw(random).write(scene);
     row(vec![(format!("{IMAGE_MARKER}\n{CAPTION_REQUEST}"), caption)], Some((scene.image_ref(), scene.picture())))
 }
 
-/// Two questions about a image.
+/// Two questions about an image.
 fn looking(scene: &Scene, random: &mut ChaCha8Rng) -> TrainingRow {
     let mut exchanges: Vec<_> = (0..2).map(|_| exchange(scene, random)).collect();
     exchanges[0].0 = format!("{IMAGE_MARKER}\n{}", exchanges[0].0);
     row(exchanges, Some((scene.image_ref(), scene.picture())))
 }
 
-/// Two questions about a caption, without a image.
+/// Two questions about a caption, without an image.
 fn reading(scene: &Scene, random: &mut ChaCha8Rng) -> TrainingRow {
     let mut exchanges: Vec<_> = (0..2).map(|_| exchange(scene, random)).collect();
     exchanges[0].0 = format!("{}\n{}", CaptionPlan::draw(random).write(scene), exchanges[0].0);

@@ -128,7 +128,7 @@ pub enum ImageCheck {
     /// All of it: a broken image costs its row, before the run begins.
     #[default]
     Pictures,
-    /// The header: faster; a image that turns out broken later ends the run.
+    /// The header: faster; an image that turns out broken later ends the run.
     Headers,
 }
 

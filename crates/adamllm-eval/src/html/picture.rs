@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 /// Files up to this size go into the page as they are.
 const SMALL: usize = 48 * 1024;
 
-/// A image as a `data:` URL: the stored file where it is small and browsers know its format, else a JPEG whose longer edge
+/// An image as a `data:` URL: the stored file where it is small and browsers know its format, else a JPEG whose longer edge
 /// is `edge` pixels.
 pub(super) fn data_url(store: &dyn ImageStore, image: &ImageRef, edge: u32) -> Result<String, CoreError> {
     if let Some(bytes) = store.bytes(image)?.filter(|bytes| bytes.len() <= SMALL)

@@ -35,7 +35,7 @@ impl LeakIndex {
         Self { pictures: ImageIndex::new(max_distance), questions: HashMap::new() }
     }
 
-    /// Adds a row of a benchmark. A image of one colour cannot be told from another and is left out.
+    /// Adds a row of a benchmark. An image of one colour cannot be told from another and is left out.
     pub fn insert(&mut self, id: &RecordId, question: &str, picture: Option<&RgbImage>) {
         if let Some(hash) = picture.and_then(picture_hash) {
             self.pictures.insert(hash, id.clone());
@@ -48,7 +48,7 @@ impl LeakIndex {
         self.find_hash(question, picture.and_then(picture_hash))
     }
 
-    /// [`LeakIndex::find`] for a image whose hash is known.
+    /// [`LeakIndex::find`] for an image whose hash is known.
     pub fn find_hash(&self, question: &str, picture: Option<PerceptualHash>) -> Option<Leak> {
         let picture = picture.and_then(|hash| self.pictures.find(hash)).map(|(id, distance)| (id.clone(), distance));
         let question = self.questions.get(&question_key(question)).cloned();

@@ -17,9 +17,9 @@ impl PerceptualHash {
 const SIDE: usize = 32;
 const LOW: usize = 8;
 
-/// The hash of a image: which of its 63 lowest spatial frequencies (a discrete cosine transform of the 32 x 32 grey
+/// The hash of an image: which of its 63 lowest spatial frequencies (a discrete cosine transform of the 32 x 32 grey
 /// image, without the mean, whose bit stays 0) lie above their median (Zauner, "Implementation and benchmarking of perceptual image hash
-/// functions", 2010). `None` for a image of one colour, which has no structure to compare.
+/// functions", 2010). `None` for an image of one colour, which has no structure to compare.
 pub fn picture_hash(picture: &RgbImage) -> Option<PerceptualHash> {
     let grey = small_grey(picture)?;
     let frequencies = low_frequencies(&grey);
@@ -101,7 +101,7 @@ impl<T> ImageIndex<T> {
         Some((&self.kept[at as usize].1, distance))
     }
 
-    /// Adds a image.
+    /// Adds an image.
     pub fn insert(&mut self, hash: PerceptualHash, name: T) {
         let at = self.kept.len() as u32;
         let keys: Vec<_> = self.part_keys(hash).collect();

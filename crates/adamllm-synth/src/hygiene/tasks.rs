@@ -72,7 +72,7 @@ pub struct TaskHygiene<'a> {
     report: HygieneReport,
 }
 
-/// What is known of a image: its hash, and the first image that looks the same.
+/// What is known of an image: its hash, and the first image that looks the same.
 #[derive(Clone)]
 struct Known {
     hash: Option<PerceptualHash>,

@@ -15,7 +15,7 @@ pub(crate) fn pictures() -> MemoryImages {
     images
 }
 
-/// A image of one grey.
+/// An image of one grey.
 pub(crate) fn grey(level: u8) -> RgbImage {
     RgbImage::from_raw(8, 8, vec![level; 8 * 8 * 3]).expect("8 x 8 pixels of 3 bytes")
 }

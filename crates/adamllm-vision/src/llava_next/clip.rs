@@ -58,7 +58,7 @@ pub struct ClipEncoder {
 }
 
 impl ClipEncoderConfig {
-    /// A encoder with normally distributed weights, made when first used.
+    /// An encoder with normally distributed weights, made when first used.
     pub fn init(&self, device: &Device) -> ClipEncoder {
         let normal = Initializer::Normal { mean: 0.0, std: 0.02 };
         let block = EncoderBlockConfig::new(self.d_vision, self.n_heads, self.d_hidden, self.activation)
@@ -115,7 +115,7 @@ impl ClipEncoder {
     /// - output: `[sum of n_tiles, n_patches, d_vision]`
     ///
     /// # Panics
-    /// If a image's values do not fill its tiles, or `images` is empty.
+    /// If an image's values do not fill its tiles, or `images` is empty.
     pub fn encode(&self, pictures: &[TilesRef], dtype: DType, device: &Device) -> Tensor<3> {
         self.encode_in_blocks(pictures, dtype, device, &mut Eager)
     }

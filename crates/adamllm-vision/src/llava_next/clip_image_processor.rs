@@ -68,7 +68,7 @@ impl ClipImageConfig {
         })
     }
 
-    /// Scales, crops and normalises a image: one tile.
+    /// Scales, crops and normalises an image: one tile.
     ///
     /// # Errors
     /// As [`ClipImageConfig::scaled_size`] and [`resize`].

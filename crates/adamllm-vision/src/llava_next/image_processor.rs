@@ -44,7 +44,7 @@ const CLASS_SIDE: u32 = 224;
 /// Tiles of the largest canvas.
 const MOST_TILES: u64 = 256;
 
-/// Where a image's features stand: the whole image's square first, then the canvas without its padding.
+/// Where an image's features stand: the whole image's square first, then the canvas without its padding.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct AnyresLayout {
     /// Tiles from top to bottom.
@@ -119,7 +119,7 @@ impl LlavaNextImageConfig {
         }
     }
 
-    /// The canvas, `(height, width)` in pixels, that keeps the most of a image's pixels and wastes the least.
+    /// The canvas, `(height, width)` in pixels, that keeps the most of an image's pixels and wastes the least.
     ///
     /// # Errors
     /// [`PreprocessError::NoPixels`].
@@ -141,7 +141,7 @@ impl LlavaNextImageConfig {
         best.map(|(canvas, ..)| canvas).ok_or_else(|| invalid("image_grid_pinpoints", "at least one canvas", "none"))
     }
 
-    /// The layout of a image of this size, with `patch` pixels along the side of the encoder's patches.
+    /// The layout of an image of this size, with `patch` pixels along the side of the encoder's patches.
     ///
     /// # Errors
     /// As [`LlavaNextImageConfig::canvas`]; [`PreprocessError::Config`] where patches do not fit into a tile.
@@ -154,7 +154,7 @@ impl LlavaNextImageConfig {
         Ok(AnyresLayout { tile_rows, tile_columns, side, rows, columns })
     }
 
-    /// Scales, pads, cuts and normalises a image: the whole of it first, then the canvas tile by tile.
+    /// Scales, pads, cuts and normalises an image: the whole of it first, then the canvas tile by tile.
     ///
     /// # Errors
     /// As [`LlavaNextImageConfig::canvas`] and [`resize`].

@@ -34,9 +34,9 @@ pub struct MllamaEncoderConfig {
     pub tile: usize,
     /// Side of a patch in pixels.
     pub patch_size: usize,
-    /// Tiles of a image, missing ones included.
+    /// Tiles of an image, missing ones included.
     pub max_tiles: usize,
-    /// Rows of the tables of tile embeddings: the grids that a image may have, and one for no image.
+    /// Rows of the tables of tile embeddings: the grids that an image may have, and one for no image.
     pub n_aspect_ratios: usize,
     /// Blocks whose outputs are put beside the last one's, counted from 0.
     pub intermediate_layers: Vec<usize>,
@@ -107,7 +107,7 @@ pub struct TiledImage<'a> {
 }
 
 impl MllamaEncoderConfig {
-    /// A encoder with normally distributed weights, made when first used.
+    /// An encoder with normally distributed weights, made when first used.
     pub fn init(&self, device: &Device) -> MllamaEncoder {
         let normal = Initializer::Normal { mean: 0.0, std: 0.02 };
         let (d, rows) = (self.d_vision, self.rows_per_tile());
@@ -168,7 +168,7 @@ impl MllamaEncoder {
     /// - output: `[n_pictures, max_tiles * rows_per_tile, d_output]`
     ///
     /// # Panics
-    /// If a image's values do not fill its tiles, it has more than `max_tiles`, or `images` is empty.
+    /// If an image's values do not fill its tiles, it has more than `max_tiles`, or `images` is empty.
     pub fn encode(&self, pictures: &[TiledImage], dtype: DType, device: &Device) -> Tensor<3> {
         self.encode_in_blocks(pictures, dtype, device, &mut Eager)
     }

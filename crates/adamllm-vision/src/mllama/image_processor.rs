@@ -39,7 +39,7 @@ impl Default for MllamaImageConfig {
 /// The side that transformers' class has where a file names none.
 const CLASS_SIDE: u32 = 224;
 
-/// How many tiles a image is cut into, and what the model's embedding tables call that.
+/// How many tiles an image is cut into, and what the model's embedding tables call that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct TileGrid {
     /// Tiles from top to bottom.
@@ -93,7 +93,7 @@ impl MllamaImageConfig {
         pairs.filter(|(rows, columns)| rows * columns <= n).collect()
     }
 
-    /// The grid for a image of this size: the smallest enlargement where the image fits into some canvas, else the
+    /// The grid for an image of this size: the smallest enlargement where the image fits into some canvas, else the
     /// smallest reduction; among equals the smallest canvas.
     ///
     /// # Errors
@@ -118,7 +118,7 @@ impl MllamaImageConfig {
         Ok(TileGrid { rows, columns, aspect_ratio_id })
     }
 
-    /// Scales a image into the upper left corner of its canvas, normalises it (the black rest too) and cuts it.
+    /// Scales an image into the upper left corner of its canvas, normalises it (the black rest too) and cuts it.
     ///
     /// # Errors
     /// As [`MllamaImageConfig::grid_from_size`] and [`resize`].

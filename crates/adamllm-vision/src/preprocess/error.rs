@@ -1,4 +1,4 @@
-/// Why a image or a processor's config file cannot be used.
+/// Why an image or a processor's config file cannot be used.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PreprocessError {

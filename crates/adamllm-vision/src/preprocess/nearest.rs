@@ -2,7 +2,7 @@ use image::RgbImage;
 
 use super::PreprocessError;
 
-/// Scales a image as Pillow's `Image.resize` with `NEAREST` does: each pixel is that under its centre. The places are
+/// Scales an image as Pillow's `Image.resize` with `NEAREST` does: each pixel is that under its centre. The places are
 /// summed up step by step, as Pillow does, so that they are equal also where rounding decides.
 ///
 /// # Errors

@@ -67,7 +67,7 @@ impl PassOrder {
     }
 }
 
-/// Scales a image to `width` x `height` as Pillow's `Image.resize` does: one convolution per axis whose support grows
+/// Scales an image to `width` x `height` as Pillow's `Image.resize` does: one convolution per axis whose support grows
 /// with the reduction (antialiasing). Every value is equal to Pillow's.
 ///
 /// # Errors

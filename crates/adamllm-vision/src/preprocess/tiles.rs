@@ -1,6 +1,6 @@
 use image::RgbImage;
 
-/// A image as equal square tiles, ready for a vision encoder.
+/// An image as equal square tiles, ready for a vision encoder.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tiles {
     /// `[n_tiles, channel, y, x]`, row-major; channels are red, green, blue.
@@ -29,7 +29,7 @@ impl Tiles {
         self.n_tiles += 1;
     }
 
-    /// Appends all tiles of a image whose sides are multiples of the tile's, row by row.
+    /// Appends all tiles of an image whose sides are multiples of the tile's, row by row.
     pub(crate) fn push_grid(&mut self, picture: &RgbImage, table: &[[f32; 256]; 3]) {
         for y in (0..picture.height()).step_by(self.side as usize) {
             for x in (0..picture.width()).step_by(self.side as usize) {

@@ -36,7 +36,7 @@ pub struct Qwen2_5VlEncoderConfig {
     /// Pixels on a patch's side.
     #[config(default = 14)]
     pub patch_size: usize,
-    /// Frames in a patch; a image is repeated.
+    /// Frames in a patch; an image is repeated.
     #[config(default = 2)]
     pub temporal_patch_size: usize,
     /// Patches on the side of a merged row.
@@ -85,7 +85,7 @@ pub struct RmsPatchMerger {
 }
 
 impl Qwen2_5VlEncoderConfig {
-    /// A encoder with normally distributed weights, made when first used.
+    /// An encoder with normally distributed weights, made when first used.
     pub fn init(&self, device: &Device) -> Qwen2_5VlEncoder {
         let d_merged = self.d_vision * self.merge_size * self.merge_size;
         Qwen2_5VlEncoder {
@@ -141,7 +141,7 @@ impl Qwen2_5VlEncoder {
     /// - output: `[sum of n_rows, d_model]`
     ///
     /// # Panics
-    /// If a image's values do not fill its grid, or `images` is empty.
+    /// If an image's values do not fill its grid, or `images` is empty.
     pub fn encode(&self, pictures: &[PatchesRef], dtype: DType, device: &Device) -> Tensor<2> {
         self.encode_in_blocks(pictures, dtype, device, &mut Eager)
     }

@@ -13,7 +13,7 @@ use crate::preprocess::{Normalisation, PassOrder, PreprocessError, Resampling, r
 pub struct Qwen2VlImageConfig {
     /// Side of a patch in pixels.
     pub patch_size: u32,
-    /// Frames in a patch; a image is repeated to fill them.
+    /// Frames in a patch; an image is repeated to fill them.
     pub temporal_patch_size: u32,
     /// Patches along the side of the square that the merger makes into one row of the language model.
     pub merge_size: u32,
@@ -48,10 +48,10 @@ impl Default for Qwen2VlImageConfig {
 /// The largest `min_pixels`: every image becomes at least as large.
 const MOST_MIN_PIXELS: u64 = 1 << 26;
 
-/// A image's patches: how many in time, height and width.
+/// An image's patches: how many in time, height and width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PatchGrid {
-    /// Temporal patches; 1 for a image.
+    /// Temporal patches; 1 for an image.
     pub t: u32,
     /// Patches from top to bottom.
     pub h: u32,
@@ -71,7 +71,7 @@ impl PatchGrid {
     }
 }
 
-/// A image ready for the vision encoder.
+/// An image ready for the vision encoder.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Patches {
     /// `[n_patches, channels * temporal_patch_size * patch_size * patch_size]`, row-major. The patches of a merge square
@@ -154,7 +154,7 @@ impl Qwen2VlImageConfig {
         self.patch_size * self.merge_size
     }
 
-    /// The grid of a image of this size; no pixel is needed.
+    /// The grid of an image of this size; no pixel is needed.
     ///
     /// # Errors
     /// As [`smart_resize`].
@@ -163,7 +163,7 @@ impl Qwen2VlImageConfig {
         Ok(PatchGrid { t: 1, h: height / self.patch_size, w: width / self.patch_size })
     }
 
-    /// Rows that a image of this size takes in the language model's sequence.
+    /// Rows that an image of this size takes in the language model's sequence.
     ///
     /// # Errors
     /// As [`smart_resize`].
@@ -176,7 +176,7 @@ impl Qwen2VlImageConfig {
         3 * self.temporal_patch_size as usize * (self.patch_size as usize).pow(2)
     }
 
-    /// Scales, normalises and cuts a image.
+    /// Scales, normalises and cuts an image.
     ///
     /// # Errors
     /// As [`smart_resize`] and [`resize`].

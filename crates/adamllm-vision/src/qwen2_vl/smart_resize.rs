@@ -3,7 +3,7 @@ use crate::preprocess::PreprocessError;
 /// Images longer than this for their breadth are refused (Qwen2-VL's image processor).
 pub const MAX_ASPECT_RATIO: f64 = 200.0;
 
-/// The height and width to which the Qwen2-VL families scale a image: both multiples of `factor`, the area between
+/// The height and width to which the Qwen2-VL families scale an image: both multiples of `factor`, the area between
 /// `min_pixels` and `max_pixels`, the aspect ratio nearly kept. Returns `(height, width)`.
 ///
 /// `factor` is the patch size times the merge size (28). Halves are rounded to even, as Python's `round` does.
@@ -45,7 +45,7 @@ pub fn smart_resize(
 mod tests {
     use super::*;
 
-    /// Placeholder tokens of a image with the published config (`max_pixels` 12845056): a token is 28 x 28 pixels.
+    /// Placeholder tokens of an image with the published config (`max_pixels` 12845056): a token is 28 x 28 pixels.
     fn n_tokens(width: u32, height: u32) -> u32 {
         let (h, w) = smart_resize(height, width, 28, 56 * 56, 12_845_056).expect("in range");
         h * w / (28 * 28)

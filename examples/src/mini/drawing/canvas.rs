@@ -7,7 +7,7 @@ pub const SIDE: u32 = 112;
 /// A colour: red, green, blue.
 pub(super) type Colour = [u8; 3];
 
-/// A image of [`SIDE`] by [`SIDE`] pixels with a palette, drawn with flat shapes: small on disk, the same everywhere
+/// An image of [`SIDE`] by [`SIDE`] pixels with a palette, drawn with flat shapes: small on disk, the same everywhere
 /// (no trigonometry, no blending).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Canvas {
