@@ -293,7 +293,10 @@ impl<'a> Suite<'a> {
             losses.join(own);
         }
         if left == 0 && losses.n_lost() == 0 {
-            return Err("no question was answered: the benchmarks hold none, or no answer belongs to one".into());
+            return match self.arguments.shard {
+                Some(_) => Ok(()), // a part of a small benchmark may be empty
+                None => Err("no question was answered: the benchmarks hold none, or no answer belongs to one".into()),
+            };
         }
         cli::check_losses(&losses, left, self.arguments.losses.max_lost, &ledgers.join(", "))
     }

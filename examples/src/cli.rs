@@ -72,6 +72,13 @@ pub fn check_losses(losses: &Losses, left: u64, most: f64, ledger: &str) -> JobR
     if left == 0 && losses.n_lost() > 0 {
         return Err(format!("no record is left; {losses}{}", named(ledger)).into());
     }
+    if left == 0 {
+        return Err(format!(
+            "no record is left; none was lost to a fault: there was none that could be used{}",
+            named(ledger)
+        )
+        .into());
+    }
     if losses.exceed(most) {
         let limit = format!("more than --max-lost {}%", most * 100.0);
         return Err(Box::new(TooManyLost(format!("{losses}; {limit}{}", named(ledger)))));
