@@ -11,7 +11,7 @@
 //! let task = Task::draw(&scene, Form::Open, &mut random);
 //! assert!(caption.contains(&task.precise()));
 //! assert!(task.informative(&scene, &mut random).contains(&task.precise()));
-//! assert_eq!(scene.image().dimensions(), (112, 112));
+//! assert_eq!(scene.picture().dimensions(), (112, 112));
 //! ```
 
 pub mod benchmarks;
