@@ -65,7 +65,7 @@ impl TileLayout {
     }
 }
 
-/// One image, ready for the tower.
+/// One image, ready for the encoder.
 #[derive(Clone, Debug)]
 pub struct EncodedImage {
     /// Which image.

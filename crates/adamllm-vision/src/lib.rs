@@ -21,8 +21,8 @@
 //! let config = Qwen2VlEncoderConfig::tiny();
 //! let device = Device::flex();
 //! let encoder = config.init(&device);
-//! let rows = tower.encode(&[PatchesRef { values: &patches.pixels, grid }], DType::F32, &device);
-//! assert_eq!(rows.dims(), [config.n_rows(grid), config.d_model]);
+//! let features = encoder.encode(&[PatchesRef { values: &patches.pixels, grid }], DType::F32, &device);
+//! assert_eq!(features.dims(), [config.n_rows(grid), config.d_model]);
 //! # Ok::<(), adamllm_vision::preprocess::PreprocessError>(())
 //! ```
 

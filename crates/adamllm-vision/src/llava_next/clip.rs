@@ -16,7 +16,7 @@ pub struct ClipEncoderConfig {
     pub n_layers: usize,
     /// Blocks that are used: LLaVA's `vision_feature_layer` of -2 is the output of the last but one.
     pub n_used_layers: usize,
-    /// Width of the tower.
+    /// Width of the encoder.
     pub d_vision: usize,
     /// Attention heads.
     pub n_heads: usize,

@@ -24,7 +24,7 @@ pub struct MllamaEncoderConfig {
     pub n_layers: usize,
     /// Gated blocks behind them.
     pub n_global_layers: usize,
-    /// Width of the tower.
+    /// Width of the encoder.
     pub d_vision: usize,
     /// Attention heads.
     pub n_heads: usize,

@@ -17,7 +17,7 @@ use crate::patches::{PatchesRef, encode_by_grid, gather_patches, grid_rotary, me
 pub struct Qwen2_5VlEncoderConfig {
     /// Blocks.
     pub n_layers: usize,
-    /// Width of the tower.
+    /// Width of the encoder.
     pub d_vision: usize,
     /// Width inside the MLPs.
     pub d_hidden: usize,

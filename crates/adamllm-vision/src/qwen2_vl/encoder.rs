@@ -16,7 +16,7 @@ use crate::patches::{PatchesRef, encode_by_grid, gather_patches, grid_rotary, me
 pub struct Qwen2VlEncoderConfig {
     /// Blocks.
     pub n_layers: usize,
-    /// Width of the tower.
+    /// Width of the encoder.
     pub d_vision: usize,
     /// Width of the rows it gives (the decoder's width).
     pub d_model: usize,

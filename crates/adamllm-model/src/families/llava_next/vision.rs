@@ -12,7 +12,7 @@ use crate::EncodedImage;
 /// The sizes of a [`LlavaNextVision`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct LlavaNextVisionConfig {
-    /// The tower.
+    /// The encoder.
     pub encoder: ClipEncoderConfig,
     /// Width of the decoder.
     pub d_model: usize,

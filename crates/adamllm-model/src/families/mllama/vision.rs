@@ -12,7 +12,7 @@ use crate::EncodedImage;
 /// The sizes of an [`MllamaVision`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct MllamaVisionConfig {
-    /// The tower.
+    /// The encoder.
     pub encoder: MllamaEncoderConfig,
     /// Width of the decoder.
     pub d_model: usize,
