@@ -127,7 +127,7 @@ impl Default for DataConfig {
 pub enum ImageCheck {
     /// All of it: a broken image costs its row, before the run begins.
     #[default]
-    Pictures,
+    Images,
     /// The header: faster; an image that turns out broken later ends the run.
     Headers,
 }

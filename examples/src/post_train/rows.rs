@@ -257,7 +257,7 @@ fn measure(
     store: &dyn ImageStore,
 ) -> Result<Measure, ModelError> {
     let measured = encoder.measure(row, store)?;
-    if check == ImageCheck::Pictures {
+    if check == ImageCheck::Images {
         row.images.iter().try_for_each(|image| store.open(image).map(drop))?;
     }
     Ok(measured)
@@ -321,7 +321,7 @@ mod tests {
     fn reader<'a>(processor: &'a Processor, max_tokens: usize, workers: usize) -> RowReader<'a> {
         let encoding = Encoding { max_tokens: Some(max_tokens), ..Encoding::default() };
         let encoder = Encoder::new(processor, encoding).expect("fits");
-        RowReader::new(processor, encoder, ImageCheck::Pictures, workers, Ledger::new()).expect("threads")
+        RowReader::new(processor, encoder, ImageCheck::Images, workers, Ledger::new()).expect("threads")
     }
 
     fn slides() -> SourceConfig {
