@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::{Family, FamilyRules, text, with_vision};
 use crate::hf::config::{ConfigFile, ModelConfig};
 use crate::hf::fields::{Fields, shown};
-use crate::hf::keys::{DECODER, LANGUAGE, PartKeys, Renames};
+use crate::hf::keys::{PartKeys, Renames};
 use crate::hf::{defaults, vision as encoder};
 use crate::text::read_json;
 use crate::{ModelError, VisionConfig};
@@ -27,60 +27,41 @@ const CLIP_LARGE_336: &str = "clip-vit-large-patch14-336";
 pub(super) const RULES: FamilyRules = FamilyRules { model_types: &["llava_next", FIRST_AUTHORS], config, keys: KEYS };
 
 const KEYS: &[PartKeys] = &[
+    PartKeys::language(
+        "model.language_model.",
+        "language_model.model.",
+        &["model.", "language_model.", "language_model.model.model.", "model.language_model.model."],
+    ),
+    PartKeys::head("language_model.lm_head.", &["model.lm_head.", "model.language_model.lm_head."]),
     PartKeys {
-        ours: LANGUAGE,
-        transformers5: "model.language_model.",
-        hub2024: "language_model.model.",
-        others: &["model.", "language_model.", "language_model.model.model.", "model.language_model.model."],
-        starts: &[],
-        names: DECODER,
-    },
-    PartKeys {
-        ours: "language.head.",
-        transformers5: "lm_head.",
-        hub2024: "language_model.lm_head.",
-        others: &["model.lm_head.", "model.language_model.lm_head."],
-        starts: &[],
-        names: &[],
-    },
-    PartKeys {
-        ours: "vision.encoder.",
-        transformers5: "model.vision_tower.",
-        hub2024: "vision_tower.vision_model.",
-        others: &[
-            "vision_tower.",
-            "model.vision_tower.vision_model.",
-            "model.vision_tower.vision_tower.vision_model.",
-            "model.vision_tower.vision_tower.",
-        ],
         starts: &[("layers.", "encoder.layers.")],
         names: CLIP,
+        ..PartKeys::plain(
+            "vision.encoder.",
+            "model.vision_tower.",
+            "vision_tower.vision_model.",
+            &[
+                "vision_tower.",
+                "model.vision_tower.vision_model.",
+                "model.vision_tower.vision_tower.vision_model.",
+                "model.vision_tower.vision_tower.",
+            ],
+        )
     },
-    PartKeys {
-        ours: "vision.projector.fc1.",
-        transformers5: "model.multi_modal_projector.linear_1.",
-        hub2024: "multi_modal_projector.linear_1.",
-        others: &["model.mm_projector.0.", "mm_projector.0."],
-        starts: &[],
-        names: &[],
-    },
+    PartKeys::plain(
+        "vision.projector.fc1.",
+        "model.multi_modal_projector.linear_1.",
+        "multi_modal_projector.linear_1.",
+        &["model.mm_projector.0.", "mm_projector.0."],
+    ),
     // The first authors count the nonlinearity between the layers.
-    PartKeys {
-        ours: "vision.projector.fc2.",
-        transformers5: "model.multi_modal_projector.linear_2.",
-        hub2024: "multi_modal_projector.linear_2.",
-        others: &["model.mm_projector.2.", "mm_projector.2."],
-        starts: &[],
-        names: &[],
-    },
-    PartKeys {
-        ours: "vision.image_newline",
-        transformers5: "model.image_newline",
-        hub2024: "image_newline",
-        others: &[],
-        starts: &[],
-        names: &[],
-    },
+    PartKeys::plain(
+        "vision.projector.fc2.",
+        "model.multi_modal_projector.linear_2.",
+        "multi_modal_projector.linear_2.",
+        &["model.mm_projector.2.", "mm_projector.2."],
+    ),
+    PartKeys::plain("vision.image_newline", "model.image_newline", "image_newline", &[]),
 ];
 
 const CLIP: Renames = &[

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{Family, FamilyRules, text, with_vision};
 use crate::hf::config::{ConfigFile, ModelConfig};
 use crate::hf::fields::{Fields, MOST, shown};
-use crate::hf::keys::{DECODER, LANGUAGE, PartKeys, Renames};
+use crate::hf::keys::{PartKeys, Renames};
 use crate::hf::{defaults, vision as encoder};
 use crate::{ModelError, VisionConfig};
 
@@ -21,38 +21,18 @@ pub(super) const RULES: FamilyRules = FamilyRules { model_types: &["mllama"], co
 const EXTRA_EMBEDDINGS: usize = 8;
 
 const KEYS: &[PartKeys] = &[
+    PartKeys::language(
+        "model.language_model.",
+        "language_model.model.",
+        &["language_model.", "language_model.model.model.", "model.language_model.model."],
+    ),
+    PartKeys::head("language_model.lm_head.", &["model.lm_head.", "model.language_model.lm_head."]),
     PartKeys {
-        ours: LANGUAGE,
-        transformers5: "model.language_model.",
-        hub2024: "language_model.model.",
-        others: &["language_model.", "language_model.model.model.", "model.language_model.model."],
-        starts: &[],
-        names: DECODER,
-    },
-    PartKeys {
-        ours: "language.head.",
-        transformers5: "lm_head.",
-        hub2024: "language_model.lm_head.",
-        others: &["model.lm_head.", "model.language_model.lm_head."],
-        starts: &[],
-        names: &[],
-    },
-    PartKeys {
-        ours: "vision.encoder.",
-        transformers5: "model.vision_model.",
-        hub2024: "vision_model.",
-        others: &[],
         starts: &[("global_layers.", "global_transformer.layers."), ("layers.", "transformer.layers.")],
         names: ENCODER,
+        ..PartKeys::plain("vision.encoder.", "model.vision_model.", "vision_model.", &[])
     },
-    PartKeys {
-        ours: "vision.projector.",
-        transformers5: "model.multi_modal_projector.",
-        hub2024: "multi_modal_projector.",
-        others: &[],
-        starts: &[],
-        names: &[],
-    },
+    PartKeys::plain("vision.projector.", "model.multi_modal_projector.", "multi_modal_projector.", &[]),
 ];
 
 const ENCODER: Renames = &[

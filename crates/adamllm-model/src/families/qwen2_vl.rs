@@ -6,7 +6,7 @@ use adamllm_vision::Qwen2VlEncoderConfig;
 use super::{Family, FamilyRules, text, with_vision};
 use crate::hf::config::{ConfigFile, ModelConfig};
 use crate::hf::fields::Fields;
-use crate::hf::keys::{DECODER, LANGUAGE, PartKeys, Renames};
+use crate::hf::keys::{PartKeys, Renames};
 use crate::hf::{defaults, vision};
 use crate::{ModelError, VisionConfig};
 
@@ -18,27 +18,12 @@ pub(super) const RULES: FamilyRules = FamilyRules { model_types: &["qwen2_vl"], 
 
 /// The keys of Qwen2-VL and Qwen2.5-VL.
 pub(super) const KEYS: &[PartKeys] = &[
-    PartKeys {
-        ours: LANGUAGE,
-        transformers5: "model.language_model.",
-        hub2024: "model.",
-        others: &[
-            "language_model.",
-            "language_model.model.",
-            "language_model.model.model.",
-            "model.language_model.model.",
-        ],
-        starts: &[],
-        names: DECODER,
-    },
-    PartKeys {
-        ours: "language.head.",
-        transformers5: "lm_head.",
-        hub2024: "lm_head.",
-        others: &["language_model.lm_head.", "model.lm_head.", "model.language_model.lm_head."],
-        starts: &[],
-        names: &[],
-    },
+    PartKeys::language(
+        "model.language_model.",
+        "model.",
+        &["language_model.", "language_model.model.", "language_model.model.model.", "model.language_model.model."],
+    ),
+    PartKeys::head("lm_head.", &["language_model.lm_head.", "model.lm_head.", "model.language_model.lm_head."]),
     PartKeys {
         ours: "vision.",
         transformers5: "model.visual.",

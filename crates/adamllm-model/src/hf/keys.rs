@@ -31,11 +31,37 @@ pub(crate) struct PartKeys {
     pub(crate) names: Renames,
 }
 
+impl PartKeys {
+    /// The decoder, under these prefixes.
+    pub(crate) const fn language(
+        transformers5: &'static str,
+        hub2024: &'static str,
+        others: &'static [&'static str],
+    ) -> Self {
+        Self { names: DECODER, ..Self::plain(LANGUAGE, transformers5, hub2024, others) }
+    }
+
+    /// The head, which transformers 5 has at the root.
+    pub(crate) const fn head(hub2024: &'static str, others: &'static [&'static str]) -> Self {
+        Self::plain("language.head.", "lm_head.", hub2024, others)
+    }
+
+    /// A part whose rest of a key is the same in ours and theirs.
+    pub(crate) const fn plain(
+        ours: &'static str,
+        transformers5: &'static str,
+        hub2024: &'static str,
+        others: &'static [&'static str],
+    ) -> Self {
+        Self { ours, transformers5, hub2024, others, starts: &[], names: &[] }
+    }
+}
+
 /// Ours, theirs.
 pub(crate) type Renames = &'static [(&'static str, &'static str)];
 
 /// The decoder's names.
-pub(crate) const DECODER: Renames = &[
+const DECODER: Renames = &[
     ("embedding", "embed_tokens.weight"),
     ("attention_norm.", "input_layernorm."),
     ("attention.query.", "self_attn.q_proj."),
@@ -125,7 +151,7 @@ fn part(config: &ModelConfig, name: &str) -> Option<(&'static PartKeys, String)>
 }
 
 /// Our names of the decoder begin with this.
-pub(crate) const LANGUAGE: &str = "language.";
+const LANGUAGE: &str = "language.";
 
 /// `prefix`, a number, a dot and the rest.
 fn numbered<'a>(name: &'a str, prefix: &str) -> Option<(usize, &'a str)> {
