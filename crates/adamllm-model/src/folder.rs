@@ -59,7 +59,7 @@ impl ModelFolder {
         let base = PeftConfig::read(adapter)?.base.unwrap_or_default();
         let places = [PathBuf::from(&base), adapter.join(&base)];
         match places.into_iter().find(|path| !base.is_empty() && path.join("config.json").exists()) {
-            Some(path) => Self::open(path)?.with_adapter(adapter),
+            Some(path) => Ok(Self { adapter: Some(adapter.into()), ..Self::open(path)? }),
             None => {
                 let expected = "the folder of the base model; give the base model, and the adapter beside it";
                 let field = "base_model_name_or_path";
@@ -99,7 +99,10 @@ impl ModelFolder {
     /// and unexpected key.
     pub fn load(&self, dtype: DType, device: &Device) -> Result<VisionLanguageModel, ModelError> {
         let files = WeightFiles::open(&self.path)?;
-        let config = self.config_for(&files)?;
+        self.check_sizes(&files)?;
+        // Whether the head is the embedding, the files decide.
+        let mut config = self.config.clone();
+        config.decoder.tied_head = files.tied_head(&config)?;
         let family = config.family;
         let mut source = FolderSource { files: &files, config: &config, dtype, prefix: "", used: HashSet::new() };
         let model = adamllm_nn::load(VisionLanguageModel::init(&config, device), &mut source);
@@ -136,21 +139,20 @@ impl ModelFolder {
             return Err(ModelError::NoVision { record, images: 0, family });
         };
         let files = WeightFiles::open(&self.path)?;
-        let config = self.config_for(&files)?;
-        let mut source =
-            FolderSource { files: &files, config: &config, dtype, prefix: "vision.", used: HashSet::new() };
+        self.check_sizes(&files)?;
+        let config = &self.config;
+        let mut source = FolderSource { files: &files, config, dtype, prefix: "vision.", used: HashSet::new() };
         adamllm_nn::load(vision.init(device), &mut source).map_err(|LoadError { faults }| {
-            let named = |name: &str| files.expected_key(&config, &format!("vision.{name}"));
+            let named = |name: &str| files.expected_key(config, &format!("vision.{name}"));
             let missing: Vec<_> = faults.into_iter().map(|(name, fault)| (named(&name), fault)).collect();
-            let cause = cause::likely(&files, &config, &missing, &[]);
+            let cause = cause::likely(&files, config, &missing, &[]);
             ModelError::Weights { folder: self.path.clone(), cause, missing, unexpected: Vec::new() }
         })
     }
 
-    /// The configuration with what only the weights' headers decide: whether the head is the embedding. Sizes that the files
-    /// cannot fill are refused before anything is made of them.
-    fn config_for(&self, files: &WeightFiles) -> Result<ModelConfig, ModelError> {
-        let mut config = self.config.clone();
+    /// Refuses sizes that the files cannot fill, before anything is made of them.
+    fn check_sizes(&self, files: &WeightFiles) -> Result<(), ModelError> {
+        let config = &self.config;
         let n_tensors = files.n_tensors();
         let n_layers = config.decoder.n_layers + config.decoder.cross_layers.len();
         let sizes = [
@@ -163,8 +165,7 @@ impl ModelFolder {
                 return Err(ModelError::config(&self.path.join("config.json"), field, expected, n_blocks));
             }
         }
-        config.decoder.tied_head = files.tied_head(&config)?;
-        Ok(config)
+        Ok(())
     }
 
     /// A hash of the weights and of every file that changes answers: the model's identity in cache keys and reports.

@@ -1,5 +1,6 @@
 //! PEFT's `adapter_config.json`.
 
+use adamllm_core::json::shown;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -7,7 +8,6 @@ use fancy_regex::Regex;
 use serde_json::{Map, Value};
 
 use crate::ModelError;
-use crate::hf::fields::shown;
 use crate::text::read_json;
 
 pub(crate) const CONFIG: &str = "adapter_config.json";

@@ -1,6 +1,7 @@
 //! LLaVA-NeXT (Liu et al. 2024; model card Lin-Chen/open-llava-next-llama3-8b), in the layout of Hugging Face and in its
 //! first authors' (`llava_llama`).
 
+use adamllm_core::json::shown;
 use std::path::Path;
 
 use adamllm_nn::Activation;
@@ -9,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::{Family, FamilyRules, text, with_vision};
 use crate::hf::config::{ConfigFile, ModelConfig};
-use crate::hf::fields::{Fields, shown};
+use crate::hf::fields::Fields;
 use crate::hf::keys::{PartKeys, Renames};
 use crate::hf::{defaults, vision as encoder};
 use crate::text::read_json;

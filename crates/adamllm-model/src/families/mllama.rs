@@ -1,12 +1,13 @@
 //! Llama 3.2 Vision (arXiv 2407.21783, section 7; model card meta-llama/Llama-3.2-11B-Vision-Instruct).
 
+use adamllm_core::json::shown;
 use adamllm_nn::Activation;
 use adamllm_vision::MllamaEncoderConfig;
 use serde_json::Value;
 
 use super::{Family, FamilyRules, text, with_vision};
 use crate::hf::config::{ConfigFile, ModelConfig};
-use crate::hf::fields::{Fields, MOST, shown};
+use crate::hf::fields::{Fields, MOST};
 use crate::hf::keys::{PartKeys, Renames};
 use crate::hf::{defaults, vision as encoder};
 use crate::{ModelError, VisionConfig};

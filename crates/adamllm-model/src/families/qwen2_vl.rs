@@ -83,7 +83,7 @@ fn axial(fields: &Fields) -> Result<(), ModelError> {
         return Ok(());
     }
     let expected = "rope_type axial with rope_theta 10000: nothing else is supported";
-    Err(fields.fault("rope_parameters", expected, crate::hf::fields::shown(value)))
+    Err(fields.fault("rope_parameters", expected, adamllm_core::json::shown(value)))
 }
 
 fn encoder(fields: &Fields, d_model: usize) -> Result<Qwen2VlEncoderConfig, ModelError> {

@@ -1,10 +1,11 @@
 //! The decoder's part of `config.json`, as Llama, Mistral and Qwen2 write it.
 
+use adamllm_core::json::shown;
 use adamllm_language::{DecoderConfig, RopeConfig, RopeScaling, SlidingWindow};
 use serde_json::{Map, Value};
 
 use crate::ModelError;
-use crate::hf::fields::{Fields, MOST, shown};
+use crate::hf::fields::{Fields, MOST};
 
 /// What distinguishes one kind of text model from another.
 #[derive(Clone, Copy, Debug)]

@@ -1,12 +1,13 @@
 //! `config.json` of the supported families, old Hub layout and transformers 5, as one plain value.
 
+use adamllm_core::json::shown;
 use std::path::{Path, PathBuf};
 
 use adamllm_language::DecoderConfig;
 use serde_json::{Map, Value};
 
 use super::defaults;
-use super::fields::{Fields, shown};
+use super::fields::Fields;
 use crate::families::Family;
 use crate::{ModelError, VisionConfig};
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
+use adamllm_core::json::shown;
 use serde_json::{Map, Value};
 
 use crate::ModelError;
@@ -245,15 +246,6 @@ fn same(a: &Value, b: &Value) -> bool {
 fn whole(value: &Value) -> Option<usize> {
     let float = || value.as_f64().filter(|f| f.fract() == 0.0 && (0.0..=MOST as f64).contains(f)).map(|f| f as u64);
     usize::try_from(value.as_u64().or_else(float)?).ok()
-}
-
-/// A value in an error message, cut where it is long.
-pub(crate) fn shown(value: &Value) -> String {
-    let text = value.to_string();
-    match text.char_indices().nth(80) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text,
-    }
 }
 
 #[cfg(test)]
