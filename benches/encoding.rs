@@ -40,7 +40,9 @@ fn encoding(criterion: &mut Criterion) {
         group.bench_function("encode", |b| b.iter(encode));
         group.bench_function("collate", |b| b.iter(|| collate(&encoded)));
         group.bench_function("measure", |b| {
-            b.iter(|| rows.iter().map(|row| encoder.measure(row, &images).expect("measures").tokens).sum::<usize>());
+            b.iter(|| {
+                rows.iter().map(|row| encoder.example_size(row, &images).expect("measures").tokens).sum::<usize>()
+            });
         });
         group.finish();
     }

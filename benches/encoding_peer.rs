@@ -43,7 +43,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         totals = json!({ "tokens": sums[0], "sum_of_ids": sums[1], "targets": sums[2] });
         let clock = Clock::start();
         for row in &rows {
-            encoder.measure(row, &images)?;
+            encoder.example_size(row, &images)?;
         }
         measured_in = clock.read();
     }

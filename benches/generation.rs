@@ -2,9 +2,10 @@
 #![allow(missing_docs)]
 
 use adamllm::language::{
-    DecodeRequest, Decoder, DecoderConfig, LogitRules, Positions, RopeConfig, RowRequest, Sampler, SamplingRule,
+    DecodeRequest, Decoder, DecoderConfig, LogitRules, PromptRequest, RopeConfig, Sampler, SamplingRule,
 };
 use adamllm::model::ModelFolder;
+use adamllm::nn::{LanguageBackbone, Positions};
 use adamllm::prelude::*;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rand::SeedableRng;
@@ -23,7 +24,7 @@ fn decoder() -> Decoder {
 /// Reads `PROMPT` tokens and writes `n`.
 fn write(decoder: &Decoder, batch: usize, n: usize) -> usize {
     let tokens = burn_tokens(batch);
-    let request = |_| RowRequest {
+    let request = |_| PromptRequest {
         padding: 0,
         next_position: PROMPT as i32,
         prompt: &[],
@@ -32,10 +33,10 @@ fn write(decoder: &Decoder, batch: usize, n: usize) -> usize {
         sampler: Sampler::new(SamplingRule::Greedy, ChaCha8Rng::seed_from_u64(0), LogitRules::default()),
     };
     let request = DecodeRequest {
-        rows: decoder.embed(tokens),
+        embeddings: decoder.embed(tokens),
         positions: Positions::plain(batch, 0..PROMPT as i32),
-        pictures: None,
-        requests: (0..batch).map(request).collect(),
+        images: None,
+        prompts: (0..batch).map(request).collect(),
         end_tokens: &[],
     };
     adamllm::language::decode(decoder, request, |_, _| false).iter().map(|answer| answer.tokens.len()).sum()

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use adamllm::core::{IMAGE_MARKER, Sampling};
-use adamllm::model::{Encoded, EncodedImage, GenerationDefaults, Processor};
+use adamllm::model::{Encoded, EncodedImage, GenerationDefaults};
 use adamllm::prelude::*;
 use adamllm_examples::cli::{self, Dtype, JobResult};
 use clap::Parser;
@@ -100,12 +100,12 @@ fn run(arguments: Arguments) -> JobResult {
         return Ok(());
     }
     let output_ids = &completion.tokens;
-    let pixels = PixelStatistics::of(&encoded, model.processor());
+    let pixels = PixelStatistics::of(&encoded);
     let mut answer = json!({
         "family": folder.config().family,
         "prompt_text": model.processor().render(&prompt)?.text,
         "input_ids": encoded.tokens,
-        "n_image_rows": encoded.images.iter().map(|image| image.layout.n_rows()).collect::<Vec<_>>(),
+        "n_image_rows": encoded.images.iter().map(|image| image.layout().n_features).collect::<Vec<_>>(),
         "pixel_shape": pixels.shape,
         "pixel_mean": pixels.mean,
         "pixel_std": pixels.std,
@@ -182,17 +182,17 @@ struct PixelStatistics {
 }
 
 impl PixelStatistics {
-    fn of(encoded: &Encoded, processor: &Processor) -> Self {
-        let values = || encoded.images.iter().flat_map(|image| image.pixels.iter().map(|&v| f64::from(v)));
+    fn of(encoded: &Encoded) -> Self {
+        let values = || encoded.images.iter().flat_map(|image| image.pixels.values.iter().map(|&v| f64::from(v)));
         let n = values().count();
         let mean = values().fold(0.0, |sum, v| sum + v) / n.max(1) as f64;
         let variance = values().fold(0.0, |sum, v| sum + (v - mean).powi(2)) / n.saturating_sub(1).max(1) as f64;
-        let shape_of = |image: &EncodedImage| processor.image_processor().map(|p| p.pixel_shape(&image.layout));
+        let shape_of = |image: &EncodedImage| image.layout().pixel_shape.clone();
         let joined = |mut all: Vec<usize>, one: Vec<usize>| {
             all[0] += one[0];
             all
         };
-        let shape = encoded.images.iter().filter_map(shape_of).reduce(joined).unwrap_or_default();
+        let shape = encoded.images.iter().map(shape_of).reduce(joined).unwrap_or_default();
         Self { shape, mean, std: variance.sqrt() }
     }
 }

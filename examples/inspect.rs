@@ -75,7 +75,7 @@ fn run(arguments: Arguments) -> JobResult {
         let conversation = conversation?;
         let encoded = encoder.encode(&conversation, &images)?;
         if arguments.json {
-            let n_whole = whole.measure(&conversation, &images)?.tokens;
+            let n_whole = whole.example_size(&conversation, &images)?.tokens;
             shown.push(to_json(row, &encoded, &processor, &encoder, n_whole)?);
         } else {
             print_row(row, &encoded, &processor)?;
@@ -102,10 +102,10 @@ fn to_json(
     let codec = processor.text();
     let token = |(i, &id): (usize, &u32)| json!({ "id": id, "text": codec.decode(&[id], true).unwrap_or_default(), "target": encoded.targets[i] });
     let image = |(image, &start): (&adamllm::model::EncodedImage, &usize)| {
-        let n_rows = image.layout.n_rows();
+        let n_rows = image.layout().n_features;
         json!({
             "image": image.image, "start": start, "n_rows": n_rows,
-            "n_placeholders": image.layout.n_placeholders(), "layout": image.layout,
+            "n_placeholders": image.layout().n_placeholders, "layout": image.layout(),
         })
     };
     Ok(json!({
@@ -130,9 +130,9 @@ fn print_row(row: usize, encoded: &Encoded, processor: &Processor) -> JobResult 
     let mut at = 0;
     while at < encoded.tokens.len() {
         if let Some(i) = encoded.image_starts.iter().position(|&start| start == at) {
-            let layout = &encoded.images[i].layout;
-            println!("  [{}: {} rows of {} patches]", encoded.images[i].image, layout.n_rows(), layout.n_patches());
-            at += layout.n_placeholders();
+            let layout = encoded.images[i].layout();
+            println!("  [{}: {} rows of {} patches]", encoded.images[i].image, layout.n_features, layout.n_patches);
+            at += layout.n_placeholders;
             continue;
         }
         let same = |&i: &usize| encoded.targets[i] == encoded.targets[at] && !encoded.image_starts.contains(&i);

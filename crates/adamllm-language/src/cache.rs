@@ -1,3 +1,4 @@
+use adamllm_nn::KeyValueCache;
 use burn::tensor::Tensor;
 
 /// Keys and values of the tokens read so far, for one batch.
@@ -7,7 +8,7 @@ use burn::tensor::Tensor;
 pub struct KvCache {
     layers: Vec<Option<LayerCache>>,
     /// Keys and values of the images, of the layers that read them.
-    pictures: Vec<Option<LayerCache>>,
+    images: Vec<Option<LayerCache>>,
     capacity: usize,
     length: usize,
 }
@@ -19,30 +20,20 @@ struct LayerCache {
 }
 
 impl KvCache {
-    /// An empty cache for `n_layers` layers, `n_cross_layers` that read images, and at most `capacity` tokens per row.
+    /// An empty cache for `n_layers` layers, `n_cross_layers` that read images, and at most `capacity` tokens of each batch element.
     pub fn new(n_layers: usize, n_cross_layers: usize, capacity: usize) -> Self {
-        Self { layers: vec![None; n_layers], pictures: vec![None; n_cross_layers], capacity, length: 0 }
+        Self { layers: vec![None; n_layers], images: vec![None; n_cross_layers], capacity, length: 0 }
     }
 
     /// Keeps the images' keys and values of one cross-attention layer: they never change.
-    pub(crate) fn keep_pictures(&mut self, layer: usize, keys: Tensor<4>, values: Tensor<4>) {
-        self.pictures[layer] = Some(LayerCache { keys, values });
+    pub(crate) fn keep_images(&mut self, layer: usize, keys: Tensor<4>, values: Tensor<4>) {
+        self.images[layer] = Some(LayerCache { keys, values });
     }
 
-    /// What [`KvCache::keep_pictures`] kept.
-    pub(crate) fn pictures(&self, layer: usize) -> (Tensor<4>, Tensor<4>) {
-        let kept = self.pictures[layer].as_ref().expect("the prompt's pass keeps the pictures");
+    /// What [`KvCache::keep_images`] kept.
+    pub(crate) fn images(&self, layer: usize) -> (Tensor<4>, Tensor<4>) {
+        let kept = self.images[layer].as_ref().expect("the prompt's pass keeps the images");
         (kept.keys.clone(), kept.values.clone())
-    }
-
-    /// Tokens per row read so far, padding included.
-    pub fn len(&self) -> usize {
-        self.length
-    }
-
-    /// Whether nothing was read yet.
-    pub fn is_empty(&self) -> bool {
-        self.length == 0
     }
 
     /// Notes that `n` more tokens went through all layers.
@@ -58,7 +49,7 @@ impl KvCache {
     pub(crate) fn extend(&mut self, layer: usize, keys: Tensor<4>, values: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
         let [batch, n_kv_heads, n_new, d_head] = keys.dims();
         let end = self.length + n_new;
-        assert!(end <= self.capacity, "the cache holds {} tokens per row, got {end}", self.capacity);
+        assert!(end <= self.capacity, "the cache holds {} tokens of each batch element, got {end}", self.capacity);
         let stored = self.layers[layer].take().unwrap_or_else(|| {
             let shape = [batch, n_kv_heads, self.capacity, d_head];
             let options = (&keys.device(), keys.dtype());
@@ -70,5 +61,11 @@ impl KvCache {
         let so_far = (keys.clone().narrow(2, 0, end), values.clone().narrow(2, 0, end));
         self.layers[layer] = Some(LayerCache { keys, values });
         so_far
+    }
+}
+
+impl KeyValueCache for KvCache {
+    fn len(&self) -> usize {
+        self.length
     }
 }

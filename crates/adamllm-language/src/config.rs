@@ -123,36 +123,4 @@ impl DecoderConfig {
     pub fn tiny() -> Self {
         Self::new(16, 2, 4, 2, 4, 24, 32, RopeConfig::plain(10_000.0))
     }
-
-    /// meta-llama/Meta-Llama-3-8B.
-    pub fn llama3_8b() -> Self {
-        Self::new(4096, 32, 32, 8, 128, 14_336, 128_256, RopeConfig::plain(500_000.0)).with_rms_epsilon(1e-5)
-    }
-
-    /// The language side of meta-llama/Llama-3.2-11B-Vision-Instruct.
-    pub fn llama3_2_11b_vision() -> Self {
-        let scaling = RopeScaling::Llama3 {
-            factor: 8.0,
-            low_freq_factor: 1.0,
-            high_freq_factor: 4.0,
-            original_max_positions: 8192,
-        };
-        let rope = RopeConfig { scaling, ..RopeConfig::plain(500_000.0) };
-        Self::new(4096, 32, 32, 8, 128, 14_336, 128_256, rope)
-            .with_rms_epsilon(1e-5)
-            .with_n_extra_embeddings(8)
-            .with_cross_layers(vec![3, 8, 13, 18, 23, 28, 33, 38])
-    }
-
-    /// The language side of Qwen/Qwen2.5-VL-3B-Instruct.
-    pub fn qwen2_5_vl_3b() -> Self {
-        let rope = RopeConfig { mrope_section: Some([16, 24, 24]), ..RopeConfig::plain(1_000_000.0) };
-        Self::new(2048, 36, 16, 2, 128, 11_008, 151_936, rope).with_qkv_bias(true).with_tied_head(true)
-    }
-
-    /// The language side of Qwen/Qwen2-VL-2B-Instruct.
-    pub fn qwen2_vl_2b() -> Self {
-        let rope = RopeConfig { mrope_section: Some([16, 24, 24]), ..RopeConfig::plain(1_000_000.0) };
-        Self::new(1536, 28, 12, 2, 128, 8960, 151_936, rope).with_qkv_bias(true).with_tied_head(true)
-    }
 }

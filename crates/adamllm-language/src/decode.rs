@@ -1,28 +1,29 @@
-use adamllm_nn::AttentionMask;
+use adamllm_nn::{
+    AttentionMask, BackboneInput, CrossAttentionInput, CrossAttentionView, KeyValueCache, LanguageBackbone, Positions,
+};
 use burn::tensor::{Int, Tensor, TensorData};
 
-use crate::cross::CrossInput;
-use crate::{Decoder, DecoderInput, ImageView, KvCache, Positions, Sampler};
+use crate::Sampler;
 
 /// A batch of left-padded prompts to continue.
 #[derive(Debug)]
 pub struct DecodeRequest<'a> {
     /// Embedded prompts, `[batch, seq, d_model]`; what stands in the padding does not matter.
-    pub rows: Tensor<3>,
+    pub embeddings: Tensor<3>,
     /// `batch * seq` positions.
     pub positions: Positions,
-    /// For the layers that read images: the images' rows, `[batch, n_slots * slot, d_model]`, and who sees them.
-    pub pictures: Option<(Tensor<3>, ImageView)>,
-    /// One entry for each row of the batch.
-    pub requests: Vec<RowRequest<'a>>,
+    /// For cross-attention layers: the image features, `[batch, n_slots * n_features, d_model]`, and who attends to them.
+    pub images: Option<(Tensor<3>, CrossAttentionView)>,
+    /// One for each batch element.
+    pub prompts: Vec<PromptRequest<'a>>,
     /// Token ids that end an answer.
     pub end_tokens: &'a [u32],
 }
 
-/// What one row of the batch asks for.
+/// What one batch element asks for.
 #[derive(Debug)]
-pub struct RowRequest<'a> {
-    /// Left padding of the row.
+pub struct PromptRequest<'a> {
+    /// Its left padding.
     pub padding: usize,
     /// The position of the first new token.
     pub next_position: i32,
@@ -32,11 +33,11 @@ pub struct RowRequest<'a> {
     pub max_new_tokens: usize,
     /// End tokens are forbidden until this many tokens are written.
     pub min_new_tokens: usize,
-    /// Draws the row's tokens.
+    /// Draws the tokens.
     pub sampler: Sampler,
 }
 
-/// Why a row ended.
+/// Why an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndReason {
     /// An end token, or the caller said stop.
@@ -45,48 +46,53 @@ pub enum EndReason {
     Length,
 }
 
-/// One row's new tokens.
+/// The new tokens of one batch element.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// The tokens, the end token included where one ended the row.
+    /// The tokens, the end token included where one ended the answer.
     pub tokens: Vec<u32>,
-    /// Why the row ended.
+    /// Why the answer ended.
     pub end: EndReason,
 }
 
-/// Continues every prompt of the batch until each has ended. After each new token, `stop(row, tokens)` may end the row;
-/// it also serves to stream.
-pub fn decode(decoder: &Decoder, request: DecodeRequest, mut stop: impl FnMut(usize, &[u32]) -> bool) -> Vec<Answer> {
-    let DecodeRequest { rows, positions, pictures, mut requests, end_tokens } = request;
-    let [batch, seq, _] = rows.dims();
-    let (device, dtype) = (rows.device(), rows.dtype());
-    let (picture_rows, view) = pictures.unzip();
-    let padding: Vec<usize> = requests.iter().map(|r| r.padding).collect();
-    let longest = requests.iter().map(|r| r.max_new_tokens).max().unwrap_or(0);
-    let mut cache = decoder.cache(seq + longest);
+/// Continues every prompt of the batch until each has ended. After each new token, `stop(batch element, tokens)` may end its
+/// answer; it also serves to stream.
+pub fn decode<L: LanguageBackbone>(
+    backbone: &L,
+    request: DecodeRequest,
+    mut stop: impl FnMut(usize, &[u32]) -> bool,
+) -> Vec<Answer> {
+    let DecodeRequest { embeddings, positions, images, mut prompts, end_tokens } = request;
+    let [batch, seq, _] = embeddings.dims();
+    let (device, dtype) = (embeddings.device(), embeddings.dtype());
+    let (features, view) = images.unzip();
+    let padding: Vec<usize> = prompts.iter().map(|prompt| prompt.padding).collect();
+    let longest = prompts.iter().map(|prompt| prompt.max_new_tokens).max().unwrap_or(0);
+    let mut cache = backbone.cache(seq + longest);
     let mut written: Vec<Vec<u32>> = vec![Vec::new(); batch];
     let mut ends: Vec<Option<EndReason>> =
-        requests.iter().map(|r| (r.max_new_tokens == 0).then_some(EndReason::Length)).collect();
+        prompts.iter().map(|prompt| (prompt.max_new_tokens == 0).then_some(EndReason::Length)).collect();
 
+    // The prompts, in one pass.
     let mask = AttentionMask::causal(&padding, 0, seq, &device);
-    let cross = view.as_ref().map(|view| view.input(picture_rows, 0..seq, dtype, &device));
-    let hidden = decoder.forward(DecoderInput { rows, positions: &positions, mask, cross }, Some(&mut cache));
-    let mut last = hidden.narrow(1, seq - 1, 1);
+    let cross = view.as_ref().map(|view| view.input(features, 0..seq, dtype, &device));
+    let input = BackboneInput { embeddings, positions: &positions, mask, cross };
+    let mut last = backbone.forward_cached(input, &mut cache).narrow(1, seq - 1, 1);
+
+    // One token of each answer a pass.
     while ends.iter().any(Option::is_none) {
-        let logits = decoder.logits(last.flatten(0, 1));
-        let chosen = choose(logits, &mut requests, &written, &ends, end_tokens);
-        for (row, &token) in chosen.iter().enumerate() {
-            if ends[row].is_some() {
+        let logits = backbone.logits(last.flatten(0, 1));
+        let chosen = choose(logits, &mut prompts, &written, &ends, end_tokens);
+        for (b, &token) in chosen.iter().enumerate() {
+            if ends[b].is_some() {
                 continue;
             }
-            written[row].push(token);
-            let stopped = end_tokens.contains(&token) || stop(row, &written[row]);
-            ends[row] = if stopped {
+            written[b].push(token);
+            let stopped = end_tokens.contains(&token) || stop(b, &written[b]);
+            ends[b] = if stopped {
                 Some(EndReason::Stop)
-            } else if written[row].len() == requests[row].max_new_tokens {
-                Some(EndReason::Length)
             } else {
-                None
+                (written[b].len() == prompts[b].max_new_tokens).then_some(EndReason::Length)
             };
         }
         if ends.iter().all(Option::is_some) {
@@ -94,58 +100,57 @@ pub fn decode(decoder: &Decoder, request: DecodeRequest, mut stop: impl FnMut(us
         }
         let past = cache.len();
         let cross = view.as_ref().map(|view| view.input(None, past..past + 1, dtype, &device));
-        last = step(decoder, &mut cache, &chosen, &positions, &requests, &padding, cross);
-        requests.iter_mut().for_each(|r| r.next_position += 1);
+        last = step(backbone, &mut cache, &chosen, &positions, &prompts, &padding, cross);
+        prompts.iter_mut().for_each(|prompt| prompt.next_position += 1);
     }
-    written
-        .into_iter()
-        .zip(ends)
-        .map(|(tokens, end)| Answer { tokens, end: end.unwrap_or(EndReason::Length) })
-        .collect()
+    let answer = |(tokens, end): (_, Option<_>)| Answer { tokens, end: end.unwrap_or(EndReason::Length) };
+    written.into_iter().zip(ends).map(answer).collect()
 }
 
-/// Reads one new token in each row; `[batch, 1, d_model]`.
-fn step(
-    decoder: &Decoder,
-    cache: &mut KvCache,
+/// Reads one new token of each batch element; `[batch, 1, d_model]`.
+fn step<L: LanguageBackbone>(
+    backbone: &L,
+    cache: &mut L::Cache,
     chosen: &[u32],
     like: &Positions,
-    requests: &[RowRequest],
+    prompts: &[PromptRequest],
     padding: &[usize],
-    cross: Option<CrossInput>,
+    cross: Option<CrossAttentionInput>,
 ) -> Tensor<3> {
-    let device = &decoder.embedding.val().device();
+    let device = &backbone.device();
     let ids: Vec<i32> = chosen.iter().map(|&t| t as i32).collect();
     let tokens = Tensor::<2, Int>::from_data(TensorData::new(ids, [chosen.len(), 1]), device);
-    let at: Vec<i32> = requests.iter().map(|r| r.next_position).collect();
+    let at: Vec<i32> = prompts.iter().map(|prompt| prompt.next_position).collect();
     let mask = AttentionMask::causal(padding, cache.len(), 1, device);
-    let input = DecoderInput { rows: decoder.embed(tokens), positions: &Positions::single(like, &at), mask, cross };
-    decoder.forward(input, Some(cache))
+    let positions = Positions::single(like, &at);
+    let input = BackboneInput { embeddings: backbone.embed(tokens), positions: &positions, mask, cross };
+    backbone.forward_cached(input, cache)
 }
 
-/// One token for each row. Where every row wants the argmax, only the chosen ids leave the device.
+/// One token for each batch element. Where every one wants the argmax, only the chosen ids leave the device.
 fn choose(
     logits: Tensor<2>,
-    requests: &mut [RowRequest],
+    prompts: &mut [PromptRequest],
     written: &[Vec<u32>],
     ends: &[Option<EndReason>],
     end_tokens: &[u32],
 ) -> Vec<u32> {
-    let may_end = |row: usize, r: &RowRequest| written[row].len() >= r.min_new_tokens;
-    if requests.iter().enumerate().all(|(row, r)| r.sampler.is_argmax() && may_end(row, r)) {
+    let may_end = |b: usize, prompt: &PromptRequest| written[b].len() >= prompt.min_new_tokens;
+    if prompts.iter().enumerate().all(|(b, prompt)| prompt.sampler.is_argmax() && may_end(b, prompt)) {
         let ids = logits.argmax(1).into_data().convert::<i64>();
         return ids.as_slice::<i64>().expect("converted").iter().map(|&id| id as u32).collect();
     }
+
     let [_, vocab_size] = logits.dims();
     let mut values = logits.into_data().convert::<f32>().try_into_vec::<f32>().expect("converted");
-    let rows = values.chunks_mut(vocab_size).zip(requests.iter_mut()).enumerate();
-    rows.map(|(row, (logits, request))| {
-        if ends[row].is_some() {
+    let elements = values.chunks_mut(vocab_size).zip(prompts.iter_mut()).enumerate();
+    let draw = |(b, (logits, prompt)): (usize, (&mut [f32], &mut PromptRequest))| {
+        if ends[b].is_some() {
             return 0;
         }
-        let forbidden = if written[row].len() >= request.min_new_tokens { &[][..] } else { end_tokens };
-        let seen: Vec<u32> = request.prompt.iter().chain(&written[row]).copied().collect();
-        request.sampler.choose(logits, &seen, written[row].len(), forbidden)
-    })
-    .collect()
+        let forbidden = if written[b].len() >= prompt.min_new_tokens { &[][..] } else { end_tokens };
+        let so_far: Vec<u32> = prompt.prompt.iter().chain(&written[b]).copied().collect();
+        prompt.sampler.choose(logits, &so_far, written[b].len(), forbidden)
+    };
+    elements.map(draw).collect()
 }

@@ -2,14 +2,14 @@
 //! 2407.10671).
 
 use adamllm_nn::{
-    AttentionMask, BlockExecutor, Eager, GatedMlp, GatedMlpConfig, Linear, LinearConfig, RmsNorm, RmsNormConfig,
-    RotaryTable, apply_rotary, attend, run_block,
+    AttentionMask, BackboneInput, BlockExecutor, GatedMlp, GatedMlpConfig, KeyValueCache, LanguageBackbone, Linear,
+    LinearConfig, RmsNorm, RmsNormConfig, RotaryTable, apply_rotary, attend, run_block,
 };
 use burn::module::{Initializer, Module, Param};
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{DType, Device, Int, Tensor};
 
-use crate::cross::{CrossAttention, CrossInput, CrossLayer};
-use crate::{DecoderConfig, KvCache, Positions};
+use crate::cross::{CrossAttention, CrossLayer};
+use crate::{DecoderConfig, KvCache};
 
 /// Embedding, blocks, final norm, head.
 #[derive(Module, Debug)]
@@ -29,7 +29,7 @@ pub struct Decoder {
     pub config: DecoderConfig,
 }
 
-/// One block: attention and MLP, each behind a norm and added to the residual stream.
+/// One block: attention and MLP, each with a norm before it, added to the residual stream.
 #[derive(Module, Debug)]
 pub struct DecoderLayer {
     /// Before the attention.
@@ -55,19 +55,6 @@ pub struct SelfAttention {
     pub output: Linear,
     /// Width of one head.
     pub d_head: usize,
-}
-
-/// What one forward pass of the decoder reads.
-#[derive(Debug)]
-pub struct DecoderInput<'a> {
-    /// Embeddings, `[batch, seq, d_model]`.
-    pub rows: Tensor<3>,
-    /// One position for each of `batch * seq` rows.
-    pub positions: &'a Positions,
-    /// Which keys each query sees: `seq` queries, `cache.len() + seq` keys. `None` hides nothing.
-    pub mask: Option<AttentionMask>,
-    /// What the cross-attention layers read; without it they are passed over.
-    pub cross: Option<CrossInput>,
 }
 
 /// A layer and its number among its kind.
@@ -117,27 +104,54 @@ impl DecoderConfig {
     }
 }
 
-impl Decoder {
-    /// Token ids to embeddings.
-    ///
-    /// # Shapes
-    /// - input: `[batch, seq]`
-    /// - output: `[batch, seq, d_model]`
-    pub fn embed(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
+impl LanguageBackbone for Decoder {
+    type Cache = KvCache;
+
+    fn embed(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
         burn::tensor::module::embedding(self.embedding.val(), tokens)
     }
 
-    /// Embeddings to hidden states behind the final norm.
-    ///
-    /// # Shapes
-    /// - `input.rows` and output: `[batch, seq, d_model]`
-    pub fn forward(&self, input: DecoderInput, cache: Option<&mut KvCache>) -> Tensor<3> {
-        let Some(cache) = cache else { return self.forward_in_blocks(input, &mut Eager) };
-        let DecoderInput { rows, positions, mask, cross } = input;
-        let [batch, seq, _] = rows.dims();
-        let windowed = self.windowed(mask.as_ref(), [batch, seq, cache.len() + seq], &rows.device());
-        let rotary = positions.rotary(&self.config.rope, self.config.d_head, &rows.device());
-        let mut hidden = rows;
+    fn forward<'a>(&'a self, input: BackboneInput, blocks: &mut dyn BlockExecutor<'a>) -> Tensor<3> {
+        let BackboneInput { embeddings, positions, mask, cross } = input;
+        let [batch, seq, _] = embeddings.dims();
+        let windowed = self.windowed(mask.as_ref(), [batch, seq, seq], &embeddings.device());
+        let rotary = self.config.rope.table(positions, self.config.d_head, &embeddings.device());
+        let cross = cross.map(|cross| {
+            let features = cross.features.clone().expect("without a cache, image features come with the input");
+            (blocks.shared(features), cross.with_features(None))
+        });
+
+        let mut hidden = embeddings;
+        for place in self.places() {
+            hidden = match (place, &cross) {
+                (Place::Own(i, layer), _) => {
+                    let mask = if self.is_windowed(i) { windowed.clone() } else { mask.clone() };
+                    let rotary = rotary.clone();
+                    let forward = move |layer: &DecoderLayer, x: &[Tensor<3>]| {
+                        layer.forward(x[0].clone(), &rotary, mask.as_ref(), None)
+                    };
+                    run_block(blocks, layer, vec![hidden], forward)
+                }
+                (Place::Cross(_, layer), Some((features, cross))) => {
+                    let cross = cross.clone();
+                    let forward = move |layer: &CrossLayer, x: &[Tensor<3>]| {
+                        layer.forward(x[0].clone(), &cross.with_features(Some(x[1].clone())), None)
+                    };
+                    run_block(blocks, layer, vec![hidden, features.clone()], forward)
+                }
+                (Place::Cross(..), None) => hidden,
+            };
+        }
+        self.norm.forward(hidden)
+    }
+
+    fn forward_cached(&self, input: BackboneInput, cache: &mut KvCache) -> Tensor<3> {
+        let BackboneInput { embeddings, positions, mask, cross } = input;
+        let [batch, seq, _] = embeddings.dims();
+        let windowed = self.windowed(mask.as_ref(), [batch, seq, cache.len() + seq], &embeddings.device());
+        let rotary = self.config.rope.table(positions, self.config.d_head, &embeddings.device());
+
+        let mut hidden = embeddings;
         for place in self.places() {
             hidden = match (place, &cross) {
                 (Place::Own(i, layer), _) => {
@@ -152,40 +166,44 @@ impl Decoder {
         self.norm.forward(hidden)
     }
 
-    /// As [`Decoder::forward`] without a cache; `blocks` runs the layers.
-    pub fn forward_in_blocks<'a>(&'a self, input: DecoderInput, blocks: &mut dyn BlockExecutor<'a>) -> Tensor<3> {
-        let DecoderInput { rows, positions, mask, cross } = input;
-        let [batch, seq, _] = rows.dims();
-        let windowed = self.windowed(mask.as_ref(), [batch, seq, seq], &rows.device());
-        let rotary = positions.rotary(&self.config.rope, self.config.d_head, &rows.device());
-        let cross = cross.map(|cross| {
-            let rows = cross.rows.clone().expect("without a cache, the pictures' rows come with the input");
-            (blocks.shared(rows), cross)
-        });
-        let mut hidden = rows;
-        for place in self.places() {
-            hidden = match (place, &cross) {
-                (Place::Own(i, layer), _) => {
-                    let mask = if self.is_windowed(i) { windowed.clone() } else { mask.clone() };
-                    let rotary = rotary.clone();
-                    let forward = move |layer: &DecoderLayer, x: &[Tensor<3>]| {
-                        layer.forward(x[0].clone(), &rotary, mask.as_ref(), None)
-                    };
-                    run_block(blocks, layer, vec![hidden], forward)
-                }
-                (Place::Cross(_, layer), Some((rows, cross))) => {
-                    let cross = cross.with_rows(None);
-                    let forward = move |layer: &CrossLayer, x: &[Tensor<3>]| {
-                        layer.forward(x[0].clone(), &cross.with_rows(Some(x[1].clone())), None)
-                    };
-                    run_block(blocks, layer, vec![hidden, rows.clone()], forward)
-                }
-                (Place::Cross(..), None) => hidden,
-            };
+    fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
+        match &self.head {
+            Some(head) => head.forward(hidden),
+            None => adamllm_nn::linear(hidden, self.embedding.val(), None),
         }
-        self.norm.forward(hidden)
     }
 
+    fn cache(&self, capacity: usize) -> KvCache {
+        KvCache::new(self.layers.len(), self.cross_layers.len(), capacity)
+    }
+
+    fn linear_layers_mut(&mut self) -> Vec<(String, &mut Linear)> {
+        let mut found = Vec::new();
+        for (i, layer) in self.layers.iter_mut().enumerate() {
+            let SelfAttention { query, key, value, output, .. } = &mut layer.attention;
+            found.extend(named(&format!("layers.{i}"), [query, key, value, output], &mut layer.mlp));
+        }
+        for (i, layer) in self.cross_layers.iter_mut().enumerate() {
+            let CrossAttention { query, key, value, output, .. } = &mut layer.attention;
+            found.extend(named(&format!("cross_layers.{i}"), [query, key, value, output], &mut layer.mlp));
+        }
+        found
+    }
+
+    fn device(&self) -> Device {
+        self.embedding.val().device()
+    }
+
+    fn dtype(&self) -> DType {
+        self.embedding.val().dtype()
+    }
+
+    fn uses(&self, parameter: &str, has_images: bool) -> bool {
+        has_images || !parameter.starts_with("cross_layers.")
+    }
+}
+
+impl Decoder {
     /// The mask of the layers that attend within a window, for `[batch, queries, keys]`.
     fn windowed(&self, mask: Option<&AttentionMask>, dims: [usize; 3], device: &Device) -> Option<AttentionMask> {
         let window = self.config.sliding_window.as_ref()?;
@@ -209,37 +227,6 @@ impl Decoder {
                 Place::Own(i, layer)
             }
         })
-    }
-
-    /// Hidden states to logits. Rank 2, so that only the rows that are needed are paid for.
-    ///
-    /// # Shapes
-    /// - input: `[n, d_model]`
-    /// - output: `[n, vocab_size]`
-    pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
-        match &self.head {
-            Some(head) => head.forward(hidden),
-            None => adamllm_nn::linear(hidden, self.embedding.val(), None),
-        }
-    }
-
-    /// Every linear layer of the blocks, under its path of field names (`layers.0.attention.query`): where adapters go.
-    pub fn linear_layers_mut(&mut self) -> Vec<(String, &mut Linear)> {
-        let mut found = Vec::new();
-        for (i, layer) in self.layers.iter_mut().enumerate() {
-            let SelfAttention { query, key, value, output, .. } = &mut layer.attention;
-            found.extend(named(&format!("layers.{i}"), [query, key, value, output], &mut layer.mlp));
-        }
-        for (i, layer) in self.cross_layers.iter_mut().enumerate() {
-            let CrossAttention { query, key, value, output, .. } = &mut layer.attention;
-            found.extend(named(&format!("cross_layers.{i}"), [query, key, value, output], &mut layer.mlp));
-        }
-        found
-    }
-
-    /// A cache for this decoder's layers.
-    pub fn cache(&self, capacity: usize) -> KvCache {
-        KvCache::new(self.layers.len(), self.cross_layers.len(), capacity)
     }
 }
 

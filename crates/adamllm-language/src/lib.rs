@@ -1,26 +1,26 @@
 //! Embeddings to next tokens: the decoder that Llama 3 and Qwen2 (and the language side of Qwen2-VL) share, its
 //! key-value cache, sampling, and the decode loop.
 //!
-//! This crate sees rows of embeddings and token ids, never a text or a tokenizer. Text-only models and vision-language
-//! models decode through the same [`decode`] loop: the latter put image rows between the text rows first, or hand them
-//! to cross-attention layers ([`ImageView`]).
+//! This crate sees embeddings and token ids, never a text or a tokenizer. Text-only models, vision-language models and
+//! backbones of one's own ([`LanguageBackbone`](adamllm_nn::LanguageBackbone)) decode through the same [`decode`] loop:
+//! image features stand among the embeddings, or go to cross-attention layers ([`CrossLayer`]).
 //!
 //! ```
-//! use adamllm_language::{DecoderConfig, DecoderInput, Positions};
-//! use adamllm_nn::AttentionMask;
+//! use adamllm_language::DecoderConfig;
+//! use adamllm_nn::{AttentionMask, BackboneInput, Eager, LanguageBackbone, Positions};
 //! use burn::tensor::{Device, Int, Tensor};
 //!
 //! let device = Device::flex();
 //! let decoder = DecoderConfig::tiny().init(&device);
 //! let tokens = Tensor::<2, Int>::from_ints([[1, 2, 3]], &device);
-//! let input = DecoderInput {
-//!     rows: decoder.embed(tokens),
+//! let input = BackboneInput {
+//!     embeddings: decoder.embed(tokens),
 //!     positions: &Positions::plain(1, 0..3),
 //!     mask: AttentionMask::causal(&[0], 0, 3, &device),
 //!     cross: None,
 //! };
-//! let hidden = decoder.forward(input, None); // [1, 3, d_model]
-//! let logits = decoder.logits(hidden.narrow(1, 2, 1).flatten(0, 1)); // the last row only
+//! let hidden = decoder.forward(input, &mut Eager); // [1, 3, d_model]
+//! let logits = decoder.logits(hidden.narrow(1, 2, 1).flatten(0, 1)); // the last token only
 //! assert_eq!(logits.dims(), [1, DecoderConfig::tiny().vocab_size]);
 //! ```
 
@@ -34,8 +34,7 @@ mod sampling;
 
 pub use cache::KvCache;
 pub use config::{DecoderConfig, RopeConfig, RopeScaling, SlidingWindow};
-pub use cross::{CrossAttention, CrossInput, CrossLayer, ImageSpan, ImageView};
-pub use decode::{Answer, DecodeRequest, EndReason, RowRequest, decode};
-pub use decoder::{Decoder, DecoderInput, DecoderLayer, SelfAttention};
-pub use positions::Positions;
+pub use cross::{CrossAttention, CrossLayer};
+pub use decode::{Answer, DecodeRequest, EndReason, PromptRequest, decode};
+pub use decoder::{Decoder, DecoderLayer, SelfAttention};
 pub use sampling::{LogitRules, Sampler, SamplingRule};

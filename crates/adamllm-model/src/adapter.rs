@@ -1,10 +1,10 @@
 //! Low-rank adapters in the layout of PEFT (Hugging Face): `adapter_config.json` and `adapter_model.safetensors`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
 use adamllm_core::CoreError;
-use adamllm_nn::{Linear, Lora, LoraConfig};
+use adamllm_nn::{LanguageBackbone, Linear, Lora, LoraConfig, VisionEncoder};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use safetensors::tensor::TensorView;
@@ -34,8 +34,8 @@ const NAMES: [(&str, &str); 7] = [
     ("down", "down_proj"),
 ];
 
-impl VisionLanguageModel {
-    /// Freezes every weight and puts a new adapter beside each of the decoder's target layers. Adapters train as any other
+impl<V: VisionEncoder, L: LanguageBackbone> VisionLanguageModel<V, L> {
+    /// Freezes every weight and puts a new adapter beside each of the backbone's target layers. Adapters train as any other
     /// parameter does; [`VisionLanguageModel::merge_lora`] folds them in.
     ///
     /// # Errors
@@ -54,15 +54,15 @@ impl VisionLanguageModel {
         if config.targets.is_empty() {
             return fault("expected targets, got none: no layer would get an adapter".into());
         }
-        if let Some(target) = config.targets.iter().find(|target| ours(target).is_none()) {
-            let known: Vec<_> = NAMES.iter().map(|(ours, _)| ours).collect();
+        let mut model = self.map(&mut Frozen);
+        let layers = model.language.linear_layers_mut();
+        let known: BTreeSet<&str> = layers.iter().map(|(name, _)| last(name)).collect();
+        if let Some(target) = config.targets.iter().find(|target| !known.contains(ours(target))) {
             return fault(format!("target {target:?} is none of {known:?}"));
         }
-        let mut model = self.map(&mut Frozen);
         let device = model.device();
         for (name, linear) in model.language.linear_layers_mut() {
-            let layer = name.rsplit('.').next();
-            if config.targets.iter().any(|target| ours(target) == layer) {
+            if config.targets.iter().any(|target| ours(target) == last(&name)) {
                 let [d_output, d_input] = linear.weight.lazy_shape().dims();
                 linear.lora = Some(Lora::init(d_input, d_output, config, &device));
             }
@@ -87,7 +87,11 @@ impl ModelFolder {
     /// [`ModelError::FileMissing`], [`ModelError::NotRead`] for pickled weights, [`ModelError::ConfigField`] for kinds of
     /// adapters that are not supported (DoRA, trained biases, whole modules), [`ModelError::Safetensors`], and
     /// [`ModelError::Adapter`] for keys or shapes that do not fit.
-    pub fn load_adapter(&self, model: VisionLanguageModel, adapter: &Path) -> Result<VisionLanguageModel, ModelError> {
+    pub fn load_adapter<V: VisionEncoder, L: LanguageBackbone>(
+        &self,
+        model: VisionLanguageModel<V, L>,
+        adapter: &Path,
+    ) -> Result<VisionLanguageModel<V, L>, ModelError> {
         let config = PeftConfig::read(adapter)?;
         let path = weights_file(adapter)?;
         let bytes = std::fs::read(&path).map_err(CoreError::io("read", &path))?;
@@ -123,7 +127,12 @@ impl ModelFolder {
     /// # Errors
     /// [`ModelError::Adapter`] if the model has none, or they are not alike; [`ModelError::Core`] where a file cannot be
     /// written.
-    pub fn save_adapter(&self, model: &VisionLanguageModel, config: &LoraConfig, to: &Path) -> Result<(), ModelError> {
+    pub fn save_adapter<V: VisionEncoder, L: LanguageBackbone>(
+        &self,
+        model: &VisionLanguageModel<V, L>,
+        config: &LoraConfig,
+        to: &Path,
+    ) -> Result<(), ModelError> {
         self.save_adapter_as(model, config, KeyLayout::Transformers5, to)
     }
 
@@ -132,9 +141,9 @@ impl ModelFolder {
     ///
     /// # Errors
     /// As [`ModelFolder::save_adapter`].
-    pub fn save_adapter_as(
+    pub fn save_adapter_as<V: VisionEncoder, L: LanguageBackbone>(
         &self,
-        model: &VisionLanguageModel,
+        model: &VisionLanguageModel<V, L>,
         config: &LoraConfig,
         layout: KeyLayout,
         to: &Path,
@@ -202,17 +211,21 @@ impl ModelFolder {
     }
 }
 
-/// Our name of a target, which may be given as checkpoints call it.
-fn ours(target: &str) -> Option<&'static str> {
-    NAMES.iter().find(|(ours, theirs)| [*ours, *theirs].contains(&target)).map(|(ours, _)| *ours)
+/// Our name of a target, which may be given as checkpoints call it. Layers of a backbone of one's own have their own names.
+fn ours(target: &str) -> &str {
+    NAMES.iter().find(|(_, theirs)| *theirs == target).map_or(target, |(ours, _)| ours)
+}
+
+/// The last part of a path of field names.
+fn last(name: &str) -> &str {
+    name.rsplit('.').next().unwrap_or(name)
 }
 
 /// A regular expression, as PEFT matches it against a module's whole name: the targets in the decoder's layers, in every
 /// version's naming, and nothing of the vision encoder, whose layers have the same names.
 fn target_pattern(targets: &[String]) -> String {
-    let theirs =
-        |target: &String| NAMES.iter().find(|(name, _)| Some(*name) == ours(target)).map(|(_, theirs)| *theirs);
-    let names: Vec<_> = targets.iter().filter_map(theirs).collect();
+    let theirs = |target: &'_ String| NAMES.iter().find(|(name, _)| *name == ours(target)).map(|(_, theirs)| *theirs);
+    let names: Vec<&str> = targets.iter().map(|target| theirs(target).unwrap_or(target)).collect();
     format!(r"(?!.*(?:vis|projector)).*\blayers\.\d+\.(?:self_attn|cross_attn|mlp)\.(?:{})", names.join("|"))
 }
 

@@ -1,38 +1,38 @@
 use std::ops::Range;
 
-use adamllm_language::{ImageSpan, ImageView, Positions};
-use adamllm_nn::{AttentionMask, Batch, BlockExecutor, Eager, Objective, cross_entropy};
+use adamllm_nn::{
+    AttentionMask, Batch, BlockExecutor, CrossAttentionView, Eager, ImageLayout, ImageSpan, LanguageBackbone,
+    Objective, Positions, VisionEncoder, cross_entropy,
+};
 use burn::tensor::{Int, Tensor, TensorData};
 
-use crate::mllama::picture_spans;
-use crate::qwen2_vl::multimodal_positions;
-use crate::{Encoded, EncodedImage, ImageRows, ModelInput, Processor, RopeMode, TileLayout, VisionLanguageModel};
+use crate::{Encoded, EncodedImage, ImageInjection, ModelInput, Processor, RopeMode, VisionLanguageModel};
 
-/// On which side short rows are filled up.
+/// On which side short sequences are padded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Padding {
-    /// For generation: all rows end in the same column.
+    /// For generation: all sequences end in the same column.
     Left,
-    /// For training: all rows begin in the first.
+    /// For training: all sequences start in the first.
     Right,
 }
 
-/// Rows of equal length, on the host.
+/// Sequences of equal length, on the host: what [`VisionLanguageModel`]s of any encoder and backbone read.
 #[derive(Clone, Debug)]
 pub struct VlmBatch {
     tokens: Vec<u32>,
     dims: [usize; 2],
     positions: Positions,
-    /// Left padding of each row.
+    /// Left padding of each batch element.
     padding: Vec<usize>,
-    /// The position behind each row's last token.
+    /// The position after the last token of each batch element.
     next_positions: Vec<i32>,
     images: Vec<EncodedImage>,
-    image_rows: ImageRows,
-    /// `[place of the predicting row, token to predict]`.
+    injection: ImageInjection,
+    /// `[index of the predicting token, token to predict]`.
     targets: Vec<[usize; 2]>,
     n_tokens: usize,
-    /// The lengths of the sequences, where they stand one behind the other in a single row.
+    /// The lengths of the sequences, where they follow each other in a single batch element.
     packed: Option<Vec<usize>>,
     /// Names of the groups of targets, and for each target its group.
     groups: Vec<String>,
@@ -40,22 +40,22 @@ pub struct VlmBatch {
 }
 
 impl VlmBatch {
-    /// Pads rows to the longest. An image that several rows share (the same [`adamllm_core::ImageRef`]) is kept once.
+    /// Pads examples to the longest. An image that several examples share (the same [`adamllm_core::ImageRef`]) is kept once.
     ///
     /// # Panics
-    /// If `rows` is empty.
-    pub fn collate(rows: &[&Encoded], side: Padding, processor: &Processor) -> Self {
-        let seq = rows.iter().map(|row| row.tokens.len()).max().expect("at least one row");
-        let mut batch = Self::empty([rows.len(), seq], rows, processor);
-        let mut columns = Vec::with_capacity(rows.len() * seq);
-        for row in rows {
-            let missing = seq - row.tokens.len();
+    /// If `examples` is empty.
+    pub fn collate(examples: &[&Encoded], side: Padding, processor: &Processor) -> Self {
+        let seq = examples.iter().map(|example| example.tokens.len()).max().expect("at least one example");
+        let mut batch = Self::empty([examples.len(), seq], examples, processor);
+        let mut columns = Vec::with_capacity(examples.len() * seq);
+        for example in examples {
+            let missing = seq - example.tokens.len();
             let (left, right) = if side == Padding::Left { (missing, 0) } else { (0, missing) };
-            batch.push_images(row, left);
-            batch.push_targets(row, left);
-            batch.tokens.extend(std::iter::repeat_n(0, left).chain(row.tokens.iter().copied()));
+            batch.push_images(example, left);
+            batch.push_targets(example, left);
+            batch.tokens.extend(std::iter::repeat_n(0, left).chain(example.tokens.iter().copied()));
             batch.tokens.extend(std::iter::repeat_n(0, right));
-            let (at, next) = row_positions(row, processor);
+            let (at, next) = example_positions(example, processor);
             columns.extend(std::iter::repeat_n([0; 3], left).chain(at).chain(std::iter::repeat_n([0; 3], right)));
             batch.padding.push(left);
             batch.next_positions.push(next);
@@ -63,25 +63,25 @@ impl VlmBatch {
         batch.with_positions(columns, processor)
     }
 
-    /// Puts rows one behind the other in a single one, without padding. No token sees another row's, positions begin anew with
-    /// each, and loss and gradients are those of [`VlmBatch::collate`].
+    /// Packs examples one after the other into a single batch element, without padding. No token attends to another example's,
+    /// positions start anew with each, and loss and gradients are those of [`VlmBatch::collate`].
     ///
     /// # Panics
-    /// If `rows` is empty.
-    pub fn pack(rows: &[&Encoded], processor: &Processor) -> Self {
-        assert!(!rows.is_empty(), "at least one row");
-        let lengths: Vec<usize> = rows.iter().map(|row| row.tokens.len()).collect();
-        let mut batch = Self::empty([1, lengths.iter().sum()], rows, processor);
+    /// If `examples` is empty.
+    pub fn pack(examples: &[&Encoded], processor: &Processor) -> Self {
+        assert!(!examples.is_empty(), "at least one example");
+        let lengths: Vec<usize> = examples.iter().map(|example| example.tokens.len()).collect();
+        let mut batch = Self::empty([1, lengths.iter().sum()], examples, processor);
         let mut columns = Vec::with_capacity(batch.n_tokens);
-        if let ImageRows::Attended { slots, view } = &mut batch.image_rows {
+        if let ImageInjection::CrossAttended { slots, view } = &mut batch.injection {
             (*slots, view.spans, view.lengths) = (vec![vec![]], vec![vec![]], vec![batch.n_tokens]);
             (view.padding, view.starts) = (vec![0], vec![vec![]]);
         }
-        for row in rows {
-            batch.push_packed_images(row);
-            batch.push_targets(row, 0);
-            batch.tokens.extend_from_slice(&row.tokens);
-            let (at, next) = row_positions(row, processor);
+        for example in examples {
+            batch.push_packed_images(example);
+            batch.push_targets(example, 0);
+            batch.tokens.extend_from_slice(&example.tokens);
+            let (at, next) = example_positions(example, processor);
             columns.extend(at);
             batch.next_positions = vec![next];
         }
@@ -90,7 +90,7 @@ impl VlmBatch {
         batch.with_positions(columns, processor)
     }
 
-    fn empty(dims: [usize; 2], rows: &[&Encoded], processor: &Processor) -> Self {
+    fn empty(dims: [usize; 2], examples: &[&Encoded], processor: &Processor) -> Self {
         Self {
             tokens: Vec::with_capacity(dims[0] * dims[1]),
             dims,
@@ -98,9 +98,9 @@ impl VlmBatch {
             padding: Vec::new(),
             next_positions: Vec::new(),
             images: Vec::new(),
-            image_rows: no_image_rows(rows, processor),
+            injection: no_images(examples, processor),
             targets: Vec::new(),
-            n_tokens: rows.iter().map(|row| row.tokens.len()).sum(),
+            n_tokens: examples.iter().map(|example| example.tokens.len()).sum(),
             packed: None,
             groups: Vec::new(),
             target_groups: Vec::new(),
@@ -116,15 +116,17 @@ impl VlmBatch {
         self
     }
 
-    /// The images of a row that goes behind those that are there.
-    fn push_packed_images(&mut self, row: &Encoded) {
-        if matches!(self.image_rows, ImageRows::Spliced(_)) {
-            return self.push_images(row, 0);
+    /// The images of an example that is packed after others.
+    fn push_packed_images(&mut self, example: &Encoded) {
+        if matches!(self.injection, ImageInjection::Embedded(_)) {
+            return self.push_images(example, 0);
         }
         let start = self.tokens.len();
-        let images: Vec<usize> = row.images.iter().map(|image| self.place_of(image)).collect();
-        let ImageRows::Attended { slots, view } = &mut self.image_rows else { unreachable!("spliced rows are done") };
-        view.spans[0].extend(row_spans(row).into_iter().map(|span| ImageSpan {
+        let images: Vec<usize> = example.images.iter().map(|image| self.index_of(image)).collect();
+        let ImageInjection::CrossAttended { slots, view } = &mut self.injection else {
+            unreachable!("embedded ones are done")
+        };
+        view.spans[0].extend(image_spans(example).into_iter().map(|span| ImageSpan {
             first: start + span.first,
             end: start + span.end,
             ..span
@@ -133,47 +135,47 @@ impl VlmBatch {
         slots[0].extend(images);
     }
 
-    fn push_images(&mut self, row: &Encoded, left: usize) {
-        let start_of_row = self.tokens.len() + left;
-        let images: Vec<usize> = row.images.iter().map(|image| self.place_of(image)).collect();
-        match &mut self.image_rows {
-            ImageRows::Spliced(places) => {
-                for ((image, start), index) in row.images.iter().zip(&row.image_starts).zip(images) {
-                    let first: usize = self.images[..index].iter().map(|i| i.layout.n_rows()).sum();
-                    places.extend((0..image.layout.n_rows()).map(|i| [start_of_row + start + i, first + i]));
+    fn push_images(&mut self, example: &Encoded, left: usize) {
+        let start_of_example = self.tokens.len() + left;
+        let images: Vec<usize> = example.images.iter().map(|image| self.index_of(image)).collect();
+        match &mut self.injection {
+            ImageInjection::Embedded(indices) => {
+                for ((image, start), index) in example.images.iter().zip(&example.image_starts).zip(images) {
+                    let first: usize = self.images[..index].iter().map(|i| i.layout().n_features).sum();
+                    indices.extend((0..image.layout().n_features).map(|i| [start_of_example + start + i, first + i]));
                 }
             }
-            ImageRows::Attended { slots, view } => {
-                view.spans.push(row_spans(row));
+            ImageInjection::CrossAttended { slots, view } => {
+                view.spans.push(image_spans(example));
                 view.padding.push(left);
-                view.lengths.push(row.tokens.len());
+                view.lengths.push(example.tokens.len());
                 slots.push(images);
             }
         }
     }
 
-    /// The image's place among the batch's images; an image that is there already is not added again.
-    fn place_of(&mut self, image: &EncodedImage) -> usize {
-        let known = self.images.iter().position(|i| i.image == image.image && i.layout == image.layout);
+    /// The image's index among the batch's images; an image that is there already is not added again.
+    fn index_of(&mut self, image: &EncodedImage) -> usize {
+        let known = self.images.iter().position(|i| i.image == image.image && i.layout() == image.layout());
         known.unwrap_or_else(|| {
             self.images.push(image.clone());
             self.images.len() - 1
         })
     }
 
-    fn push_targets(&mut self, row: &Encoded, left: usize) {
-        let start_of_row = self.tokens.len() + left;
-        let counted = row.targets.iter().enumerate().skip(1).filter(|(_, target)| **target);
+    fn push_targets(&mut self, example: &Encoded, left: usize) {
+        let start_of_example = self.tokens.len() + left;
+        let counted = example.targets.iter().enumerate().skip(1).filter(|(_, target)| **target);
         for (i, _) in counted {
-            self.targets.push([start_of_row + i - 1, row.tokens[i] as usize]);
-            self.push_group(row, i);
+            self.targets.push([start_of_example + i - 1, example.tokens[i] as usize]);
+            self.push_group(example, i);
         }
     }
 
-    /// Notes the group of a target. Targets of rows that name neither a source nor an exchange have the group "other", where any
-    /// other row of the batch names one.
-    fn push_group(&mut self, row: &Encoded, token: usize) {
-        let name = match (row.source.as_deref(), row.task_of(token).map(AsRef::as_ref)) {
+    /// Notes the group of a target. Targets of examples that name neither a source nor a task have the group "other", where any
+    /// other example of the batch names one.
+    fn push_group(&mut self, example: &Encoded, token: usize) {
+        let name = match (example.source.as_deref(), example.task_of(token).map(AsRef::as_ref)) {
             (Some(source), Some(task)) => format!("{source}/{task}"),
             (Some(name), None) | (None, Some(name)) => name.to_owned(),
             (None, None) => "other".to_owned(),
@@ -186,12 +188,12 @@ impl VlmBatch {
         self.target_groups.push(u16::try_from(group).expect("fewer groups than 65,536"));
     }
 
-    /// Left padding of each row.
+    /// Left padding of each example.
     pub fn padding(&self) -> &[usize] {
         &self.padding
     }
 
-    /// The position behind each row's last token.
+    /// The position after the last token of each batch element.
     pub fn next_positions(&self) -> &[i32] {
         &self.next_positions
     }
@@ -199,6 +201,39 @@ impl VlmBatch {
     /// `batch * seq` positions.
     pub fn positions(&self) -> &Positions {
         &self.positions
+    }
+
+    /// `batch * seq` token ids, padding included.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// The images, each once.
+    pub fn images(&self) -> &[EncodedImage] {
+        &self.images
+    }
+
+    /// How image features reach the backbone.
+    pub fn injection(&self) -> &ImageInjection {
+        &self.injection
+    }
+
+    /// `[index of the predicting token among batch * seq, token to predict]` of each target.
+    pub fn targets(&self) -> &[[usize; 2]] {
+        &self.targets
+    }
+
+    /// The lengths of packed sequences; `None` where every batch element is one sequence.
+    pub fn packed_lengths(&self) -> Option<&[usize]> {
+        self.packed.as_deref()
+    }
+
+    /// Which tokens attend to which in the backbone.
+    pub fn mask(&self, device: &burn::tensor::Device) -> Option<AttentionMask> {
+        match &self.packed {
+            Some(lengths) => Some(AttentionMask::packed(std::slice::from_ref(lengths), self.dims[1], device)),
+            None => AttentionMask::causal(&self.padding, 0, self.dims[1], device),
+        }
     }
 
     /// `[batch, seq]`.
@@ -213,45 +248,37 @@ impl VlmBatch {
             dims: self.dims,
             positions: &self.positions,
             images: &self.images,
-            image_rows: &self.image_rows,
+            injection: &self.injection,
         })
     }
 }
 
-/// How this family's image rows reach the decoder, before any row is added.
-fn no_image_rows(rows: &[&Encoded], processor: &Processor) -> ImageRows {
-    if !processor.config().vision.as_ref().is_some_and(crate::VisionConfig::is_cross_attended) {
-        return ImageRows::Spliced(Vec::new());
+/// How this family's image features reach the backbone, before any example is added.
+fn no_images(examples: &[&Encoded], processor: &Processor) -> ImageInjection {
+    if !processor.config().vision.as_ref().is_some_and(|vision| vision.is_cross_attended()) {
+        return ImageInjection::Embedded(Vec::new());
     }
-    let slot = rows.iter().flat_map(|row| &row.images).map(|image| image.layout.n_rows()).next().unwrap_or(0);
-    let view = ImageView { slot, spans: Vec::new(), padding: Vec::new(), lengths: Vec::new(), starts: Vec::new() };
-    ImageRows::Attended { slots: Vec::new(), view }
+    let mut images = examples.iter().flat_map(|example| &example.images);
+    let n_features = images.next().map_or(0, |image| image.layout().n_features);
+    ImageInjection::CrossAttended { slots: Vec::new(), view: CrossAttentionView { n_features, ..Default::default() } }
 }
 
-/// Which of a row's tokens see which of its images.
-fn row_spans(row: &Encoded) -> Vec<ImageSpan> {
-    let open = row.images.iter().map(|image| open_rows(&image.layout));
-    let placed: Vec<_> = row.image_starts.iter().copied().zip(open).collect();
-    picture_spans(&placed, row.tokens.len())
+/// Which of an example's tokens attend to which of its images.
+fn image_spans(example: &Encoded) -> Vec<ImageSpan> {
+    let unpadded = example.images.iter().map(|image| image.layout().n_unpadded_features);
+    let images: Vec<_> = example.image_starts.iter().copied().zip(unpadded).collect();
+    ImageSpan::of_images(&images, example.tokens.len())
 }
 
-/// Rows of an image that belong to tiles that it has.
-fn open_rows(layout: &TileLayout) -> usize {
-    match layout {
-        TileLayout::Tiled { grid, rows_per_tile, .. } => grid.n_tiles() * rows_per_tile,
-        other => other.n_rows(),
-    }
-}
-
-/// Positions in the three-axis form, equal axes for plain ones.
-fn row_positions(row: &Encoded, processor: &Processor) -> (Vec<[i32; 3]>, i32) {
-    match (processor.config().decoder.rope.mrope_section, processor.image_token()) {
-        (Some(_), Some(token)) if row.rope == RopeMode::MRope => {
-            let grids: Vec<_> = row.images.iter().filter_map(|image| image.layout.merged()).collect();
-            multimodal_positions(&row.tokens, token, &grids)
+/// Positions in the three-axis form, equal axes for plain ones, and the next position.
+fn example_positions(example: &Encoded, processor: &Processor) -> (Vec<[i32; 3]>, i32) {
+    match processor.image_token() {
+        Some(token) if example.rope == RopeMode::MRope => {
+            let images: Vec<&ImageLayout> = example.images.iter().map(EncodedImage::layout).collect();
+            processor.config().family.positions(&example.tokens, token, &images)
         }
         _ => {
-            let n = row.tokens.len() as i32;
+            let n = example.tokens.len() as i32;
             ((0..n).map(|p| [p; 3]).collect(), n)
         }
     }
@@ -279,19 +306,19 @@ impl Batch for VlmBatch {
     }
 }
 
-impl VisionLanguageModel {
-    /// The log-probability of each target token, `[n_targets]`, in f32. Only the rows that predict a target pass
+impl<V: VisionEncoder, L: LanguageBackbone> VisionLanguageModel<V, L> {
+    /// The log-probability of each target token, `[n_targets]`, in f32. Only the hidden states that predict a target pass
     /// through the head.
     ///
     /// # Panics
     /// If the batch has no target.
     pub fn target_log_probabilities(&self, batch: &VlmBatch) -> Tensor<1> {
-        let rows = self.target_hidden_states(batch, &mut Eager);
-        self.token_losses(rows, batch, 0..batch.targets.len()).neg()
+        let hidden = self.target_hidden_states(batch, &mut Eager);
+        self.token_losses(hidden, batch, 0..batch.targets.len()).neg()
     }
 }
 
-impl Objective for VisionLanguageModel {
+impl<V: VisionEncoder, L: LanguageBackbone> Objective for VisionLanguageModel<V, L> {
     type Batch = VlmBatch;
 
     /// The hidden states that predict a target.
@@ -302,23 +329,20 @@ impl Objective for VisionLanguageModel {
         let n = batch.targets.len();
         assert!(n > 0, "a batch without targets has no loss");
         let device = self.device();
-        let mask = match &batch.packed {
-            Some(lengths) => Some(AttentionMask::packed(std::slice::from_ref(lengths), batch.dims[1], &device)),
-            None => AttentionMask::causal(&batch.padding, 0, batch.dims[1], &device),
-        };
-        let hidden = batch.with_input(|input| self.hidden_in_blocks(input, mask, blocks));
-        let places: Vec<i32> = batch.targets.iter().map(|[place, _]| *place as i32).collect();
-        let places = Tensor::<1, Int>::from_data(TensorData::new(places, [n]), &device);
-        hidden.flatten::<2>(0, 1).select(0, places)
+        let hidden = batch.with_input(|input| self.hidden_with(input, batch.mask(&device), blocks));
+        let indices: Vec<i32> = batch.targets.iter().map(|[index, _]| *index as i32).collect();
+        let indices = Tensor::<1, Int>::from_data(TensorData::new(indices, [n]), &device);
+        hidden.flatten::<2>(0, 1).select(0, indices)
     }
 
-    /// Parameters of the vision side and of cross-attention layers have no part in batches without images, and those that the
+    /// Parameters of the vision encoder and of cross-attention layers have no part in batches without images, and those that an
     /// encoder keeps for the files' sake have none in any.
     fn uses(&self, parameter: &str, batch: &VlmBatch) -> bool {
         let has_images = batch.n_images() > 0;
-        match parameter.strip_prefix("vision.") {
-            Some(parameter) => has_images && self.vision.as_ref().is_some_and(|vision| vision.uses(parameter)),
-            None => has_images || !parameter.starts_with("language.cross_layers."),
+        match (parameter.strip_prefix("vision."), parameter.strip_prefix("language.")) {
+            (Some(name), _) => has_images && self.vision.as_ref().is_some_and(|vision| vision.uses(name)),
+            (_, Some(name)) => self.language.uses(name, has_images),
+            _ => true,
         }
     }
 

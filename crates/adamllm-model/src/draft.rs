@@ -1,8 +1,8 @@
-//! A row between its text and its pixels: token runs whose images are still one placeholder each.
+//! An example whose images have not been read yet: token runs in which every image is still one placeholder.
 
 use crate::{Span, SpanKind};
 
-/// A row's tokens, run by run. Every image is one token yet.
+/// An example's tokens, run by run. Every image is one token yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Draft {
     pub(crate) runs: Vec<Run>,
@@ -24,7 +24,7 @@ pub(crate) trait TokenKinds {
     fn is_special(&self, token: u32) -> bool;
 }
 
-/// A row's tokens with every placeholder.
+/// An example's tokens with every placeholder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sequence {
     pub(crate) tokens: Vec<u32>,
@@ -40,7 +40,7 @@ impl Draft {
         }
     }
 
-    /// Images in the row.
+    /// Images in the example.
     pub(crate) fn n_images(&self, kinds: &impl TokenKinds) -> usize {
         self.runs.iter().flat_map(|run| &run.tokens).filter(|&&token| kinds.is_image(token)).count()
     }

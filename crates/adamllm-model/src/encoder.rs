@@ -1,20 +1,21 @@
 use std::sync::Arc;
 
-use adamllm_core::{Conversation, CoreError, ImageRef, ImageStore, Role, Supervision};
+use adamllm_core::{Conversation, CoreError, ImageRef, ImageStore, RgbImage, Role, Supervision};
+use adamllm_nn::{ExampleSize, ImageLayout};
+use adamllm_vision::preprocess::ImageProcessor;
 
 use crate::draft::{Draft, Sequence};
 use crate::image_limit::Shape;
-use crate::slots::{self, slots};
+use crate::processor::{layout_of, process, unusable};
 use crate::text::Piece;
-use crate::truncation::{kept, shrunk};
-use crate::{
-    Encoded, EncodedImage, Encoding, ImageProcessor, Measure, ModelError, Preset, Processor, TileLayout, Truncation,
-};
+use crate::training_formats;
+use crate::truncation::kept;
+use crate::{Encoded, EncodedImage, Encoding, ModelError, Preset, Processor, Truncation};
 
-/// Conversations to training rows by one set of rules: ids, loss mask and image places come from one pass.
+/// Conversations to training examples by one set of rules: ids, loss mask and the offsets of images come from one pass.
 ///
 /// Where a published tool had a trap, the preset does not copy it: special tokens' texts in a message are refused
-/// ([`ModelError::ForgedToken`]), not read as tokens, and Open-LLaVA-NeXT's habit of masking a whole row whose turns do not
+/// ([`ModelError::ForgedToken`]), not read as tokens, and Open-LLaVA-NeXT's habit of masking a whole example whose turns do not
 /// tokenise alike together and apart has no counterpart.
 #[derive(Clone, Debug)]
 pub struct Encoder<'a> {
@@ -23,15 +24,15 @@ pub struct Encoder<'a> {
     placeholder: String,
 }
 
-/// A row before its pixels.
+/// An encoded example whose images have not been read yet.
 struct Plan {
     sequence: Sequence,
-    layouts: Vec<TileLayout>,
+    layouts: Vec<ImageLayout>,
     /// Turns and images that are kept, from the first on.
     n_messages: usize,
     n_images: usize,
     /// Cuts the images, where not the model's own processor does.
-    images: Option<ImageProcessor>,
+    images: Option<Arc<dyn ImageProcessor>>,
 }
 
 impl<'a> Encoder<'a> {
@@ -41,7 +42,7 @@ impl<'a> Encoder<'a> {
     /// [`ModelError::Encoding`]; [`ModelError::TokenMissing`] where the tokenizer lacks a token that the preset writes.
     pub fn new(processor: &'a Processor, encoding: Encoding) -> Result<Self, ModelError> {
         encoding.validate(processor.config())?;
-        slots::check(encoding.preset, processor.text())?;
+        training_formats::check(encoding.preset, processor.text())?;
         let placeholder = processor.image_token().and_then(|token| processor.text().token_text(token));
         Ok(Self { processor, encoding, placeholder: placeholder.unwrap_or_default() })
     }
@@ -51,22 +52,21 @@ impl<'a> Encoder<'a> {
         &self.encoding
     }
 
-    /// A training row.
+    /// A training example.
     ///
     /// # Errors
-    /// One row's faults: [`ModelError::Core`] (turns out of order, image count, an image that is missing or broken),
+    /// One conversation's faults: [`ModelError::Core`] (turns out of order, image count, an image that is missing or broken),
     /// [`ModelError::ForgedToken`], [`ModelError::Template`], [`ModelError::NoVision`], [`ModelError::Image`],
     /// [`ModelError::TooLong`], [`ModelError::ImageCut`], [`ModelError::NoTargets`].
     pub fn encode(&self, conversation: &Conversation, store: &dyn ImageStore) -> Result<Encoded, ModelError> {
         self.processor.check(conversation)?;
-        let pictures = conversation.images.iter().map(|image| Ok(store.open(image)?));
-        let pictures: Vec<_> = pictures.collect::<Result<_, ModelError>>()?;
-        let sizes: Vec<_> = pictures.iter().map(|picture| picture.dimensions()).collect();
+        let decoded = conversation.images.iter().map(|image| Ok(store.open(image)?));
+        let decoded: Vec<_> = decoded.collect::<Result<_, ModelError>>()?;
+        let sizes: Vec<_> = decoded.iter().map(|image| image.dimensions()).collect();
         let plan = self.plan(conversation, &sizes)?;
         let mut images = Vec::with_capacity(plan.n_images);
-        for (image, picture) in conversation.images.iter().zip(&pictures).take(plan.n_images) {
-            let processor = plan.images.as_ref().map_or_else(|| self.processor.processor_for(image), Ok)?;
-            images.push(self.encode_image(processor, image, picture)?);
+        for (image, decoded) in conversation.images.iter().zip(&decoded).take(plan.n_images) {
+            images.push(self.encode_image(self.cutter(plan.images.as_deref(), image)?, image, decoded)?);
         }
         let Sequence { tokens, targets, spans, image_starts } = plan.sequence;
         let task = |message: &adamllm_core::Message| message.task.as_deref().map(Arc::from);
@@ -83,33 +83,41 @@ impl<'a> Encoder<'a> {
         })
     }
 
-    /// How large the row of [`Encoder::encode`] is, from the headers of its images.
+    /// How large the example of [`Encoder::encode`] is, from the headers of its images.
     ///
     /// # Errors
     /// As [`Encoder::encode`], as far as an image's header shows them.
-    pub fn measure(&self, conversation: &Conversation, store: &dyn ImageStore) -> Result<Measure, ModelError> {
+    pub fn example_size(&self, conversation: &Conversation, store: &dyn ImageStore) -> Result<ExampleSize, ModelError> {
         self.processor.check(conversation)?;
         let sizes = conversation.images.iter().map(|image| Ok(store.size(image)?));
         let sizes: Vec<_> = sizes.collect::<Result<_, ModelError>>()?;
         let plan = self.plan(conversation, &sizes)?;
-        let mut measure =
-            Measure { tokens: plan.sequence.tokens.len(), targets: plan.sequence.n_targets(), ..Measure::default() };
-        plan.layouts.iter().for_each(|layout| measure.add(layout));
-        Ok(measure)
+        let (tokens, targets) = (plan.sequence.tokens.len(), plan.sequence.n_targets());
+        let mut size = ExampleSize { tokens, targets, ..ExampleSize::default() };
+        plan.layouts.iter().for_each(|layout| size.add_image(layout));
+        Ok(size)
+    }
+
+    /// What cuts an image: the budget that an example shares, or the model's own processor.
+    fn cutter<'p>(
+        &'p self,
+        shared: Option<&'p dyn ImageProcessor>,
+        image: &ImageRef,
+    ) -> Result<&'p dyn ImageProcessor, ModelError> {
+        shared.map_or_else(|| self.processor.processor_for(image), Ok)
     }
 
     fn encode_image(
         &self,
-        processor: &ImageProcessor,
+        processor: &dyn ImageProcessor,
         image: &ImageRef,
-        picture: &adamllm_core::RgbImage,
+        decoded: &RgbImage,
     ) -> Result<EncodedImage, ModelError> {
-        let failed = |e: &dyn std::fmt::Display| ModelError::Image { image: image.to_string(), detail: e.to_string() };
-        let limited = self.encoding.image_limit.apply(picture, shape(processor)).map_err(|e| failed(&e))?;
-        processor.encode(image, &limited)
+        let limited = self.encoding.image_limit.apply(decoded, self.shape()).map_err(|e| unusable(image, &e))?;
+        process(processor, image, &limited)
     }
 
-    /// The row within the limit. `sizes` are those of the conversation's images, upright.
+    /// The example within the limit. `sizes` are those of the conversation's images, upright.
     fn plan(&self, conversation: &Conversation, sizes: &[(u32, u32)]) -> Result<Plan, ModelError> {
         let mut plan = self.whole(conversation, sizes)?;
         let limit = self.encoding.max_tokens.unwrap_or(usize::MAX);
@@ -128,7 +136,7 @@ impl<'a> Encoder<'a> {
         Ok(plan)
     }
 
-    /// The row, however long.
+    /// The example, however long.
     fn whole(&self, conversation: &Conversation, sizes: &[(u32, u32)]) -> Result<Plan, ModelError> {
         let draft = self.draft(conversation)?;
         let (markers, images) = (draft.n_images(self.processor), sizes.len());
@@ -143,20 +151,25 @@ impl<'a> Encoder<'a> {
         conversation: &Conversation,
         draft: &Draft,
         sizes: &[(u32, u32)],
-        images: Option<ImageProcessor>,
+        images: Option<Arc<dyn ImageProcessor>>,
     ) -> Result<Plan, ModelError> {
         let mut layouts = Vec::with_capacity(sizes.len());
         for (image, &size) in conversation.images.iter().zip(sizes) {
-            let processor = images.as_ref().map_or_else(|| self.processor.processor_for(image), Ok)?;
-            layouts.push(processor.layout(image, self.limited(processor, size))?);
+            let processor = self.cutter(images.as_deref(), image)?;
+            layouts.push(layout_of(processor, image, self.limited(size))?);
         }
-        let placeholders: Vec<usize> = layouts.iter().map(TileLayout::n_placeholders).collect();
+        let placeholders: Vec<usize> = layouts.iter().map(|layout| layout.n_placeholders).collect();
         let sequence = draft.expand(&placeholders, self.processor);
         Ok(Plan { sequence, n_messages: conversation.messages.len(), n_images: layouts.len(), layouts, images })
     }
 
-    fn limited(&self, processor: &ImageProcessor, size: (u32, u32)) -> (u32, u32) {
-        self.encoding.image_limit.steps(size, shape(processor)).last().copied().unwrap_or(size)
+    fn limited(&self, size: (u32, u32)) -> (u32, u32) {
+        self.encoding.image_limit.steps(size, self.shape()).last().copied().unwrap_or(size)
+    }
+
+    fn shape(&self) -> Shape {
+        let keeps = self.processor.config().vision.as_ref().is_some_and(|vision| vision.keeps_image_shape());
+        if keeps { Shape::Merged } else { Shape::Any }
     }
 
     fn draft(&self, conversation: &Conversation) -> Result<Draft, ModelError> {
@@ -171,7 +184,7 @@ impl<'a> Encoder<'a> {
                 }
             }
             preset => {
-                for segment in slots(preset, conversation, supervision, &self.placeholder)? {
+                for segment in training_formats::segments(preset, conversation, supervision, &self.placeholder)? {
                     draft.push(text.encode(&segment.text, false)?, segment.message, segment.target);
                 }
             }
@@ -215,16 +228,14 @@ impl<'a> Encoder<'a> {
         limit: usize,
     ) -> Result<Plan, ModelError> {
         let tokens = plan.sequence.tokens.len();
-        let words = tokens - plan.layouts.iter().map(TileLayout::n_placeholders).sum::<usize>();
+        let words = tokens - plan.layouts.iter().map(|layout| layout.n_placeholders).sum::<usize>();
         let fault = || too_long(conversation, tokens, limit);
-        let Some(processor @ ImageProcessor::Qwen2Vl(config)) = self.processor.image_processor() else {
-            return Err(fault());
-        };
         let room = limit.checked_sub(words).ok_or_else(fault)?;
-        let sizes: Vec<_> = sizes.iter().map(|&size| self.limited(processor, size)).collect();
-        let small = shrunk(config, &sizes, room).ok_or_else(fault)?;
+        let sizes: Vec<_> = sizes.iter().map(|&size| self.limited(size)).collect();
+        let small = self.processor.image_processor().and_then(|processor| processor.shrunk(&sizes, room));
+        let small = small.ok_or_else(fault)?;
         // The sizes are limited already, which a second time changes nothing.
-        self.laid_out(conversation, &self.draft(conversation)?, &sizes, Some(ImageProcessor::Qwen2Vl(small)))
+        self.laid_out(conversation, &self.draft(conversation)?, &sizes, Some(small))
     }
 
     fn cut(&self, conversation: &Conversation, plan: Plan, limit: usize) -> Result<Plan, ModelError> {
@@ -240,10 +251,6 @@ impl<'a> Encoder<'a> {
         let sequence = plan.sequence.keep(&ranges).map_err(image_cut)?;
         Ok(Plan { sequence, ..plan })
     }
-}
-
-fn shape(processor: &ImageProcessor) -> Shape {
-    if matches!(processor, ImageProcessor::Qwen2Vl(_)) { Shape::Merged } else { Shape::Any }
 }
 
 fn too_long(conversation: &Conversation, tokens: usize, limit: usize) -> ModelError {

@@ -1,9 +1,9 @@
 use adamllm_core::Supervision;
 use serde::{Deserialize, Serialize};
 
-use crate::{Family, ImageLimit, ModelConfig, ModelError, RopeMode};
+use crate::{ImageLimit, ModelConfig, ModelError, RopeMode};
 
-/// How conversations become training rows.
+/// How conversations become training examples.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Encoding {
@@ -11,12 +11,12 @@ pub struct Encoding {
     pub preset: Preset,
     /// Which tokens count for the loss.
     pub supervision: Supervision,
-    /// The longest row, in tokens with all placeholders. None: no row is too long.
+    /// The longest example, in tokens with all placeholders. None: no example is too long.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<usize>,
-    /// What becomes of a longer row.
+    /// What becomes of a longer example.
     pub truncation: Truncation,
-    /// Whether a row may have no token that counts for the loss. Otherwise it is an error of the row.
+    /// Whether an example may have no token that counts for the loss. Otherwise it is an error of the example.
     pub allow_no_targets: bool,
     /// The positions that the decoder sees.
     pub rope: RopeMode,
@@ -32,14 +32,14 @@ pub enum Preset {
     /// The model folder's own chat template.
     #[default]
     ChatTemplate,
-    /// LLaMA-Factory's `qwen2_vl` until 8 January 2025 (v0.9.1): the line feed behind a reply is not learnt, and a row
+    /// LLaMA-Factory's `qwen2_vl` until 8 January 2025 (v0.9.1): the line feed after a reply is not in the loss, and an example
     /// ends with `<|im_end|>`.
     #[serde(rename = "llama_factory_0_9_1_qwen2_vl")]
     LlamaFactory091Qwen2Vl,
-    /// LLaMA-Factory's `qwen2_vl` since 9 January 2025 (v0.9.2): the line feed behind each reply is learnt.
+    /// LLaMA-Factory's `qwen2_vl` since 9 January 2025 (v0.9.2): the line feed after each reply is in the loss.
     #[serde(rename = "llama_factory_0_9_2_qwen2_vl")]
     LlamaFactory092Qwen2Vl,
-    /// LLaMA-Factory's `mllama`: no system line unless the row has one.
+    /// LLaMA-Factory's `mllama`: no system line unless the conversation has one.
     LlamaFactoryMllama,
     /// Open-LLaVA-NeXT's `llava_llama_3`, with one begin-of-text token.
     #[serde(rename = "llava_llama_3")]
@@ -49,36 +49,22 @@ pub enum Preset {
     LlavaLlama3DoubleBos,
 }
 
-/// What becomes of a row that is longer than [`Encoding::max_tokens`].
+/// What becomes of an example that is longer than [`Encoding::max_tokens`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Truncation {
-    /// The row is an error ([`ModelError::TooLong`]), for the caller's ledger.
+    /// The example is an error ([`ModelError::TooLong`]), for the caller's ledger.
     #[default]
     DropSample,
     /// Exchanges are left out from the end, with their images, until the rest fits. Something that counts for the loss must
     /// stay.
     DropTailTurns,
-    /// All of the row's images share a smaller budget of pixels, the largest with which the row fits. For the Qwen2-VL
+    /// All of the example's images share a smaller budget of pixels, the largest with which the example fits. For the Qwen2-VL
     /// families: the others cut every image into tiles of one size.
     ShrinkImages,
     /// LLaMA-Factory's `cutoff_len`: exchange by exchange, request and reply keep the beginnings of both in proportion to
     /// their lengths. An image that would be cut is an error ([`ModelError::ImageCut`]): its pixels would not fit.
     LlamaFactory,
-}
-
-impl Preset {
-    /// The families whose tokens it writes; `None` for all.
-    fn families(self) -> Option<&'static [Family]> {
-        match self {
-            Self::ChatTemplate => None,
-            Self::LlamaFactory091Qwen2Vl | Self::LlamaFactory092Qwen2Vl => {
-                Some(&[Family::Qwen2Vl, Family::Qwen2_5Vl, Family::Qwen2])
-            }
-            Self::LlamaFactoryMllama => Some(&[Family::Mllama, Family::Llama]),
-            Self::LlavaLlama3 | Self::LlavaLlama3DoubleBos => Some(&[Family::LlavaNext, Family::Llama]),
-        }
-    }
 }
 
 impl Encoding {
@@ -99,14 +85,15 @@ impl Encoding {
             }
             _ => {}
         }
-        let family = config.family;
-        if let Some(families) = self.preset.families().filter(|families| !families.contains(&family)) {
-            let known: Vec<_> = families.iter().map(|family| family.as_str()).collect();
-            let expected = format!("a preset for {} ({:?} is for {})", family.as_str(), self.preset, known.join(", "));
+        let family = config.family.as_str();
+        if self.preset != Preset::ChatTemplate && !config.family.presets().contains(&self.preset) {
+            let known: Vec<_> = config.family.presets().iter().map(|preset| format!("{preset:?}")).collect();
+            let expected = format!("ChatTemplate, or a preset for {family} ({})", known.join(", "));
             return fault("preset", expected, format!("{:?}", self.preset));
         }
-        if self.truncation == Truncation::ShrinkImages && !matches!(family, Family::Qwen2Vl | Family::Qwen2_5Vl) {
-            let expected = format!("another policy: {} cuts images into tiles of one size", family.as_str());
+        let shrinks = config.vision.as_ref().is_none_or(|vision| vision.keeps_image_shape());
+        if self.truncation == Truncation::ShrinkImages && !shrinks {
+            let expected = format!("another policy: {family} cuts images into tiles of one size");
             return fault("truncation", expected, "shrink_images".into());
         }
         Ok(())

@@ -2,11 +2,11 @@ use std::path::{Path, PathBuf};
 
 use adamllm_core::CoreError;
 
-/// What can go wrong with a model folder, a row or a prompt.
+/// What can go wrong with a model folder, a conversation or a prompt.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ModelError {
-    /// A file could not be read or written, or a row's image or text is at fault.
+    /// A file could not be read or written, or an image or text of a conversation is at fault.
     #[error(transparent)]
     Core(#[from] CoreError),
     /// A JSON file of the folder does not parse.
@@ -122,9 +122,9 @@ pub enum ModelError {
         detail: String,
     },
     /// A message contains a special token's text, which would forge a turn.
-    #[error("row {record}: message {message} contains the special token {token:?}")]
+    #[error("record {record}: message {message} contains the special token {token:?}")]
     ForgedToken {
-        /// The row's id.
+        /// The conversation's id.
         record: String,
         /// The message, counted from 1.
         message: usize,
@@ -149,20 +149,20 @@ pub enum ModelError {
         /// What was found.
         got: String,
     },
-    /// A training row is longer than allowed, and its policy finds nothing to leave out.
-    #[error("row {record}: {tokens} tokens, expected at most {limit} (max_tokens)")]
+    /// A training example is longer than allowed, and its policy finds nothing to leave out.
+    #[error("record {record}: {tokens} tokens, expected at most {limit} (max_tokens)")]
     TooLong {
-        /// The row's id.
+        /// The conversation's id.
         record: String,
-        /// Its tokens, image rows included.
+        /// Its tokens, placeholders of images included.
         tokens: usize,
         /// Tokens allowed.
         limit: usize,
     },
-    /// Cutting a row as LLaMA-Factory does would leave a part of an image, or none of it, in the text.
-    #[error("row {record}: max_tokens = {limit} would cut image {image}")]
+    /// Cutting an example as LLaMA-Factory does would leave a part of an image, or none of it, in the text.
+    #[error("record {record}: max_tokens = {limit} would cut image {image}")]
     ImageCut {
-        /// The row's id.
+        /// The conversation's id.
         record: String,
         /// The image.
         image: String,
@@ -170,21 +170,29 @@ pub enum ModelError {
         limit: usize,
     },
     /// A prompt holds no token: there is nothing to continue.
-    #[error("row {record}: no token; the prompt, or what the chat template makes of it, is empty")]
+    #[error("record {record}: no token; the prompt, or what the chat template makes of it, is empty")]
     EmptyPrompt {
-        /// The row's id.
+        /// The conversation's id.
         record: String,
     },
-    /// Nothing in a row counts for the loss.
-    #[error("row {record}: no token counts for the loss")]
+    /// The vision encoder is none of those that this crate brings, so nobody but the caller can make it.
+    #[error(
+        "the vision encoder of {family} is not built in; make the model and read its weights with `ModelFolder::load_into`"
+    )]
+    OwnVisionEncoder {
+        /// The family.
+        family: &'static str,
+    },
+    /// Nothing in an example counts for the loss.
+    #[error("record {record}: no token counts for the loss")]
     NoTargets {
-        /// The row's id.
+        /// The conversation's id.
         record: String,
     },
     /// The model reads no images.
-    #[error("row {record}: {images} images for the text-only family {family}")]
+    #[error("record {record}: {images} images for the text-only family {family}")]
     NoVision {
-        /// The row's id.
+        /// The conversation's id.
         record: String,
         /// How many images it has.
         images: usize,
@@ -192,11 +200,11 @@ pub enum ModelError {
         family: &'static str,
     },
     /// Prompt and answer do not fit the context. Nothing is cut silently.
-    #[error("row {record}: {prompt} prompt tokens and {new} new ones exceed the context of {limit}")]
+    #[error("record {record}: {prompt} prompt tokens and {new} new ones exceed the context of {limit}")]
     ContextOverflow {
-        /// The row's id.
+        /// The conversation's id.
         record: String,
-        /// Tokens in the prompt, image rows included.
+        /// Tokens in the prompt, placeholders of images included.
         prompt: usize,
         /// Tokens asked for.
         new: usize,

@@ -1,68 +1,179 @@
-//! What is known of each model family: `config.json`, the keys of checkpoints, positions. One folder for each, one line in
-//! [`Family::rules`].
+//! What is known of each model family: `config.json`, the keys of checkpoints, image processing, positions. One folder for
+//! each family, and its lines in this registry.
 
+use std::fmt;
+
+use adamllm_nn::{BlockExecutor, ImageLayout, PixelValues, VisionEncoder};
+use adamllm_vision::{LlavaNextVision, MllamaVision, Qwen2_5VlEncoder, Qwen2VlEncoder};
+use burn::module::Module;
+use burn::tensor::Tensor;
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::hf::config::{ConfigFile, ModelConfig};
 use crate::hf::keys::PartKeys;
-use crate::{ModelError, VisionConfig};
+use crate::{ModelError, Preset};
 
 mod llama;
-pub mod llava_next;
-pub mod mllama;
+mod llava_next;
+mod mllama;
 mod qwen2;
 mod qwen2_5_vl;
-pub mod qwen2_vl;
-mod text;
+mod qwen2_vl;
+pub mod text;
 
-/// The supported families.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Family {
+/// The families that this crate brings.
+const BUILT_IN: &[&dyn ModelFamily] = &[
+    &qwen2_vl::Qwen2Vl,
+    &qwen2_5_vl::Qwen2_5Vl,
+    &llava_next::LlavaNext,
+    &mllama::Mllama,
+    &llama::Llama,
+    &qwen2::Qwen2,
+];
+
+/// The enum of the vision encoders that a folder's `config.json` may ask for, from one line each.
+macro_rules! vision_encoders {
+    ($($(#[$doc:meta])* $variant:ident($encoder:ty)),* $(,)?) => {
+        /// The vision encoder that `config.json` asks for, with its connector. Parameter names do not show the variant.
+        #[derive(Module, Debug)]
+        #[non_exhaustive]
+        pub enum AutoVisionEncoder {
+            $($(#[$doc])* $variant($encoder)),*
+        }
+
+        $(impl From<$encoder> for AutoVisionEncoder {
+            fn from(encoder: $encoder) -> Self {
+                Self::$variant(encoder)
+            }
+        })*
+
+        impl VisionEncoder for AutoVisionEncoder {
+            fn encode<'a>(&'a self, images: &[&PixelValues], blocks: &mut dyn BlockExecutor<'a>) -> Tensor<2> {
+                match self {
+                    $(Self::$variant(encoder) => encoder.encode(images, blocks)),*
+                }
+            }
+
+            fn uses(&self, parameter: &str) -> bool {
+                match self {
+                    $(Self::$variant(encoder) => encoder.uses(parameter)),*
+                }
+            }
+        }
+    };
+}
+
+vision_encoders! {
     /// Qwen2-VL.
-    Qwen2Vl,
+    Qwen2Vl(Qwen2VlEncoder),
     /// Qwen2.5-VL.
-    #[serde(rename = "qwen2_5_vl")]
-    Qwen2_5Vl,
-    /// LLaVA-NeXT, in the Hugging Face layout or its first authors'.
-    LlavaNext,
+    Qwen2_5Vl(Qwen2_5VlEncoder),
+    /// LLaVA-NeXT.
+    LlavaNext(LlavaNextVision),
     /// Llama 3.2 Vision.
-    Mllama,
-    /// Text-only Llama 3.
-    Llama,
-    /// Text-only Qwen2.
-    Qwen2,
+    Mllama(MllamaVision),
 }
 
-/// What the rest of this crate asks a family.
-pub(crate) struct FamilyRules {
-    /// The `model_type`s in `config.json`.
-    pub(crate) model_types: &'static [&'static str],
+/// What a model family knows, as one value: whoever brings a family of their own implements this and registers it
+/// ([`Families::with`]).
+pub trait ModelFamily: fmt::Debug + Send + Sync {
+    /// The `model_type`s in `config.json`; the first is the family's name.
+    fn model_types(&self) -> &'static [&'static str];
+
     /// What `config.json` says.
-    pub(crate) config: fn(&ConfigFile) -> Result<ModelConfig, ModelError>,
-    /// Where checkpoints keep each part.
-    pub(crate) keys: &'static [PartKeys],
+    ///
+    /// # Errors
+    /// [`ModelError::ConfigField`] for a field that cannot be used, and for one that would change what the model computes and is
+    /// not supported.
+    fn config(&self, file: &ConfigFile) -> Result<ModelConfig, ModelError>;
+
+    /// Where checkpoints keep each part. A parameter that no part knows is stored under its own name.
+    fn keys(&self) -> &'static [PartKeys];
+
+    /// The formats of published training tools that the family's tokenizer can write.
+    fn presets(&self) -> &'static [Preset] {
+        &[]
+    }
+
+    /// The positions of a sequence's tokens on three axes (equal ones for plain positions), and the position of the next token.
+    /// Each run of `image_token` in `tokens` belongs to the next of `images`.
+    fn positions(&self, tokens: &[u32], _image_token: u32, _images: &[&ImageLayout]) -> (Vec<[i32; 3]>, i32) {
+        let n = tokens.len() as i32;
+        ((0..n).map(|p| [p; 3]).collect(), n)
+    }
 }
+
+/// A model family, by its name.
+#[derive(Clone, Copy)]
+pub struct Family(&'static dyn ModelFamily);
 
 impl Family {
-    /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Qwen2Vl, Self::Qwen2_5Vl, Self::LlavaNext, Self::Mllama, Self::Llama, Self::Qwen2];
+    /// A family from outside, usually a `static` of a type without fields.
+    pub const fn new(family: &'static dyn ModelFamily) -> Self {
+        Self(family)
+    }
 
     /// The `model_type` in `config.json`.
     pub fn as_str(self) -> &'static str {
-        self.rules().model_types[0]
+        self.0.model_types()[0]
+    }
+}
+
+impl std::ops::Deref for Family {
+    type Target = dyn ModelFamily;
+
+    fn deref(&self) -> &Self::Target {
+        self.0
+    }
+}
+
+impl fmt::Debug for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl PartialEq for Family {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for Family {}
+
+impl Serialize for Family {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+/// The families among which a folder's `model_type` is looked for.
+#[derive(Clone, Debug)]
+pub struct Families(Vec<Family>);
+
+impl Default for Families {
+    /// Those that this crate brings.
+    fn default() -> Self {
+        Self(BUILT_IN.iter().map(|&family| Family(family)).collect())
+    }
+}
+
+impl Families {
+    /// With one more, which comes before those that have the same `model_type`.
+    pub fn with(mut self, family: &'static dyn ModelFamily) -> Self {
+        self.0.insert(0, Family(family));
+        self
     }
 
-    pub(crate) fn rules(self) -> &'static FamilyRules {
-        match self {
-            Self::Qwen2Vl => &qwen2_vl::RULES,
-            Self::Qwen2_5Vl => &qwen2_5_vl::RULES,
-            Self::LlavaNext => &llava_next::RULES,
-            Self::Mllama => &mllama::RULES,
-            Self::Llama => &llama::RULES,
-            Self::Qwen2 => &qwen2::RULES,
-        }
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = Family> + '_ {
+        self.0.iter().copied()
+    }
+
+    /// The family of a `model_type`.
+    pub fn find(&self, model_type: &str) -> Option<Family> {
+        self.iter().find(|family| family.model_types().contains(&model_type))
     }
 }
 
@@ -70,20 +181,4 @@ impl Family {
 fn nothing() -> &'static Map<String, Value> {
     static NOTHING: std::sync::LazyLock<Map<String, Value>> = std::sync::LazyLock::new(Map::new);
     &NOTHING
-}
-
-/// A text-only family's configuration.
-fn text_only(family: Family, decoder: adamllm_language::DecoderConfig, max_context: usize) -> ModelConfig {
-    ModelConfig { family, decoder, vision: None, image_token: None, first_layout: false, max_context }
-}
-
-/// A vision-language family's configuration.
-fn with_vision(
-    family: Family,
-    decoder: adamllm_language::DecoderConfig,
-    vision: VisionConfig,
-    image_token: Option<u32>,
-    max_context: usize,
-) -> ModelConfig {
-    ModelConfig { family, decoder, vision: Some(vision), image_token, first_layout: false, max_context }
 }

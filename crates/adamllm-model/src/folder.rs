@@ -2,15 +2,17 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use adamllm_core::CoreError;
-use adamllm_nn::LoadError;
+use adamllm_language::Decoder;
+use adamllm_nn::{LanguageBackbone, LoadError, VisionEncoder};
 use burn::tensor::{DType, Device};
 
 use crate::adapter::PeftConfig;
 use crate::hf::config::ModelConfig;
 use crate::hf::weights::{FolderSource, WeightFiles};
-use crate::{ModelError, VisionConfig, VisionLanguageModel, VisionSide};
+use crate::{AutoVisionEncoder, Families, ModelError, VisionConfig, VisionLanguageModel};
 
 mod cause;
 mod side_files;
@@ -23,6 +25,8 @@ pub struct ModelFolder {
     config: ModelConfig,
     /// A PEFT folder whose pairs are added to the weights when they are read.
     adapter: Option<PathBuf>,
+    /// Whether the caller put a vision encoder before the folder's decoder.
+    own_vision: bool,
 }
 
 impl ModelFolder {
@@ -32,16 +36,24 @@ impl ModelFolder {
     /// # Errors
     /// As [`ModelConfig::read`]; for an adapter also as [`ModelFolder::with_adapter`].
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, ModelError> {
+        Self::open_with(path, &Families::default())
+    }
+
+    /// As [`ModelFolder::open`], with the folder's family looked for among `families`, which may hold some of the caller's own.
+    ///
+    /// # Errors
+    /// As [`ModelFolder::open`].
+    pub fn open_with(path: impl Into<PathBuf>, families: &Families) -> Result<Self, ModelError> {
         let path = path.into();
         let file = path.join("config.json");
         if !file.exists() {
             if path.join(crate::adapter::CONFIG).exists() {
-                return Self::open_adapter(&path);
+                return Self::open_adapter(&path, families);
             }
             return Err(ModelError::FileMissing { folder: path, expected: &["config.json"] });
         }
-        let config = ModelConfig::read(&file)?;
-        Ok(Self { path, config, adapter: None })
+        let config = ModelConfig::read_with(&file, families)?;
+        Ok(Self { path, config, adapter: None, own_vision: false })
     }
 
     /// The same folder with a PEFT adapter, whose pairs [`ModelFolder::load`] adds to the weights.
@@ -54,12 +66,26 @@ impl ModelFolder {
         Ok(Self { adapter: Some(adapter), ..self })
     }
 
+    /// The same folder with a vision encoder of the caller's own before its decoder: `vision` makes the image processor, and each
+    /// image's placeholders are the token `image_token` of the folder's tokenizer. [`Processor::read`](crate::Processor::read)
+    /// then reads conversations with images.
+    pub fn with_vision(mut self, vision: Arc<dyn VisionConfig>, image_token: u32) -> Self {
+        self.config.vision = Some(vision);
+        self.config.image_token = Some(image_token);
+        self.own_vision = true;
+        self
+    }
+
+    pub(crate) fn has_own_vision(&self) -> bool {
+        self.own_vision
+    }
+
     /// The base model that an adapter's own settings name, where it is a folder: as the path stands, or beside the adapter.
-    fn open_adapter(adapter: &Path) -> Result<Self, ModelError> {
+    fn open_adapter(adapter: &Path, families: &Families) -> Result<Self, ModelError> {
         let base = PeftConfig::read(adapter)?.base.unwrap_or_default();
         let places = [PathBuf::from(&base), adapter.join(&base)];
         match places.into_iter().find(|path| !base.is_empty() && path.join("config.json").exists()) {
-            Some(path) => Ok(Self { adapter: Some(adapter.into()), ..Self::open(path)? }),
+            Some(path) => Ok(Self { adapter: Some(adapter.into()), ..Self::open_with(path, families)? }),
             None => {
                 let expected = "the folder of the base model; give the base model, and the adapter beside it";
                 let field = "base_model_name_or_path";
@@ -98,14 +124,35 @@ impl ModelFolder {
     /// that the files cannot fill, and [`ModelError::Weights`] with the likely cause and every missing, misshapen, unreadable
     /// and unexpected key.
     pub fn load(&self, dtype: DType, device: &Device) -> Result<VisionLanguageModel, ModelError> {
+        self.load_made(dtype, |config| VisionLanguageModel::try_init(config, device))
+    }
+
+    /// As [`ModelFolder::load`], into a model of the caller's own: one with the encoder or the backbone that this crate does not
+    /// bring. Parameters that the family does not know stand in the files under their own names.
+    ///
+    /// # Errors
+    /// As [`ModelFolder::load`].
+    pub fn load_into<V: VisionEncoder, L: LanguageBackbone>(
+        &self,
+        model: VisionLanguageModel<V, L>,
+        dtype: DType,
+    ) -> Result<VisionLanguageModel<V, L>, ModelError> {
+        self.load_made(dtype, |_| Ok(model))
+    }
+
+    /// Fills the model that `make` makes of the configuration, in which the files have decided whether the head is the embedding.
+    fn load_made<V: VisionEncoder, L: LanguageBackbone>(
+        &self,
+        dtype: DType,
+        make: impl FnOnce(&ModelConfig) -> Result<VisionLanguageModel<V, L>, ModelError>,
+    ) -> Result<VisionLanguageModel<V, L>, ModelError> {
         let files = WeightFiles::open(&self.path)?;
         self.check_sizes(&files)?;
-        // Whether the head is the embedding, the files decide.
         let mut config = self.config.clone();
         config.decoder.tied_head = files.tied_head(&config)?;
         let family = config.family;
         let mut source = FolderSource { files: &files, config: &config, dtype, prefix: "", used: HashSet::new() };
-        let model = adamllm_nn::load(VisionLanguageModel::init(&config, device), &mut source);
+        let model = adamllm_nn::load(make(&config)?, &mut source);
 
         let unexpected = source.unexpected();
         let faults = match model {
@@ -128,22 +175,39 @@ impl ModelFolder {
         Err(ModelError::Weights { folder: self.path.clone(), cause, missing, unexpected })
     }
 
-    /// Reads the vision encoder with its connector alone: nothing of the decoder is read. [`VisionSide::encode`] turns the
-    /// images of a [`Processor`](crate::Processor) into features of the decoder's width.
+    /// Reads the vision encoder with its connector alone: nothing of the decoder is read. Its
+    /// [`encode`](VisionEncoder::encode) turns the images of a [`Processor`](crate::Processor) into features of the decoder's
+    /// width.
     ///
     /// # Errors
     /// [`ModelError::NoVision`] for a text-only family; otherwise as [`ModelFolder::load`]. Keys of other parts are passed over.
-    pub fn load_vision(&self, dtype: DType, device: &Device) -> Result<VisionSide, ModelError> {
+    pub fn load_vision(&self, dtype: DType, device: &Device) -> Result<AutoVisionEncoder, ModelError> {
         let Some(vision) = &self.config.vision else {
             let (record, family) = (self.path.display().to_string(), self.config.family.as_str());
             return Err(ModelError::NoVision { record, images: 0, family });
         };
+        let own = ModelError::OwnVisionEncoder { family: self.config.family.as_str() };
+        self.load_part("vision.", vision.init(device).ok_or(own)?, dtype)
+    }
+
+    /// Reads the decoder alone, to join it to a vision encoder of the caller's own. Keys of other parts are passed over.
+    ///
+    /// # Errors
+    /// As [`ModelFolder::load`].
+    pub fn load_language(&self, dtype: DType, device: &Device) -> Result<Decoder, ModelError> {
+        let mut config = self.config.decoder.clone();
+        config.tied_head = WeightFiles::open(&self.path)?.tied_head(&self.config)?;
+        self.load_part("language.", config.init(device), dtype)
+    }
+
+    /// Fills a part of the model, whose parameters' names begin with `prefix`.
+    fn load_part<M: burn::module::Module>(&self, prefix: &'static str, part: M, dtype: DType) -> Result<M, ModelError> {
         let files = WeightFiles::open(&self.path)?;
         self.check_sizes(&files)?;
         let config = &self.config;
-        let mut source = FolderSource { files: &files, config, dtype, prefix: "vision.", used: HashSet::new() };
-        adamllm_nn::load(vision.init(device), &mut source).map_err(|LoadError { faults }| {
-            let named = |name: &str| files.expected_key(config, &format!("vision.{name}"));
+        let mut source = FolderSource { files: &files, config, dtype, prefix, used: HashSet::new() };
+        adamllm_nn::load(part, &mut source).map_err(|LoadError { faults }| {
+            let named = |name: &str| files.expected_key(config, &format!("{prefix}{name}"));
             let missing: Vec<_> = faults.into_iter().map(|(name, fault)| (named(&name), fault)).collect();
             let cause = cause::likely(&files, config, &missing, &[]);
             ModelError::Weights { folder: self.path.clone(), cause, missing, unexpected: Vec::new() }
@@ -157,7 +221,7 @@ impl ModelFolder {
         let n_layers = config.decoder.n_layers + config.decoder.cross_layers.len();
         let sizes = [
             ("num_hidden_layers", n_layers),
-            ("vision_config (blocks)", config.vision.as_ref().map_or(0, VisionConfig::n_blocks)),
+            ("vision_config (blocks)", config.vision.as_ref().map_or(0, |vision| vision.n_blocks())),
         ];
         for (field, n_blocks) in sizes {
             if n_blocks > n_tensors {

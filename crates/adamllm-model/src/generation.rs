@@ -176,7 +176,7 @@ impl GenerationDefaults {
         })
     }
 
-    /// The smallest number of new tokens behind a prompt of this length.
+    /// The smallest number of new tokens after a prompt of this length.
     pub(crate) fn min_new_tokens_for(&self, prompt: usize) -> usize {
         match self.min_new_tokens {
             Some(n) => n,
@@ -184,7 +184,7 @@ impl GenerationDefaults {
         }
     }
 
-    /// The largest number of new tokens behind a prompt of this length that the folder recommends; `max_new_tokens` before
+    /// The largest number of new tokens after a prompt of this length that the folder recommends; `max_new_tokens` before
     /// `max_length`, as in transformers. For a caller who names none.
     pub fn max_new_tokens_for(&self, prompt: usize) -> Option<usize> {
         self.max_new_tokens.or_else(|| self.max_length.map(|n| n.saturating_sub(prompt)))
@@ -245,7 +245,7 @@ impl GenerationDefaults {
     }
 }
 
-/// A file's members, with those of `text_config` behind them.
+/// A file's members, with those of `text_config` after them.
 struct Members<'a> {
     path: &'a Path,
     members: &'a Map<String, Value>,

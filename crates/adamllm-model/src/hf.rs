@@ -4,6 +4,5 @@ pub(crate) mod config;
 pub(crate) mod defaults;
 pub(crate) mod fields;
 pub(crate) mod keys;
-mod presets;
 pub(crate) mod vision;
 pub(crate) mod weights;

@@ -84,9 +84,9 @@ impl ImageLimit {
     }
 
     /// The image as the image processor shall see it.
-    pub(crate) fn apply(self, picture: &RgbImage, shape: Shape) -> Result<Cow<'_, RgbImage>, PreprocessError> {
-        let mut scaled = Cow::Borrowed(picture);
-        for step in self.steps(picture.dimensions(), shape) {
+    pub(crate) fn apply(self, image: &RgbImage, shape: Shape) -> Result<Cow<'_, RgbImage>, PreprocessError> {
+        let mut scaled = Cow::Borrowed(image);
+        for step in self.steps(image.dimensions(), shape) {
             scaled = Cow::Owned(match self {
                 Self::LlamaFactory092 => resize(&scaled, step, Resampling::Bicubic, PassOrder::Pillow)?,
                 _ => resize_nearest(&scaled, step)?,
@@ -111,7 +111,7 @@ mod tests {
         let processor = Qwen2VlImageConfig { max_pixels: 12_845_056, ..Default::default() };
         let tokens = |size, limit: ImageLimit| {
             let (width, height) = limit.steps(size, Shape::Merged).last().copied().unwrap_or(size);
-            processor.n_rows(width, height).ok()
+            processor.n_features(width, height).ok()
         };
         for (size, expected) in [
             ((410, 273), [150, 150, 150, 150]),
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn thin_pictures_are_stretched_and_long_ones_cut_down() {
+    fn thin_images_are_stretched_and_long_ones_cut_down() {
         let steps = |size, shape| ImageLimit::LlamaFactory092.steps(size, shape);
         assert_eq!(steps((10, 10), Shape::Any), [(32, 32)]);
         assert_eq!(steps((40, 30), Shape::Any), []);
@@ -139,15 +139,12 @@ mod tests {
     #[test]
     fn filters_by_version() {
         let bytes = (0..1024 * 768 * 3_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-        let picture = RgbImage::from_raw(1024, 768, bytes).expect("three bytes a pixel");
-        let apply = |limit: ImageLimit| limit.apply(&picture, Shape::Merged).expect("possible").into_owned();
-        assert_eq!(apply(ImageLimit::LlamaFactory091), resize_nearest(&picture, (591, 443)).expect("possible"));
-        assert_eq!(
-            apply(ImageLimit::LlamaFactoryFebruary2025),
-            resize_nearest(&picture, (886, 665)).expect("possible")
-        );
-        let bicubic = resize(&picture, (886, 665), Resampling::Bicubic, PassOrder::Pillow).expect("possible");
+        let image = RgbImage::from_raw(1024, 768, bytes).expect("three bytes a pixel");
+        let apply = |limit: ImageLimit| limit.apply(&image, Shape::Merged).expect("possible").into_owned();
+        assert_eq!(apply(ImageLimit::LlamaFactory091), resize_nearest(&image, (591, 443)).expect("possible"));
+        assert_eq!(apply(ImageLimit::LlamaFactoryFebruary2025), resize_nearest(&image, (886, 665)).expect("possible"));
+        let bicubic = resize(&image, (886, 665), Resampling::Bicubic, PassOrder::Pillow).expect("possible");
         assert_eq!(apply(ImageLimit::LlamaFactory092), bicubic);
-        assert_eq!(apply(ImageLimit::None), picture);
+        assert_eq!(apply(ImageLimit::None), image);
     }
 }

@@ -5,7 +5,7 @@
 //! ```text
 //! ModelFolder --load--> VisionLanguageModel ---+
 //!            \--read--> Processor -------------+--> LocalModel: Generate
-//! Conversation --Encoder::encode----> Encoded --VlmBatch::collate--> VlmBatch --loss_sum--> the trainer
+//! Conversation --Encoder::encode--> Encoded --VlmBatch::collate--> VlmBatch --Objective--> the trainer
 //! ```
 //!
 //! ```no_run
@@ -32,44 +32,51 @@ mod encoder;
 mod encoding;
 mod error;
 mod families;
+mod flops;
 mod folder;
 mod generation;
 mod hf;
+mod image_cache;
 mod image_limit;
 mod image_processor;
 mod local;
-mod measure;
 mod model;
 mod part;
 mod processor;
-mod seen_images;
-mod slots;
 mod span;
 mod template;
 mod text;
+mod training_formats;
 mod truncation;
 mod verify;
 mod vision;
 
 pub use batch::{Padding, VlmBatch};
-pub use encoded::{Encoded, EncodedImage, TileLayout};
+pub use encoded::{Encoded, EncodedImage};
 pub use encoder::Encoder;
 pub use encoding::{Encoding, Preset, Truncation};
 pub use error::ModelError;
-pub use families::{Family, llava_next, mllama, qwen2_vl};
+pub use families::{AutoVisionEncoder, Families, Family};
+pub use flops::Flops;
 pub use folder::ModelFolder;
 pub use generation::GenerationDefaults;
 pub use hf::config::ModelConfig;
 pub use hf::keys::KeyLayout;
 pub use image_limit::ImageLimit;
-pub use image_processor::ImageProcessor;
 pub use local::{BatchLimits, LocalModel};
-pub use measure::{Flops, Measure};
-pub use model::{Embedded, ImageRows, ModelInput, VisionLanguageModel};
+pub use model::{Embedded, ImageInjection, ModelInput, VisionLanguageModel};
 pub use part::ModelPart;
 pub use processor::{Processor, Rendered};
 pub use span::{RopeMode, Span, SpanKind};
 pub use template::{ChatTemplate, Segment, TemplateTokens};
 pub use text::TextCodec;
 pub use verify::Difference;
-pub use vision::{VisionConfig, VisionSide};
+pub use vision::{ImagePrompt, VisionConfig};
+
+/// What a model family is made of, for families from outside: see `docs/guides/new-family.md`.
+pub mod family {
+    pub use crate::families::{ModelFamily, text};
+    pub use crate::hf::config::ConfigFile;
+    pub use crate::hf::fields::Fields;
+    pub use crate::hf::keys::{PartKeys, Renames};
+}

@@ -4,15 +4,19 @@ use adamllm_core::random::named_stream;
 use adamllm_core::{
     Completion, Decoding, Finish, Generate, ImageRef, ImageStore, Prompt, Sampling, ScoreRequest, TurnMarkers,
 };
-use adamllm_language::{Answer, DecodeRequest, EndReason, RowRequest, Sampler, SamplingRule, decode};
+use adamllm_language::{Answer, DecodeRequest, Decoder, EndReason, PromptRequest, Sampler, SamplingRule, decode};
+use adamllm_nn::{LanguageBackbone, VisionEncoder};
 use burn::tensor::{DType, Device, TensorData, activation};
 
-use crate::seen_images::SeenImages;
-use crate::{Encoded, GenerationDefaults, ModelError, ModelFolder, Padding, Processor, VisionLanguageModel, VlmBatch};
+use crate::image_cache::ImageCache;
+use crate::{
+    AutoVisionEncoder, Encoded, GenerationDefaults, ModelError, ModelFolder, Padding, Processor, VisionLanguageModel,
+    VlmBatch,
+};
 
 /// A model in this process, with its processor and its source of images.
-pub struct LocalModel {
-    model: VisionLanguageModel,
+pub struct LocalModel<V: VisionEncoder = AutoVisionEncoder, L: LanguageBackbone = Decoder> {
+    model: VisionLanguageModel<V, L>,
     processor: Processor,
     images: Arc<dyn ImageStore>,
     identity: String,
@@ -23,18 +27,18 @@ pub struct LocalModel {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchLimits {
     /// Prompts in a batch.
-    pub rows: usize,
+    pub prompts: usize,
     /// Tokens in a batch, padding and room for the answers included.
     pub tokens: usize,
 }
 
 impl Default for BatchLimits {
     fn default() -> Self {
-        Self { rows: 16, tokens: 32_768 }
+        Self { prompts: 16, tokens: 32_768 }
     }
 }
 
-impl std::fmt::Debug for LocalModel {
+impl<V: VisionEncoder, L: LanguageBackbone> std::fmt::Debug for LocalModel<V, L> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("LocalModel").field("identity", &self.identity).finish_non_exhaustive()
     }
@@ -56,10 +60,12 @@ impl LocalModel {
         let model = folder.load(dtype, device)?;
         Ok(Self::new(model, processor, images, identity))
     }
+}
 
+impl<V: VisionEncoder, L: LanguageBackbone> LocalModel<V, L> {
     /// Joins parts that are already in memory. `identity` must change whenever the weights do.
     pub fn new(
-        model: VisionLanguageModel,
+        model: VisionLanguageModel<V, L>,
         processor: Processor,
         images: Arc<dyn ImageStore>,
         identity: String,
@@ -92,7 +98,7 @@ impl LocalModel {
     }
 
     /// The weights.
-    pub fn model(&self) -> &VisionLanguageModel {
+    pub fn model(&self) -> &VisionLanguageModel<V, L> {
         &self.model
     }
 
@@ -122,29 +128,29 @@ impl LocalModel {
         // Without the model's defaults only its end tokens remain.
         let none = GenerationDefaults::default();
         let defaults = if options.model_defaults { self.generation_defaults() } else { &none };
-        let mut slots: Vec<Option<Result<Completion, ModelError>>> = prompts.iter().map(|_| None).collect();
+        let mut answers: Vec<Option<Result<Completion, ModelError>>> = prompts.iter().map(|_| None).collect();
         let mut ready = Vec::new();
-        let mut seen = SeenImages::default();
+        let mut cache = ImageCache::default();
         for (i, prompt) in prompts.iter().enumerate() {
             let prepared =
-                defaults.rules(options.repetition_penalty).and_then(|_| self.prepare(prompt, options, &mut seen));
+                defaults.rules(options.repetition_penalty).and_then(|_| self.prepare(prompt, options, &mut cache));
             match prepared {
                 Ok(encoded) => ready.push((i, encoded)),
-                Err(error) => slots[i] = Some(Err(error)),
+                Err(error) => answers[i] = Some(Err(error)),
             }
         }
         let batches = schedule(ready, self.limits, options.max_new_tokens);
-        seen.expect(batches.iter().map(|batch| distinct_images(batch)));
+        cache.expect(batches.iter().map(|batch| distinct_images(batch)));
         for batch in batches {
-            for (i, completion) in self.run(&batch, prompts, (options, defaults), &mut seen, &mut on_text) {
-                slots[i] = Some(completion);
+            for (i, completion) in self.run(&batch, prompts, (options, defaults), &mut cache, &mut on_text) {
+                answers[i] = Some(completion);
             }
         }
-        slots.into_iter().map(|slot| slot.expect("every prompt is either refused or scheduled")).collect()
+        answers.into_iter().map(|answer| answer.expect("every prompt is either refused or scheduled")).collect()
     }
 
-    fn prepare(&self, prompt: &Prompt, options: &Decoding, seen: &mut SeenImages) -> Result<Encoded, ModelError> {
-        let open = |image: &ImageRef| seen.encode(image, &self.processor, &*self.images);
+    fn prepare(&self, prompt: &Prompt, options: &Decoding, cache: &mut ImageCache) -> Result<Encoded, ModelError> {
+        let open = |image: &ImageRef| cache.encode(image, &self.processor, &*self.images);
         let encoded = self.processor.encode_prompt_with(prompt, open)?;
         self.check_context(&encoded, options.max_new_tokens, options.max_context)?;
         Ok(encoded)
@@ -166,15 +172,15 @@ impl LocalModel {
         batch: &[(usize, Encoded)],
         prompts: &[Prompt],
         (options, defaults): (&Decoding, &GenerationDefaults),
-        seen: &mut SeenImages,
+        cache: &mut ImageCache,
         on_text: &mut impl FnMut(usize, &str),
     ) -> Vec<(usize, Result<Completion, ModelError>)> {
-        let rows: Vec<&Encoded> = batch.iter().map(|(_, encoded)| encoded).collect();
-        let collated = VlmBatch::collate(&rows, Padding::Left, &self.processor);
+        let examples: Vec<&Encoded> = batch.iter().map(|(_, encoded)| encoded).collect();
+        let collated = VlmBatch::collate(&examples, Padding::Left, &self.processor);
         let limit = self.processor.config().max_context.min(options.max_context.unwrap_or(usize::MAX));
-        let requests = batch.iter().enumerate().map(|(row, (i, encoded))| RowRequest {
-            padding: collated.padding()[row],
-            next_position: collated.next_positions()[row],
+        let requests = batch.iter().enumerate().map(|(b, (i, encoded))| PromptRequest {
+            padding: collated.padding()[b],
+            next_position: collated.next_positions()[b],
             prompt: &encoded.tokens,
             max_new_tokens: options.max_new_tokens.min(limit.saturating_sub(encoded.tokens.len())),
             min_new_tokens: match options.min_new_tokens {
@@ -185,17 +191,18 @@ impl LocalModel {
         });
         let through = self.processor.text().end_tokens_through_turns();
         let end_tokens = if options.through_turns { &through } else { self.processor.text().end_tokens() };
-        let embedded = collated.with_input(|input| self.model.embed_with(input, seen.rows(input.images, &self.model)));
+        let embedded =
+            collated.with_input(|input| self.model.embed_with(input, cache.features(input.images, &self.model)));
         let request = DecodeRequest {
-            rows: embedded.rows,
-            pictures: embedded.pictures,
+            embeddings: embedded.embeddings,
+            images: embedded.images,
             positions: collated.positions().clone(),
-            requests: requests.collect(),
+            prompts: requests.collect(),
             end_tokens,
         };
-        let stop = |row: usize, tokens: &[u32]| {
+        let stop = |b: usize, tokens: &[u32]| {
             let text = self.processor.text().decode(tokens, options.keep_special_tokens).unwrap_or_default();
-            on_text(batch[row].0, &text);
+            on_text(batch[b].0, &text);
             options.stop.iter().any(|stop| text.contains(stop.as_str()))
         };
         let answers = decode(&self.model.language, request, stop);
@@ -228,7 +235,7 @@ impl LocalModel {
         })
     }
 
-    /// Log-probabilities of one request's continuations: one row if each is a single token, else a row for each.
+    /// Log-probabilities of one request's continuations: one pass if each is a single token, else a pass for each.
     fn score_one(&self, request: &ScoreRequest) -> Result<Vec<f64>, ModelError> {
         let encoded = self.processor.encode_prompt(&request.prompt, &*self.images)?;
         let text = self.processor.text();
@@ -257,29 +264,29 @@ impl LocalModel {
         tokens.iter().map(|t| f64::from(log_probabilities[t[0] as usize])).collect()
     }
 
-    /// The logits of the token behind a prompt, in f32.
+    /// The logits of the token after a prompt, in f32.
     pub fn last_logits(&self, encoded: &Encoded) -> Vec<f32> {
         let batch = VlmBatch::collate(&[encoded], Padding::Left, &self.processor);
-        let hidden = batch.with_input(|input| self.model.hidden(input, batch.padding(), None));
+        let hidden = batch.with_input(|input| self.model.hidden(input, batch.padding()));
         let [_, seq, _] = hidden.dims();
         let logits = self.model.language.logits(hidden.narrow(1, seq - 1, 1).flatten(0, 1));
         logits.into_data().convert::<f32>().try_into_vec().expect("converted")
     }
 
     fn continuation_log_probability(&self, prompt: &Encoded, continuation: &[u32]) -> f64 {
-        let mut row = prompt.clone();
-        row.targets = vec![false; row.tokens.len()];
-        row.tokens.extend_from_slice(continuation);
-        row.targets.extend(std::iter::repeat_n(true, continuation.len()));
+        let mut whole = prompt.clone();
+        whole.targets = vec![false; whole.tokens.len()];
+        whole.tokens.extend_from_slice(continuation);
+        whole.targets.extend(std::iter::repeat_n(true, continuation.len()));
         if continuation.is_empty() {
             return 0.0;
         }
-        let batch = VlmBatch::collate(&[&row], Padding::Right, &self.processor);
+        let batch = VlmBatch::collate(&[&whole], Padding::Right, &self.processor);
         f64::from(self.model.target_log_probabilities(&batch).sum().into_scalar::<f32>())
     }
 }
 
-impl Generate for LocalModel {
+impl<V: VisionEncoder, L: LanguageBackbone> Generate for LocalModel<V, L> {
     type Error = ModelError;
 
     fn generate(&self, prompts: &[Prompt], options: &Decoding) -> Vec<Result<Completion, ModelError>> {
@@ -301,7 +308,8 @@ impl Generate for LocalModel {
 
 /// The images that a batch's prompts ask about, each once.
 fn distinct_images(batch: &[(usize, Encoded)]) -> Vec<&ImageRef> {
-    let mut images: Vec<&ImageRef> = batch.iter().flat_map(|(_, row)| row.images.iter().map(|i| &i.image)).collect();
+    let mut images: Vec<&ImageRef> =
+        batch.iter().flat_map(|(_, prompt)| prompt.images.iter().map(|i| &i.image)).collect();
     images.sort();
     images.dedup();
     images
@@ -317,7 +325,7 @@ fn schedule(
     let mut batches: Vec<Vec<(usize, Encoded)>> = Vec::new();
     for (i, encoded) in ready {
         let width = encoded.tokens.len() + max_new_tokens;
-        let fits = |batch: &Vec<_>| batch.len() < limits.rows && (batch.len() + 1) * width <= limits.tokens;
+        let fits = |batch: &Vec<_>| batch.len() < limits.prompts && (batch.len() + 1) * width <= limits.tokens;
         match batches.last_mut().filter(|batch| fits(batch)) {
             Some(batch) => batch.push((i, encoded)),
             None => batches.push(vec![(i, encoded)]),

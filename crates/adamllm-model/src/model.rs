@@ -1,18 +1,25 @@
-use adamllm_language::{Decoder, DecoderInput, ImageView, KvCache, Positions};
-use adamllm_nn::{AttentionMask, BlockExecutor};
+use adamllm_language::Decoder;
+use adamllm_nn::{
+    AttentionMask, BackboneInput, BlockExecutor, CrossAttentionView, Eager, KeyValueCache, LanguageBackbone,
+    PixelValues, Positions, VisionEncoder,
+};
 use burn::module::Module;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 use crate::hf::config::ModelConfig;
-use crate::{EncodedImage, VisionSide};
+use crate::{AutoVisionEncoder, EncodedImage, ModelError};
 
-/// A vision side (where the family reads images) and a decoder.
+/// A vision encoder (where the model reads images) before a language backbone.
+///
+/// Without parameters it is what [`ModelFolder::load`](crate::ModelFolder::load) gives: any supported family, chosen by
+/// `config.json`. With an encoder or a backbone of one's own, everything that takes a model works the same: collation, training,
+/// adapters, generation, files.
 #[derive(Module, Debug)]
-pub struct VisionLanguageModel {
-    /// Images to rows; `None` for text-only families.
-    pub vision: Option<VisionSide>,
-    /// Rows to tokens.
-    pub language: Decoder,
+pub struct VisionLanguageModel<V: VisionEncoder = AutoVisionEncoder, L: LanguageBackbone = Decoder> {
+    /// Images to image features; `None` for text-only models.
+    pub vision: Option<V>,
+    /// Embeddings to tokens.
+    pub language: L,
 }
 
 /// Tokens and images of a batch, padded, on the host.
@@ -26,146 +33,176 @@ pub struct ModelInput<'a> {
     pub positions: &'a Positions,
     /// Images, each once.
     pub images: &'a [EncodedImage],
-    /// How image rows reach the decoder.
-    pub image_rows: &'a ImageRows,
+    /// How image features reach the backbone.
+    pub injection: &'a ImageInjection,
 }
 
-/// How image rows reach the decoder.
-#[derive(Clone, Debug)]
-pub enum ImageRows {
-    /// In the places of their placeholders: for each, `[place in tokens, row among all images' rows]`.
-    Spliced(Vec<[usize; 2]>),
+/// How image features reach the backbone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImageInjection {
+    /// Among the embeddings, in place of their placeholders: for each, `[index among the batch's tokens, index among all images'
+    /// features]`.
+    Embedded(Vec<[usize; 2]>),
     /// Through cross-attention layers.
-    Attended {
-        /// For each row of the batch, which images stand in its slots.
+    CrossAttended {
+        /// For each batch element, which of the batch's images stand in its slots.
         slots: Vec<Vec<usize>>,
-        /// Which tokens see them.
-        view: ImageView,
+        /// Which tokens attend to them.
+        view: CrossAttentionView,
     },
 }
 
-/// A batch in front of the decoder.
+/// A batch before the backbone.
 #[derive(Debug)]
 pub struct Embedded {
-    /// `[batch, seq, d_model]`.
-    pub rows: Tensor<3>,
-    /// For cross-attention layers: the images' rows, `[batch, n_slots * slot, d_model]`, and who sees them.
-    pub pictures: Option<(Tensor<3>, ImageView)>,
+    /// Embeddings of text and images, `[batch, seq, d_model]`.
+    pub embeddings: Tensor<3>,
+    /// For cross-attention layers: the image features, `[batch, n_slots * n_features, d_model]`, and who attends to them.
+    pub images: Option<(Tensor<3>, CrossAttentionView)>,
 }
 
 impl VisionLanguageModel {
-    /// A model with random weights, made when first used.
+    /// A model of a built-in family with random weights, made when first used.
+    ///
+    /// # Panics
+    /// If the vision side is none of the built-in ones; see [`VisionLanguageModel::try_init`].
     pub fn init(config: &ModelConfig, device: &Device) -> Self {
-        let vision = config.vision.as_ref().map(|vision| vision.init(device));
-        Self { vision, language: config.decoder.init(device) }
+        Self::try_init(config, device).expect("a built-in vision encoder")
+    }
+
+    /// As [`VisionLanguageModel::init`].
+    ///
+    /// # Errors
+    /// [`ModelError::OwnVisionEncoder`] where the configuration asks for an encoder that is not built in.
+    pub fn try_init(config: &ModelConfig, device: &Device) -> Result<Self, ModelError> {
+        let own = || ModelError::OwnVisionEncoder { family: config.family.as_str() };
+        let vision = config.vision.as_ref().map(|vision| vision.init(device).ok_or_else(own)).transpose()?;
+        Ok(Self { vision, language: config.decoder.init(device) })
+    }
+}
+
+impl<V: VisionEncoder, L: LanguageBackbone> VisionLanguageModel<V, L> {
+    /// Joins an encoder, whose features have the backbone's width, and a backbone.
+    pub fn new(vision: Option<V>, language: L) -> Self {
+        Self { vision, language }
     }
 
     /// The device that the weights are on.
     pub fn device(&self) -> Device {
-        self.language.embedding.val().device()
+        self.language.device()
     }
 
     /// The dtype of the weights.
     pub fn dtype(&self) -> DType {
-        self.language.embedding.val().dtype()
+        self.language.dtype()
     }
 
-    /// Embeds the tokens, and puts the images' rows in the places of their placeholders or in their slots.
+    /// The features of all images, one image after the other: `[sum of n_features, d_model]`.
     ///
     /// # Panics
-    /// If there are images and the family reads none.
+    /// If the model reads no images, or `images` is empty.
+    pub fn encode_images(&self, images: &[EncodedImage]) -> Tensor<2> {
+        self.encode_images_with(images, &mut Eager)
+    }
+
+    fn encode_images_with<'a>(&'a self, images: &[EncodedImage], blocks: &mut dyn BlockExecutor<'a>) -> Tensor<2> {
+        let vision = self.vision.as_ref().expect("images for a text-only model");
+        let pixels: Vec<&PixelValues> = images.iter().map(|image| &image.pixels).collect();
+        vision.encode(&pixels, blocks)
+    }
+
+    /// Embeds the tokens, and puts the image features in place of their placeholders or into their slots.
+    ///
+    /// # Panics
+    /// If there are images and the model reads none.
     pub fn embed(&self, input: &ModelInput) -> Embedded {
         let images = (!input.images.is_empty()).then(|| self.encode_images(input.images));
         self.embed_with(input, images)
     }
 
-    /// The rows of all images, one image after the other: `[sum of n_rows, d_model]`.
-    ///
-    /// # Panics
-    /// If the family reads no images, or `images` is empty.
-    pub fn encode_images(&self, images: &[EncodedImage]) -> Tensor<2> {
-        let vision = self.vision.as_ref().expect("images for a text-only model");
-        vision.encode(images, self.dtype(), &self.device())
-    }
-
-    /// As [`VisionLanguageModel::embed`], with the rows of all the input's images at hand.
+    /// As [`VisionLanguageModel::embed`], with the features of all the input's images at hand.
     pub fn embed_with(&self, input: &ModelInput, images: Option<Tensor<2>>) -> Embedded {
         let device = self.device();
         let ids: Vec<i32> = input.tokens.iter().map(|&t| t as i32).collect();
         let tokens = Tensor::<2, Int>::from_data(TensorData::new(ids, input.dims), &device);
         let text = self.language.embed(tokens);
-        match (input.image_rows, images) {
-            (_, None) => Embedded { rows: text, pictures: None },
-            (ImageRows::Spliced(places), Some(images)) => {
-                Embedded { rows: splice(text, images, places, &device), pictures: None }
+        match (input.injection, images) {
+            (_, None) => Embedded { embeddings: text, images: None },
+            (ImageInjection::Embedded(indices), Some(features)) => {
+                Embedded { embeddings: replace_placeholders(text, features, indices, &device), images: None }
             }
-            (ImageRows::Attended { slots, view }, Some(images)) => {
-                let rows = fill_slots(images, slots, view, &device);
-                Embedded { rows: text, pictures: Some((rows, view.clone())) }
+            (ImageInjection::CrossAttended { slots, view }, Some(features)) => {
+                let features = fill_slots(features, slots, view, &device);
+                Embedded { embeddings: text, images: Some((features, view.clone())) }
             }
         }
     }
 
-    /// Tokens and images to hidden states behind the final norm, with a causal mask over `padding` on the left.
-    ///
-    /// # Shapes
-    /// - output: `[batch, seq, d_model]`
-    pub fn hidden(&self, input: &ModelInput, padding: &[usize], cache: Option<&mut KvCache>) -> Tensor<3> {
-        let Embedded { rows, pictures } = self.embed(input);
-        let past = cache.as_ref().map_or(0, |cache| cache.len());
-        let (seq, device) = (input.dims[1], self.device());
-        let mask = AttentionMask::causal(padding, past, seq, &device);
-        let cross = pictures.map(|(rows, view)| view.input(Some(rows), past..past + seq, self.dtype(), &device));
-        self.language.forward(DecoderInput { rows, positions: input.positions, mask, cross }, cache)
-    }
-
-    /// As [`VisionLanguageModel::hidden`] without a cache, under the given mask; `blocks` runs the blocks of encoder and decoder.
+    /// Tokens and images to hidden states after the final norm, with a causal mask over `padding` on the left.
     ///
     /// # Shapes
     /// - output: `[batch, seq, d_model]`
     ///
     /// # Panics
-    /// If there are images and the family reads none.
-    pub fn hidden_in_blocks<'a>(
+    /// If there are images and the model reads none.
+    pub fn hidden(&self, input: &ModelInput, padding: &[usize]) -> Tensor<3> {
+        let mask = AttentionMask::causal(padding, 0, input.dims[1], &self.device());
+        self.hidden_with(input, mask, &mut Eager)
+    }
+
+    /// As [`VisionLanguageModel::hidden`], reading and extending a cache.
+    pub fn hidden_cached(&self, input: &ModelInput, padding: &[usize], cache: &mut L::Cache) -> Tensor<3> {
+        let Embedded { embeddings, images } = self.embed(input);
+        let (past, seq, device) = (cache.len(), input.dims[1], self.device());
+        let mask = AttentionMask::causal(padding, past, seq, &device);
+        let cross = images.map(|(features, view)| view.input(Some(features), past..past + seq, self.dtype(), &device));
+        self.language.forward_cached(BackboneInput { embeddings, positions: input.positions, mask, cross }, cache)
+    }
+
+    /// As [`VisionLanguageModel::hidden`], under the given mask; `blocks` runs the blocks of encoder and backbone.
+    pub fn hidden_with<'a>(
         &'a self,
         input: &ModelInput,
         mask: Option<AttentionMask>,
         blocks: &mut dyn BlockExecutor<'a>,
     ) -> Tensor<3> {
-        let device = self.device();
-        let images = (!input.images.is_empty()).then(|| {
-            let vision = self.vision.as_ref().expect("images for a text-only model");
-            vision.encode_in_blocks(input.images, self.dtype(), &device, blocks)
-        });
-        let Embedded { rows, pictures } = self.embed_with(input, images);
-        let seq = input.dims[1];
-        let cross = pictures.map(|(rows, view)| view.input(Some(rows), 0..seq, self.dtype(), &device));
-        self.language.forward_in_blocks(DecoderInput { rows, positions: input.positions, mask, cross }, blocks)
+        let images = (!input.images.is_empty()).then(|| self.encode_images_with(input.images, blocks));
+        let Embedded { embeddings, images } = self.embed_with(input, images);
+        let (seq, device) = (input.dims[1], self.device());
+        let cross = images.map(|(features, view)| view.input(Some(features), 0..seq, self.dtype(), &device));
+        self.language.forward(BackboneInput { embeddings, positions: input.positions, mask, cross }, blocks)
     }
 }
 
-/// One gather from [text rows; image rows]: each place takes its own row.
-fn splice(text: Tensor<3>, images: Tensor<2>, places: &[[usize; 2]], device: &Device) -> Tensor<3> {
+/// One gather from [text embeddings; image features]: each placeholder takes its own feature.
+fn replace_placeholders(text: Tensor<3>, features: Tensor<2>, indices: &[[usize; 2]], device: &Device) -> Tensor<3> {
     let [batch, seq, d_model] = text.dims();
     let mut source: Vec<i32> = (0..(batch * seq) as i32).collect();
-    for [place, row] in places {
-        source[*place] = (batch * seq + row) as i32;
+    for [token, feature] in indices {
+        source[*token] = (batch * seq + feature) as i32;
     }
-    let rows = Tensor::cat(vec![text.reshape([batch * seq, d_model]), images], 0);
-    rows.select(0, indices(source, device)).reshape([batch, seq, d_model])
+    let features = cast_to(features, text.dtype());
+    let all = Tensor::cat(vec![text.reshape([batch * seq, d_model]), features], 0);
+    all.select(0, index_tensor(source, device)).reshape([batch, seq, d_model])
 }
 
-/// The rows of each batch row's images, slot by slot. Slots that stay empty hold the first image, and nobody sees them.
-fn fill_slots(images: Tensor<2>, slots: &[Vec<usize>], view: &ImageView, device: &Device) -> Tensor<3> {
-    let [_, d_model] = images.dims();
-    let (n_slots, slot) = (view.n_slots(), view.slot);
-    let in_slot = |row: &Vec<usize>, i: usize| row.get(i).copied().unwrap_or(0);
-    let chosen = slots.iter().flat_map(|row| (0..n_slots).map(move |i| in_slot(row, i)));
-    let source: Vec<i32> = chosen.flat_map(|image| image * slot..(image + 1) * slot).map(|row| row as i32).collect();
-    images.select(0, indices(source, device)).reshape([slots.len(), n_slots * slot, d_model])
+/// The features of each batch element's images, slot by slot. Slots that stay empty hold the first image, which nobody attends
+/// to there.
+fn fill_slots(features: Tensor<2>, slots: &[Vec<usize>], view: &CrossAttentionView, device: &Device) -> Tensor<3> {
+    let [_, d_model] = features.dims();
+    let (n_slots, n_features) = (view.n_slots(), view.n_features);
+    let in_slot = |images: &Vec<usize>, i: usize| images.get(i).copied().unwrap_or(0);
+    let chosen = slots.iter().flat_map(|images| (0..n_slots).map(move |i| in_slot(images, i)));
+    let source = chosen.flat_map(|image| image * n_features..(image + 1) * n_features).map(|i| i as i32).collect();
+    features.select(0, index_tensor(source, device)).reshape([slots.len(), n_slots * n_features, d_model])
 }
 
-fn indices(values: Vec<i32>, device: &Device) -> Tensor<1, Int> {
+/// An encoder of one's own may compute in another dtype.
+fn cast_to(x: Tensor<2>, dtype: DType) -> Tensor<2> {
+    if x.dtype() == dtype { x } else { x.cast(dtype) }
+}
+
+fn index_tensor(values: Vec<i32>, device: &Device) -> Tensor<1, Int> {
     let n = values.len();
     Tensor::from_data(TensorData::new(values, [n]), device)
 }

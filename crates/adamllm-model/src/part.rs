@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ModelPart {
-    /// The encoder that reads patches.
+    /// The vision encoder.
     Vision,
     /// What joins the encoder to the decoder: merger or projector, and line ends.
     Connector,
@@ -24,16 +24,19 @@ impl ModelPart {
     pub fn prefixes(self) -> &'static [&'static str] {
         match self {
             Self::Vision => &["vision.encoder.", "vision.patch_embedding.", "vision.blocks."],
-            Self::Connector => &["vision.merger.", "vision.projector.", "vision.image_newline"],
+            Self::Connector => &["vision.connector.", "vision.merger.", "vision.projector.", "vision.image_newline"],
             Self::Language => &["language.layers.", "language.cross_layers.", "language.norm."],
             Self::Head => &["language.head."],
             Self::Embeddings => &["language.embedding"],
         }
     }
 
-    /// The part that a parameter belongs to.
+    /// The part that a parameter belongs to. What else an encoder of one's own has counts as encoder, and what else a backbone
+    /// of one's own has as its blocks.
     pub fn of(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|part| part.prefixes().iter().any(|prefix| name.starts_with(prefix)))
+        let known = Self::ALL.into_iter().find(|part| part.prefixes().iter().any(|prefix| name.starts_with(prefix)));
+        let own = [("vision.", Self::Vision), ("language.", Self::Language)];
+        known.or_else(|| own.into_iter().find(|(prefix, _)| name.starts_with(prefix)).map(|(_, part)| part))
     }
 }
 
@@ -51,7 +54,7 @@ mod tests {
         for family in ["qwen2_vl", "qwen2_5_vl", "llava_next", "mllama"] {
             let folder = crate::ModelFolder::open(format!("{fixtures}/{family}/model")).expect("opens");
             let config: &ModelConfig = folder.config();
-            let model = VisionLanguageModel::init(config, &Device::flex());
+            let model: VisionLanguageModel = VisionLanguageModel::init(config, &Device::flex());
             let mut found: Vec<ModelPart> = Vec::new();
             for name in Parameters::of(&model).names() {
                 found.push(ModelPart::of(name).unwrap_or_else(|| panic!("{family}: {name} belongs to no part")));

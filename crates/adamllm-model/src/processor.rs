@@ -1,10 +1,15 @@
-use adamllm_core::{Conversation, CoreError, IMAGE_MARKER, ImageRef, ImageStore, Prompt, RecordId, Supervision};
+use std::sync::Arc;
+
+use adamllm_core::{
+    Conversation, CoreError, IMAGE_MARKER, ImageRef, ImageStore, Prompt, RecordId, RgbImage, Supervision,
+};
+use adamllm_nn::ImageLayout;
+use adamllm_vision::preprocess::{ImageProcessor, PreprocessError};
 
 use crate::draft::{Draft, Sequence, TokenKinds};
 use crate::text::{FolderKind, TextCodec};
 use crate::{
-    Encoded, EncodedImage, Encoder, Encoding, ImageProcessor, ModelConfig, ModelError, ModelFolder, RopeMode, Segment,
-    TileLayout, VisionConfig,
+    Encoded, EncodedImage, Encoder, Encoding, ModelConfig, ModelError, ModelFolder, RopeMode, Segment, VisionConfig,
 };
 
 /// Text and images to tokens and pixels: the only place where the one becomes the other.
@@ -19,15 +24,9 @@ pub struct Processor {
 
 #[derive(Debug)]
 struct Images {
-    processor: ImageProcessor,
+    processor: Arc<dyn ImageProcessor>,
     token: u32,
 }
-
-/// The placeholder that transformers' processor of Mllama looks for.
-const MLLAMA_IMAGE: &str = "<|image|>";
-
-/// Placeholders of folders that name none: LLaVA's first layout has no token for images, so a reserved one stands in.
-const PLACEHOLDERS: &[&str] = &["<|reserved_special_token_4|>"];
 
 /// The text of one conversation before tokenising: for showing what a model reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,9 +42,10 @@ impl Processor {
     /// [`ModelError`]: files that are missing or do not parse, and special tokens that the tokenizer lacks.
     pub fn read(folder: &ModelFolder) -> Result<Self, ModelError> {
         let config = folder.config().clone();
-        let builtin = config.first_layout.then_some(FIRST_LLAVA_TEMPLATE);
-        let begins_behind = matches!(config.vision, Some(VisionConfig::Mllama(_))).then_some(MLLAMA_IMAGE);
-        let kind = FolderKind { processor: config.vision.is_some(), builtin, begins_behind };
+        let prompt = config.vision.as_ref().map(|vision| vision.image_prompt()).unwrap_or_default();
+        let (builtin, begins_behind) = (prompt.template, prompt.begins_behind);
+        let kind =
+            FolderKind { processor: config.vision.is_some() && !folder.has_own_vision(), builtin, begins_behind };
         let n_embeddings = config.decoder.vocab_size + config.decoder.n_extra_embeddings;
         let text = TextCodec::read_as(folder.path(), kind)?.with_embeddings(n_embeddings);
         let vocabulary = text.model_vocab_size();
@@ -57,11 +57,16 @@ impl Processor {
         let images = match &config.vision {
             None => None,
             Some(vision) => {
-                let token = placeholder(&text, &config, folder)?;
-                Some(Images { processor: ImageProcessor::read(folder.path(), &config, vision)?, token })
+                let token = placeholder(&text, &config, &**vision, folder)?;
+                Some(Images { processor: vision.image_processor(folder.path())?, token })
             }
         };
         let placeholder = images.as_ref().and_then(|images| text.token_text(images.token));
+        // A text-only folder's template knows no images.
+        let text = match &placeholder {
+            Some(placeholder) if folder.has_own_vision() => text.with_image_text(placeholder),
+            _ => text,
+        };
         Ok(Self { text, images, placeholder, config })
     }
 
@@ -81,11 +86,11 @@ impl Processor {
     }
 
     /// The image processor with its settings, where the family reads images.
-    pub fn image_processor(&self) -> Option<&ImageProcessor> {
-        self.images.as_ref().map(|images| &images.processor)
+    pub fn image_processor(&self) -> Option<&dyn ImageProcessor> {
+        self.images.as_ref().map(|images| &*images.processor)
     }
 
-    /// A training row by the folder's chat template, whole, whatever its length: [`Encoder`] with the default
+    /// A training example by the folder's chat template, whole, whatever its length: [`Encoder`] with the default
     /// [`Encoding`].
     ///
     /// # Errors
@@ -168,8 +173,8 @@ impl Processor {
     ///
     /// # Errors
     /// [`ModelError::Image`] for a shape that cannot be cut; [`ModelError::NoVision`].
-    pub fn layout(&self, image: &ImageRef, size: (u32, u32)) -> Result<TileLayout, ModelError> {
-        self.processor_for(image)?.layout(image, size)
+    pub fn layout(&self, image: &ImageRef, size: (u32, u32)) -> Result<ImageLayout, ModelError> {
+        layout_of(self.processor_for(image)?, image, size)
     }
 
     /// Decodes, resizes, normalises and cuts one image.
@@ -178,10 +183,10 @@ impl Processor {
     /// [`ModelError::Core`] for an image that does not open, [`ModelError::Image`] for one that cannot be cut.
     pub fn encode_image(&self, image: &ImageRef, store: &dyn ImageStore) -> Result<EncodedImage, ModelError> {
         let processor = self.processor_for(image)?;
-        processor.encode(image, &store.open(image)?)
+        process(processor, image, &store.open(image)?)
     }
 
-    pub(crate) fn processor_for(&self, image: &ImageRef) -> Result<&ImageProcessor, ModelError> {
+    pub(crate) fn processor_for(&self, image: &ImageRef) -> Result<&dyn ImageProcessor, ModelError> {
         let family = self.config.family.as_str();
         self.image_processor().ok_or_else(|| ModelError::NoVision { record: image.to_string(), images: 1, family })
     }
@@ -223,12 +228,12 @@ impl Processor {
         if draft.runs.is_empty() {
             return Err(ModelError::EmptyPrompt { record: id.to_string() });
         }
-        let places = draft.n_images(self);
-        if places != images.len() {
-            return Err(CoreError::ImageCount { record: id.to_string(), markers: places, images: images.len() }.into());
+        let markers = draft.n_images(self);
+        if markers != images.len() {
+            return Err(CoreError::ImageCount { record: id.to_string(), markers, images: images.len() }.into());
         }
         let images: Vec<EncodedImage> = images.iter().map(open).collect::<Result<_, _>>()?;
-        let placeholders: Vec<usize> = images.iter().map(|image| image.layout.n_placeholders()).collect();
+        let placeholders: Vec<usize> = images.iter().map(|image| image.layout().n_placeholders).collect();
         let Sequence { tokens, targets, spans, image_starts } = draft.expand(&placeholders, self);
         let (source, tasks, rope) = (None, vec![], RopeMode::default());
         Ok(Encoded { id, tokens, targets, spans, images, image_starts, source, tasks, rope })
@@ -245,37 +250,44 @@ impl TokenKinds for Processor {
     }
 }
 
-/// The placeholder's id: the configuration's, which the tokenizer must have, or that of a token known to serve.
-fn placeholder(text: &TextCodec, config: &ModelConfig, folder: &ModelFolder) -> Result<u32, ModelError> {
+/// How an image of this size is cut.
+pub(crate) fn layout_of(
+    processor: &dyn ImageProcessor,
+    image: &ImageRef,
+    (width, height): (u32, u32),
+) -> Result<ImageLayout, ModelError> {
+    processor.layout(width, height).map_err(|error| unusable(image, &error))
+}
+
+/// Resizes, normalises and cuts a decoded image.
+pub(crate) fn process(
+    processor: &dyn ImageProcessor,
+    image: &ImageRef,
+    decoded: &RgbImage,
+) -> Result<EncodedImage, ModelError> {
+    let pixels = processor.process(decoded).map_err(|error| unusable(image, &error))?;
+    Ok(EncodedImage { image: image.clone(), pixels })
+}
+
+/// An image that opens and that the model cannot read.
+pub(crate) fn unusable(image: &ImageRef, error: &PreprocessError) -> ModelError {
+    ModelError::Image { image: image.to_string(), detail: error.to_string() }
+}
+
+/// The placeholder's id: the configuration's, which the tokenizer must have, or that of the family's stand-in.
+fn placeholder(
+    text: &TextCodec,
+    config: &ModelConfig,
+    vision: &dyn VisionConfig,
+    folder: &ModelFolder,
+) -> Result<u32, ModelError> {
     let missing = |token: String| ModelError::TokenMissing { path: folder.path().join("tokenizer.json"), token };
     match config.image_token {
         Some(token) if text.token_text(token).is_some() => Ok(token),
         Some(token) => Err(missing(format!("id {token} (image_token_id)"))),
-        None => {
-            let known = PLACEHOLDERS.iter().find_map(|token| text.required_token(token).ok());
-            known.ok_or_else(|| missing(PLACEHOLDERS.join(" or ")))
-        }
+        None => match vision.image_prompt().placeholder {
+            Some(token) => text.required_token(token).map_err(|_| missing(token.into())),
+            None => Err(missing("of images (image_token_id)".into())),
+        },
     }
 }
-
-/// The conversation format of LLaVA-NeXT on Llama 3 (`llava_llama_3`), with its system line: folders of the first layout
-/// bring a template without images, or none.
-const FIRST_LLAVA_TEMPLATE: &str = r#"{{- bos_token -}}
-{%- if not messages or messages[0]['role'] != 'system' -%}
-    {{- '<|start_header_id|>system<|end_header_id|>\n\nYou are a helpful language and vision assistant. You are able to understand the visual content that the user provides, and assist the user with a variety of tasks using natural language.<|eot_id|>' -}}
-{%- endif -%}
-{%- for message in messages -%}
-    {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' -}}
-    {%- if message['content'] is string -%}
-        {{- message['content'] -}}
-    {%- else -%}
-        {%- for part in message['content'] -%}
-            {%- if part['type'] == 'image' -%}{{- '<|reserved_special_token_4|>' -}}
-            {%- else -%}{{- part['text'] -}}
-            {%- endif -%}
-        {%- endfor -%}
-    {%- endif -%}
-    {{- '<|eot_id|>' -}}
-{%- endfor -%}
-{%- if add_generation_prompt -%}{{- '<|start_header_id|>assistant<|end_header_id|>\n\n' -}}{%- endif -%}
-"#;

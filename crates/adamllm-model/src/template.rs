@@ -35,6 +35,8 @@ pub struct ChatTemplate {
     /// Whether it has `{% generation %}`.
     marks_replies: bool,
     contents: Contents,
+    /// What stands for an image among a message's words, where the template itself writes none.
+    image_text: Option<String>,
     now: DateTime<Local>,
 }
 
@@ -43,7 +45,7 @@ pub struct ChatTemplate {
 pub struct Segment {
     /// Its text, special tokens included, one placeholder for each image.
     pub text: String,
-    /// The message to whose turn it belongs, headers included; a system line counts with the turn behind it.
+    /// The message to whose turn it belongs, headers included; a system line counts with the turn after it.
     pub message: Option<usize>,
     /// Whether its tokens count for the loss.
     pub target: bool,
@@ -117,7 +119,8 @@ impl ChatTemplate {
         let (text, marks_replies) = generation::rewrite(&source);
         environment.add_template_owned(NAME, text).map_err(failed)?;
         let contents = Contents::TextOrParts;
-        let mut template = Self { environment, tokens, source, marks_replies, contents, now };
+        let image_text = None;
+        let mut template = Self { environment, tokens, source, marks_replies, contents, image_text, now };
         template.contents = template.wanted_contents();
         Ok(template)
     }
@@ -132,6 +135,15 @@ impl ChatTemplate {
             rendered.is_ok_and(|r| r.text.contains(user) && r.text.contains(reply))
         };
         if !shows(Contents::TextOrParts) && shows(Contents::Parts) { Contents::Parts } else { Contents::TextOrParts }
+    }
+
+    /// For a template of a text-only folder before which a vision encoder was put: where the template does not write `placeholder`
+    /// for an image by itself, it stands among the message's words.
+    pub(crate) fn with_image_text(mut self, placeholder: &str) -> Self {
+        let image = [Message::user(format!("{IMAGE_MARKER} a"))];
+        let writes = self.render(&image, false).is_ok_and(|rendering| rendering.text.contains(placeholder));
+        self.image_text = (!writes).then(|| placeholder.to_owned());
+        self
     }
 
     /// The template's text.
@@ -149,7 +161,7 @@ impl ChatTemplate {
     }
 
     fn render_with(&self, messages: &[Message], open_reply: bool, contents: Contents) -> Result<Rendering, ModelError> {
-        let messages: Vec<Value> = messages.iter().map(|message| message_value(message, contents)).collect();
+        let messages: Vec<Value> = messages.iter().map(|message| self.message(message, contents)).collect();
         // Tokens that the folder does not name are undefined, which templates ask about.
         let (named, additional) = self.tokens.variables();
         let named = named.map(|(name, token)| (name, Value::from(token)));
@@ -170,6 +182,28 @@ impl ChatTemplate {
         }
         let (text, marked) = generation::take_marks(&text);
         Ok(Rendering { text, marked })
+    }
+
+    /// A message as the template expects it.
+    fn message(&self, message: &Message, contents: Contents) -> Value {
+        let role = message.role.as_str();
+        let content = match &self.image_text {
+            Some(image) => message.content.replace(IMAGE_MARKER, image),
+            None => message.content.clone(),
+        };
+        if contents == Contents::TextOrParts && !content.contains(IMAGE_MARKER) {
+            return context! { role, content };
+        }
+        let mut parts = Vec::new();
+        for (i, text) in content.split(IMAGE_MARKER).enumerate() {
+            if i > 0 {
+                parts.push(context! { type => "image" });
+            }
+            if !text.is_empty() {
+                parts.push(context! { type => "text", text });
+            }
+        }
+        context! { role, content => parts }
     }
 
     /// The conversation, and the header of a new turn.
@@ -194,9 +228,9 @@ impl ChatTemplate {
     /// The conversation in pieces, each wholly target or wholly not: the loss mask comes from the pass that writes the
     /// text.
     ///
-    /// Where the template has `{% generation %}`, the replies are what it encloses. Else a reply begins behind the header
-    /// that the template writes to open one, and ends with the special token that the template writes behind its words
-    /// (behind white space, at most). A template that writes none there teaches no end: its replies end with their last
+    /// Where the template has `{% generation %}`, the replies are what it encloses. Else a reply starts after the header
+    /// that the template writes to open one, and ends with the special token that the template writes after its words
+    /// (after white space, at most). A template that writes none there teaches no end: its replies end with their last
     /// word. `special` are the texts of special tokens.
     ///
     /// # Errors
@@ -246,24 +280,6 @@ impl ChatTemplate {
     }
 }
 
-/// A message as templates expect it.
-fn message_value(message: &Message, contents: Contents) -> Value {
-    let role = message.role.as_str();
-    if contents == Contents::TextOrParts && !message.content.contains(IMAGE_MARKER) {
-        return context! { role, content => message.content.as_str() };
-    }
-    let mut parts = Vec::new();
-    for (i, text) in message.content.split(IMAGE_MARKER).enumerate() {
-        if i > 0 {
-            parts.push(context! { type => "image" });
-        }
-        if !text.is_empty() {
-            parts.push(context! { type => "text", text });
-        }
-    }
-    context! { role, content => parts }
-}
-
 /// A message that holds a character that stands for a place would move that place.
 fn check_reserved(messages: &[Message]) -> Result<(), ModelError> {
     match messages.iter().position(|message| message.content.contains(|c| RESERVED.contains(&c))) {
@@ -287,28 +303,28 @@ fn divide(whole: &str, replies: &[Reply], messages: &[Message], supervision: Sup
     let exchange = |message: usize| answered.partition_point(|&i| i < message);
     let mut at = 0;
     for &Reply { start, end, message } in replies {
-        let learnt = Learnt::of(supervision, exchange(message), answered.len());
-        push(&whole[at..start], message.saturating_sub(1), learnt.before);
-        push(&whole[start..end], message, learnt.reply);
+        let supervised = Supervised::of(supervision, exchange(message), answered.len());
+        push(&whole[at..start], message.saturating_sub(1), supervised.before);
+        push(&whole[start..end], message, supervised.reply);
         at = end;
     }
-    // The first exchange ends behind its end-of-turn token; the line feed and the next header are learnt.
-    let learnt = Learnt::of(supervision, answered.len(), answered.len()).before && !replies.is_empty();
+    // The first exchange ends after its end-of-turn token; the line feed and the next header are in the loss.
+    let supervised = Supervised::of(supervision, answered.len(), answered.len()).before && !replies.is_empty();
     let ends_with_text = supervision == Supervision::AfterFirstExchange;
     let rest = if ends_with_text { whole[at..].trim_end_matches('\n') } else { &whole[at..] };
-    push(rest, messages.len().saturating_sub(1), learnt);
+    push(rest, messages.len().saturating_sub(1), supervised);
     segments
 }
 
 /// Which parts of an exchange count for the loss.
-pub(crate) struct Learnt {
+pub(crate) struct Supervised {
     /// What stands before the reply: the question and all headers.
     pub(crate) before: bool,
     /// The reply with the token that ends it.
     pub(crate) reply: bool,
 }
 
-impl Learnt {
+impl Supervised {
     /// Of the exchange of this number, among `n`.
     pub(crate) fn of(supervision: Supervision, exchange: usize, n: usize) -> Self {
         let (before, reply) = match supervision {

@@ -13,7 +13,7 @@ use crate::{GenerationDefaults, ModelError};
 mod added;
 mod file;
 
-/// Names that families give to the token behind the last turn.
+/// Names that families give to the token after the last turn.
 const END_OF_TEXT: &[&str] = &["<|end_of_text|>", "<|endoftext|>", "</s>"];
 
 /// A folder's tokenizer and chat template.
@@ -46,7 +46,7 @@ pub(crate) struct FolderKind<'a> {
     pub(crate) processor: bool,
     /// A template for folders that bring none of their own for images.
     pub(crate) builtin: Option<&'a str>,
-    /// The placeholder of a processor that writes the begin-of-text token itself where the text has none, behind the
+    /// The placeholder of a processor that writes the begin-of-text token itself where the text has none, after the
     /// placeholders that the text begins with: Mllama's.
     pub(crate) begins_behind: Option<&'a str>,
 }
@@ -66,7 +66,7 @@ impl TextCodec {
     ///
     /// # Errors
     /// [`ModelError::FileMissing`], [`ModelError::Tokenizer`], [`ModelError::Json`], [`ModelError::Template`];
-    /// [`ModelError::ConfigField`] for added tokens that have no place behind those of `tokenizer.json`.
+    /// [`ModelError::ConfigField`] for added tokens that have no place after those of `tokenizer.json`.
     pub fn read(folder: &Path) -> Result<Self, ModelError> {
         let files = ["preprocessor_config.json", "processor_config.json"];
         let processor = files.iter().any(|name| folder.join(name).exists());
@@ -137,7 +137,7 @@ impl TextCodec {
         Ok(codec)
     }
 
-    /// Which token closes a turn, and which stands behind the last.
+    /// Which token closes a turn, and which follows the last.
     fn name_ends(&mut self) {
         self.end_of_turn = self.markers.as_ref().and_then(|m| self.tokenizer.token_to_id(&m.end_of_turn));
         let known = END_OF_TEXT.iter().find_map(|name| self.tokenizer.token_to_id(name));
@@ -147,7 +147,7 @@ impl TextCodec {
         self.end_of_text = known.or_else(|| ends.find(other));
     }
 
-    /// The rows of the model's embedding: a token behind them is an error of the text that holds it.
+    /// How many embeddings the model has: a token beyond them is an error of the text that holds it.
     pub(crate) fn with_embeddings(mut self, n: usize) -> Self {
         if self.vocab_size() > n {
             tracing::warn!(
@@ -272,6 +272,12 @@ impl TextCodec {
         self.special_ids.binary_search(&id).is_ok()
     }
 
+    /// As [`ChatTemplate::with_image_text`].
+    pub(crate) fn with_image_text(mut self, placeholder: &str) -> Self {
+        self.template = self.template.map(|template| template.with_image_text(placeholder));
+        self
+    }
+
     /// The chat template, where the folder has one.
     pub fn template(&self) -> Option<&ChatTemplate> {
         self.template.as_ref()
@@ -330,7 +336,7 @@ fn pieces(encoding: &Encoding, segments: &[Segment], ends: &[usize]) -> Vec<Piec
     let tokens = encoding.get_ids().iter().zip(encoding.get_offsets()).zip(encoding.get_special_tokens_mask());
     for ((&id, &(start, end)), &added) in tokens {
         let first = ends.partition_point(|&e| e <= start).min(segments.len().saturating_sub(1));
-        // Tokens that the tokenizer adds stand for no text: they go with their neighbour, and are never learnt.
+        // Tokens that the tokenizer adds stand for no text: they go with their neighbour, and are never in the loss.
         let of_text = added == 0 && end > start;
         let overlapped = (first..segments.len()).take_while(|&i| i == first || ends[i - 1] < end);
         let target = overlapped.into_iter().find(|&i| of_text && segments[i].target);

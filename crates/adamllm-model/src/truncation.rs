@@ -1,13 +1,11 @@
-//! Rows that are too long: what each policy keeps.
+//! Examples that are too long: what each policy keeps.
 
 use std::ops::Range;
-
-use adamllm_vision::preprocess::Qwen2VlImageConfig;
 
 use crate::draft::Sequence;
 use crate::{Span, SpanKind};
 
-/// One exchange of a row: where its request (with the system line and all headers) and its reply stand.
+/// One exchange of a conversation: where its request (with the system line and all headers) and its reply stand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Exchange {
     pub(crate) request: Range<usize>,
@@ -27,7 +25,7 @@ pub(crate) fn kept_of(request: usize, reply: usize, room: usize) -> (usize, usiz
     (room.saturating_sub(reply).min(request), reply)
 }
 
-/// What LLaMA-Factory keeps of a row's exchanges under `limit`; from the last one where only that one counts.
+/// What LLaMA-Factory keeps of a conversation's exchanges under `limit`; from the last one where only that one counts.
 pub(crate) fn kept(exchanges: &[Exchange], limit: usize, from_last: bool) -> Vec<Range<usize>> {
     let mut order: Vec<&Exchange> = exchanges.iter().collect();
     if from_last {
@@ -49,7 +47,7 @@ pub(crate) fn kept(exchanges: &[Exchange], limit: usize, from_last: bool) -> Vec
 }
 
 impl Sequence {
-    /// The row's exchanges: up to each message of which `is_reply` holds, and that message.
+    /// The conversation's exchanges: up to each message of which `is_reply` holds, and that message.
     pub(crate) fn exchanges(&self, is_reply: impl Fn(usize) -> bool) -> Vec<Exchange> {
         let mut exchanges: Vec<Exchange> = Vec::new();
         let mut of_reply = true;
@@ -97,31 +95,6 @@ impl Sequence {
         }
         Ok(kept)
     }
-}
-
-/// The image processor with the largest common budget of pixels under which images of these sizes take at most `room`
-/// tokens; `None` where they do not even with the smallest.
-pub(crate) fn shrunk(config: &Qwen2VlImageConfig, sizes: &[(u32, u32)], room: usize) -> Option<Qwen2VlImageConfig> {
-    let pixels_per_token = u64::from(config.factor()).pow(2);
-    let with_budget = |tokens: u64| {
-        let max_pixels = (tokens * pixels_per_token).clamp(config.min_pixels, config.max_pixels);
-        Qwen2VlImageConfig { max_pixels, ..config.clone() }
-    };
-    let fits = |config: &Qwen2VlImageConfig| {
-        let tokens = sizes.iter().map(|&(width, height)| config.n_rows(width, height)).sum::<Result<usize, _>>();
-        tokens.is_ok_and(|tokens| tokens <= room)
-    };
-    // A larger budget never takes fewer tokens by more than a line of the grid, so halving the interval finds a budget that
-    // fits and is all but the largest.
-    let (mut low, mut high) = (config.min_pixels.div_ceil(pixels_per_token), config.max_pixels / pixels_per_token + 1);
-    if !fits(&with_budget(low)) {
-        return None;
-    }
-    while high - low > 1 {
-        let middle = low + (high - low) / 2;
-        if fits(&with_budget(middle)) { low = middle } else { high = middle }
-    }
-    Some(with_budget(low))
 }
 
 #[cfg(test)]
@@ -177,18 +150,5 @@ mod tests {
         for cut in [0..2, 0..1, 2..5] {
             assert_eq!(sequence.keep(std::slice::from_ref(&cut)), Err(0));
         }
-    }
-
-    #[test]
-    fn images_share_a_budget() {
-        let config = Qwen2VlImageConfig { max_pixels: 12_845_056, ..Default::default() };
-        let sizes = [(1024, 768), (410, 273)];
-        let tokens = |config: &Qwen2VlImageConfig| sizes.map(|(w, h)| config.n_rows(w, h).expect("ordinary"));
-        assert_eq!(tokens(&config), [999, 150]);
-        let within = shrunk(&config, &sizes, 700).expect("fits");
-        let [large, small] = tokens(&within);
-        assert!(small == 150 && (500..=550).contains(&large), "the small one is left alone, got {large}, {small}");
-        assert!(shrunk(&config, &sizes, 1).is_none());
-        assert!(shrunk(&config, &sizes, 8).is_some());
     }
 }

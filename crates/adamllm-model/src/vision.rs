@@ -1,123 +1,67 @@
-//! The vision side of each family: an encoder and what joins it to the decoder.
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
 
-use adamllm_nn::{BlockExecutor, Eager};
-use adamllm_vision::{Qwen2_5VlEncoder, Qwen2_5VlEncoderConfig, Qwen2VlEncoder, Qwen2VlEncoderConfig};
-use burn::module::Module;
-use burn::tensor::{DType, Device, Tensor};
+use adamllm_nn::ExampleSize;
+use adamllm_vision::preprocess::ImageProcessor;
+use burn::tensor::Device;
 
-use crate::EncodedImage;
-use crate::llava_next::{LlavaNextVision, LlavaNextVisionConfig};
-use crate::mllama::{MllamaVision, MllamaVisionConfig};
+use crate::{AutoVisionEncoder, ModelError};
 
-/// The sizes of a [`VisionSide`].
-#[derive(Clone, Debug, PartialEq)]
-pub enum VisionConfig {
-    /// Qwen2-VL.
-    Qwen2Vl(Qwen2VlEncoderConfig),
-    /// Qwen2.5-VL.
-    Qwen2_5Vl(Qwen2_5VlEncoderConfig),
-    /// LLaVA-NeXT.
-    LlavaNext(LlavaNextVisionConfig),
-    /// Llama 3.2 Vision.
-    Mllama(MllamaVisionConfig),
-}
-
-/// Images to rows of the decoder's width. Parameter names do not show the variant.
-#[derive(Module, Debug)]
-pub enum VisionSide {
-    /// Qwen2-VL.
-    Qwen2Vl(Qwen2VlEncoder),
-    /// Qwen2.5-VL.
-    Qwen2_5Vl(Qwen2_5VlEncoder),
-    /// LLaVA-NeXT.
-    LlavaNext(LlavaNextVision),
-    /// Llama 3.2 Vision.
-    Mllama(MllamaVision),
-}
-
-impl VisionConfig {
-    /// Random weights, made when first used.
-    pub fn init(&self, device: &Device) -> VisionSide {
-        match self {
-            Self::Qwen2Vl(config) => VisionSide::Qwen2Vl(config.init(device)),
-            Self::Qwen2_5Vl(config) => VisionSide::Qwen2_5Vl(config.init(device)),
-            Self::LlavaNext(config) => VisionSide::LlavaNext(config.init(device)),
-            Self::Mllama(config) => VisionSide::Mllama(config.init(device)),
-        }
-    }
-
-    /// The shape of the patch embedding's kernel in files, `[d_vision, channels, (frames,) patch, patch]`.
-    pub(crate) fn kernel(&self) -> Vec<usize> {
-        match self {
-            Self::Qwen2Vl(c) => vec![c.d_vision, c.n_channels, c.temporal_patch_size, c.patch_size, c.patch_size],
-            Self::Qwen2_5Vl(c) => vec![c.d_vision, c.n_channels, c.temporal_patch_size, c.patch_size, c.patch_size],
-            Self::LlavaNext(c) => {
-                vec![c.encoder.d_vision, c.encoder.n_channels, c.encoder.patch_size, c.encoder.patch_size]
-            }
-            Self::Mllama(c) => {
-                vec![c.encoder.d_vision, c.encoder.n_channels, c.encoder.patch_size, c.encoder.patch_size]
-            }
-        }
-    }
+/// The vision side of a model folder, as far as it is known without its weights. A family makes one from `config.json`; whoever
+/// puts an encoder of their own before a folder's decoder brings their own ([`ModelFolder::with_vision`](crate::ModelFolder::with_vision)).
+pub trait VisionConfig: fmt::Debug + Send + Sync {
+    /// The image processor with the folder's settings. Settings that the vision encoder contradicts are errors.
+    ///
+    /// # Errors
+    /// [`ModelError::FileMissing`], [`ModelError::ConfigField`].
+    fn image_processor(&self, folder: &Path) -> Result<Arc<dyn ImageProcessor>, ModelError>;
 
     /// The encoder's blocks.
-    pub(crate) fn n_blocks(&self) -> usize {
-        match self {
-            Self::Qwen2Vl(c) => c.n_layers,
-            Self::Qwen2_5Vl(c) => c.n_layers,
-            Self::LlavaNext(c) => c.encoder.n_layers,
-            Self::Mllama(c) => c.encoder.n_layers + c.encoder.n_global_layers,
-        }
+    fn n_blocks(&self) -> usize;
+
+    /// Operations of the forward pass of encoder and connector on an example's images.
+    fn forward_flops(&self, size: &ExampleSize) -> f64;
+
+    /// The encoder with random weights, made when first used. `None` for one that is not among the [`AutoVisionEncoder`]s: its
+    /// weights are read by [`ModelFolder::load_into`](crate::ModelFolder::load_into).
+    fn init(&self, _device: &Device) -> Option<AutoVisionEncoder> {
+        None
     }
 
-    /// Whether tokens attend to the images' rows in cross-attention layers, instead of finding them in their sequence.
-    pub fn is_cross_attended(&self) -> bool {
-        matches!(self, Self::Mllama(_))
+    /// How the family's prompts show images.
+    fn image_prompt(&self) -> ImagePrompt {
+        ImagePrompt::default()
+    }
+
+    /// Whether tokens attend to image features in cross-attention layers, instead of finding them among the embeddings.
+    fn is_cross_attended(&self) -> bool {
+        false
+    }
+
+    /// Whether images keep their own shape, and need as many tokens as their size asks for.
+    fn keeps_image_shape(&self) -> bool {
+        false
+    }
+
+    /// Whether the encoder's own configuration stands in a subfolder, as `config.json`.
+    fn has_encoder_folder(&self) -> bool {
+        false
+    }
+
+    /// The shape that a parameter has in files, by its name inside the encoder: a patch embedding is a convolution there.
+    fn stored_shape(&self, _parameter: &str, shape: &[usize]) -> Vec<usize> {
+        shape.to_vec()
     }
 }
 
-impl VisionSide {
-    /// Whether a forward pass reads a parameter, by its name inside the vision side.
-    pub fn uses(&self, parameter: &str) -> bool {
-        match self {
-            Self::LlavaNext(vision) => vision.uses(parameter),
-            Self::Qwen2Vl(_) | Self::Qwen2_5Vl(_) | Self::Mllama(_) => true,
-        }
-    }
-
-    /// The rows of all images, one image after the other.
-    ///
-    /// # Shapes
-    /// - output: `[sum of n_rows, d_model]`
-    ///
-    /// # Panics
-    /// If an image was cut for another family, or `images` is empty.
-    pub fn encode(&self, images: &[EncodedImage], dtype: DType, device: &Device) -> Tensor<2> {
-        self.encode_in_blocks(images, dtype, device, &mut Eager)
-    }
-
-    /// As [`VisionSide::encode`]; `blocks` runs the encoder's blocks.
-    ///
-    /// # Panics
-    /// As [`VisionSide::encode`].
-    pub fn encode_in_blocks<'a>(
-        &'a self,
-        images: &[EncodedImage],
-        dtype: DType,
-        device: &Device,
-        blocks: &mut dyn BlockExecutor<'a>,
-    ) -> Tensor<2> {
-        match self {
-            Self::Qwen2Vl(encoder) => {
-                let patches: Vec<_> = images.iter().map(EncodedImage::patches).collect();
-                encoder.encode_in_blocks(&patches, dtype, device, blocks)
-            }
-            Self::Qwen2_5Vl(encoder) => {
-                let patches: Vec<_> = images.iter().map(EncodedImage::patches).collect();
-                encoder.encode_in_blocks(&patches, dtype, device, blocks)
-            }
-            Self::LlavaNext(vision) => vision.encode_in_blocks(images, dtype, device, blocks),
-            Self::Mllama(vision) => vision.encode_in_blocks(images, dtype, device, blocks),
-        }
-    }
+/// How prompts show images, where a family departs from its folder's files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ImagePrompt {
+    /// The chat template of folders that bring none for images.
+    pub template: Option<&'static str>,
+    /// The placeholder of folders whose `config.json` names none.
+    pub placeholder: Option<&'static str>,
+    /// The placeholder after which a processor writes the begin-of-text token itself where the text has none.
+    pub begins_behind: Option<&'static str>,
 }

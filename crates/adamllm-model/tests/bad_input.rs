@@ -276,11 +276,11 @@ fn extreme_pictures() {
         assert!(error.contains("wide.png"), "{error}");
     }
     for folder in ["llava_next/model", "mllama/model"] {
-        assert!(layout(folder, (40_000, 100)).expect("is scaled down").n_rows() > 0);
+        assert!(layout(folder, (40_000, 100)).expect("is scaled down").n_features > 0);
         let mut store = MemoryImages::new();
         store.insert("wide.png", RgbImage::new(40_000, 10));
         let encoded = processor(folder).encode_image(&"wide.png".into(), &store).expect("is scaled down");
-        assert!(encoded.pixels.iter().all(|value| value.is_finite()));
+        assert!(encoded.pixels.values.iter().all(|value| value.is_finite()));
     }
     for folder in ["qwen2_vl/model", "llava_next/model", "mllama/model"] {
         assert!(layout(folder, (0, 10)).is_err());

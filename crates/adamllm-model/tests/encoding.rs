@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use adamllm_core::{Conversation, CoreError, ImageStore, MemoryImages, Message, RgbImage, Role, Supervision};
 use adamllm_data::FolderImages;
 use adamllm_model::{
-    Encoded, Encoder, Encoding, ImageLimit, ModelError, ModelFolder, Preset, Processor, RopeMode, SpanKind, TileLayout,
-    Truncation,
+    Encoded, Encoder, Encoding, ImageLimit, ModelError, ModelFolder, Preset, Processor, RopeMode, SpanKind, Truncation,
 };
+use adamllm_nn::ImageLayout;
 
 const FAMILIES: [&str; 4] = ["qwen2_vl/model", "qwen2_5_vl/model", "llava_next/model", "mllama/model"];
 
@@ -92,7 +92,7 @@ fn qwen2_vl_before_and_after_january_2025() {
 fn qwen2_vl_image_tokens() {
     let processor = processor("qwen2_vl/model");
     let encoded = encode(&processor, preset(Preset::LlamaFactory092Qwen2Vl), &two_turns()).expect("encodes");
-    let TileLayout::Patches { patches, .. } = encoded.images[0].layout else { panic!("patches") };
+    let patches = &encoded.images[0].layout().metadata;
     let start = encoded.image_starts[0];
     let n = patches.iter().product::<usize>() / 4;
     let text = |token: usize| processor.text().token_text(encoded.tokens[token]).expect("a token");
@@ -178,7 +178,7 @@ fn llava_next_tokens_by_size() {
         ((300, 1000), 2232),
         ((672, 672), 2928),
     ] {
-        assert_eq!(config.layout(width, height, 14).expect("ordinary").n_rows(), expected, "{width}x{height}");
+        assert_eq!(config.layout(width, height, 14).expect("ordinary").n_features(), expected, "{width}x{height}");
     }
 }
 
@@ -350,7 +350,7 @@ fn images_shrink_until_the_row_fits() {
     let processor = processor("qwen2_vl/model");
     let row = conversation(&["<image> and <image>?", "Yes."], &["large.png", "wide.png"]);
     let whole = encode(&processor, Encoding::default(), &row).expect("encodes");
-    let images = |encoded: &Encoded| encoded.images.iter().map(|i| i.layout.n_placeholders()).collect::<Vec<_>>();
+    let images = |encoded: &Encoded| encoded.images.iter().map(|i| i.layout().n_placeholders).collect::<Vec<_>>();
     let words = whole.tokens.len() - images(&whole).iter().sum::<usize>();
     for room in [8, 10, 15, 20, 26] {
         let small = encode(&processor, limited(words + room, Truncation::ShrinkImages), &row).expect("fits");
@@ -414,7 +414,7 @@ fn pictures_are_limited_before_they_are_cut() {
     let row = conversation(&["<image>", "Yes."], &["large.png"]);
     let pixels = |image_limit| {
         let encoded = encode(&processor, Encoding { image_limit, ..Encoding::default() }, &row).expect("encodes");
-        encoded.images[0].layout.clone()
+        encoded.images[0].layout().clone()
     };
     assert_eq!(pixels(ImageLimit::LlamaFactory091), pixels(ImageLimit::None), "small enough");
 }
@@ -531,7 +531,7 @@ mod random_rows {
         };
         let Ok(encoder) = Encoder::new(&processor, encoding) else { return };
         let row = row(case);
-        let measured = encoder.measure(&row, &HeadersOnly(images()));
+        let measured = encoder.example_size(&row, &HeadersOnly(images()));
         let encoded = encoder.encode(&row, &images());
         let (measured, encoded) = match (measured, encoded) {
             (Ok(measured), Ok(encoded)) => (measured, encoded),
@@ -551,7 +551,7 @@ mod random_rows {
             if let SpanKind::Image(image) = span.kind {
                 assert_eq!(image, n_images);
                 assert_eq!(encoded.image_starts[image], span.tokens.start);
-                assert_eq!(encoded.images[image].layout.n_placeholders(), span.tokens.len(), "whole, with its pixels");
+                assert_eq!(encoded.images[image].layout().n_placeholders, span.tokens.len(), "whole, with its pixels");
                 assert!(!span.target);
                 n_images += 1;
             }
@@ -562,13 +562,12 @@ mod random_rows {
             assert_eq!(*id == image_token, encoded.is_image(token));
         }
         for image in &encoded.images {
-            let shape = processor.image_processor().expect("reads images").pixel_shape(&image.layout);
-            assert_eq!(image.pixels.len(), shape.iter().product::<usize>());
+            assert_eq!(image.pixels.values.len(), image.layout().pixel_shape.iter().product::<usize>());
         }
         assert_eq!((measured.tokens, measured.targets), (encoded.tokens.len(), encoded.n_targets()));
-        let sum = |of: fn(&TileLayout) -> usize| encoded.images.iter().map(|i| of(&i.layout)).sum::<usize>();
-        assert_eq!((measured.images, measured.patches), (n_images, sum(TileLayout::n_patches)));
-        assert_eq!(measured.image_rows, sum(TileLayout::n_rows));
+        let sum = |of: fn(&ImageLayout) -> usize| encoded.images.iter().map(|i| of(i.layout())).sum::<usize>();
+        assert_eq!((measured.images, measured.patches), (n_images, sum(|layout| layout.n_patches)));
+        assert_eq!(measured.image_features, sum(|layout| layout.n_features));
         let steady = matches!(case.supervision, Supervision::Replies | Supervision::Everything);
         if case.truncation != Truncation::LlamaFactory && steady {
             let whole = Encoding { max_tokens: None, ..encoder.encoding().clone() };

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use adamllm_core::{Conversation, Decoding, Generate, ImageStore, Message, Prompt, Role, ScoreRequest, Supervision};
 use adamllm_data::FolderImages;
 use adamllm_model::{
-    BatchLimits, Difference, ImageProcessor, LocalModel, ModelFolder, Padding, Processor, TileLayout,
-    VisionLanguageModel, VlmBatch,
+    BatchLimits, Difference, LocalModel, ModelFolder, Padding, Processor, VisionLanguageModel, VlmBatch,
 };
+use adamllm_nn::{Eager, LanguageBackbone};
 use adamllm_nn::{LoraConfig, ModulePath, Objective, snapshots};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device};
@@ -119,7 +119,7 @@ fn difference(got: &[f32], expected: &[f32]) -> f32 {
 fn all_logits(local: &LocalModel, prompt: &Prompt) -> Vec<Vec<f32>> {
     let encoded = local.processor().encode_prompt(prompt, local.images()).expect("encodes");
     let batch = VlmBatch::collate(&[&encoded], Padding::Left, local.processor());
-    let hidden = batch.with_input(|input| local.model().hidden(input, batch.padding(), None));
+    let hidden = batch.with_input(|input| local.model().hidden(input, batch.padding()));
     let logits = local.model().language.logits(hidden.flatten(0, 1));
     let [_, vocab] = logits.dims();
     let values: Vec<f32> = logits.into_data().try_to_vec().expect("f32");
@@ -180,7 +180,7 @@ fn check_generation(fixture: &Fixture) {
     let cases = fixture.list("prompts");
     let prompts: Vec<Prompt> = cases.iter().map(prompt).collect();
     for rows in [1, 2, 8] {
-        let local = fixture.local().with_limits(BatchLimits { rows, ..BatchLimits::default() });
+        let local = fixture.local().with_limits(BatchLimits { prompts: rows, ..BatchLimits::default() });
         let answers = greedy_ids(&local, &prompts, 16);
         for (case, answer) in cases.iter().zip(answers) {
             assert_eq!(answer, expected_greedy(&local, &case["greedy_ids"], 16), "{} in batches of {rows}", name(case));
@@ -304,10 +304,25 @@ fn qwen2_vl_with_a_tied_head() {
     check_gradients(&fixture, None);
 }
 
+const CLIP_MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
+const CLIP_STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
+
+/// Three numbers of the folder's image settings, in whichever of its files they stand.
+fn channels(fixture: &Fixture, name: &str, default: [f32; 3]) -> Vec<f32> {
+    let read = |file: &str| {
+        let text = std::fs::read_to_string(fixture.folder.path().join(file)).ok()?;
+        serde_json::from_str::<Value>(&text).ok()
+    };
+    let settings = read("processor_config.json").map(|json| json["image_processor"].clone());
+    let settings = settings.or_else(|| read("preprocessor_config.json")).expect("a committed file");
+    let Some(values) = settings[name].as_array() else { return default.to_vec() };
+    values.iter().map(|value| value.as_f64().expect("a number") as f32).collect()
+}
+
 /// Pixel values of every image within one level of 255, and the rows counted from the size alone.
 fn check_pixels(fixture: &Fixture) {
     let local = fixture.local();
-    let processor = local.processor().image_processor().expect("reads images");
+    let (mean, std) = (channels(fixture, "image_mean", CLIP_MEAN), channels(fixture, "image_std", CLIP_STD));
     let tensors = SafeTensors::deserialize(&fixture.tensors).expect("whole");
     let mut worst = 0.0f32;
     assert!(!fixture.list("images").is_empty());
@@ -316,37 +331,34 @@ fn check_pixels(fixture: &Fixture) {
         let encoded = local.processor().encode_image(&name.into(), local.images()).expect("encodes");
         let size = |key: &str| case[key].as_u64().expect("a number") as u32;
         let layout = local.processor().layout(&name.into(), (size("width"), size("height"))).expect("fits");
-        assert_eq!(encoded.layout, layout, "{name}");
+        assert_eq!(*encoded.layout(), layout, "{name}");
         let levels = tensors.tensor(&format!("image.{name}.levels")).expect("recorded");
-        match &layout {
-            TileLayout::Patches { patches, .. } => {
-                assert_eq!(patches.map(|n| n as i64).to_vec(), numbers(&case["grid_thw"]), "{name}");
+        let metadata: Vec<i64> = layout.metadata.iter().map(|&n| n as i64).collect();
+        let n_features = match (&case["grid_thw"], &case["aspect_ratio_id"]) {
+            (Value::Null, Value::Null) => {
+                assert_eq!(layout.pixel_shape[0], levels.shape()[0], "{name}: tiles");
+                case["n_image_rows"].as_u64().expect("a number") as usize
             }
-            TileLayout::Anyres(layout) => assert_eq!(layout.n_tiles(), levels.shape()[0], "{name}"),
-            TileLayout::Tiled { grid, .. } => {
-                assert_eq!(u64::from(grid.aspect_ratio_id), case["aspect_ratio_id"].as_u64().expect("a number"));
+            (Value::Null, id) => {
+                assert_eq!(metadata[2], id.as_i64().expect("a number"), "{name}");
+                let (shape, _) = fixture.tensor(&format!("image.{name}.features"));
+                shape[0] * shape[1]
             }
-        }
-        let (shape, _) = if matches!(layout, TileLayout::Tiled { .. }) {
-            let (shape, values) = fixture.tensor(&format!("image.{name}.features"));
-            (shape[0] * shape[1], values)
-        } else {
-            (case["n_image_rows"].as_u64().expect("a number") as usize, vec![])
+            (grid, _) => {
+                assert_eq!(metadata, numbers(grid), "{name}");
+                case["n_image_rows"].as_u64().expect("a number") as usize
+            }
         };
-        assert_eq!(layout.n_rows(), shape, "{name}");
+        assert_eq!(layout.n_features, n_features, "{name}");
 
-        let (normalisation, frames) = match processor {
-            ImageProcessor::Qwen2Vl(config) => (config.normalisation, config.temporal_patch_size as usize),
-            ImageProcessor::LlavaNext { config, .. } => (config.normalisation, 1),
-            ImageProcessor::Mllama { config, .. } => (config.normalisation, 1),
-        };
         // `levels` is [n, 3, side, side]; the model's values repeat each channel for every frame.
         let area = levels.shape()[2] * levels.shape()[3];
-        assert_eq!(encoded.pixels.len(), levels.data().len() * frames, "{name}");
-        for (i, pixel) in encoded.pixels.iter().enumerate() {
+        let frames = encoded.pixels.values.len() / levels.data().len();
+        assert_eq!(encoded.pixels.values.len(), levels.data().len() * frames, "{name}");
+        for (i, pixel) in encoded.pixels.values.iter().enumerate() {
             let (n, channel, at) = (i / (3 * frames * area), i / (frames * area) % 3, i % area);
             let expected = f32::from(levels.data()[(n * 3 + channel) * area + at]);
-            let got = (pixel * normalisation.std[channel] + normalisation.mean[channel]) * 255.0;
+            let got = (pixel * std[channel] + mean[channel]) * 255.0;
             worst = worst.max((got - expected).abs());
         }
     }
@@ -405,7 +417,6 @@ fn llava_next_in_its_first_layout() {
     let prompt = Prompt::Chat { conversation, open: Role::Assistant };
     let [expected, got] = [&hub, &first].map(|p| p.encode_prompt(&prompt, &images()).expect("encodes"));
     assert_eq!(got.tokens, expected.tokens);
-    assert_eq!(got.images[0].layout, expected.images[0].layout);
     assert_eq!(got.images[0].pixels, expected.images[0].pixels);
     let without = Prompt::ask(&"wide".into(), "What is it?");
     let text = first.render(&without).expect("renders").text;
@@ -533,15 +544,15 @@ fn a_base_with_an_adapter_trains() {
     let query = |model: &VisionLanguageModel| model.language.layers[0].attention.query.weight.val();
     for _ in 0..2 {
         let tokens = burn::tensor::Tensor::<2, burn::tensor::Int>::from_data([[1, 2, 3, 4]], &device);
-        let positions = adamllm_language::Positions::MRope { batch: 1, at: (0..4).map(|p| [p; 3]).collect() };
+        let positions = adamllm_nn::Positions::MRope { batch: 1, at: (0..4).map(|p| [p; 3]).collect() };
         let mask = adamllm_nn::AttentionMask::causal(&[0], 0, 4, &device);
-        let input = adamllm_language::DecoderInput {
-            rows: model.language.embed(tokens),
+        let input = adamllm_nn::BackboneInput {
+            embeddings: model.language.embed(tokens),
             positions: &positions,
             mask,
             cross: None,
         };
-        let gradients = model.language.forward(input, None).sum().backward();
+        let gradients = model.language.forward(input, &mut Eager).sum().backward();
         let gradient = query(&model).grad(&gradients).expect("the merged weight is trained");
         assert!(gradient.abs().max().into_scalar::<f32>() > 0.0);
     }
@@ -618,7 +629,7 @@ fn one_image_is_opened_once_for_all_its_prompts() {
         let store = std::sync::Arc::new(Counting(images(), Default::default()));
         let local = LocalModel::load(&folder, DType::F32, &Device::flex(), store.clone())
             .expect("loads")
-            .with_limits(BatchLimits { rows: 2, ..BatchLimits::default() });
+            .with_limits(BatchLimits { prompts: 2, ..BatchLimits::default() });
         let questions = ["What is it?", "Is it red or blue?", "How many are there in the picture?", "Where?", "Why?"];
         let prompts: Vec<Prompt> = questions.iter().map(|question| Prompt::ask(&"wide".into(), question)).collect();
         let together = greedy_ids(&local, &prompts, 6);

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use adamllm_core::{Conversation, MemoryImages, Message, Prompt, RgbImage, Supervision};
-use adamllm_model::{ImageProcessor, ModelFolder, Processor};
+use adamllm_model::{ModelFolder, Processor};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -55,18 +55,20 @@ fn the_encoder_says_how_images_are_cut() {
 #[test]
 fn the_newer_file_of_image_settings_counts() {
     let folder = copy("qwen2_vl/hub2024");
-    let max_pixels = |folder: &TempDir| match read(folder.path()).expect("reads").image_processor() {
-        Some(ImageProcessor::Qwen2Vl(config)) => config.max_pixels,
-        other => panic!("Qwen2-VL's processor, got {other:?}"),
+    // A large square image becomes as many features as `max_pixels` allows.
+    let most_features = |folder: &TempDir| {
+        let processor = read(folder.path()).expect("reads");
+        processor.layout(&"any".into(), (10_000, 10_000)).expect("is scaled down").n_features
     };
-    let older = max_pixels(&folder);
+    let older = most_features(&folder);
     let newer = folder.path().join("processor_config.json");
     // Without the member the older file counts.
     std::fs::write(&newer, r#"{"processor_class": "Qwen2VLProcessor", "image_processor": null}"#).expect("writes");
-    assert_eq!(max_pixels(&folder), older);
+    assert_eq!(most_features(&folder), older);
     let settings = json!({"image_processor": {"min_pixels": 784, "max_pixels": 784 * 5}});
     std::fs::write(&newer, settings.to_string()).expect("writes");
-    assert_eq!(max_pixels(&folder), 784 * 5);
+    assert_ne!(older, 4);
+    assert_eq!(most_features(&folder), 4);
 }
 
 /// A folder whose placeholder is the token `<image>` reads prompts and examples as the same folder with another name.

@@ -1,6 +1,14 @@
 //! Tensor-level contracts, and the layers that vision encoders and decoders share: one linear layer, one attention, one
 //! rotary embedding, one gated MLP, two norms. A model family is an arrangement of these, and lives elsewhere.
 //!
+//! | contract | who implements it | who asks for it |
+//! |---|---|---|
+//! | [`VisionEncoder`], [`Connector`] | `adamllm-vision`, or an encoder of one's own | `adamllm-model` |
+//! | [`LanguageBackbone`] | `adamllm-language`, or a decoder of one's own | `adamllm-model`, the decode loop |
+//! | [`Objective`], [`Batch`] | `adamllm-model`, or a model of one's own | `adamllm-train` |
+//! | [`BlockExecutor`] | the trainer (activation checkpointing), [`Eager`] | encoders and decoders, through [`run_block`] |
+//! | [`ParameterSource`] | readers of checkpoints | [`load`] |
+//!
 //! Conventions:
 //! - The device arrives as an argument; no backend is chosen here.
 //! - [`Linear`] keeps its weight as `[d_output, d_input]`, the layout of Hugging Face files, so weights are read and
@@ -20,25 +28,35 @@
 //! ```
 
 mod attention;
+mod backbone;
 mod blocks;
+mod cross_attention;
 mod cross_entropy;
 #[cfg(feature = "flex")]
 mod fused;
+mod image;
 mod linear;
 mod lora;
 mod mlp;
 mod norm;
 mod objective;
 mod parameters;
+mod positions;
 mod rotary;
+mod vision_encoder;
 
 pub use attention::{AttentionMask, attend};
+pub use backbone::{BackboneInput, KeyValueCache, LanguageBackbone};
 pub use blocks::{BlockExecutor, BlockFn, Eager, GradMode, run_block};
+pub use cross_attention::{CrossAttentionInput, CrossAttentionView, ImageSpan};
 pub use cross_entropy::cross_entropy;
+pub use image::{ExampleSize, ImageLayout, PixelValues};
 pub use linear::{Linear, LinearConfig, linear};
 pub use lora::{Lora, LoraConfig};
 pub use mlp::{Activation, GatedMlp, GatedMlpConfig, Mlp, MlpConfig};
 pub use norm::{LayerNorm, LayerNormConfig, RmsNorm, RmsNormConfig};
 pub use objective::{Batch, Objective};
 pub use parameters::{LoadError, ModulePath, ParameterInfo, ParameterSource, Parameters, Snapshot, load, snapshots};
+pub use positions::Positions;
 pub use rotary::{RotaryTable, apply_rotary};
+pub use vision_encoder::{ConnectedEncoder, Connector, VisionEncoder};

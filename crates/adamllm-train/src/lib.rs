@@ -46,6 +46,7 @@ mod trainable;
 mod trainer;
 mod validation;
 
+pub use adamllm_nn::ExampleSize;
 pub use checkpoint::Checkpoint;
 #[cfg(feature = "mpi")]
 pub use collective::MpiCollective;
@@ -63,6 +64,6 @@ pub use order::BatchOrder;
 pub use plan::{PlannedBatch, RunPlan};
 pub use schedule::{Schedule, ScheduleKind};
 pub use single_stage::{CaptionPosition, Mixture, SingleStage};
-pub use source::{BatchSource, ExampleBatches, ExampleSize};
+pub use source::{BatchSource, ExampleBatches};
 pub use trainer::{DryRun, FitOptions, FitOutcome, FitReport, Trainer};
 pub use validation::{Validation, ValidationMetrics};

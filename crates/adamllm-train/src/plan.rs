@@ -19,7 +19,7 @@ pub struct RunPlan {
     pub micro_batches: usize,
     /// Examples read, repetitions counted.
     pub examples_read: usize,
-    /// Tokens, targets, patches and images of the examples read.
+    /// The sizes of the examples read, summed.
     pub read: ExampleSize,
     /// Tokens with the padding.
     pub padded_tokens: usize,
@@ -98,11 +98,8 @@ impl RunPlan {
         self.padded_tokens += batch.tokens;
         for &example in &batch.examples {
             self.times_read[example] += 1;
-            self.read.tokens += sizes[example].tokens;
+            self.read += sizes[example];
         }
-        self.read.targets += batch.targets;
-        self.read.patches += batch.patches;
-        self.read.images += batch.images;
         if (batch.patches, batch.tokens) > (self.most_patches.patches, self.most_patches.tokens) {
             self.most_patches = batch.clone();
         }
@@ -159,6 +156,7 @@ mod tests {
             targets: 5,
             patches: example % 3 * 16,
             images: example % 3,
+            ..ExampleSize::default()
         };
         (0..n).map(size).collect()
     }

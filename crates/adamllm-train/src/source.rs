@@ -1,4 +1,4 @@
-use adamllm_nn::Batch;
+use adamllm_nn::{Batch, ExampleSize};
 
 use crate::{TrainError, WeightedSources};
 
@@ -32,19 +32,6 @@ pub trait BatchSource: Sync {
     fn example_size(&self, _row: usize) -> Option<ExampleSize> {
         None
     }
-}
-
-/// How large an example is before it meets any other.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct ExampleSize {
-    /// Tokens that the decoder reads, placeholders of images included.
-    pub tokens: usize,
-    /// Tokens that count for the loss.
-    pub targets: usize,
-    /// Patches that the vision encoder reads.
-    pub patches: usize,
-    /// Images.
-    pub images: usize,
 }
 
 /// A [`BatchSource`] from a closure.

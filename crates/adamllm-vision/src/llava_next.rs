@@ -3,7 +3,11 @@
 mod clip;
 mod clip_image_processor;
 mod image_processor;
+mod processor;
+mod vision;
 
 pub use clip::{ClipEncoder, ClipEncoderConfig};
 pub use clip_image_processor::ClipImageConfig;
 pub use image_processor::{AnyresLayout, LlavaNextImageConfig};
+pub use processor::LlavaNextImageProcessor;
+pub use vision::{LlavaNextVision, LlavaNextVisionConfig};

@@ -3,6 +3,10 @@
 
 mod encoder;
 mod image_processor;
+mod processor;
+mod vision;
 
-pub use encoder::{MllamaEncoder, MllamaEncoderConfig, TileEmbedding, TilePositions, TiledImage};
+pub use encoder::{MllamaEncoder, MllamaEncoderConfig, TileEmbedding, TilePositions};
 pub use image_processor::{MllamaImageConfig, TileGrid};
+pub use processor::MllamaImageProcessor;
+pub use vision::{MllamaVision, MllamaVisionConfig};

@@ -1,31 +1,31 @@
 //! What the vision encoders of the Qwen2-VL families share: images as grids of patches, and where each patch stands.
 
-use adamllm_nn::{RotaryTable, apply_rotary};
+use adamllm_nn::{PixelValues, RotaryTable, apply_rotary};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
-/// The patches of one image, on the host.
-#[derive(Clone, Copy, Debug)]
-pub struct PatchesRef<'a> {
-    /// `n_patches * d_patch` values, patch by patch, the patches of a merged row next to each other.
-    pub values: &'a [f32],
-    /// Frames, rows and columns of patches.
-    pub grid: [usize; 3],
+/// Frames, rows and columns of an image's patches, as [`Qwen2VlImageConfig`](crate::preprocess::Qwen2VlImageConfig) notes them.
+///
+/// # Panics
+/// If the image was cut for another encoder.
+fn patch_grid(image: &PixelValues) -> [usize; 3] {
+    let metadata = &image.layout.metadata;
+    metadata.as_slice().try_into().unwrap_or_else(|_| panic!("expected a grid of patches, got {metadata:?}"))
 }
 
-/// The rows of all images in their own order, where images of equal grid go through the encoder together.
-/// `encode(grid, members)` gives the rows of the images `members`, one after the other, `[n, d_model]`.
+/// The features of all images in their own order, where images of equal grid go through the encoder together.
+/// `encode(grid, members)` gives the features of the images `members`, one after the other, `[n, d_model]`.
 pub(crate) fn encode_by_grid(
-    pictures: &[PatchesRef],
+    images: &[&PixelValues],
     device: &Device,
     mut encode: impl FnMut([usize; 3], &[usize]) -> Tensor<2>,
 ) -> Tensor<2> {
-    let groups = group_by_grid(pictures);
+    let groups = group_by_grid(images);
     let encoded: Vec<Tensor<2>> = groups.iter().map(|(grid, members)| encode(*grid, members)).collect();
     if groups.len() == 1 {
         return encoded.into_iter().next().expect("one group");
     }
-    let rows_each = encoded.iter().zip(&groups).map(|(rows, (_, members))| rows.dims()[0] / members.len());
-    let order = original_order(pictures.len(), &groups, &rows_each.collect::<Vec<_>>());
+    let n_each = encoded.iter().zip(&groups).map(|(features, (_, members))| features.dims()[0] / members.len());
+    let order = original_order(images.len(), &groups, &n_each.collect::<Vec<_>>());
     let n = order.len();
     Tensor::cat(encoded, 0).select(0, Tensor::<1, Int>::from_data(TensorData::new(order, [n]), device))
 }
@@ -33,37 +33,38 @@ pub(crate) fn encode_by_grid(
 type Group = ([usize; 3], Vec<usize>);
 
 /// Image numbers by grid, groups in the order of first appearance.
-fn group_by_grid(pictures: &[PatchesRef]) -> Vec<Group> {
+fn group_by_grid(images: &[&PixelValues]) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
-    for (i, picture) in pictures.iter().enumerate() {
-        match groups.iter_mut().find(|(grid, _)| *grid == picture.grid) {
+    for (i, image) in images.iter().enumerate() {
+        let of_image = patch_grid(image);
+        match groups.iter_mut().find(|(grid, _)| *grid == of_image) {
             Some((_, members)) => members.push(i),
-            None => groups.push((picture.grid, vec![i])),
+            None => groups.push((of_image, vec![i])),
         }
     }
     groups
 }
 
-/// For each row in the images' order, its place among the groups' rows.
-fn original_order(n_pictures: usize, groups: &[Group], rows_each: &[usize]) -> Vec<i32> {
-    let mut places = vec![0..0; n_pictures];
+/// For each feature in the images' order, its index among the groups' features.
+fn original_order(n_images: usize, groups: &[Group], n_each: &[usize]) -> Vec<i32> {
+    let mut indices = vec![0..0; n_images];
     let mut next = 0;
-    for ((_, members), &rows) in groups.iter().zip(rows_each) {
+    for ((_, members), &n) in groups.iter().zip(n_each) {
         for &member in members {
-            places[member] = next..next + rows as i32;
-            next += rows as i32;
+            indices[member] = next..next + n as i32;
+            next += n as i32;
         }
     }
-    places.into_iter().flatten().collect()
+    indices.into_iter().flatten().collect()
 }
 
 /// The patches of images of one grid, `[n_members * frames, height * width, d_patch]`: attention is within a frame, so
-/// a frame is a row of the batch.
+/// a frame is a batch element.
 ///
 /// # Panics
 /// If an image's values do not fill its grid.
 pub(crate) fn gather_patches(
-    pictures: &[PatchesRef],
+    images: &[&PixelValues],
     members: &[usize],
     [frames, height, width]: [usize; 3],
     d_patch: usize,
@@ -72,11 +73,11 @@ pub(crate) fn gather_patches(
 ) -> Tensor<3> {
     let (batch, n_patches) = (members.len() * frames, height * width);
     let mut values = Vec::with_capacity(batch * n_patches * d_patch);
-    members.iter().for_each(|&m| values.extend_from_slice(pictures[m].values));
+    members.iter().for_each(|&m| values.extend_from_slice(&images[m].values));
     Tensor::from_data(TensorData::new(values, [batch, n_patches, d_patch]), (device, dtype))
 }
 
-/// `[row, column]` of each patch: merged rows one after the other, each with its own patches in reading order.
+/// `[row, column]` of each patch: merged squares one after the other, each with its own patches in reading order.
 pub(crate) fn merge_order(height: usize, width: usize, merge: usize) -> Vec<[usize; 2]> {
     let mut places = Vec::with_capacity(height * width);
     for top in (0..height).step_by(merge) {
@@ -89,7 +90,7 @@ pub(crate) fn merge_order(height: usize, width: usize, merge: usize) -> Vec<[usi
     places
 }
 
-/// Angles of row and column, each for a quarter of the head, the same in each row of the batch.
+/// Angles of row and column, each for a quarter of the head, the same in each batch element.
 pub(crate) fn grid_rotary(places: &[[usize; 2]], batch: usize, d_head: usize, device: &Device) -> RotaryTable {
     let frequencies: Vec<f32> =
         (0..d_head / 4).map(|i| 10_000f64.powf(-4.0 * i as f64 / d_head as f64) as f32).collect();

@@ -1,7 +1,7 @@
 //! Image preprocessing: 8-bit RGB pixels to the numbers that a vision encoder reads, equal to Hugging Face's processors.
 //!
 //! Everything here is a pure function of pixels (or of a width and a height) and a plain config value: no tensor, no
-//! device, no model. How many rows an image becomes is known from its header alone.
+//! device, no model. How many features an image becomes is known from its header alone ([`ImageProcessor::layout`]).
 //!
 //! | function | what it computes |
 //! |---|---|
@@ -18,15 +18,17 @@ mod error;
 pub(crate) mod json;
 mod nearest;
 mod normalisation;
+mod processor;
 mod resize;
 pub(crate) mod tiles;
 
 pub use error::PreprocessError;
 pub use nearest::resize_nearest;
 pub use normalisation::Normalisation;
+pub use processor::ImageProcessor;
 pub use resize::{PassOrder, Resampling, resize, resize_bicubic};
 pub use tiles::Tiles;
 
-pub use crate::llava_next::{AnyresLayout, ClipImageConfig, LlavaNextImageConfig};
-pub use crate::mllama::{MllamaImageConfig, TileGrid};
+pub use crate::llava_next::{AnyresLayout, ClipImageConfig, LlavaNextImageConfig, LlavaNextImageProcessor};
+pub use crate::mllama::{MllamaImageConfig, MllamaImageProcessor, TileGrid};
 pub use crate::qwen2_vl::{MAX_ASPECT_RATIO, PatchGrid, Patches, Qwen2VlImageConfig, smart_resize};

@@ -3,6 +3,7 @@
 
 mod encoder;
 mod image_processor;
+mod processor;
 mod smart_resize;
 
 pub use encoder::{PatchMerger, Qwen2VlEncoder, Qwen2VlEncoderConfig, VisionBlock};

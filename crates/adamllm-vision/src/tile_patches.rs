@@ -1,14 +1,5 @@
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
-/// Square tiles on the host.
-#[derive(Clone, Copy, Debug)]
-pub struct TilesRef<'a> {
-    /// `[n_tiles, channel, y, x]`, row-major.
-    pub values: &'a [f32],
-    /// How many tiles.
-    pub n_tiles: usize,
-}
-
 /// How tiles are cut into patches.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TileCut {

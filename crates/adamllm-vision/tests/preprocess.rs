@@ -170,7 +170,7 @@ fn sizes_alone_tell_the_layout() {
     let config = LlavaNextImageConfig::default();
     for (width, height, canvas, n_rows) in layouts.llava_next {
         assert_eq!(config.canvas(width, height).expect("possible"), canvas, "{width}x{height}");
-        assert_eq!(config.layout(width, height, 14).expect("possible").n_rows(), n_rows, "{width}x{height}");
+        assert_eq!(config.layout(width, height, 14).expect("possible").n_features(), n_rows, "{width}x{height}");
     }
     let config = MllamaImageConfig::default();
     for (width, height, canvas, fitted) in layouts.mllama {

@@ -3,7 +3,7 @@ use std::path::Path;
 
 use adamllm::core::{CoreError, Ledger, LedgerRow, Progress, Reason, RecordId, Stage, jsonl};
 use adamllm::data::FirstOf;
-use adamllm::model::{Encoded, Encoder, Measure, ModelError, Padding, VlmBatch};
+use adamllm::model::{Encoded, Encoder, ModelError, Padding, VlmBatch};
 use adamllm::prelude::*;
 use adamllm::synth::seed::BlankImages;
 use adamllm::train::{BatchSource, ExampleBatches, ExampleSize, Mixture, SourceShare, WeightedSources};
@@ -58,7 +58,7 @@ impl std::fmt::Debug for RowSet<'_> {
 struct Row {
     conversation: Conversation,
     source: usize,
-    measure: Measure,
+    measure: ExampleSize,
 }
 
 impl<'a> RowReader<'a> {
@@ -255,8 +255,8 @@ fn measure(
     encoder: &Encoder,
     check: ImageCheck,
     store: &dyn ImageStore,
-) -> Result<Measure, ModelError> {
-    let measured = encoder.measure(row, store)?;
+) -> Result<ExampleSize, ModelError> {
+    let measured = encoder.example_size(row, store)?;
     if check == ImageCheck::Images {
         row.images.iter().try_for_each(|image| store.open(image).map(drop))?;
     }
@@ -265,12 +265,12 @@ fn measure(
 
 impl<'a> RowSet<'a> {
     /// How large each row is.
-    pub fn measures(&self) -> impl Iterator<Item = &Measure> {
+    pub fn measures(&self) -> impl Iterator<Item = &ExampleSize> {
         self.rows.iter().map(|row| &row.measure)
     }
 
     /// How large the row of this number is.
-    pub fn measure(&self, row: usize) -> &Measure {
+    pub fn measure(&self, row: usize) -> &ExampleSize {
         &self.rows[row].measure
     }
 
@@ -284,8 +284,7 @@ impl<'a> RowSet<'a> {
         packing: bool,
     ) -> Result<impl BatchSource<Batch = VlmBatch> + use<'s, 'a>, Failure> {
         let batch = move |wanted: &[usize]| self.batch(pool, wanted, packing);
-        let size =
-            |m: &Measure| ExampleSize { tokens: m.tokens, targets: m.targets, patches: m.patches, images: m.images };
+        let size = |size: &ExampleSize| *size;
         let sizes = self.measures().map(size).collect();
         let mixture = WeightedSources::new(self.weights.clone())?;
         Ok(ExampleBatches::new(self.rows.len(), batch).with_sizes(sizes).with_mixture(mixture))
@@ -332,7 +331,7 @@ mod tests {
     /// What a batch holds that depends on its rows: tokens, and the pixels of each image.
     fn content(batch: &VlmBatch) -> (Vec<u32>, Vec<Vec<f32>>) {
         batch.with_input(|input| {
-            (input.tokens.to_vec(), input.images.iter().map(|image| image.pixels.to_vec()).collect())
+            (input.tokens.to_vec(), input.images.iter().map(|image| image.pixels.values.to_vec()).collect())
         })
     }
 

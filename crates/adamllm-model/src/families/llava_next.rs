@@ -1,32 +1,36 @@
 //! LLaVA-NeXT (Liu et al. 2024; model card Lin-Chen/open-llava-next-llama3-8b), in the layout of Hugging Face and in its
 //! first authors' (`llava_llama`).
 
-use adamllm_core::json::shown;
 use std::path::Path;
+use std::sync::Arc;
 
-use adamllm_nn::Activation;
-use adamllm_vision::ClipEncoderConfig;
+use adamllm_core::json::shown;
+use adamllm_nn::{Activation, ExampleSize};
+use adamllm_vision::preprocess::{ImageProcessor, LlavaNextImageConfig, LlavaNextImageProcessor};
+use adamllm_vision::{ClipEncoderConfig, LlavaNextVisionConfig};
+use burn::tensor::Device;
 use serde_json::{Map, Value};
 
-use super::{Family, FamilyRules, text, with_vision};
+use super::{Family, ModelFamily, llama, qwen2_vl, text};
+use crate::flops::matrix;
 use crate::hf::config::{ConfigFile, ModelConfig};
 use crate::hf::fields::Fields;
 use crate::hf::keys::{PartKeys, Renames};
 use crate::hf::{defaults, vision as encoder};
+use crate::image_processor::{agrees, invalid, settings};
 use crate::text::read_json;
-use crate::{ModelError, VisionConfig};
+use crate::{AutoVisionEncoder, ImagePrompt, ModelError, Preset, VisionConfig};
 
-mod vision;
+mod first_authors;
 
-pub use vision::{LlavaNextVision, LlavaNextVisionConfig};
+/// The family.
+#[derive(Debug)]
+pub(super) struct LlavaNext;
+
+const FAMILY: Family = Family::new(&LlavaNext);
 
 /// The `model_type` of the first authors' layout.
 const FIRST_AUTHORS: &str = "llava_llama";
-/// The encoder that the first authors' layout names by its Hub id.
-const CLIP_LARGE_336: &str = "clip-vit-large-patch14-336";
-
-pub(super) const RULES: FamilyRules = FamilyRules { model_types: &["llava_next", FIRST_AUTHORS], config, keys: KEYS };
-
 const KEYS: &[PartKeys] = &[
     PartKeys::language(
         "model.language_model.",
@@ -79,9 +83,88 @@ const CLIP: Renames = &[
     ("attention.output.", "self_attn.out_proj."),
 ];
 
+impl ModelFamily for LlavaNext {
+    fn model_types(&self) -> &'static [&'static str] {
+        &["llava_next", FIRST_AUTHORS]
+    }
+
+    fn config(&self, file: &ConfigFile) -> Result<ModelConfig, ModelError> {
+        config(file)
+    }
+
+    fn keys(&self) -> &'static [PartKeys] {
+        KEYS
+    }
+
+    fn presets(&self) -> &'static [Preset] {
+        &[Preset::LlavaLlama3, Preset::LlavaLlama3DoubleBos]
+    }
+}
+
+/// The vision side of a folder.
+#[derive(Clone, Debug, PartialEq)]
+struct LlavaNextFolder {
+    vision: LlavaNextVisionConfig,
+    /// The canvases to choose from, as `(height, width)` in pixels, where `config.json` has them.
+    pinpoints: Option<Vec<(u32, u32)>>,
+    /// Whether the folder has the first authors' layout, whose settings for images stand in `config.json`.
+    first_authors: bool,
+}
+
+impl VisionConfig for LlavaNextFolder {
+    fn image_processor(&self, folder: &Path) -> Result<Arc<dyn ImageProcessor>, ModelError> {
+        let encoder = &self.vision.encoder;
+        let (path, mut read) = if self.first_authors {
+            let tile = encoder.tile as u32;
+            (folder.join("config.json"), LlavaNextImageConfig { tile, ..Default::default() })
+        } else {
+            settings(folder, LlavaNextImageConfig::from_json)?
+        };
+        if let Some(pinpoints) = self.pinpoints.as_ref().filter(|_| self.first_authors) {
+            read.pinpoints.clone_from(pinpoints);
+            read.validate().map_err(|e| invalid(&path, e))?;
+        }
+        agrees(&path, "crop_size", read.tile, encoder.tile)?;
+        Ok(Arc::new(LlavaNextImageProcessor { config: read, patch_size: encoder.patch_size as u32 }))
+    }
+
+    fn n_blocks(&self) -> usize {
+        self.vision.encoder.n_layers
+    }
+
+    fn forward_flops(&self, size: &ExampleSize) -> f64 {
+        let (patches, pairs, encoder) = (size.patches as f64, size.attention_pairs as f64, &self.vision.encoder);
+        let (d, d_model) = (encoder.d_vision, self.vision.d_model);
+        let block = patches * (matrix(d, 4 * d) + matrix(d, 2 * encoder.d_hidden)) + 4.0 * d as f64 * pairs;
+        let projector = patches * (matrix(d, d_model) + matrix(d_model, d_model));
+        let patch = matrix(encoder.n_channels * encoder.patch_size.pow(2), d);
+        patches * patch + encoder.n_used_layers as f64 * block + projector
+    }
+
+    fn init(&self, device: &Device) -> Option<AutoVisionEncoder> {
+        Some(self.vision.init(device).into())
+    }
+
+    fn image_prompt(&self) -> ImagePrompt {
+        match self.first_authors {
+            true => first_authors::PROMPT,
+            false => ImagePrompt::default(),
+        }
+    }
+
+    fn has_encoder_folder(&self) -> bool {
+        self.first_authors
+    }
+
+    fn stored_shape(&self, parameter: &str, shape: &[usize]) -> Vec<usize> {
+        let encoder = &self.vision.encoder;
+        qwen2_vl::convolution(parameter, shape, &[encoder.n_channels, encoder.patch_size, encoder.patch_size])
+    }
+}
+
 fn config(file: &ConfigFile) -> Result<ModelConfig, ModelError> {
     if file.root.get("model_type").and_then(Value::as_str) == Some(FIRST_AUTHORS) {
-        return first_authors(file);
+        return first_authors::config(file);
     }
     let root = file.root_fields("llava_next");
     let image_token = file.image_token(&root)?;
@@ -101,8 +184,9 @@ fn config(file: &ConfigFile) -> Result<ModelConfig, ModelError> {
     })?;
     let encoder = clip(&vision_fields, feature_layer)?;
     vision_fields.finish(&[])?;
-    let vision = LlavaNextVisionConfig { encoder, d_model: decoder.d_model, activation, pinpoints };
-    Ok(with_vision(Family::LlavaNext, decoder, VisionConfig::LlavaNext(vision), image_token, max_context))
+    let vision = LlavaNextVisionConfig { encoder, d_model: decoder.d_model, activation };
+    let vision = Arc::new(LlavaNextFolder { vision, pinpoints, first_authors: false });
+    Ok(ModelConfig { vision: Some(vision), image_token, ..ModelConfig::text_only(FAMILY, decoder, max_context) })
 }
 
 /// The decoder: a Llama where `text_config` names none.
@@ -178,56 +262,11 @@ fn pinpoints(fields: &Fields) -> Result<Option<Vec<(u32, u32)>>, ModelError> {
     list.iter().map(pair).collect::<Result<_, _>>().map(Some)
 }
 
-/// The first authors' layout: the encoder's own configuration stands in the folder that `mm_vision_tower` names (relative to
-/// the model), or is known by the encoder's Hub id.
-fn first_authors(file: &ConfigFile) -> Result<ModelConfig, ModelError> {
-    let fields = file.root_fields(FIRST_AUTHORS);
-    let (mut decoder, max_context) = text::decoder(&fields, text::LLAMA)?;
-    decoder.tied_head = file.tied()?;
-
-    // The names of what is supported are not the class's defaults: a file that leaves one out has no images of this kind.
-    let given = |name: &str, wanted: &str| match fields.word(name)? {
-        Some(other) if fields.has(name) && other != wanted => Err(fields.fault(name, wanted, other)),
-        _ => Ok(()),
-    };
-    given("mm_vision_select_feature", "patch")?;
-    given("mm_projector_type", "mlp2x_gelu")?;
-    given("mm_patch_merge_type", "spatial_unpad")?;
-    given("image_aspect_ratio", "anyres")?;
-    let name = fields.word("mm_vision_tower")?.unwrap_or("");
-    let select = feature_layer(&fields, "mm_vision_select_layer", -2)?;
-    // `(width, height)` here, the other way round than everywhere else.
-    let turned = |points: Vec<(u32, u32)>| points.into_iter().map(|(width, height)| (height, width)).collect();
-    let pinpoints = pinpoints(&fields)?.map(turned);
-    fields.only("mm_use_im_start_end", false.into())?;
-    fields.finish(&["mm_hidden_size", "mm_use_im_patch_token"])?;
-
-    let (path, section) = first_authors_encoder(&file.path, name)?;
-    let encoder_fields = Fields::new(&path, "", &section, defaults::of("llava_next", "vision_config"));
-    let encoder = clip(&encoder_fields, select)?;
-    encoder_fields.finish(&[])?;
-    let vision = LlavaNextVisionConfig { encoder, d_model: decoder.d_model, activation: Activation::Gelu, pinpoints };
-    let config = with_vision(Family::LlavaNext, decoder, VisionConfig::LlavaNext(vision), None, max_context);
-    Ok(ModelConfig { first_layout: true, ..config })
-}
-
-/// The encoder's own `config.json`, and where it stands.
-fn first_authors_encoder(path: &Path, name: &str) -> Result<(std::path::PathBuf, Map<String, Value>), ModelError> {
-    let beside = path.parent().unwrap_or(Path::new(".")).join(name).join("config.json");
-    let found = if name.is_empty() { None } else { read_json(&beside)? };
-    match found {
-        Some(json) => {
-            let section = json.get("vision_config").cloned().unwrap_or(json);
-            let wrong = |other: &Value| ModelError::config(&beside, "(root)", "an object", shown(other));
-            let section = section.as_object().ok_or_else(|| wrong(&section))?.clone();
-            Ok((beside, section))
-        }
-        None if name.ends_with(CLIP_LARGE_336) => {
-            Ok((path.into(), defaults::absent("llava_next", "vision_config").clone()))
-        }
-        None => {
-            let expected = format!("a folder beside config.json, or a name that ends with {CLIP_LARGE_336}");
-            Err(ModelError::config(path, "mm_vision_tower", expected, name))
-        }
+impl ModelConfig {
+    /// Lin-Chen/open-llava-next-llama3-8b.
+    pub fn llava_next_llama3_8b() -> Self {
+        let vision = LlavaNextVisionConfig::vit_large_336();
+        let vision = Arc::new(LlavaNextFolder { vision, pinpoints: None, first_authors: false });
+        Self { vision: Some(vision), ..Self::text_only(FAMILY, llama::llama3_8b(), 8192) }
     }
 }

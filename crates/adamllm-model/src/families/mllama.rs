@@ -1,24 +1,92 @@
 //! Llama 3.2 Vision (arXiv 2407.21783, section 7; model card meta-llama/Llama-3.2-11B-Vision-Instruct).
 
+use std::path::Path;
+use std::sync::Arc;
+
 use adamllm_core::json::shown;
-use adamllm_nn::Activation;
-use adamllm_vision::MllamaEncoderConfig;
+use adamllm_language::{DecoderConfig, RopeConfig, RopeScaling};
+use adamllm_nn::{Activation, ExampleSize};
+use adamllm_vision::preprocess::{ImageProcessor, MllamaImageConfig, MllamaImageProcessor};
+use adamllm_vision::{MllamaEncoderConfig, MllamaVisionConfig};
+use burn::tensor::Device;
 use serde_json::Value;
 
-use super::{Family, FamilyRules, text, with_vision};
+use super::{Family, ModelFamily, qwen2_vl, text};
+use crate::flops::matrix;
 use crate::hf::config::{ConfigFile, ModelConfig};
 use crate::hf::fields::{Fields, MOST};
 use crate::hf::keys::{PartKeys, Renames};
 use crate::hf::{defaults, vision as encoder};
-use crate::{ModelError, VisionConfig};
+use crate::image_processor::{agrees, settings};
+use crate::{AutoVisionEncoder, ImagePrompt, ModelError, Preset, VisionConfig};
 
-mod vision;
+/// The family.
+#[derive(Debug)]
+pub(super) struct Mllama;
 
-pub use vision::{MllamaVision, MllamaVisionConfig, picture_spans};
+const FAMILY: Family = Family::new(&Mllama);
 
-pub(super) const RULES: FamilyRules = FamilyRules { model_types: &["mllama"], config, keys: KEYS };
+impl ModelFamily for Mllama {
+    fn model_types(&self) -> &'static [&'static str] {
+        &["mllama"]
+    }
 
-/// The embedding has eight rows more than the head: the image token and seven that are not used.
+    fn config(&self, file: &ConfigFile) -> Result<ModelConfig, ModelError> {
+        config(file)
+    }
+
+    fn keys(&self) -> &'static [PartKeys] {
+        KEYS
+    }
+
+    fn presets(&self) -> &'static [Preset] {
+        &[Preset::LlamaFactoryMllama]
+    }
+}
+
+impl VisionConfig for MllamaVisionConfig {
+    fn image_processor(&self, folder: &Path) -> Result<Arc<dyn ImageProcessor>, ModelError> {
+        let (path, read) = settings(folder, MllamaImageConfig::from_json)?;
+        agrees(&path, "size", read.tile, self.encoder.tile)?;
+        agrees(&path, "max_image_tiles", read.max_tiles, self.encoder.max_tiles)?;
+        Ok(Arc::new(MllamaImageProcessor::new(read, &self.encoder)))
+    }
+
+    fn n_blocks(&self) -> usize {
+        self.encoder.n_layers + self.encoder.n_global_layers
+    }
+
+    fn forward_flops(&self, size: &ExampleSize) -> f64 {
+        let (features, pairs, encoder) = (size.image_features as f64, size.attention_pairs as f64, &self.encoder);
+        let d = encoder.d_vision;
+        let block = features * (matrix(d, 4 * d) + matrix(d, 2 * encoder.d_hidden)) + 4.0 * d as f64 * pairs;
+        let patch = matrix(encoder.n_channels * encoder.patch_size.pow(2), d);
+        let projector = features * matrix(encoder.d_output(), self.d_model);
+        size.patches as f64 * patch + VisionConfig::n_blocks(self) as f64 * block + projector
+    }
+
+    fn init(&self, device: &Device) -> Option<AutoVisionEncoder> {
+        Some(MllamaVisionConfig::init(self, device).into())
+    }
+
+    fn image_prompt(&self) -> ImagePrompt {
+        ImagePrompt { begins_behind: Some(PLACEHOLDER), ..ImagePrompt::default() }
+    }
+
+    fn is_cross_attended(&self) -> bool {
+        true
+    }
+
+    fn stored_shape(&self, parameter: &str, shape: &[usize]) -> Vec<usize> {
+        let encoder = &self.encoder;
+        qwen2_vl::convolution(parameter, shape, &[encoder.n_channels, encoder.patch_size, encoder.patch_size])
+    }
+}
+
+/// The placeholder that transformers' processor looks for.
+const PLACEHOLDER: &str = "<|image|>";
+
+/// There are eight embeddings more than the head has: the image token and seven that are not used.
 const EXTRA_EMBEDDINGS: usize = 8;
 
 const KEYS: &[PartKeys] = &[
@@ -61,7 +129,7 @@ fn config(file: &ConfigFile) -> Result<ModelConfig, ModelError> {
     let fields = Fields::new(&file.path, "text_config", section, defaults::of("mllama", "text_config"));
     let kind = text::TextKind { n_extra_embeddings: EXTRA_EMBEDDINGS, ..text::LLAMA };
     let (mut decoder, max_context) = text::decoder(&fields, kind)?;
-    // The embedding has rows that the head has not.
+    // There are embeddings that the head has not.
     decoder.tied_head = false;
 
     // A set in transformers: order and repetition say nothing. The rest are the decoder's own layers.
@@ -79,8 +147,8 @@ fn config(file: &ConfigFile) -> Result<ModelConfig, ModelError> {
     let root = file.root_fields("mllama");
     let image_token = file.image_token(&root)?;
     root.finish(&["tie_word_embeddings"])?;
-    let vision = MllamaVisionConfig { encoder, d_model: decoder.d_model };
-    Ok(with_vision(Family::Mllama, decoder, VisionConfig::Mllama(vision), image_token, max_context))
+    let vision = Arc::new(MllamaVisionConfig { encoder, d_model: decoder.d_model });
+    Ok(ModelConfig { vision: Some(vision), image_token, ..ModelConfig::text_only(FAMILY, decoder, max_context) })
 }
 
 fn encoder(fields: &Fields) -> Result<MllamaEncoderConfig, ModelError> {
@@ -128,5 +196,25 @@ fn aspect_ratios(fields: &Fields, max_tiles: usize) -> Result<usize, ModelError>
     match found {
         Some(ratios) if ratios == known => Ok(ratios.len()),
         _ => Err(fields.fault("supported_aspect_ratios", format!("{known:?}"), shown(value))),
+    }
+}
+
+impl ModelConfig {
+    /// meta-llama/Llama-3.2-11B-Vision-Instruct.
+    pub fn llama3_2_11b_vision() -> Self {
+        let scaling = RopeScaling::Llama3 {
+            factor: 8.0,
+            low_freq_factor: 1.0,
+            high_freq_factor: 4.0,
+            original_max_positions: 8192,
+        };
+        let rope = RopeConfig { scaling, ..RopeConfig::plain(500_000.0) };
+        let decoder = DecoderConfig::new(4096, 32, 32, 8, 128, 14_336, 128_256, rope)
+            .with_rms_epsilon(1e-5)
+            .with_n_extra_embeddings(EXTRA_EMBEDDINGS)
+            .with_cross_layers(vec![3, 8, 13, 18, 23, 28, 33, 38]);
+        let vision = Arc::new(MllamaVisionConfig::llama3_2_11b());
+        let text = Self::text_only(FAMILY, decoder, 131_072);
+        Self { vision: Some(vision), image_token: Some(128_256), ..text }
     }
 }

@@ -1,20 +1,112 @@
 //! Qwen2-VL (arXiv 2409.12191; model card Qwen/Qwen2-VL-2B-Instruct).
 
-use adamllm_nn::Activation;
-use adamllm_vision::Qwen2VlEncoderConfig;
+use std::path::Path;
+use std::sync::Arc;
 
-use super::{Family, FamilyRules, text, with_vision};
+use adamllm_language::{DecoderConfig, RopeConfig};
+use adamllm_nn::{Activation, ExampleSize, ImageLayout};
+use adamllm_vision::Qwen2VlEncoderConfig;
+use adamllm_vision::preprocess::{ImageProcessor, Qwen2VlImageConfig};
+use burn::tensor::Device;
+
+use super::{Family, ModelFamily, text};
+use crate::flops::matrix;
 use crate::hf::config::{ConfigFile, ModelConfig};
 use crate::hf::fields::Fields;
 use crate::hf::keys::{PartKeys, Renames};
 use crate::hf::{defaults, vision};
-use crate::{ModelError, VisionConfig};
+use crate::image_processor::{agrees, settings};
+use crate::{AutoVisionEncoder, ModelError, Preset, VisionConfig};
 
 mod positions;
 
-pub use positions::multimodal_positions;
+pub(super) use positions::multimodal_positions;
 
-pub(super) const RULES: FamilyRules = FamilyRules { model_types: &["qwen2_vl"], config, keys: KEYS };
+/// The family.
+#[derive(Debug)]
+pub(super) struct Qwen2Vl;
+
+const FAMILY: Family = Family::new(&Qwen2Vl);
+
+/// The formats that the families with Qwen2's tokens can write.
+pub(super) const PRESETS: &[Preset] = &[Preset::LlamaFactory091Qwen2Vl, Preset::LlamaFactory092Qwen2Vl];
+
+impl ModelFamily for Qwen2Vl {
+    fn model_types(&self) -> &'static [&'static str] {
+        &["qwen2_vl"]
+    }
+
+    fn config(&self, file: &ConfigFile) -> Result<ModelConfig, ModelError> {
+        vision_language(file, FAMILY, |fields, d_model| Ok(Arc::new(encoder(fields, d_model)?)))
+    }
+
+    fn keys(&self) -> &'static [PartKeys] {
+        KEYS
+    }
+
+    fn presets(&self) -> &'static [Preset] {
+        PRESETS
+    }
+
+    fn positions(&self, tokens: &[u32], image_token: u32, images: &[&ImageLayout]) -> (Vec<[i32; 3]>, i32) {
+        multimodal_positions(tokens, image_token, images)
+    }
+}
+
+impl VisionConfig for Qwen2VlEncoderConfig {
+    fn image_processor(&self, folder: &Path) -> Result<Arc<dyn ImageProcessor>, ModelError> {
+        image_processor(folder, [self.patch_size, self.merge_size, self.temporal_patch_size])
+    }
+
+    fn n_blocks(&self) -> usize {
+        self.n_layers
+    }
+
+    fn forward_flops(&self, size: &ExampleSize) -> f64 {
+        let (patches, pairs, d) = (size.patches as f64, size.attention_pairs as f64, self.d_vision);
+        let products = patches * (matrix(d, 4 * d) + matrix(d, 2 * self.mlp_ratio * d));
+        let blocks = self.n_layers as f64 * (products + 4.0 * d as f64 * pairs);
+        patches * matrix(self.d_patch(), d) + blocks + merger_flops(size, d * self.merge_size.pow(2), self.d_model)
+    }
+
+    fn init(&self, device: &Device) -> Option<AutoVisionEncoder> {
+        Some(Qwen2VlEncoderConfig::init(self, device).into())
+    }
+
+    fn keeps_image_shape(&self) -> bool {
+        true
+    }
+
+    fn stored_shape(&self, parameter: &str, shape: &[usize]) -> Vec<usize> {
+        let kernel = [self.n_channels, self.temporal_patch_size, self.patch_size, self.patch_size];
+        convolution(parameter, shape, &kernel)
+    }
+}
+
+/// Operations of the merger, whose layers read `d_merged` channels of each merged square.
+pub(super) fn merger_flops(size: &ExampleSize, d_merged: usize, d_model: usize) -> f64 {
+    size.image_features as f64 * (matrix(d_merged, d_merged) + matrix(d_merged, d_model))
+}
+
+/// The patch embedding is a convolution in files: its shape there.
+pub(super) fn convolution(parameter: &str, shape: &[usize], kernel: &[usize]) -> Vec<usize> {
+    match parameter.ends_with("patch_embedding.weight") {
+        true => [&shape[..1], kernel].concat(),
+        false => shape.to_vec(),
+    }
+}
+
+/// The image processor of both families; the encoder's patch, merge and frame sizes must be its own.
+pub(super) fn image_processor(
+    folder: &Path,
+    [patch, merge, frames]: [usize; 3],
+) -> Result<Arc<dyn ImageProcessor>, ModelError> {
+    let (path, read) = settings(folder, Qwen2VlImageConfig::from_json)?;
+    agrees(&path, "patch_size", read.patch_size, patch)?;
+    agrees(&path, "merge_size", read.merge_size, merge)?;
+    agrees(&path, "temporal_patch_size", read.temporal_patch_size, frames)?;
+    Ok(Arc::new(read))
+}
 
 /// The keys of Qwen2-VL and Qwen2.5-VL.
 pub(super) const KEYS: &[PartKeys] = &[
@@ -47,15 +139,11 @@ const ENCODER: Renames = &[
     ("mlp.down.", "mlp.down_proj."),
 ];
 
-fn config(file: &ConfigFile) -> Result<ModelConfig, ModelError> {
-    vision_language(file, Family::Qwen2Vl, |fields, d_model| encoder(fields, d_model).map(VisionConfig::Qwen2Vl))
-}
-
 /// What both families' files have in common: M-RoPE, and a decoder whose fields stand at the root or in `text_config`.
 pub(super) fn vision_language(
     file: &ConfigFile,
     family: Family,
-    encoder: impl Fn(&Fields, usize) -> Result<VisionConfig, ModelError>,
+    encoder: impl Fn(&Fields, usize) -> Result<Arc<dyn VisionConfig>, ModelError>,
 ) -> Result<ModelConfig, ModelError> {
     let name = family.as_str();
     let text_fields = file.text_fields(defaults::of(name, "text_config"))?;
@@ -71,7 +159,7 @@ pub(super) fn vision_language(
     let root = file.root_fields(name);
     let image_token = file.image_token(&root)?;
     root.finish(&["tie_word_embeddings"])?;
-    Ok(with_vision(family, decoder, vision, image_token, max_context))
+    Ok(ModelConfig { vision: Some(vision), image_token, ..ModelConfig::text_only(family, decoder, max_context) })
 }
 
 /// The encoder's rotary positions have one form.
@@ -101,4 +189,19 @@ fn encoder(fields: &Fields, d_model: usize) -> Result<Qwen2VlEncoderConfig, Mode
         merge_size: fields.count(&["spatial_merge_size"], 1..=64)?,
         activation: vision::activation(fields, "hidden_act", Activation::QuickGelu)?,
     })
+}
+
+/// The decoder of Qwen/Qwen2-VL-2B-Instruct.
+pub(super) fn decoder_2b() -> DecoderConfig {
+    let rope = RopeConfig { mrope_section: Some([16, 24, 24]), ..RopeConfig::plain(1_000_000.0) };
+    DecoderConfig::new(1536, 28, 12, 2, 128, 8960, 151_936, rope).with_qkv_bias(true).with_tied_head(true)
+}
+
+impl ModelConfig {
+    /// Qwen/Qwen2-VL-2B-Instruct.
+    pub fn qwen2_vl_2b() -> Self {
+        let vision = Arc::new(Qwen2VlEncoderConfig::qwen2_vl_2b());
+        let text = Self::text_only(FAMILY, decoder_2b(), 32_768);
+        Self { vision: Some(vision), image_token: Some(151_655), ..text }
+    }
 }

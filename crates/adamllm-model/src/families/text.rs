@@ -1,4 +1,5 @@
-//! The decoder's part of `config.json`, as Llama, Mistral and Qwen2 write it.
+//! The decoder's part of `config.json`, as Llama, Mistral and Qwen2 write it: families with such a decoder read it with
+//! [`decoder`].
 
 use adamllm_core::json::shown;
 use adamllm_language::{DecoderConfig, RopeConfig, RopeScaling, SlidingWindow};
@@ -6,23 +7,24 @@ use serde_json::{Map, Value};
 
 use crate::ModelError;
 use crate::hf::fields::{Fields, MOST};
+use crate::hf::keys::PartKeys;
 
 /// What distinguishes one kind of text model from another.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct TextKind {
+pub struct TextKind {
     /// Whether query, key and value projections have biases.
-    pub(super) qkv_bias: bool,
+    pub qkv_bias: bool,
     /// Which layers attend within a window.
-    pub(super) window: WindowRule,
+    pub window: WindowRule,
     /// Whether positions have three axes (M-RoPE).
-    pub(super) mrope: bool,
-    /// Rows of the embedding that the head does not have.
-    pub(super) n_extra_embeddings: usize,
+    pub mrope: bool,
+    /// Embeddings that the head does not have.
+    pub n_extra_embeddings: usize,
 }
 
 /// Which layers attend within a window.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum WindowRule {
+pub enum WindowRule {
     /// None: the class has no such field.
     None,
     /// All, where `sliding_window` has a number (Mistral).
@@ -31,18 +33,28 @@ pub(super) enum WindowRule {
     FromLayer,
 }
 
-pub(super) const LLAMA: TextKind =
-    TextKind { qkv_bias: false, window: WindowRule::None, mrope: false, n_extra_embeddings: 0 };
-pub(super) const MISTRAL: TextKind = TextKind { window: WindowRule::All, ..LLAMA };
-pub(super) const QWEN2: TextKind = TextKind { qkv_bias: true, window: WindowRule::FromLayer, ..LLAMA };
-pub(super) const QWEN_VL: TextKind = TextKind { mrope: true, ..QWEN2 };
+/// Llama 3.
+pub const LLAMA: TextKind = TextKind { qkv_bias: false, window: WindowRule::None, mrope: false, n_extra_embeddings: 0 };
+/// Mistral.
+pub const MISTRAL: TextKind = TextKind { window: WindowRule::All, ..LLAMA };
+/// Qwen2.
+pub const QWEN2: TextKind = TextKind { qkv_bias: true, window: WindowRule::FromLayer, ..LLAMA };
+/// The decoder of Qwen2-VL and Qwen2.5-VL.
+pub const QWEN_VL: TextKind = TextKind { mrope: true, ..QWEN2 };
+
+/// The keys of text-only families. A bare model without a head is saved without its prefix.
+pub const TEXT_KEYS: &[PartKeys] =
+    &[PartKeys::language("model.", "model.", &["", "model.model."]), PartKeys::head("lm_head.", &["model.lm_head."])];
 
 /// The longest context and the widest window that a file may ask for.
 const LONGEST: usize = 1 << 31;
 const MOST_LAYERS: usize = 1 << 16;
 
 /// The decoder's sizes and the longest context, from the section that holds them. `tied_head` is the section's own flag.
-pub(super) fn decoder(fields: &Fields, kind: TextKind) -> Result<(DecoderConfig, usize), ModelError> {
+///
+/// # Errors
+/// [`ModelError::ConfigField`].
+pub fn decoder(fields: &Fields, kind: TextKind) -> Result<(DecoderConfig, usize), ModelError> {
     let n_heads = fields.size("num_attention_heads")?;
     let n_kv_heads = match fields.is_null("num_key_value_heads") {
         true => n_heads,

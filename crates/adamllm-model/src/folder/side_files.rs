@@ -36,8 +36,8 @@ const LICENCES: &[&str] = &["LICENSE", "LICENCE", "NOTICE", "USE_POLICY", "COPYI
 const TEMPLATES: &str = "additional_chat_templates";
 
 impl ModelFolder {
-    /// The side files of this folder, relative to it, sorted, `config.json` last. LLaVA's first layout keeps the encoder's
-    /// configuration in a folder of its own.
+    /// The side files of this folder, relative to it, sorted, `config.json` last. Some families
+    /// keep the encoder's configuration in a folder of its own.
     pub(crate) fn side_files(&self) -> Result<Vec<PathBuf>, ModelError> {
         let mut found = Vec::new();
         for path in files_of(&self.path)? {
@@ -47,11 +47,12 @@ impl ModelFolder {
                 found.push(PathBuf::from(name));
             }
         }
+        let encoder_folder = self.config.vision.as_ref().is_some_and(|vision| vision.has_encoder_folder());
         for folder in entries_of(&self.path)?.into_iter().filter(|path| path.is_dir()) {
             let folder_name = PathBuf::from(name_of(&folder));
             for file in files_of(&folder)? {
                 let name = name_of(&file);
-                let encoder = self.config.first_layout && name == "config.json";
+                let encoder = encoder_folder && name == "config.json";
                 if encoder || (folder_name.as_os_str() == TEMPLATES && name.ends_with(".jinja")) {
                     found.push(folder_name.join(name));
                 }

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::Path;
 
 use adamllm_core::CoreError;
-use adamllm_nn::{Snapshot, snapshots};
+use adamllm_nn::{LanguageBackbone, Snapshot, VisionEncoder, snapshots};
 use burn::tensor::DType;
 use safetensors::{Dtype, View};
 
@@ -23,7 +23,11 @@ impl ModelFolder {
     /// # Errors
     /// [`ModelError::Core`] where a file cannot be read or written (the disk is full); [`ModelError::Weights`] where the
     /// model does not have what the folder's keys ask for.
-    pub fn save(&self, model: &VisionLanguageModel, to: &Path) -> Result<(), ModelError> {
+    pub fn save<V: VisionEncoder, L: LanguageBackbone>(
+        &self,
+        model: &VisionLanguageModel<V, L>,
+        to: &Path,
+    ) -> Result<(), ModelError> {
         let base = WeightFiles::open(&self.path)?;
         let parameters = snapshots(model);
         let places = self.places(&base, &parameters)?;
@@ -56,7 +60,12 @@ impl ModelFolder {
     ///
     /// # Errors
     /// [`ModelError::Core`] where a file cannot be written; [`ModelError::ConfigField`] for a dtype that files do not have.
-    pub fn save_new(&self, model: &VisionLanguageModel, dtype: DType, to: &Path) -> Result<(), ModelError> {
+    pub fn save_new<V: VisionEncoder, L: LanguageBackbone>(
+        &self,
+        model: &VisionLanguageModel<V, L>,
+        dtype: DType,
+        to: &Path,
+    ) -> Result<(), ModelError> {
         let stored = match dtype {
             DType::F32 => Dtype::F32,
             DType::F16 => Dtype::F16,
@@ -71,7 +80,8 @@ impl ModelFolder {
         let key = |snapshot: &Snapshot| KeyLayout::Hub2024.key(&self.config, &snapshot.info.name);
         let by_key: BTreeMap<String, &Snapshot> = parameters.iter().map(|snapshot| (key(snapshot), snapshot)).collect();
         let views = by_key.into_iter().map(|(key, snapshot)| {
-            let header = TensorHeader { dtype: stored, shape: self.stored_shape(&key, &snapshot.info.shape) };
+            let shape = self.stored_shape(&snapshot.info.name, &snapshot.info.shape);
+            let header = TensorHeader { dtype: stored, shape };
             (key, TensorView { header, values: Values::Parameter(snapshot) })
         });
         let metadata = [("format".to_owned(), "pt".to_owned())].into();
@@ -107,12 +117,10 @@ impl ModelFolder {
         Err(ModelError::Weights { folder: self.path.clone(), cause, missing, unexpected })
     }
 
-    /// The patch embedding is a convolution in the files.
-    fn stored_shape(&self, key: &str, shape: &[usize]) -> Vec<usize> {
-        match &self.config.vision {
-            Some(vision) if key.ends_with("patch_embed.proj.weight") || key.ends_with("patch_embedding.weight") => {
-                vision.kernel()
-            }
+    /// The shape that a parameter has in files.
+    fn stored_shape(&self, name: &str, shape: &[usize]) -> Vec<usize> {
+        match (&self.config.vision, name.strip_prefix("vision.")) {
+            (Some(vision), Some(name)) => vision.stored_shape(name, shape),
             _ => shape.to_vec(),
         }
     }

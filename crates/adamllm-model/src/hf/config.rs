@@ -2,40 +2,46 @@
 
 use adamllm_core::json::shown;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use adamllm_language::DecoderConfig;
 use serde_json::{Map, Value};
 
 use super::defaults;
 use super::fields::Fields;
-use crate::families::Family;
+use crate::families::{Families, Family};
 use crate::{ModelError, VisionConfig};
 
 /// What `config.json` says.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct ModelConfig {
     /// The family.
     pub family: Family,
     /// The language side.
     pub decoder: DecoderConfig,
     /// The vision side, where the family has one.
-    pub vision: Option<VisionConfig>,
+    pub vision: Option<Arc<dyn VisionConfig>>,
     /// The placeholder's token id, where the family reads images and `config.json` tells.
     pub image_token: Option<u32>,
-    /// Whether this is LLaVA's first layout (`model_type` is `llava_llama`), whose folders bring no template for images.
-    pub first_layout: bool,
     /// The longest context the model was made for.
     pub max_context: usize,
 }
 
 /// A parsed `config.json`.
 #[derive(Debug)]
-pub(crate) struct ConfigFile {
-    pub(crate) path: PathBuf,
-    pub(crate) root: Map<String, Value>,
+pub struct ConfigFile {
+    /// Where the file is.
+    pub path: PathBuf,
+    /// What stands in it.
+    pub root: Map<String, Value>,
 }
 
 impl ModelConfig {
+    /// A family's configuration without images.
+    pub fn text_only(family: Family, decoder: DecoderConfig, max_context: usize) -> Self {
+        Self { family, decoder, vision: None, image_token: None, max_context }
+    }
+
     /// Reads `config.json`.
     ///
     /// # Errors
@@ -43,18 +49,29 @@ impl ModelConfig {
     /// [`ModelError::ConfigField`] for a field that cannot be used, and for one that would change what the model computes
     /// and is not supported.
     pub fn read(path: &Path) -> Result<Self, ModelError> {
+        Self::read_with(path, &Families::default())
+    }
+
+    /// As [`ModelConfig::read`], with the family looked for among `families`.
+    ///
+    /// # Errors
+    /// As [`ModelConfig::read`].
+    pub fn read_with(path: &Path, families: &Families) -> Result<Self, ModelError> {
         let text = std::fs::read_to_string(path).map_err(adamllm_core::CoreError::io("read", path))?;
         let root: Map<String, Value> =
             serde_json::from_str(&text).map_err(|source| ModelError::Json { path: path.into(), source })?;
         let file = ConfigFile { path: path.into(), root };
         file.not_quantised()?;
-        (file.family()?.rules().config)(&file)
+        file.family(families)?.config(&file)
     }
 }
 
 impl ConfigFile {
     /// The section of this name; the root for an empty one. An absent section is `None`, and so is null.
-    pub(crate) fn section(&self, name: &str) -> Result<Option<&Map<String, Value>>, ModelError> {
+    ///
+    /// # Errors
+    /// [`ModelError::ConfigField`] for what is no section.
+    pub fn section(&self, name: &str) -> Result<Option<&Map<String, Value>>, ModelError> {
         if name.is_empty() {
             return Ok(Some(&self.root));
         }
@@ -77,7 +94,10 @@ impl ConfigFile {
     }
 
     /// The decoder's fields: nested in `text_config`, which then holds all of them, or at the root (2024).
-    pub(crate) fn text_fields(&self, text_defaults: &'static Map<String, Value>) -> Result<Fields<'_>, ModelError> {
+    ///
+    /// # Errors
+    /// As [`ConfigFile::section`].
+    pub fn text_fields(&self, text_defaults: &'static Map<String, Value>) -> Result<Fields<'_>, ModelError> {
         Ok(match self.section("text_config")? {
             Some(nested) => Fields::new(&self.path, "text_config", nested, text_defaults),
             None => Fields::new(&self.path, "", &self.root, text_defaults),
@@ -86,7 +106,10 @@ impl ConfigFile {
 
     /// Whether the head is the embedding where the files hold no head: the flag stands at the root, in `text_config`, or in
     /// both, as the version that saved the file had it.
-    pub(crate) fn tied(&self) -> Result<bool, ModelError> {
+    ///
+    /// # Errors
+    /// [`ModelError::ConfigField`] for a flag that is neither true nor false.
+    pub fn tied(&self) -> Result<bool, ModelError> {
         let flag = |section: Option<&Map<String, Value>>| match section.and_then(|s| s.get("tie_word_embeddings")) {
             None | Some(Value::Null) => Ok(false),
             Some(Value::Bool(tied)) => Ok(*tied),
@@ -96,24 +119,26 @@ impl ConfigFile {
     }
 
     /// The placeholder's token, under either of its names.
-    pub(crate) fn image_token(&self, fields: &Fields) -> Result<Option<u32>, ModelError> {
+    ///
+    /// # Errors
+    /// [`ModelError::ConfigField`] for what is no token's id.
+    pub fn image_token(&self, fields: &Fields) -> Result<Option<u32>, ModelError> {
         let token = fields.optional_count(&["image_token_id", "image_token_index"], 0..=super::fields::MOST)?;
         Ok(token.map(|token| token as u32))
     }
 
-    fn family(&self) -> Result<Family, ModelError> {
+    fn family(&self, families: &Families) -> Result<Family, ModelError> {
         let found = match self.root.get("model_type") {
             Some(Value::String(name)) => name.clone(),
             None | Some(Value::Null) => String::new(),
             Some(other) => return Err(ModelError::config(&self.path, "model_type", "a word", shown(other))),
         };
-        let known = |family: &Family| family.rules().model_types.contains(&found.as_str());
         let unknown = || ModelError::UnknownFamily {
             path: self.path.clone(),
             found: found.clone(),
-            known: Family::ALL.iter().flat_map(|family| family.rules().model_types).copied().collect(),
+            known: families.iter().flat_map(|family| family.model_types()).copied().collect(),
         };
-        Family::ALL.into_iter().find(known).ok_or_else(unknown)
+        families.find(&found).ok_or_else(unknown)
     }
 
     /// Weights of a quantised folder are packed; nothing of them would fit.
@@ -128,5 +153,31 @@ impl ConfigFile {
             if bits { "bitsandbytes".into() } else { "an unnamed method".into() }
         });
         Err(ModelError::Quantised { path: self.path.clone(), method })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use adamllm_nn::Parameters;
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::VisionLanguageModel;
+
+    /// Names and shapes only: no weight is made. The totals are those that the Hub shows for the checkpoints' safetensors.
+    #[test]
+    fn parameters_of_the_published_checkpoints() {
+        let published = [
+            (ModelConfig::qwen2_vl_2b(), 2_208_985_600),
+            (ModelConfig::qwen2_5_vl_3b(), 3_754_622_976),
+            (ModelConfig::llava_next_llama3_8b(), 8_354_752_512),
+            (ModelConfig::llama3_2_11b_vision(), 10_670_220_835),
+            (ModelConfig::llama3_8b(), 8_030_261_248),
+            (ModelConfig::qwen2_1_5b(), 1_543_714_304),
+        ];
+        for (config, n) in published {
+            let model: VisionLanguageModel = VisionLanguageModel::init(&config, &Device::flex());
+            assert_eq!(Parameters::of(&model).n_elements(), n, "{:?}", config.family);
+        }
     }
 }

@@ -18,7 +18,7 @@ pub(crate) const MOST: usize = 1 << 20;
 /// A field that the file leaves out has the default of its configuration class in transformers: `save_pretrained` writes
 /// only what differs from it. Every field that was read is noted, so that [`Fields::finish`] finds those that were not.
 #[derive(Debug)]
-pub(crate) struct Fields<'a> {
+pub struct Fields<'a> {
     path: &'a Path,
     /// The section's name, empty for the root.
     section: &'static str,
@@ -28,7 +28,8 @@ pub(crate) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    pub(crate) fn new(
+    /// A section of a file, and the defaults of its configuration class.
+    pub fn new(
         path: &'a Path,
         section: &'static str,
         given: &'a Map<String, Value>,
@@ -38,12 +39,12 @@ impl<'a> Fields<'a> {
     }
 
     /// The configuration file.
-    pub(crate) fn path(&self) -> &'a Path {
+    pub fn path(&self) -> &'a Path {
         self.path
     }
 
     /// A fault of one field.
-    pub(crate) fn fault(&self, field: &str, expected: impl Into<String>, got: impl ToString) -> ModelError {
+    pub fn fault(&self, field: &str, expected: impl Into<String>, got: impl ToString) -> ModelError {
         ModelError::config(self.path, self.full(field), expected, got)
     }
 
@@ -53,7 +54,10 @@ impl<'a> Fields<'a> {
 
     /// The value of a field that goes by one of several names: the file's, else the class's default. Names that stand side
     /// by side must agree; null says nothing. `None` where neither has a value.
-    pub(crate) fn value(&self, names: &[&str]) -> Result<Option<&'a Value>, ModelError> {
+    ///
+    /// # Errors
+    /// [`ModelError::ConfigField`] for names that disagree.
+    pub fn value(&self, names: &[&str]) -> Result<Option<&'a Value>, ModelError> {
         self.read.borrow_mut().extend(names.iter().map(|&name| name.to_owned()));
         let mut found: Option<(&str, &Value)> = None;
         for &name in names {
@@ -71,16 +75,15 @@ impl<'a> Fields<'a> {
     }
 
     /// Whether the file itself has a value for the field, other than null.
-    pub(crate) fn has(&self, name: &str) -> bool {
+    pub fn has(&self, name: &str) -> bool {
         self.given.get(name).is_some_and(|value| !value.is_null())
     }
 
     /// A whole number in a range, or nothing.
-    pub(crate) fn optional_count(
-        &self,
-        names: &[&str],
-        range: RangeInclusive<usize>,
-    ) -> Result<Option<usize>, ModelError> {
+    ///
+    /// # Errors
+    /// [`ModelError::ConfigField`] for a value out of the range.
+    pub fn optional_count(&self, names: &[&str], range: RangeInclusive<usize>) -> Result<Option<usize>, ModelError> {
         let Some(value) = self.value(names)? else { return Ok(None) };
         let expected = || format!("a whole number from {} to {}", range.start(), range.end());
         let number = whole(value).ok_or_else(|| self.fault(names[0], expected(), shown(value)))?;
@@ -88,18 +91,27 @@ impl<'a> Fields<'a> {
     }
 
     /// A whole number in a range.
-    pub(crate) fn count(&self, names: &[&str], range: RangeInclusive<usize>) -> Result<usize, ModelError> {
+    ///
+    /// # Errors
+    /// [`ModelError::ConfigField`] for a value that is missing or out of the range.
+    pub fn count(&self, names: &[&str], range: RangeInclusive<usize>) -> Result<usize, ModelError> {
         let expected = format!("a whole number from {} to {}", range.start(), range.end());
         self.optional_count(names, range)?.ok_or_else(|| self.fault(names[0], expected, "nothing"))
     }
 
     /// A positive whole number that is no wider than any model's.
-    pub(crate) fn size(&self, name: &str) -> Result<usize, ModelError> {
+    ///
+    /// # Errors
+    /// [`ModelError::ConfigField`] for a value that is missing or out of the range.
+    pub fn size(&self, name: &str) -> Result<usize, ModelError> {
         self.count(&[name], 1..=MOST)
     }
 
     /// A list of whole numbers below a limit.
-    pub(crate) fn counts(&self, name: &str, below: usize) -> Result<Vec<usize>, ModelError> {
+    ///
+    /// # Errors
+    /// [`ModelError::ConfigField`] for what is no such list.
+    pub fn counts(&self, name: &str, below: usize) -> Result<Vec<usize>, ModelError> {
         let Some(value) = self.value(&[name])? else { return Ok(Vec::new()) };
         let expected = || format!("a list of whole numbers below {below}");
         let list = value.as_array().ok_or_else(|| self.fault(name, expected(), shown(value)))?;
@@ -110,26 +122,35 @@ impl<'a> Fields<'a> {
     }
 
     /// Whether the file says null, which for some fields is another thing than to leave them out.
-    pub(crate) fn is_null(&self, name: &str) -> bool {
+    pub fn is_null(&self, name: &str) -> bool {
         self.given.get(name).is_some_and(Value::is_null)
     }
 
     /// A finite number that is not negative.
-    pub(crate) fn not_negative(&self, name: &str) -> Result<f64, ModelError> {
+    ///
+    /// # Errors
+    /// [`ModelError::ConfigField`] for what is no such number.
+    pub fn not_negative(&self, name: &str) -> Result<f64, ModelError> {
         let value = self.value(&[name])?;
         let number = value.and_then(Value::as_f64).filter(|n| n.is_finite() && *n >= 0.0);
         number.ok_or_else(|| self.fault(name, "a number of at least 0", value.map_or("nothing".into(), shown)))
     }
 
     /// A finite number above zero.
-    pub(crate) fn positive(&self, name: &str) -> Result<f64, ModelError> {
+    ///
+    /// # Errors
+    /// [`ModelError::ConfigField`] for what is no such number.
+    pub fn positive(&self, name: &str) -> Result<f64, ModelError> {
         let value = self.value(&[name])?;
         let number = value.and_then(Value::as_f64).filter(|n| n.is_finite() && *n > 0.0);
         number.ok_or_else(|| self.fault(name, "a number above 0", value.map_or("nothing".into(), shown)))
     }
 
     /// A flag; false where neither the file nor the class says.
-    pub(crate) fn flag(&self, name: &str) -> Result<bool, ModelError> {
+    ///
+    /// # Errors
+    /// [`ModelError::ConfigField`] for what is no flag.
+    pub fn flag(&self, name: &str) -> Result<bool, ModelError> {
         match self.value(&[name])? {
             None => Ok(false),
             Some(Value::Bool(flag)) => Ok(*flag),
@@ -138,7 +159,10 @@ impl<'a> Fields<'a> {
     }
 
     /// A word.
-    pub(crate) fn word(&self, name: &str) -> Result<Option<&'a str>, ModelError> {
+    ///
+    /// # Errors
+    /// [`ModelError::ConfigField`] for what is no word.
+    pub fn word(&self, name: &str) -> Result<Option<&'a str>, ModelError> {
         match self.value(&[name])? {
             None => Ok(None),
             Some(Value::String(word)) => Ok(Some(word)),
@@ -147,7 +171,10 @@ impl<'a> Fields<'a> {
     }
 
     /// A field that is supported with one value only.
-    pub(crate) fn only(&self, name: &str, wanted: Value) -> Result<(), ModelError> {
+    ///
+    /// # Errors
+    /// [`ModelError::ConfigField`] for any other value.
+    pub fn only(&self, name: &str, wanted: Value) -> Result<(), ModelError> {
         match self.value(&[name])? {
             Some(value) if !same(value, &wanted) => {
                 Err(self.fault(name, format!("{wanted}: nothing else is supported"), shown(value)))
@@ -159,7 +186,10 @@ impl<'a> Fields<'a> {
     /// Refuses every field that could change what the model computes and that nobody read: one that the class knows, that
     /// is not in `without_effect`, and that has another value than the class's default. What the class does not know has no
     /// effect in transformers either.
-    pub(crate) fn finish(self, without_effect: &[&str]) -> Result<(), ModelError> {
+    ///
+    /// # Errors
+    /// [`ModelError::ConfigField`] for a field that nobody read.
+    pub fn finish(self, without_effect: &[&str]) -> Result<(), ModelError> {
         let read = self.read.borrow();
         for (name, value) in self.given {
             let known = self.defaults.get(name);

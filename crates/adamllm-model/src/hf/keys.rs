@@ -16,38 +16,34 @@ pub enum KeyLayout {
 
 /// The keys of one part of a model.
 #[derive(Debug)]
-pub(crate) struct PartKeys {
+pub struct PartKeys {
     /// What our names of the part begin with.
-    pub(crate) ours: &'static str,
+    pub ours: &'static str,
     /// The prefix in memory in transformers 5.
-    pub(crate) transformers5: &'static str,
+    pub transformers5: &'static str,
     /// The prefix on the Hub of 2024.
-    pub(crate) hub2024: &'static str,
+    pub hub2024: &'static str,
     /// Prefixes that other tools and versions write.
-    pub(crate) others: &'static [&'static str],
+    pub others: &'static [&'static str],
     /// The rest of a key: where its start is ours, theirs.
-    pub(crate) starts: Renames,
-    /// The rest of a key: ours, theirs, at its start or behind a dot.
-    pub(crate) names: Renames,
+    pub starts: Renames,
+    /// The rest of a key: ours, theirs, at its start or after a dot.
+    pub names: Renames,
 }
 
 impl PartKeys {
     /// The decoder, under these prefixes.
-    pub(crate) const fn language(
-        transformers5: &'static str,
-        hub2024: &'static str,
-        others: &'static [&'static str],
-    ) -> Self {
+    pub const fn language(transformers5: &'static str, hub2024: &'static str, others: &'static [&'static str]) -> Self {
         Self { names: DECODER, ..Self::plain(LANGUAGE, transformers5, hub2024, others) }
     }
 
     /// The head, which transformers 5 has at the root.
-    pub(crate) const fn head(hub2024: &'static str, others: &'static [&'static str]) -> Self {
+    pub const fn head(hub2024: &'static str, others: &'static [&'static str]) -> Self {
         Self::plain("language.head.", "lm_head.", hub2024, others)
     }
 
     /// A part whose rest of a key is the same in ours and theirs.
-    pub(crate) const fn plain(
+    pub const fn plain(
         ours: &'static str,
         transformers5: &'static str,
         hub2024: &'static str,
@@ -57,8 +53,8 @@ impl PartKeys {
     }
 }
 
-/// Ours, theirs.
-pub(crate) type Renames = &'static [(&'static str, &'static str)];
+/// Our name, theirs.
+pub type Renames = &'static [(&'static str, &'static str)];
 
 /// The decoder's names.
 const DECODER: Renames = &[
@@ -108,7 +104,7 @@ pub(crate) fn unwrapped(key: &str) -> String {
 }
 
 impl KeyLayout {
-    /// The key of the parameter that we call `name`.
+    /// The key of the parameter that we call `name`; its own name where the family knows no such part.
     pub fn key(self, config: &ModelConfig, name: &str) -> String {
         let Some((part, rest)) = part(config, name) else { return name.to_owned() };
         let prefix = match self {
@@ -121,7 +117,7 @@ impl KeyLayout {
 
 /// Every key under which the parameter that we call `name` may stand, as prefix and rest, likelier ones first.
 pub(crate) fn candidates(config: &ModelConfig, name: &str) -> Vec<(&'static str, String)> {
-    let Some((part, rest)) = part(config, name) else { return Vec::new() };
+    let Some((part, rest)) = part(config, name) else { return vec![("", name.to_owned())] };
     let others = part.others.iter().copied().filter(|prefix| ![part.transformers5, part.hub2024].contains(prefix));
     let new = (part.transformers5 != part.hub2024).then_some(part.transformers5);
     new.into_iter().chain([part.hub2024]).chain(others).map(|prefix| (prefix, rest.clone())).collect()
@@ -129,7 +125,7 @@ pub(crate) fn candidates(config: &ModelConfig, name: &str) -> Vec<(&'static str,
 
 /// The part that a parameter belongs to, and the rest of its key.
 fn part(config: &ModelConfig, name: &str) -> Option<(&'static PartKeys, String)> {
-    let parts = config.family.rules().keys.iter();
+    let parts = config.family.keys().iter();
     let part = parts.filter(|part| name.starts_with(part.ours)).max_by_key(|part| part.ours.len())?;
     let rest = &name[part.ours.len()..];
     let cross = &config.decoder.cross_layers;
@@ -159,7 +155,7 @@ fn numbered<'a>(name: &'a str, prefix: &str) -> Option<(usize, &'a str)> {
     Some((number.parse().ok()?, rest))
 }
 
-/// Replaces the one row of the table that matches at the name's start or behind a dot.
+/// Replaces the one entry of the table that matches at the name's start or after a dot.
 fn rename(name: &str, table: Renames) -> String {
     for (ours, theirs) in table {
         if let Some(rest) = name.strip_prefix(ours) {

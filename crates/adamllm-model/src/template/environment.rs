@@ -95,7 +95,7 @@ fn partition(text: &str, separator: Option<&str>, last: bool) -> Result<Value, E
     let separator = separator.ok_or_else(|| Error::new(ErrorKind::InvalidOperation, "partition needs a separator"))?;
     let parts = if last { text.rsplit_once(separator) } else { text.split_once(separator) };
     Ok(list(match parts {
-        Some((before, behind)) => vec![before, separator, behind],
+        Some((before, after)) => vec![before, separator, after],
         None if last => vec!["", "", text],
         None => vec![text, "", ""],
     }))

@@ -28,7 +28,7 @@ pub(super) fn rewrite(source: &str) -> (String, bool) {
             Some(b'%') => block(tag),
             _ => 1,
         };
-        let (tag, behind) = tag.split_at(length);
+        let (tag, after) = tag.split_at(length);
         match name_of(tag) {
             Some(name) if tag[name.clone()] == *"generation" => {
                 found = true;
@@ -45,7 +45,7 @@ pub(super) fn rewrite(source: &str) -> (String, bool) {
             }
             _ => out.push_str(tag),
         }
-        rest = behind;
+        rest = after;
     }
     out.push_str(rest);
     (out, found)

@@ -135,8 +135,8 @@ fn marked(message: &Message) -> Message {
     let start = content.len() - content.trim_start().len();
     let (white, words) = content.split_at(start);
     let length = words.trim_end().len();
-    let (words, behind) = words.split_at(length);
-    let content = format!("{white}{START}{words}{END}{behind}");
+    let (words, after) = words.split_at(length);
+    let content = format!("{white}{START}{words}{END}{after}");
     Message { content, ..message.clone() }
 }
 

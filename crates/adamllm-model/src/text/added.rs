@@ -14,7 +14,7 @@ use crate::template::tokens::{NAMES, content};
 /// `added_tokens.json`; then the tokens that `tokenizer_config.json` and `special_tokens_map.json` call by a name.
 ///
 /// transformers gives a new token the next free id, whatever id the folder says. Where the two differ the model would see
-/// other rows than it learnt: that is an error.
+/// other embeddings than it was trained with: that is an error.
 pub(super) fn complete(
     tokenizer: &mut Tokenizer,
     path: &Path,

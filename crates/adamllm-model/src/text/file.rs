@@ -29,7 +29,7 @@ pub(super) fn open(path: &Path) -> Result<Tokenizer, ModelError> {
     Ok(tokenizer)
 }
 
-/// Added tokens stand behind the vocabulary, with small gaps at most.
+/// Added tokens stand after the vocabulary, with small gaps at most.
 const MOST_BEYOND: usize = 1 << 20;
 
 /// Runs a piece of the tokenizers library; its panics become errors that name the file.

@@ -86,11 +86,11 @@ fn ids_and_masks_are_those_of_transformers() {
     assert!(masked > 10, "{masked} masks");
 }
 
-/// Every template: what is learnt is the answers' words and what ends them.
+/// Every template: what is supervised is the answers' words and what ends them.
 #[test]
-fn what_is_learnt_ends_with_its_token() {
+fn what_is_supervised_ends_with_its_token() {
     let recorded = Recorded::read();
-    let learnt = |template: &str| {
+    let supervised = |template: &str| {
         let case = recorded.cases.iter().find(|c| c["template"] == template && c["conversation"] == "two");
         let case = case.expect("recorded");
         let segments = recorded
@@ -100,11 +100,11 @@ fn what_is_learnt_ends_with_its_token() {
         segments.into_iter().filter(|s| s.target).map(|s| s.text).collect::<Vec<_>>()
     };
     // The tokenizer calls none of these templates' ends special but `<|eot_id|>`.
-    assert_eq!(learnt("chatml_default_system"), ["A red bowl.", "  Two\n\nbowls."]);
-    assert_eq!(learnt("headers_trim"), ["A red bowl.<|eot_id|>", "Two\n\nbowls.<|eot_id|>"]);
-    assert_eq!(learnt("vicuna_eos"), [" A red bowl.<|eot_id|>", "   Two\n\nbowls. <|eot_id|>"]);
+    assert_eq!(supervised("chatml_default_system"), ["A red bowl.", "  Two\n\nbowls."]);
+    assert_eq!(supervised("headers_trim"), ["A red bowl.<|eot_id|>", "Two\n\nbowls.<|eot_id|>"]);
+    assert_eq!(supervised("vicuna_eos"), [" A red bowl.<|eot_id|>", "   Two\n\nbowls. <|eot_id|>"]);
     // No token ends these turns: the last word does.
-    assert_eq!(learnt("vicuna_parts"), [" A red bowl.", "   Two\n\nbowls."]);
+    assert_eq!(supervised("vicuna_parts"), [" A red bowl.", "   Two\n\nbowls."]);
 }
 
 fn folder_with(files: &[(&str, &str)]) -> tempfile::TempDir {

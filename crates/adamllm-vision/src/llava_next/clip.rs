@@ -1,13 +1,13 @@
 //! The CLIP vision encoder (Radford et al. 2021, arXiv 2103.00020; model card openai/clip-vit-large-patch14-336) as LLaVA
-//! reads it: the patches' features of an inner layer, without the class row.
+//! reads it: the patches' features of an inner layer, without the class feature.
 
-use adamllm_nn::{Activation, BlockExecutor, Eager, LayerNorm, LayerNormConfig, Linear, LinearConfig, run_block};
+use adamllm_nn::{Activation, BlockExecutor, LayerNorm, LayerNormConfig, Linear, LinearConfig, PixelValues, run_block};
 use burn::config::Config;
 use burn::module::{Initializer, Module, Param};
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{Device, Tensor};
 
 use crate::block::{EncoderBlock, EncoderBlockConfig};
-use crate::tile_patches::{TileCut, TilesRef};
+use crate::tile_patches::TileCut;
 
 /// The sizes of a [`ClipEncoder`].
 #[derive(Config, Debug, PartialEq)]
@@ -116,25 +116,12 @@ impl ClipEncoder {
     ///
     /// # Panics
     /// If an image's values do not fill its tiles, or `images` is empty.
-    pub fn encode(&self, pictures: &[TilesRef], dtype: DType, device: &Device) -> Tensor<3> {
-        self.encode_in_blocks(pictures, dtype, device, &mut Eager)
-    }
-
-    /// As [`ClipEncoder::encode`]; `blocks` runs the blocks.
-    ///
-    /// # Panics
-    /// As [`ClipEncoder::encode`].
-    pub fn encode_in_blocks<'a>(
-        &'a self,
-        pictures: &[TilesRef],
-        dtype: DType,
-        device: &Device,
-        blocks: &mut dyn BlockExecutor<'a>,
-    ) -> Tensor<3> {
-        let values: Vec<f32> = pictures.iter().flat_map(|picture| picture.values.iter().copied()).collect();
-        let patches = self.patch_embedding.forward(self.config.cut().patches(values, dtype, device));
+    pub fn encode_tiles<'a>(&'a self, images: &[&PixelValues], blocks: &mut dyn BlockExecutor<'a>) -> Tensor<3> {
+        let weight = self.patch_embedding.weight.val();
+        let values: Vec<f32> = images.iter().flat_map(|image| image.values.iter().copied()).collect();
+        let patches = self.config.cut().patches(values, weight.dtype(), &weight.device());
+        let patches = self.patch_embedding.forward(patches);
         let [n_tiles, n_patches, d_vision] = patches.dims();
-        assert_eq!(n_tiles, pictures.iter().map(|p| p.n_tiles).sum::<usize>(), "values do not fill the tiles");
         let class = self.class_embedding.val().reshape([1, 1, d_vision]).expand([n_tiles, 1, d_vision]);
         let x = Tensor::cat(vec![class, patches], 1) + self.position_embedding.val().unsqueeze::<3>();
         let mut x = self.pre_norm.forward(x);
@@ -147,19 +134,23 @@ impl ClipEncoder {
 
 #[cfg(test)]
 mod tests {
+    use adamllm_nn::{Eager, ImageLayout};
+
     use super::*;
 
     #[test]
-    fn tiles_do_not_see_each_other() {
+    fn tiles_do_not_attend_to_each_other() {
         let device = Device::flex();
         let config = ClipEncoderConfig::tiny();
         let encoder = config.init(&device);
         let tile = |phase: f32| -> Vec<f32> { (0..3 * 28 * 28).map(|i| (i as f32 * 0.11 + phase).sin()).collect() };
-        let (a, b) = (tile(0.0), tile(1.0));
-        let both = [a.clone(), b.clone()].concat();
-        let together = encoder.encode(&[TilesRef { values: &both, n_tiles: 2 }], DType::F32, &device);
+        let image = |tiles: Vec<Vec<f32>>| {
+            let layout = ImageLayout::embedded(tiles.len() * 4, vec![tiles.len(), 3, 28, 28]);
+            PixelValues::new(tiles.concat(), layout)
+        };
+        let together = encoder.encode_tiles(&[&image(vec![tile(0.0), tile(1.0)])], &mut Eager);
         assert_eq!(together.dims(), [2, config.n_patches(), config.d_vision]);
-        let alone = encoder.encode(&[TilesRef { values: &b, n_tiles: 1 }], DType::F32, &device);
+        let alone = encoder.encode_tiles(&[&image(vec![tile(1.0)])], &mut Eager);
         let difference = (together.narrow(0, 1, 1) - alone).abs().max().into_scalar::<f32>();
         assert!(difference < 1e-5, "{difference}");
     }

@@ -72,9 +72,9 @@ impl ClipImageConfig {
     ///
     /// # Errors
     /// As [`ClipImageConfig::scaled_size`] and [`resize`].
-    pub fn tile(&self, picture: &RgbImage) -> Result<Tiles, PreprocessError> {
-        let (width, height) = self.scaled_size(picture.width(), picture.height())?;
-        let mut scaled = resize(picture, (width, height), self.resampling, self.pass_order)?;
+    pub fn tile(&self, image: &RgbImage) -> Result<Tiles, PreprocessError> {
+        let (width, height) = self.scaled_size(image.width(), image.height())?;
+        let mut scaled = resize(image, (width, height), self.resampling, self.pass_order)?;
         if width < self.crop || height < self.crop {
             let canvas = (width.max(self.crop), height.max(self.crop));
             scaled = on_canvas(&scaled, canvas, ((canvas.0 - width).div_ceil(2), (canvas.1 - height).div_ceil(2)));

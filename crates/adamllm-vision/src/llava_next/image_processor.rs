@@ -65,9 +65,9 @@ impl AnyresLayout {
         1 + self.tile_rows * self.tile_columns
     }
 
-    /// Rows in the language model's sequence: the whole image's square, then every canvas row and a line break
-    /// (`image_newline`) behind it.
-    pub fn n_rows(&self) -> usize {
+    /// Tokens in the language model's sequence: the whole image's square, then every canvas row with a line break
+    /// (`image_newline`) after it.
+    pub fn n_features(&self) -> usize {
         self.side * self.side + self.rows.len() * (self.columns.len() + 1)
     }
 }
@@ -158,13 +158,13 @@ impl LlavaNextImageConfig {
     ///
     /// # Errors
     /// As [`LlavaNextImageConfig::canvas`] and [`resize`].
-    pub fn tiles(&self, picture: &RgbImage) -> Result<Tiles, PreprocessError> {
-        let (width, height) = picture.dimensions();
+    pub fn tiles(&self, image: &RgbImage) -> Result<Tiles, PreprocessError> {
+        let (width, height) = image.dimensions();
         let canvas = self.canvas(width, height)?;
         let (scaled_width, scaled_height) = fitted((width, height), canvas);
-        let scaled = resize(picture, (scaled_width, scaled_height), self.resampling, self.pass_order)?;
+        let scaled = resize(image, (scaled_width, scaled_height), self.resampling, self.pass_order)?;
         let corner = ((canvas.1 - scaled_width) / 2, (canvas.0 - scaled_height) / 2);
-        let whole = resize(picture, (self.tile, self.tile), self.resampling, self.pass_order)?;
+        let whole = resize(image, (self.tile, self.tile), self.resampling, self.pass_order)?;
         let table = self.normalisation.table();
         let mut tiles = Tiles::new(self.tile);
         tiles.push_grid(&whole, &table);
@@ -210,9 +210,9 @@ fn truncated_to_seven_digits(value: f64) -> usize {
 mod tests {
     use super::*;
 
-    /// Row counts of the original implementation for ViT-L/336.
+    /// Token counts of the original implementation for ViT-L/336.
     #[test]
-    fn known_row_counts() {
+    fn known_token_counts() {
         let config = LlavaNextImageConfig::default();
         let known = [
             ((336, 336), 1176),
@@ -224,7 +224,7 @@ mod tests {
             ((672, 672), 2928),
         ];
         for ((width, height), n) in known {
-            assert_eq!(config.layout(width, height, 14).expect("a layout").n_rows(), n, "{width}x{height}");
+            assert_eq!(config.layout(width, height, 14).expect("a layout").n_features(), n, "{width}x{height}");
         }
     }
 

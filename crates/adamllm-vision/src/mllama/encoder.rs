@@ -1,28 +1,29 @@
 //! The vision encoder of Llama 3.2 Vision ("Mllama"; Grattafiori et al. 2024, arXiv 2407.21783, section 7; model card
 //! meta-llama/Llama-3.2-11B-Vision-Instruct): up to four tiles read together, then once more by gated global layers.
 //!
-//! What transformers does is kept where it surprises: patches see the rows of missing tiles (only pairs of padding rows
-//! are hidden from each other), and every tile is filled up with empty rows to a multiple of eight.
+//! What transformers does is kept where it surprises: patches see the per_tile of missing tiles (only
+//! pairs of padding are masked), and every tile is filled up with empty features to a multiple of eight.
 
 use adamllm_nn::{
-    Activation, AttentionMask, BlockExecutor, Eager, LayerNorm, LayerNormConfig, Linear, LinearConfig, run_block,
+    Activation, AttentionMask, BlockExecutor, LayerNorm, LayerNormConfig, Linear, LinearConfig, PixelValues, run_block,
 };
 use burn::config::Config;
 use burn::module::{Initializer, Module, Param};
-use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use crate::block::{EncoderBlock, EncoderBlockConfig};
-use crate::tile_patches::{TileCut, TilesRef};
+use crate::preprocess::TileGrid;
+use crate::tile_patches::TileCut;
 
-/// Every tile's rows are filled up to a multiple of this.
-const ROW_MULTIPLE: usize = 8;
+/// Every tile's features are filled up to a multiple of this.
+const FEATURE_MULTIPLE: usize = 8;
 
 /// The sizes of an [`MllamaEncoder`].
 #[derive(Config, Debug, PartialEq)]
 pub struct MllamaEncoderConfig {
     /// Blocks.
     pub n_layers: usize,
-    /// Gated blocks behind them.
+    /// Gated blocks after them.
     pub n_global_layers: usize,
     /// Width of the encoder.
     pub d_vision: usize,
@@ -66,7 +67,7 @@ pub struct MllamaEncoder {
     pub post_tile: TileEmbedding,
     /// Before the blocks.
     pub pre_norm: LayerNorm,
-    /// Behind the blocks.
+    /// After the blocks.
     pub post_norm: LayerNorm,
     /// The blocks.
     pub layers: Vec<EncoderBlock>,
@@ -77,7 +78,7 @@ pub struct MllamaEncoder {
     pub config: MllamaEncoderConfig,
 }
 
-/// A row for each tile of each grid, behind a gate.
+/// A row for each tile of each grid, with a gate.
 #[derive(Module, Debug)]
 pub struct TileEmbedding {
     /// `[n_aspect_ratios, max_tiles * d_vision]`.
@@ -97,20 +98,11 @@ pub struct TilePositions {
     pub gate: Param<Tensor<1>>,
 }
 
-/// One image on its grid of tiles.
-#[derive(Clone, Copy, Debug)]
-pub struct TiledImage<'a> {
-    /// The tiles that there are.
-    pub tiles: TilesRef<'a>,
-    /// The grid's place in the tables of embeddings, from 1.
-    pub aspect_ratio_id: u32,
-}
-
 impl MllamaEncoderConfig {
     /// An encoder with normally distributed weights, made when first used.
     pub fn init(&self, device: &Device) -> MllamaEncoder {
         let normal = Initializer::Normal { mean: 0.0, std: 0.02 };
-        let (d, rows) = (self.d_vision, self.rows_per_tile());
+        let (d, per_tile) = (self.d_vision, self.features_per_tile());
         let gate = || Initializer::Zeros.init([1], device);
         let block = EncoderBlockConfig::new(d, self.n_heads, self.d_hidden, self.activation).with_epsilon(self.epsilon);
         let tile = || TileEmbedding {
@@ -122,8 +114,8 @@ impl MllamaEncoderConfig {
             patch_embedding: LinearConfig::new(self.cut().d_patch(), d).init(device),
             class_embedding: normal.init([d], device),
             positions: TilePositions {
-                embedding: normal.init([rows, d], device),
-                tile_embedding: normal.init([self.n_aspect_ratios, self.max_tiles * rows * d], device),
+                embedding: normal.init([per_tile, d], device),
+                tile_embedding: normal.init([self.n_aspect_ratios, self.max_tiles * per_tile * d], device),
                 gate: gate(),
             },
             pre_tile: tile(),
@@ -136,12 +128,12 @@ impl MllamaEncoderConfig {
         }
     }
 
-    /// Rows of a tile: the class row and its patches.
-    pub fn rows_per_tile(&self) -> usize {
+    /// Features of a tile: the class feature and those of its patches.
+    pub fn features_per_tile(&self) -> usize {
         1 + self.cut().side().pow(2)
     }
 
-    /// Width of the rows that the encoder gives: the last output and the chosen inner ones.
+    /// Width of its features: the last output and the chosen inner ones.
     pub fn d_output(&self) -> usize {
         self.d_vision * (1 + self.intermediate_layers.len())
     }
@@ -162,44 +154,33 @@ impl MllamaEncoderConfig {
 }
 
 impl MllamaEncoder {
-    /// The rows of every image: those of missing tiles too, which the caller hides.
+    /// The features of every image: those of missing tiles too, which the caller masks.
     ///
     /// # Shapes
-    /// - output: `[n_pictures, max_tiles * rows_per_tile, d_output]`
+    /// - output: `[n_images, max_tiles * features_per_tile, d_output]`
     ///
     /// # Panics
     /// If an image's values do not fill its tiles, it has more than `max_tiles`, or `images` is empty.
-    pub fn encode(&self, pictures: &[TiledImage], dtype: DType, device: &Device) -> Tensor<3> {
-        self.encode_in_blocks(pictures, dtype, device, &mut Eager)
-    }
-
-    /// As [`MllamaEncoder::encode`]; `blocks` runs the blocks.
-    ///
-    /// # Panics
-    /// As [`MllamaEncoder::encode`].
-    pub fn encode_in_blocks<'a>(
-        &'a self,
-        pictures: &[TiledImage],
-        dtype: DType,
-        device: &Device,
-        blocks: &mut dyn BlockExecutor<'a>,
-    ) -> Tensor<3> {
+    pub fn encode_tiles<'a>(&'a self, images: &[&PixelValues], blocks: &mut dyn BlockExecutor<'a>) -> Tensor<3> {
+        let weight = self.patch_embedding.weight.val();
+        let (dtype, device) = (weight.dtype(), &weight.device());
+        let grids: Vec<TileGrid> = images.iter().map(|image| TileGrid::of(&image.layout)).collect();
         let config = &self.config;
-        let (n, n_tiles, d) = (pictures.len(), config.max_tiles, config.d_vision);
-        let rows = config.rows_per_tile();
-        let grids = aspect_ratios(pictures, device);
+        let (n, n_tiles, d) = (images.len(), config.max_tiles, config.d_vision);
+        let per_tile = config.features_per_tile();
+        let ids = aspect_ratio_ids(&grids, device);
 
-        let patches = config.cut().patches(self.values(pictures), dtype, device);
-        let x = self.patch_embedding.forward(patches).reshape([n, n_tiles, rows - 1, d]);
-        let x = x + self.pre_tile.forward(grids.clone(), [n_tiles, d]);
+        let patches = config.cut().patches(self.values(images, &grids), dtype, device);
+        let x = self.patch_embedding.forward(patches).reshape([n, n_tiles, per_tile - 1, d]);
+        let x = x + self.pre_tile.forward(ids.clone(), [n_tiles, d]);
         let class = self.class_embedding.val().reshape([1, 1, 1, d]).expand([n, n_tiles, 1, d]);
         let x = Tensor::cat(vec![class, x], 2);
-        let x = self.pre_norm.forward(x + self.positions.forward(grids.clone(), [n_tiles, rows, d]));
+        let x = self.pre_norm.forward(x + self.positions.forward(ids.clone(), [n_tiles, per_tile, d]));
 
-        let filled = rows.next_multiple_of(ROW_MULTIPLE);
-        let empty = Tensor::zeros([n, n_tiles, filled - rows, d], (device, x.dtype()));
+        let filled = per_tile.next_multiple_of(FEATURE_MULTIPLE);
+        let empty = Tensor::zeros([n, n_tiles, filled - per_tile, d], (device, x.dtype()));
         let mut x = Tensor::cat(vec![x, empty], 2).reshape([n, n_tiles * filled, d]);
-        let mask = padding_mask(pictures, n_tiles, [rows, filled], device);
+        let mask = padding_mask(&grids, n_tiles, [per_tile, filled], device);
         let mut inner = Vec::with_capacity(config.intermediate_layers.len());
         for (i, layer) in self.layers.iter().enumerate() {
             let mask = mask.clone();
@@ -209,14 +190,15 @@ impl MllamaEncoder {
             }
         }
         let x = self.post_norm.forward(x).reshape([n, n_tiles, filled, d]);
-        let mut x = (x + self.post_tile.forward(grids, [n_tiles, d])).reshape([n, n_tiles * filled, d]);
+        let mut x = (x + self.post_tile.forward(ids, [n_tiles, d])).reshape([n, n_tiles * filled, d]);
         for layer in &self.global_layers {
             let mask = mask.clone();
             x = run_block(blocks, layer, vec![x], move |layer, x| layer.forward(x[0].clone(), Some(&mask)));
         }
 
-        let unfilled =
-            |x: Tensor<3>| x.reshape([n, n_tiles, filled, d]).narrow(2, 0, rows).reshape([n, n_tiles * rows, d]);
+        let unfilled = |x: Tensor<3>| {
+            x.reshape([n, n_tiles, filled, d]).narrow(2, 0, per_tile).reshape([n, n_tiles * per_tile, d])
+        };
         let last = unfilled(x);
         if inner.is_empty() {
             return last;
@@ -224,54 +206,55 @@ impl MllamaEncoder {
         // The inner outputs are interleaved channel by channel: all of channel 0, then all of channel 1.
         let inner: Vec<Tensor<4>> = inner.into_iter().map(|x| unfilled(x).unsqueeze_dim(3)).collect();
         let d_inner = d * inner.len();
-        Tensor::cat(vec![last, Tensor::cat(inner, 3).reshape([n, n_tiles * rows, d_inner])], 2)
+        Tensor::cat(vec![last, Tensor::cat(inner, 3).reshape([n, n_tiles * per_tile, d_inner])], 2)
     }
 
     /// All tiles; missing ones are zero.
-    fn values(&self, pictures: &[TiledImage]) -> Vec<f32> {
+    fn values(&self, images: &[&PixelValues], grids: &[TileGrid]) -> Vec<f32> {
         let config = &self.config;
         let n_pixels = config.n_channels * config.tile * config.tile;
-        let mut values = Vec::with_capacity(pictures.len() * config.max_tiles * n_pixels);
-        for TiledImage { tiles, .. } in pictures {
-            assert_eq!(tiles.values.len(), tiles.n_tiles * n_pixels, "values do not fill the tiles");
-            assert!(tiles.n_tiles <= config.max_tiles, "{} tiles, at most {}", tiles.n_tiles, config.max_tiles);
-            values.extend_from_slice(tiles.values);
-            values.extend(std::iter::repeat_n(0.0, (config.max_tiles - tiles.n_tiles) * n_pixels));
+        let mut values = Vec::with_capacity(images.len() * config.max_tiles * n_pixels);
+        for (image, grid) in images.iter().zip(grids) {
+            let n_tiles = grid.n_tiles();
+            assert_eq!(image.values.len(), n_tiles * n_pixels, "values do not fill the tiles");
+            assert!(n_tiles <= config.max_tiles, "{n_tiles} tiles, at most {}", config.max_tiles);
+            values.extend_from_slice(&image.values);
+            values.extend(std::iter::repeat_n(0.0, (config.max_tiles - n_tiles) * n_pixels));
         }
         values
     }
 }
 
-fn aspect_ratios(pictures: &[TiledImage], device: &Device) -> Tensor<1, Int> {
-    let ids: Vec<i32> = pictures.iter().map(|picture| picture.aspect_ratio_id as i32).collect();
-    Tensor::from_data(TensorData::new(ids, [pictures.len()]), device)
+fn aspect_ratio_ids(grids: &[TileGrid], device: &Device) -> Tensor<1, Int> {
+    let ids: Vec<i32> = grids.iter().map(|grid| grid.aspect_ratio_id as i32).collect();
+    Tensor::from_data(TensorData::new(ids, [grids.len()]), device)
 }
 
-/// Hides padding rows (those of missing tiles, and those that fill a tile up) from each other, and from nobody else.
-fn padding_mask(pictures: &[TiledImage], n_tiles: usize, [rows, filled]: [usize; 2], device: &Device) -> AttentionMask {
+/// Masks padding (missing tiles, and what fills a tile up) from itself, and from nobody else.
+fn padding_mask(grids: &[TileGrid], n_tiles: usize, [per_tile, filled]: [usize; 2], device: &Device) -> AttentionMask {
     let n = n_tiles * filled;
-    let padding = |picture: usize, at: usize| at / filled >= pictures[picture].tiles.n_tiles || at % filled >= rows;
-    AttentionMask::from_rule([pictures.len(), n, n], device, |picture, query, key| {
-        !(padding(picture, query) && padding(picture, key))
+    let padding = |image: usize, at: usize| at / filled >= grids[image].n_tiles() || at % filled >= per_tile;
+    AttentionMask::from_rule([grids.len(), n, n], device, |image, query, key| {
+        !(padding(image, query) && padding(image, key))
     })
 }
 
 impl TileEmbedding {
-    /// `[n_pictures, max_tiles, 1, d_vision]`.
+    /// `[n_images, max_tiles, 1, d_vision]`.
     fn forward(&self, grids: Tensor<1, Int>, [n_tiles, d]: [usize; 2]) -> Tensor<4> {
         let [n] = grids.dims();
-        let rows = self.embedding.val().select(0, grids).reshape([n, n_tiles, 1, d]);
-        rows * self.gate.val().tanh().unsqueeze::<4>()
+        let embeddings = self.embedding.val().select(0, grids).reshape([n, n_tiles, 1, d]);
+        embeddings * self.gate.val().tanh().unsqueeze::<4>()
     }
 }
 
 impl TilePositions {
-    /// `[n_pictures, max_tiles, rows_per_tile, d_vision]`.
-    fn forward(&self, grids: Tensor<1, Int>, [n_tiles, rows, d]: [usize; 3]) -> Tensor<4> {
+    /// `[n_images, max_tiles, features_per_tile, d_vision]`.
+    fn forward(&self, grids: Tensor<1, Int>, [n_tiles, per_tile, d]: [usize; 3]) -> Tensor<4> {
         let [n] = grids.dims();
         let gate = self.gate.val().tanh().unsqueeze::<4>();
-        let within = self.embedding.val().reshape([1, 1, rows, d]) * (gate.clone().neg() + 1.0);
-        let tables = self.tile_embedding.val().select(0, grids).reshape([n, n_tiles, rows, d]);
+        let within = self.embedding.val().reshape([1, 1, per_tile, d]) * (gate.clone().neg() + 1.0);
+        let tables = self.tile_embedding.val().select(0, grids).reshape([n, n_tiles, per_tile, d]);
         within + tables * gate
     }
 }

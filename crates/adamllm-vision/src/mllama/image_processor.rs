@@ -122,11 +122,11 @@ impl MllamaImageConfig {
     ///
     /// # Errors
     /// As [`MllamaImageConfig::grid_from_size`] and [`resize`].
-    pub fn tiles(&self, picture: &RgbImage) -> Result<(Tiles, TileGrid), PreprocessError> {
-        let grid = self.grid_from_size(picture.width(), picture.height())?;
+    pub fn tiles(&self, image: &RgbImage) -> Result<(Tiles, TileGrid), PreprocessError> {
+        let grid = self.grid_from_size(image.width(), image.height())?;
         let canvas = (grid.columns * self.tile, grid.rows * self.tile);
-        let size = self.fitted(picture.dimensions(), canvas);
-        let scaled = resize(picture, size, self.resampling, self.pass_order)?;
+        let size = self.fitted(image.dimensions(), canvas);
+        let scaled = resize(image, size, self.resampling, self.pass_order)?;
         let mut tiles = Tiles::new(self.tile);
         tiles.push_grid(&on_canvas(&scaled, canvas, (0, 0)), &self.normalisation.table());
         Ok((tiles, grid))

@@ -3,7 +3,7 @@
 #[non_exhaustive]
 pub enum PreprocessError {
     /// The image has no pixels.
-    #[error("picture of {width}x{height}: expected at least one pixel")]
+    #[error("image of {width}x{height}: expected at least one pixel")]
     NoPixels {
         /// Width in pixels.
         width: u32,
@@ -11,7 +11,7 @@ pub enum PreprocessError {
         height: u32,
     },
     /// The image is too long for its breadth.
-    #[error("picture of {width}x{height}: expected an aspect ratio of at most {limit}, got {}", ratio(*width, *height))]
+    #[error("image of {width}x{height}: expected an aspect ratio of at most {limit}, got {}", ratio(*width, *height))]
     AspectRatio {
         /// Width in pixels.
         width: u32,

@@ -7,13 +7,13 @@ use super::PreprocessError;
 ///
 /// # Errors
 /// [`PreprocessError::Resize`] for a side of zero.
-pub fn resize_nearest(picture: &RgbImage, (width, height): (u32, u32)) -> Result<RgbImage, PreprocessError> {
-    let (from, to) = (picture.dimensions(), (width, height));
+pub fn resize_nearest(image: &RgbImage, (width, height): (u32, u32)) -> Result<RgbImage, PreprocessError> {
+    let (from, to) = (image.dimensions(), (width, height));
     if [from.0, from.1, width, height].contains(&0) {
         return Err(PreprocessError::Resize { from, to, detail: "a side is zero".into() });
     }
     let (columns, rows) = (places(from.0, width), places(from.1, height));
-    Ok(RgbImage::from_fn(width, height, |x, y| *picture.get_pixel(columns[x as usize], rows[y as usize])))
+    Ok(RgbImage::from_fn(width, height, |x, y| *image.get_pixel(columns[x as usize], rows[y as usize])))
 }
 
 fn places(from: u32, to: u32) -> Vec<u32> {

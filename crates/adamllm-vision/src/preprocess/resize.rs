@@ -73,14 +73,14 @@ impl PassOrder {
 /// # Errors
 /// [`PreprocessError::Resize`] for a side of zero.
 pub fn resize(
-    picture: &RgbImage,
+    image: &RgbImage,
     (width, height): (u32, u32),
     resampling: Resampling,
     order: PassOrder,
 ) -> Result<RgbImage, PreprocessError> {
-    let (from, to) = (picture.dimensions(), (width, height));
+    let (from, to) = (image.dimensions(), (width, height));
     if from == to {
-        return Ok(picture.clone());
+        return Ok(image.clone());
     }
     let failed = |detail: &str| PreprocessError::Resize { from, to, detail: detail.into() };
     if [from.0, from.1, width, height].contains(&0) {
@@ -88,7 +88,7 @@ pub fn resize(
     }
     let rows = (from.0 != width).then(|| Weights::new(from.0, width, resampling));
     let columns = (from.1 != height).then(|| Weights::new(from.1, height, resampling));
-    let pixels = picture.as_raw();
+    let pixels = image.as_raw();
     let bytes = match (rows, columns) {
         (Some(rows), Some(columns)) if order.columns_first(from, to) => {
             horizontal(&vertical(pixels, from.0, &columns), from.0, &rows)
@@ -105,6 +105,6 @@ pub fn resize(
 ///
 /// # Errors
 /// As [`resize`].
-pub fn resize_bicubic(picture: &RgbImage, width: u32, height: u32) -> Result<RgbImage, PreprocessError> {
-    resize(picture, (width, height), Resampling::Bicubic, PassOrder::Pillow)
+pub fn resize_bicubic(image: &RgbImage, width: u32, height: u32) -> Result<RgbImage, PreprocessError> {
+    resize(image, (width, height), Resampling::Bicubic, PassOrder::Pillow)
 }

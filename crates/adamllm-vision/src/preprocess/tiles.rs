@@ -17,9 +17,9 @@ impl Tiles {
     }
 
     /// Appends the square whose upper left corner is `(x, y)`.
-    pub(crate) fn push(&mut self, picture: &RgbImage, (x, y): (u32, u32), table: &[[f32; 256]; 3]) {
-        let (side, stride) = (self.side as usize, picture.width() as usize * 3);
-        let bytes = &picture.as_raw()[y as usize * stride + x as usize * 3..];
+    pub(crate) fn push(&mut self, image: &RgbImage, (x, y): (u32, u32), table: &[[f32; 256]; 3]) {
+        let (side, stride) = (self.side as usize, image.width() as usize * 3);
+        let bytes = &image.as_raw()[y as usize * stride + x as usize * 3..];
         for (channel, floats) in table.iter().enumerate() {
             for row in 0..side {
                 let row = &bytes[row * stride..][..side * 3];
@@ -30,21 +30,21 @@ impl Tiles {
     }
 
     /// Appends all tiles of an image whose sides are multiples of the tile's, row by row.
-    pub(crate) fn push_grid(&mut self, picture: &RgbImage, table: &[[f32; 256]; 3]) {
-        for y in (0..picture.height()).step_by(self.side as usize) {
-            for x in (0..picture.width()).step_by(self.side as usize) {
-                self.push(picture, (x, y), table);
+    pub(crate) fn push_grid(&mut self, image: &RgbImage, table: &[[f32; 256]; 3]) {
+        for y in (0..image.height()).step_by(self.side as usize) {
+            for x in (0..image.width()).step_by(self.side as usize) {
+                self.push(image, (x, y), table);
             }
         }
     }
 }
 
 /// The image on a black canvas, its upper left corner at `(x, y)`.
-pub(crate) fn on_canvas(picture: &RgbImage, (width, height): (u32, u32), (x, y): (u32, u32)) -> RgbImage {
+pub(crate) fn on_canvas(image: &RgbImage, (width, height): (u32, u32), (x, y): (u32, u32)) -> RgbImage {
     let mut canvas = RgbImage::new(width, height);
-    let (stride, length) = (width as usize * 3, picture.width() as usize * 3);
+    let (stride, length) = (width as usize * 3, image.width() as usize * 3);
     let corner = y as usize * stride + x as usize * 3;
-    for (i, row) in picture.as_raw().chunks_exact(length).enumerate() {
+    for (i, row) in image.as_raw().chunks_exact(length).enumerate() {
         let start = corner + i * stride;
         canvas.as_flat_samples_mut().samples[start..start + length].copy_from_slice(row);
     }

@@ -2,15 +2,15 @@
 //! norms, gated MLPs, and attention within windows in all blocks but a few.
 
 use adamllm_nn::{
-    Activation, BlockExecutor, Eager, GatedMlp, GatedMlpConfig, Linear, LinearConfig, Mlp, MlpConfig, RmsNorm,
-    RmsNormConfig, RotaryTable, attend, run_block,
+    Activation, BlockExecutor, GatedMlp, GatedMlpConfig, Linear, LinearConfig, Mlp, MlpConfig, PixelValues, RmsNorm,
+    RmsNormConfig, RotaryTable, VisionEncoder, attend, run_block,
 };
 use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 use super::windows::Windows;
-use crate::patches::{PatchesRef, encode_by_grid, gather_patches, grid_rotary, merge_order, split_heads};
+use crate::patches::{encode_by_grid, gather_patches, grid_rotary, merge_order, split_heads};
 
 /// The sizes of a [`Qwen2_5VlEncoder`].
 #[derive(Config, Debug, PartialEq)]
@@ -21,11 +21,11 @@ pub struct Qwen2_5VlEncoderConfig {
     pub d_vision: usize,
     /// Width inside the MLPs.
     pub d_hidden: usize,
-    /// Width of the rows it gives (the decoder's width).
+    /// Width of its features (the decoder's width).
     pub d_model: usize,
     /// Attention heads.
     pub n_heads: usize,
-    /// Blocks in which every patch sees every patch, counted from 0.
+    /// Blocks in which every patch attends to every patch, counted from 0.
     pub full_attention_layers: Vec<usize>,
     /// Pixels on a window's side.
     #[config(default = 112)]
@@ -39,12 +39,12 @@ pub struct Qwen2_5VlEncoderConfig {
     /// Frames in a patch; an image is repeated.
     #[config(default = 2)]
     pub temporal_patch_size: usize,
-    /// Patches on the side of a merged row.
+    /// Patches on the side of a merged square.
     #[config(default = 2)]
     pub merge_size: usize,
 }
 
-/// Patches to rows.
+/// Patches to features.
 #[derive(Module, Debug)]
 pub struct Qwen2_5VlEncoder {
     /// A convolution whose kernel is its stride, as a linear layer: `[d_vision, n_channels * frames * patch * patch]`.
@@ -58,7 +58,7 @@ pub struct Qwen2_5VlEncoder {
     pub config: Qwen2_5VlEncoderConfig,
 }
 
-/// Attention and gated MLP, each behind a norm and added to the residual stream.
+/// Attention and gated MLP, each with a norm before it, added to the residual stream.
 #[derive(Module, Debug)]
 pub struct WindowBlock {
     /// Before the attention.
@@ -75,7 +75,7 @@ pub struct WindowBlock {
     pub n_heads: usize,
 }
 
-/// Joins `merge_size^2` patches into one row of the decoder's width.
+/// Joins `merge_size^2` patches into one feature of the decoder's width.
 #[derive(Module, Debug)]
 pub struct RmsPatchMerger {
     /// Over single patches.
@@ -117,7 +117,7 @@ impl Qwen2_5VlEncoderConfig {
         self.n_channels * self.temporal_patch_size * self.patch_size * self.patch_size
     }
 
-    /// Merged rows on a window's side.
+    /// Merged squares on a window's side.
     fn window(&self) -> usize {
         (self.window_size / self.merge_size / self.patch_size).max(1)
     }
@@ -133,38 +133,22 @@ impl Qwen2_5VlEncoderConfig {
     }
 }
 
-impl Qwen2_5VlEncoder {
-    /// The rows of all images, in the images' order. Images of equal grid go through the encoder together; no
-    /// image sees another.
-    ///
-    /// # Shapes
-    /// - output: `[sum of n_rows, d_model]`
-    ///
-    /// # Panics
-    /// If an image's values do not fill its grid, or `images` is empty.
-    pub fn encode(&self, pictures: &[PatchesRef], dtype: DType, device: &Device) -> Tensor<2> {
-        self.encode_in_blocks(pictures, dtype, device, &mut Eager)
-    }
-
-    /// As [`Qwen2_5VlEncoder::encode`]; `blocks` runs the blocks.
-    ///
-    /// # Panics
-    /// As [`Qwen2_5VlEncoder::encode`].
-    pub fn encode_in_blocks<'a>(
-        &'a self,
-        pictures: &[PatchesRef],
-        dtype: DType,
-        device: &Device,
-        blocks: &mut dyn BlockExecutor<'a>,
-    ) -> Tensor<2> {
-        encode_by_grid(pictures, device, |grid, members| {
-            self.encode_equal(pictures, grid, members, (dtype, device), blocks)
+impl VisionEncoder for Qwen2_5VlEncoder {
+    /// Images of equal grid go through the encoder together.
+    fn encode<'a>(&'a self, images: &[&PixelValues], blocks: &mut dyn BlockExecutor<'a>) -> Tensor<2> {
+        let weight = self.patch_embedding.weight.val();
+        let (dtype, device) = (weight.dtype(), weight.device());
+        encode_by_grid(images, &device, |grid, members| {
+            self.encode_equal(images, grid, members, (dtype, &device), blocks)
         })
     }
+}
 
+impl Qwen2_5VlEncoder {
+    /// The features of the images `members`, all of the grid `grid`.
     fn encode_equal<'a>(
         &'a self,
-        pictures: &[PatchesRef],
+        images: &[&PixelValues],
         grid: [usize; 3],
         members: &[usize],
         (dtype, device): (DType, &Device),
@@ -172,14 +156,14 @@ impl Qwen2_5VlEncoder {
     ) -> Tensor<2> {
         let config = &self.config;
         let [_, height, width] = grid;
-        let per_row = config.merge_size * config.merge_size;
+        let per_square = config.merge_size * config.merge_size;
         let windows =
             std::rc::Rc::new(Windows::cut([height / config.merge_size, width / config.merge_size], config.window()));
-        let patch_order = windows.patch_order(per_row);
+        let patch_order = windows.patch_order(per_square);
         let places = merge_order(height, width, config.merge_size);
         let places: Vec<_> = patch_order.iter().map(|&patch| places[patch]).collect();
 
-        let patches = gather_patches(pictures, members, grid, config.d_patch(), dtype, device);
+        let patches = gather_patches(images, members, grid, config.d_patch(), dtype, device);
         let batch = patches.dims()[0];
         let rotary = grid_rotary(&places, batch, config.d_vision / config.n_heads, device);
         let mut x = self.patch_embedding.forward(patches.select(1, indices(&patch_order, device)));
@@ -187,14 +171,13 @@ impl Qwen2_5VlEncoder {
             let (rotary, windows) = (rotary.clone(), windows.clone());
             let windowed = !config.full_attention_layers.contains(&i);
             let forward = move |block: &WindowBlock, x: &[Tensor<3>]| {
-                block.forward(x[0].clone(), &rotary, windowed.then_some((&*windows, per_row)))
+                block.forward(x[0].clone(), &rotary, windowed.then_some((&*windows, per_square)))
             };
             x = run_block(blocks, block, vec![x], forward);
         }
-        // Back to reading order: merged rows are what moved.
-        let rows = self.merger.forward(x, per_row);
-        let rows = rows.select(1, indices(&windows.inverse(), device));
-        rows.flatten(0, 1)
+        // Back to reading order: merged squares are what moved.
+        let features = self.merger.forward(x, per_square);
+        features.select(1, indices(&windows.inverse(), device)).flatten(0, 1)
     }
 }
 
@@ -213,7 +196,7 @@ impl WindowBlock {
                 let [query, key, value] = qkv;
                 attend(query, key, value, None)
             }
-            Some((windows, per_row)) => attend_within(qkv, windows, per_row),
+            Some((windows, per_square)) => attend_within(qkv, windows, per_square),
         };
         let x = x + self.projection.forward(mixed);
         let changed = self.mlp.forward(self.norm2.forward(x.clone()));
@@ -221,13 +204,13 @@ impl WindowBlock {
     }
 }
 
-/// Attention in which a patch sees its own window. Windows of equal size are rows of one batch.
-fn attend_within(qkv: [Tensor<4>; 3], windows: &Windows, per_row: usize) -> Tensor<3> {
+/// Attention in which a patch attends to its own window. Windows of equal size are elements of one batch.
+fn attend_within(qkv: [Tensor<4>; 3], windows: &Windows, per_square: usize) -> Tensor<3> {
     let [batch, n_heads, _, d_head] = qkv[0].dims();
     let mut start = 0;
     let mut mixed = Vec::with_capacity(windows.groups().len());
     for group in windows.groups() {
-        let (n, size) = (group.n_windows, group.n_rows * per_row);
+        let (n, size) = (group.n_windows, group.n_squares * per_square);
         // [batch, heads, n * size, d] to [batch * n, heads, size, d]
         let cut = |x: &Tensor<4>| {
             let x = x.clone().narrow(2, start, n * size).reshape([batch, n_heads, n, size * d_head]);
@@ -241,32 +224,36 @@ fn attend_within(qkv: [Tensor<4>; 3], windows: &Windows, per_row: usize) -> Tens
 }
 
 impl RmsPatchMerger {
-    /// `[batch, n_patches, d_vision]` to `[batch, n_patches / per_row, d_model]`.
-    fn forward(&self, x: Tensor<3>, per_row: usize) -> Tensor<3> {
+    /// `[batch, n_patches, d_vision]` to `[batch, n_patches / per_square, d_model]`.
+    fn forward(&self, x: Tensor<3>, per_square: usize) -> Tensor<3> {
         let [batch, n_patches, d_vision] = x.dims();
-        let joined = self.norm.forward(x).reshape([batch, n_patches / per_row, d_vision * per_row]);
+        let joined = self.norm.forward(x).reshape([batch, n_patches / per_square, d_vision * per_square]);
         self.mlp.forward(joined)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use adamllm_nn::{Eager, ImageLayout};
+
     use super::*;
 
-    /// Without a block of full attention, a change in one window reaches that window's rows only.
+    /// Without a block of full attention, a change in one window reaches that window's features only.
     #[test]
-    fn windows_do_not_see_each_other() {
+    fn windows_do_not_attend_to_each_other() {
         let device = Device::flex();
         let encoder =
             Qwen2_5VlEncoderConfig { full_attention_layers: vec![], ..Qwen2_5VlEncoderConfig::tiny() }.init(&device);
         let d_patch = encoder.config.d_patch();
-        let rows_of =
-            |picture: &[f32], grid| encoder.encode(&[PatchesRef { values: picture, grid }], DType::F32, &device);
-        let grid = [1, 6, 10]; // 3 x 5 merged rows: windows of 2 x 2, and smaller ones at the right and the bottom
-        let mut picture: Vec<f32> = (0..60 * d_patch).map(|i| (i as f32 * 0.37).sin()).collect();
-        let before = rows_of(&picture, grid);
-        picture[..d_patch].iter_mut().for_each(|v| *v += 1.0); // the first patch, of merged row (0, 0)
-        let changed = (rows_of(&picture, grid) - before).abs().max_dim(1);
+        let features_of = |values: &[f32]| {
+            let grid = [1, 6, 10]; // 3 x 5 merged squares: windows of 2 x 2, and smaller ones at the right and the bottom
+            let layout = ImageLayout { metadata: grid.to_vec(), ..ImageLayout::embedded(15, vec![60, d_patch]) };
+            encoder.encode(&[&PixelValues::new(values.to_vec(), layout)], &mut Eager)
+        };
+        let mut values: Vec<f32> = (0..60 * d_patch).map(|i| (i as f32 * 0.37).sin()).collect();
+        let before = features_of(&values);
+        values[..d_patch].iter_mut().for_each(|v| *v += 1.0); // the first patch, of merged square (0, 0)
+        let changed = (features_of(&values) - before).abs().max_dim(1);
         let changed: Vec<f32> = changed.into_data().try_to_vec().expect("f32");
         let reached: Vec<usize> = (0..15).filter(|&i| changed[i] > 1e-6).collect();
         assert_eq!(reached, [0, 1, 5, 6]);

@@ -1,4 +1,4 @@
-/// A grid of merged rows cut into square windows, smaller ones at the right and at the bottom. Windows of equal shape
+/// A grid of merged squares cut into square windows, smaller ones at the right and at the bottom. Windows of equal shape
 /// stand together, so that they can go through an attention as one batch.
 #[derive(Clone, Debug)]
 pub(crate) struct Windows {
@@ -10,12 +10,12 @@ pub(crate) struct Windows {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WindowGroup {
     pub(crate) n_windows: usize,
-    /// Merged rows in each.
-    pub(crate) n_rows: usize,
+    /// Merged squares in each.
+    pub(crate) n_squares: usize,
 }
 
 impl Windows {
-    /// Cuts a grid of `[height, width]` merged rows into windows of `side` x `side`.
+    /// Cuts a grid of `[height, width]` merged squares into windows of `side` x `side`.
     pub(crate) fn cut([height, width]: [usize; 2], side: usize) -> Self {
         let mut shapes: Vec<([usize; 2], Vec<usize>)> = Vec::new();
         for top in (0..height).step_by(side) {
@@ -29,8 +29,8 @@ impl Windows {
             }
         }
         let group = |(shape, members): &([usize; 2], Vec<usize>)| {
-            let n_rows = shape[0] * shape[1];
-            WindowGroup { n_windows: members.len() / n_rows, n_rows }
+            let n_squares = shape[0] * shape[1];
+            WindowGroup { n_windows: members.len() / n_squares, n_squares }
         };
         let groups = shapes.iter().map(group).collect();
         Self { order: shapes.into_iter().flat_map(|(_, members)| members).collect(), groups }
@@ -62,7 +62,7 @@ mod tests {
     fn smaller_windows_at_the_borders() {
         let windows = Windows::cut([3, 3], 2);
         assert_eq!(windows.order, [0, 1, 3, 4, 2, 5, 6, 7, 8]);
-        let sizes: Vec<_> = windows.groups().iter().map(|g| (g.n_windows, g.n_rows)).collect();
+        let sizes: Vec<_> = windows.groups().iter().map(|g| (g.n_windows, g.n_squares)).collect();
         assert_eq!(sizes, [(1, 4), (1, 2), (1, 2), (1, 1)]);
         assert_eq!(windows.inverse(), [0, 1, 4, 2, 3, 5, 6, 7, 8]);
         assert_eq!(windows.patch_order(4)[..8], [0, 1, 2, 3, 4, 5, 6, 7]);

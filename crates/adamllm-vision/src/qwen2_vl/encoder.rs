@@ -1,15 +1,15 @@
 //! The vision encoder of Qwen2-VL (arXiv 2409.12191; model card Qwen/Qwen2-VL-2B-Instruct): patches of any image size,
-//! 2-D rotary positions, and a merger that joins 2 x 2 patches into one row for the decoder.
+//! 2-D rotary positions, and a merger that joins 2 x 2 patches into one feature for the decoder.
 
 use adamllm_nn::{
-    Activation, BlockExecutor, Eager, LayerNorm, LayerNormConfig, Linear, LinearConfig, Mlp, MlpConfig, RotaryTable,
-    attend, run_block,
+    Activation, BlockExecutor, LayerNorm, LayerNormConfig, Linear, LinearConfig, Mlp, MlpConfig, PixelValues,
+    RotaryTable, VisionEncoder, attend, run_block,
 };
 use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor};
 
-use crate::patches::{PatchesRef, encode_by_grid, gather_patches, grid_rotary, merge_order, split_heads};
+use crate::patches::{encode_by_grid, gather_patches, grid_rotary, merge_order, split_heads};
 
 /// The sizes of a [`Qwen2VlEncoder`].
 #[derive(Config, Debug, PartialEq)]
@@ -18,7 +18,7 @@ pub struct Qwen2VlEncoderConfig {
     pub n_layers: usize,
     /// Width of the encoder.
     pub d_vision: usize,
-    /// Width of the rows it gives (the decoder's width).
+    /// Width of its features (the decoder's width).
     pub d_model: usize,
     /// Attention heads.
     pub n_heads: usize,
@@ -34,7 +34,7 @@ pub struct Qwen2VlEncoderConfig {
     /// Frames in a patch; an image is repeated.
     #[config(default = 2)]
     pub temporal_patch_size: usize,
-    /// Patches on the side of a merged row.
+    /// Patches on the side of a merged square.
     #[config(default = 2)]
     pub merge_size: usize,
     /// Inside the MLPs.
@@ -42,7 +42,7 @@ pub struct Qwen2VlEncoderConfig {
     pub activation: Activation,
 }
 
-/// Patches to rows.
+/// Patches to features.
 #[derive(Module, Debug)]
 pub struct Qwen2VlEncoder {
     /// A convolution whose kernel is its stride, as a linear layer: `[d_vision, n_channels * frames * patch * patch]`.
@@ -56,7 +56,7 @@ pub struct Qwen2VlEncoder {
     pub config: Qwen2VlEncoderConfig,
 }
 
-/// Attention and MLP, each behind a norm and added to the residual stream.
+/// Attention and MLP, each with a norm before it, added to the residual stream.
 #[derive(Module, Debug)]
 pub struct VisionBlock {
     /// Before the attention.
@@ -73,7 +73,7 @@ pub struct VisionBlock {
     pub n_heads: usize,
 }
 
-/// Joins `merge_size^2` patches into one row of the decoder's width.
+/// Joins `merge_size^2` patches into one feature of the decoder's width.
 #[derive(Module, Debug)]
 pub struct PatchMerger {
     /// Over single patches.
@@ -115,8 +115,8 @@ impl Qwen2VlEncoderConfig {
         self.n_channels * self.temporal_patch_size * self.patch_size * self.patch_size
     }
 
-    /// Rows that a grid of patches becomes.
-    pub fn n_rows(&self, [frames, height, width]: [usize; 3]) -> usize {
+    /// Features that a grid of patches becomes.
+    pub fn n_features(&self, [frames, height, width]: [usize; 3]) -> usize {
         frames * height * width / (self.merge_size * self.merge_size)
     }
 
@@ -131,38 +131,22 @@ impl Qwen2VlEncoderConfig {
     }
 }
 
-impl Qwen2VlEncoder {
-    /// The rows of all images, in the images' order. Images of equal grid go through the encoder together; no
-    /// image sees another.
-    ///
-    /// # Shapes
-    /// - output: `[sum of n_rows, d_model]`
-    ///
-    /// # Panics
-    /// If an image's values do not fill its grid, or `images` is empty.
-    pub fn encode(&self, pictures: &[PatchesRef], dtype: DType, device: &Device) -> Tensor<2> {
-        self.encode_in_blocks(pictures, dtype, device, &mut Eager)
-    }
-
-    /// As [`Qwen2VlEncoder::encode`]; `blocks` runs the blocks.
-    ///
-    /// # Panics
-    /// As [`Qwen2VlEncoder::encode`].
-    pub fn encode_in_blocks<'a>(
-        &'a self,
-        pictures: &[PatchesRef],
-        dtype: DType,
-        device: &Device,
-        blocks: &mut dyn BlockExecutor<'a>,
-    ) -> Tensor<2> {
-        encode_by_grid(pictures, device, |grid, members| {
-            self.encode_equal(pictures, grid, members, (dtype, device), blocks)
+impl VisionEncoder for Qwen2VlEncoder {
+    /// Images of equal grid go through the encoder together.
+    fn encode<'a>(&'a self, images: &[&PixelValues], blocks: &mut dyn BlockExecutor<'a>) -> Tensor<2> {
+        let weight = self.patch_embedding.weight.val();
+        let (dtype, device) = (weight.dtype(), weight.device());
+        encode_by_grid(images, &device, |grid, members| {
+            self.encode_equal(images, grid, members, (dtype, &device), blocks)
         })
     }
+}
 
+impl Qwen2VlEncoder {
+    /// The features of the images `members`, all of the grid `grid`.
     fn encode_equal<'a>(
         &'a self,
-        pictures: &[PatchesRef],
+        images: &[&PixelValues],
         grid: [usize; 3],
         members: &[usize],
         (dtype, device): (DType, &Device),
@@ -170,7 +154,7 @@ impl Qwen2VlEncoder {
     ) -> Tensor<2> {
         let [_, height, width] = grid;
         let order = merge_order(height, width, self.config.merge_size);
-        let patches = gather_patches(pictures, members, grid, self.config.d_patch(), dtype, device);
+        let patches = gather_patches(images, members, grid, self.config.d_patch(), dtype, device);
         let d_head = self.config.d_vision / self.config.n_heads;
         let rotary = grid_rotary(&order, patches.dims()[0], d_head, device);
         let mut x = self.patch_embedding.forward(patches);
@@ -205,24 +189,24 @@ impl PatchMerger {
 
 #[cfg(test)]
 mod tests {
+    use adamllm_nn::{Eager, ImageLayout};
+
     use super::*;
 
     #[test]
-    fn pictures_do_not_see_each_other_and_keep_their_order() {
+    fn images_do_not_attend_to_each_other_and_keep_their_order() {
         let device = Device::flex();
         let config = Qwen2VlEncoderConfig::tiny();
         let encoder = config.init(&device);
-        let picture = |n: usize, phase: f32| -> Vec<f32> {
-            (0..n * config.d_patch()).map(|i| (i as f32 * 0.37 + phase).sin()).collect()
+        let image = |grid: [usize; 3], phase: f32| {
+            let shape = vec![grid.iter().product(), config.d_patch()];
+            let values = (0..shape[0] * shape[1]).map(|i| (i as f32 * 0.37 + phase).sin()).collect();
+            let layout = ImageLayout { metadata: grid.to_vec(), ..ImageLayout::embedded(shape[0] / 4, shape) };
+            PixelValues::new(values, layout)
         };
-        let (a, b, c) = (picture(16, 0.0), picture(8, 1.0), picture(16, 2.0));
-        let pictures = [
-            PatchesRef { values: &a, grid: [1, 4, 4] },
-            PatchesRef { values: &b, grid: [1, 2, 4] },
-            PatchesRef { values: &c, grid: [1, 4, 4] },
-        ];
-        let together = encoder.encode(&pictures, DType::F32, &device);
-        let alone = pictures.map(|p| encoder.encode(&[p], DType::F32, &device));
+        let images = [image([1, 4, 4], 0.0), image([1, 2, 4], 1.0), image([1, 4, 4], 2.0)];
+        let together = encoder.encode(&images.each_ref(), &mut Eager);
+        let alone = images.map(|image| encoder.encode(&[&image], &mut Eager));
         let difference = (together - Tensor::cat(alone.to_vec(), 0)).abs().max().into_scalar::<f32>();
         assert!(difference < 1e-5, "{difference}");
     }

@@ -15,7 +15,7 @@ pub struct Qwen2VlImageConfig {
     pub patch_size: u32,
     /// Frames in a patch; an image is repeated to fill them.
     pub temporal_patch_size: u32,
-    /// Patches along the side of the square that the merger makes into one row of the language model.
+    /// Patches along the side of the square that the merger makes into one feature of the language model.
     pub merge_size: u32,
     /// Smaller images are scaled up to this many pixels.
     pub min_pixels: u64,
@@ -60,13 +60,13 @@ pub struct PatchGrid {
 }
 
 impl PatchGrid {
-    /// All patches: rows of the vision encoder's input.
+    /// All patches.
     pub fn n_patches(&self) -> usize {
         self.t as usize * self.h as usize * self.w as usize
     }
 
-    /// Rows that reach the language model: one for each square of `merge_size` x `merge_size` patches.
-    pub fn n_rows(&self, merge_size: u32) -> usize {
+    /// Features that reach the language model: one for each square of `merge_size` x `merge_size` patches.
+    pub fn n_features(&self, merge_size: u32) -> usize {
         self.n_patches() / (merge_size as usize * merge_size as usize)
     }
 }
@@ -163,12 +163,12 @@ impl Qwen2VlImageConfig {
         Ok(PatchGrid { t: 1, h: height / self.patch_size, w: width / self.patch_size })
     }
 
-    /// Rows that an image of this size takes in the language model's sequence.
+    /// Tokens that an image of this size takes in the language model's sequence.
     ///
     /// # Errors
     /// As [`smart_resize`].
-    pub fn n_rows(&self, width: u32, height: u32) -> Result<usize, PreprocessError> {
-        self.grid_from_size(width, height).map(|grid| grid.n_rows(self.merge_size))
+    pub fn n_features(&self, width: u32, height: u32) -> Result<usize, PreprocessError> {
+        self.grid_from_size(width, height).map(|grid| grid.n_features(self.merge_size))
     }
 
     /// Numbers in one patch.
@@ -180,15 +180,15 @@ impl Qwen2VlImageConfig {
     ///
     /// # Errors
     /// As [`smart_resize`] and [`resize`].
-    pub fn patches(&self, picture: &RgbImage) -> Result<Patches, PreprocessError> {
-        let (width, height) = picture.dimensions();
+    pub fn patches(&self, image: &RgbImage) -> Result<Patches, PreprocessError> {
+        let (width, height) = image.dimensions();
         let grid = self.grid_from_size(width, height)?;
         let size = (grid.w * self.patch_size, grid.h * self.patch_size);
-        let resized = resize(picture, size, self.resampling, self.pass_order)?;
+        let resized = resize(image, size, self.resampling, self.pass_order)?;
         Ok(Patches { pixels: self.cut(&resized, grid), grid })
     }
 
-    fn cut(&self, picture: &RgbImage, grid: PatchGrid) -> Vec<f32> {
+    fn cut(&self, image: &RgbImage, grid: PatchGrid) -> Vec<f32> {
         let table = self.normalisation.table();
         let merge = self.merge_size;
         let mut pixels = Vec::with_capacity(grid.n_patches() * self.patch_length());
@@ -196,7 +196,7 @@ impl Qwen2VlImageConfig {
             for square_x in (0..grid.w).step_by(merge as usize) {
                 for y in square_y..square_y + merge {
                     for x in square_x..square_x + merge {
-                        self.push_patch(&mut pixels, picture, &table, (x, y));
+                        self.push_patch(&mut pixels, image, &table, (x, y));
                     }
                 }
             }
@@ -205,11 +205,11 @@ impl Qwen2VlImageConfig {
     }
 
     /// `[channel, frame, y, x]`, every frame the same.
-    fn push_patch(&self, pixels: &mut Vec<f32>, picture: &RgbImage, table: &[[f32; 256]; 3], (x, y): (u32, u32)) {
+    fn push_patch(&self, pixels: &mut Vec<f32>, image: &RgbImage, table: &[[f32; 256]; 3], (x, y): (u32, u32)) {
         let side = self.patch_size as usize;
-        let stride = picture.width() as usize * 3;
+        let stride = image.width() as usize * 3;
         let corner = y as usize * side * stride + x as usize * side * 3;
-        let bytes = &picture.as_raw()[corner..];
+        let bytes = &image.as_raw()[corner..];
         for (channel, floats) in table.iter().enumerate() {
             let frame = pixels.len();
             for row in 0..side {

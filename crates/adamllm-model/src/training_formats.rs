@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use adamllm_core::{Conversation, CoreError, IMAGE_MARKER, Message, Role, Supervision};
 
-use crate::template::{Learnt, Segment};
+use crate::template::{Segment, Supervised};
 use crate::{ModelError, Preset, TextCodec};
 
 /// LLaMA-Factory's system line for Qwen2-VL.
@@ -36,7 +36,7 @@ pub(crate) fn check(preset: Preset, text: &TextCodec) -> Result<(), ModelError> 
 }
 
 /// The conversation's strings in order; each is tokenised by itself. `placeholder` is the text of the image token.
-pub(crate) fn slots(
+pub(crate) fn segments(
     preset: Preset,
     conversation: &Conversation,
     supervision: Supervision,
@@ -48,11 +48,11 @@ pub(crate) fn slots(
         }
         _ => Cow::Borrowed(placeholder),
     };
-    Format { preset, image: &image }.slots(conversation, supervision)
+    Format { preset, image: &image }.segments(conversation, supervision)
 }
 
 impl Format<'_> {
-    fn slots(&self, conversation: &Conversation, supervision: Supervision) -> Result<Vec<Segment>, ModelError> {
+    fn segments(&self, conversation: &Conversation, supervision: Supervision) -> Result<Vec<Segment>, ModelError> {
         let (system, turns) = divided(&conversation.messages);
         if !turns.len().is_multiple_of(2) {
             let record = conversation.id.to_string();
@@ -60,23 +60,23 @@ impl Format<'_> {
             return Err(CoreError::Field { record, field: "messages", expected, got }.into());
         }
         let offset = conversation.messages.len() - turns.len();
-        let mut slots = Vec::new();
+        let mut segments = Vec::new();
         let mut push = |text: String, message: usize, target: bool| {
             if !text.is_empty() {
-                slots.push(Segment { text, message: Some(message), target });
+                segments.push(Segment { text, message: Some(message), target });
             }
         };
         for (i, exchange) in turns.chunks(2).enumerate() {
-            let learnt = Learnt::of(supervision, i, turns.len() / 2);
+            let supervised = Supervised::of(supervision, i, turns.len() / 2);
             let (user, reply) = (offset + 2 * i, offset + 2 * i + 1);
             if i == 0 {
-                self.opening(system).into_iter().for_each(|text| push(text, user, learnt.before));
+                self.opening(system).into_iter().for_each(|text| push(text, user, supervised.before));
             }
             let [request, answer] = [&exchange[0], &exchange[1]].map(|turn| self.content(turn));
-            self.request(&request, i).into_iter().for_each(|text| push(text, user, learnt.before));
-            self.reply(&answer).into_iter().for_each(|text| push(text, reply, learnt.reply));
+            self.request(&request, i).into_iter().for_each(|text| push(text, user, supervised.before));
+            self.reply(&answer).into_iter().for_each(|text| push(text, reply, supervised.reply));
         }
-        Ok(slots)
+        Ok(segments)
     }
 
     /// What stands before the first turn.

@@ -1,21 +1,22 @@
 use std::collections::HashMap;
 
 use adamllm_core::{ImageRef, ImageStore};
+use adamllm_nn::{LanguageBackbone, VisionEncoder};
 use burn::tensor::Tensor;
 
 use crate::{EncodedImage, ModelError, Processor, VisionLanguageModel};
 
-/// The images of one call: each is decoded, cut and read by the encoder once, however many prompts ask about it. Its rows
-/// are dropped with the last prompt that needs them.
+/// The images of one call: each is decoded, cut and read by the encoder once, however many prompts ask about it. Its
+/// features are dropped with the last prompt that needs them.
 #[derive(Default)]
-pub(crate) struct SeenImages {
+pub(crate) struct ImageCache {
     pixels: HashMap<ImageRef, EncodedImage>,
-    rows: HashMap<ImageRef, Tensor<2>>,
+    features: HashMap<ImageRef, Tensor<2>>,
     /// Batches that still need an image.
     waiting: HashMap<ImageRef, usize>,
 }
 
-impl SeenImages {
+impl ImageCache {
     /// The image as the encoder takes it.
     pub(crate) fn encode(
         &mut self,
@@ -41,29 +42,35 @@ impl SeenImages {
         }
     }
 
-    /// The rows of a batch's images, one image after the other; new ones go through the encoder together.
-    pub(crate) fn rows(&mut self, images: &[EncodedImage], model: &VisionLanguageModel) -> Option<Tensor<2>> {
+    /// The features of a batch's images, one image after the other; new ones go through the encoder together.
+    pub(crate) fn features<V: VisionEncoder, L: LanguageBackbone>(
+        &mut self,
+        images: &[EncodedImage],
+        model: &VisionLanguageModel<V, L>,
+    ) -> Option<Tensor<2>> {
         if images.is_empty() {
             return None;
         }
-        let new: Vec<EncodedImage> = images.iter().filter(|i| !self.rows.contains_key(&i.image)).cloned().collect();
+        let is_new = |image: &&EncodedImage| !self.features.contains_key(&image.image);
+        let new: Vec<EncodedImage> = images.iter().filter(is_new).cloned().collect();
         if !new.is_empty() {
             let encoded = model.encode_images(&new);
             let mut start = 0;
             for image in &new {
-                let n = image.layout.n_rows();
-                self.rows.insert(image.image.clone(), encoded.clone().narrow(0, start, n));
+                let n = image.layout().n_features;
+                self.features.insert(image.image.clone(), encoded.clone().narrow(0, start, n));
                 start += n;
             }
         }
-        let rows = images.iter().map(|image| self.rows[&image.image].clone()).collect();
+
+        let features = images.iter().map(|image| self.features[&image.image].clone()).collect();
         for image in images {
             let left = self.waiting.entry(image.image.clone()).or_default();
             *left = left.saturating_sub(1);
             if *left == 0 {
-                self.rows.remove(&image.image);
+                self.features.remove(&image.image);
             }
         }
-        Some(Tensor::cat(rows, 0))
+        Some(Tensor::cat(features, 0))
     }
 }

@@ -1,0 +1,76 @@
+use burn::module::{Module, ModuleDisplay};
+use burn::tensor::{DType, Device, Int, Tensor};
+
+use crate::{AttentionMask, BlockExecutor, CrossAttentionInput, Linear, Positions};
+
+/// What one forward pass of a [`LanguageBackbone`] reads.
+#[derive(Debug)]
+pub struct BackboneInput<'a> {
+    /// Embeddings of text and images, `[batch, seq, d_model]`.
+    pub embeddings: Tensor<3>,
+    /// One position for each of the `batch * seq` tokens.
+    pub positions: &'a Positions,
+    /// Which keys each query attends to: `seq` queries, the cached keys and `seq` new ones. `None` masks nothing.
+    pub mask: Option<AttentionMask>,
+    /// What cross-attention layers read; without it they are passed over.
+    pub cross: Option<CrossAttentionInput>,
+}
+
+/// A language model between token ids and logits: all that joining it to a vision encoder, training, adapters and decoding
+/// ask of it.
+pub trait LanguageBackbone: Module + ModuleDisplay {
+    /// Keys and values of the tokens read so far.
+    type Cache: KeyValueCache;
+
+    /// Token ids to embeddings.
+    ///
+    /// # Shapes
+    /// - input: `[batch, seq]`
+    /// - output: `[batch, seq, d_model]`
+    fn embed(&self, tokens: Tensor<2, Int>) -> Tensor<3>;
+
+    /// Embeddings to hidden states after the final norm, without a cache; `blocks` runs the blocks.
+    ///
+    /// # Shapes
+    /// - output: `[batch, seq, d_model]`
+    fn forward<'a>(&'a self, input: BackboneInput, blocks: &mut dyn BlockExecutor<'a>) -> Tensor<3>;
+
+    /// As [`LanguageBackbone::forward`], reading and extending a cache.
+    fn forward_cached(&self, input: BackboneInput, cache: &mut Self::Cache) -> Tensor<3>;
+
+    /// Hidden states to logits.
+    ///
+    /// # Shapes
+    /// - input: `[n, d_model]`
+    /// - output: `[n, vocab_size]`
+    fn logits(&self, hidden: Tensor<2>) -> Tensor<2>;
+
+    /// An empty cache for at most `capacity` tokens of each batch element, padding included.
+    fn cache(&self, capacity: usize) -> Self::Cache;
+
+    /// Every linear layer that may get a low-rank adapter, under its path of field names (`layers.0.attention.query`).
+    fn linear_layers_mut(&mut self) -> Vec<(String, &mut Linear)>;
+
+    /// The device of the weights.
+    fn device(&self) -> Device;
+
+    /// The dtype of the weights.
+    fn dtype(&self) -> DType;
+
+    /// Whether the loss of a batch depends on a parameter, by its name inside the backbone: cross-attention layers have no part
+    /// in a batch without images.
+    fn uses(&self, _parameter: &str, _has_images: bool) -> bool {
+        true
+    }
+}
+
+/// A cache of keys and values.
+pub trait KeyValueCache {
+    /// Tokens of each batch element read so far, padding included.
+    fn len(&self) -> usize;
+
+    /// Whether nothing was read yet.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
