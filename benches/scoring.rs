@@ -1,8 +1,8 @@
 //! Scoring: rows in memory to scores, one task of each kind.
 #![allow(missing_docs)]
 
-use adamllm::core::Row;
-use adamllm::eval::{JsonRows, score_rows, tasks};
+use adamllm::core::JsonObject;
+use adamllm::eval::{JsonExamples, score_examples, tasks};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use serde_json::json;
 
@@ -12,7 +12,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const N_ROWS: usize = 2000;
 
 /// Answers as models give them: a sentence around the label, another label, or nothing that can be read.
-fn rows(task: &str) -> Vec<Row> {
+fn rows(task: &str) -> Vec<JsonObject> {
     let names = tasks::named(task).expect("a task").names.clone().unwrap_or_default();
     let name = |i: usize| names[i * 7919 % names.len()].as_str();
     let row = |i: usize| match task {
@@ -45,8 +45,8 @@ fn scoring(criterion: &mut Criterion) {
         let (task, rows) = (tasks::named(name).expect("a task"), rows(name));
         group.bench_function(BenchmarkId::from_parameter(name), |b| {
             b.iter_batched(
-                || Box::new(JsonRows::from_rows(name, rows.clone())),
-                |rows| score_rows(task, rows).expect("the task's rows"),
+                || Box::new(JsonExamples::from_records(name, rows.clone())),
+                |rows| score_examples(task, rows).expect("the task's rows"),
                 criterion::BatchSize::LargeInput,
             );
         });

@@ -95,7 +95,7 @@ fn hashes(criterion: &mut Criterion) {
     let picture =
         image::RgbImage::from_fn(672, 672, |x, y| image::Rgb([(x * 7 + y * 3) as u8, (x ^ y) as u8, y as u8]));
     group.throughput(Throughput::Elements(1));
-    group.bench_function("picture 672x672", |b| b.iter(|| adamllm::synth::hygiene::picture_hash(&picture)));
+    group.bench_function("picture 672x672", |b| b.iter(|| adamllm::synth::hygiene::perceptual_hash(&picture)));
     group.bench_function("picture file of 200 kB", |b| {
         let file = vec![7; 200_000];
         b.iter(|| RecordId::of_bytes("image-file", [file.as_slice()]));

@@ -73,7 +73,7 @@ fn run(n: usize, folder: &Path) {
         "{n} rows: {run_s:.0} s, {:.0} rows/s, peak {:.1} MB; {} tasks, {n_kept} pairs read back in {kept_s:.0} s, peak {:.1} MB",
         n as f64 / run_s,
         run_kb / 1024.0,
-        summary.rows_out,
+        summary.records_out,
         peak_kb() / 1024.0,
     );
 }

@@ -70,9 +70,9 @@ fn draw(arguments: &Arguments, per_verdict: usize) -> JobResult {
     }
     let files = sample.write(&folder)?;
     if arguments.json {
-        println!("{}", json!({"rows": sample.rows().len(), "files": files}));
+        println!("{}", json!({"rows": sample.examples().len(), "files": files}));
     } else {
-        println!("{} triplets to label in {}", sample.rows().len(), files[0].display());
+        println!("{} triplets to label in {}", sample.examples().len(), files[0].display());
         println!("write yes, no or open into the column `label` (do both answers come to the same?), then: --read");
     }
     Ok(())

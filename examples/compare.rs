@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use adamllm::core::write_atomically;
 use adamllm::eval::{
-    AnswerType, Benchmark, Comparison, Exhibit, ExhibitRun, HtmlOptions, Outcome, Prediction, Report, Resampling,
+    AnswerType, Benchmark, BootstrapConfig, Comparison, HtmlOptions, HtmlRun, HtmlSection, Outcome, Prediction, Report,
     TableRun, compare, comparison_table, files, html_report, read_outcomes, read_predictions, read_report,
     tables_beside,
 };
@@ -62,8 +62,11 @@ fn run(arguments: Arguments) -> Answer<ExitCode> {
     }
     let names = names(&arguments.first, &arguments.second);
     let pairs = paired(read_run(&arguments.first)?, read_run(&arguments.second)?)?;
-    let resampling =
-        Resampling { n_resamples: arguments.resamples, confidence: arguments.confidence, ..Resampling::default() };
+    let resampling = BootstrapConfig {
+        n_resamples: arguments.resamples,
+        confidence: arguments.confidence,
+        ..BootstrapConfig::default()
+    };
     let compared: Vec<Comparison> = pairs.iter().map(|(a, b)| compare(&a.outcomes, &b.outcomes, &resampling)).collect();
     for ((a, b), comparison) in pairs.iter().zip(&compared) {
         if comparison.overall.n == 0 {
@@ -149,17 +152,17 @@ fn names(first: &Path, second: &Path) -> [String; 2] {
 
 fn page(choice: &Choice, names: &[String; 2], pairs: &[(TaskRun, TaskRun)]) -> Answer<String> {
     let (opened, _) = choice.open()?;
-    let exhibits: Vec<Exhibit<'_>> = opened
+    let exhibits: Vec<HtmlSection<'_>> = opened
         .iter()
         .filter_map(|Opened { benchmark, .. }| {
             let (a, b) = pairs.iter().find(|(a, _)| a.report.benchmark == benchmark.name())?;
-            let runs = [(0, a), (1, b)].map(|(i, run)| ExhibitRun {
+            let runs = [(0, a), (1, b)].map(|(i, run)| HtmlRun {
                 name: &names[i],
                 report: &run.report,
                 outcomes: &run.outcomes,
                 predictions: &run.predictions,
             });
-            Some(Exhibit { benchmark, runs: runs.to_vec() })
+            Some(HtmlSection { benchmark, runs: runs.to_vec() })
         })
         .collect();
     if exhibits.is_empty() {

@@ -8,11 +8,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use adamllm::core::{Losses, Reason, Shard, Stage, write_atomically};
+use adamllm::core::{LostRecords, Reason, Shard, Stage, write_atomically};
 use adamllm::data::CurrentImages;
 use adamllm::eval::{
-    Benchmark, Comparison, CorruptedBenchmark, CorruptedImages, Corruption, Exhibit, ExhibitRun, HtmlOptions,
-    PredictOptions, Prediction, Report, Resampling, Scored, TableRun, compare, comparison_table, evaluate,
+    Benchmark, BootstrapConfig, Comparison, CorruptedBenchmark, CorruptedImages, Corruption, HtmlOptions, HtmlRun,
+    HtmlSection, PredictOptions, Prediction, Report, Scored, TableRun, compare, comparison_table, evaluate,
     evaluate_answers, files, html_report, paper_table, read_predictions, report_table, tables_beside,
 };
 use adamllm::prelude::*;
@@ -218,7 +218,7 @@ impl<'a> Suite<'a> {
         let (predictions, _) = read_predictions(folder.join(files::PREDICTIONS))?;
         let intact = self.done.iter().find(|done| done.of == of && done.corruption.is_none());
         let comparison =
-            intact.map(|intact| compare(&intact.scored.outcomes, &scored.outcomes, &Resampling::default()));
+            intact.map(|intact| compare(&intact.scored.outcomes, &scored.outcomes, &BootstrapConfig::default()));
         if !self.arguments.json {
             println!("{}", report_table(&[(&self.name, &scored.report)]));
             if let (Some(comparison), Some(corruption)) = (&comparison, corruption) {
@@ -275,14 +275,14 @@ impl<'a> Suite<'a> {
     /// Questions that no answer was found or read for, over all tasks.
     fn check_losses(&self) -> JobResult {
         let (mut left, mut ledgers) = (0, Vec::new());
-        let mut losses = Losses::default();
+        let mut losses = LostRecords::default();
         for done in self.intact() {
             let folder = self.folder(&self.opened[done.of].benchmark);
             let ledger = folder.join(files::LEDGER);
             let n_answered = done.scored.outcomes.len() as u64;
-            let mut own = Losses::of(n_answered);
+            let mut own = LostRecords::of(n_answered);
             if self.arguments.model.is_some() {
-                own = Losses::from_ledger(n_answered, &ledger)?;
+                own = LostRecords::from_ledger(n_answered, &ledger)?;
                 ledgers.push(ledger.display().to_string());
             }
             if let Some(first) = done.scored.rejected.first() {
@@ -308,10 +308,10 @@ impl<'a> Suite<'a> {
         let names: Vec<String> = self.done.iter().map(name).collect();
         let exhibit = |(of, opened): (usize, &'a Opened)| {
             let runs = self.done.iter().zip(&names).filter(|(done, _)| done.of == of);
-            Exhibit {
+            HtmlSection {
                 benchmark: &opened.benchmark,
                 runs: runs
-                    .map(|(done, name)| ExhibitRun {
+                    .map(|(done, name)| HtmlRun {
                         name,
                         report: &done.scored.report,
                         outcomes: &done.scored.outcomes,
@@ -320,7 +320,7 @@ impl<'a> Suite<'a> {
                     .collect(),
             }
         };
-        let exhibits: Vec<Exhibit<'_>> = self.opened.iter().enumerate().map(exhibit).collect();
+        let exhibits: Vec<HtmlSection<'_>> = self.opened.iter().enumerate().map(exhibit).collect();
         Ok(html_report(&self.name, &exhibits, &HtmlOptions::default())?)
     }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use adamllm::core::{RecordId, jsonl};
 use adamllm::eval::{
-    AnswerScore, Benchmark, EvalError, Example, Expected, Outcome, PredictOptions, Resampling, Scored, compare,
+    AnswerScore, Benchmark, BootstrapConfig, EvalError, Example, Expected, Outcome, PredictOptions, Scored, compare,
     comparison_table, evaluate, metrics, report_table,
 };
 use adamllm::prelude::*;
@@ -114,7 +114,7 @@ fn run(arguments: Arguments) -> JobResult {
     };
     let first = examine(&model(&arguments.model, "base"), &facts, &arguments.out.join("first"))?;
     let second = examine(&model(&arguments.against, "synthesizer"), &facts, &arguments.out.join("second"))?;
-    let comparison = compare(&first.outcomes, &second.outcomes, &Resampling::default());
+    let comparison = compare(&first.outcomes, &second.outcomes, &BootstrapConfig::default());
     if arguments.json {
         println!("{}", json!({ "first": first.report, "second": second.report, "comparison": comparison }));
     } else {

@@ -74,5 +74,5 @@ fn whole_array(path: &std::path::Path) -> Result<Option<Vec<Prediction>>, Box<dy
         return Ok(None);
     }
     let rows = serde_json::from_reader(reader);
-    Ok(Some(rows.map_err(|source| CoreError::Json { path: path.into(), row: 1, source })?))
+    Ok(Some(rows.map_err(|source| CoreError::Json { path: path.into(), number: 1, source })?))
 }

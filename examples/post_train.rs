@@ -83,7 +83,7 @@ fn run(arguments: Arguments, replicas: &dyn Collective) -> JobResult {
     let held_out = config.validation.as_ref().map(|v| reader.read(&[&v.source], &mut Bar::default())).transpose()?;
     let counts = reader.counts();
     let (pool, ledger) = reader.finish();
-    let losses = ledger.losses(counts.rows_in);
+    let losses = ledger.lost_records(counts.rows_in);
     if losses.exceed(config.data.max_lost) && replicas.rank() == 0 {
         eprintln!("{losses}");
     }

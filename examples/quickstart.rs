@@ -13,8 +13,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use adamllm::core::{LedgerRow, Losses, Reason, Stage, Supervision, jsonl};
-use adamllm::eval::{Comparison, DescribedBenchmark, PredictOptions, Resampling, Scored, compare};
+use adamllm::core::{LedgerEntry, LostRecords, Reason, Stage, Supervision, jsonl};
+use adamllm::eval::{BootstrapConfig, Comparison, DescribedBenchmark, PredictOptions, Scored, compare};
 use adamllm::eval::{comparison_table, predict, report_table, score_all};
 use adamllm::model::{Encoded, Padding, VisionLanguageModel, VlmBatch};
 use adamllm::prelude::*;
@@ -119,7 +119,7 @@ struct Job {
 /// The training rows, and those that could not be encoded.
 struct Rows {
     encoded: Vec<Encoded>,
-    lost: Vec<LedgerRow>,
+    lost: Vec<LedgerEntry>,
 }
 
 /// Both models' scores.
@@ -192,14 +192,14 @@ impl Job {
         let summary = run.run(pairs, &Synthesizer::new(&synthesizer), &filter, &mut Bar::default())?;
         self.say(&format!(
             "   {} pairs in, {} triplets: {} consistent, {} inconsistent, {} open, {} unclear; {} tasks out, {} rows in the ledger",
-            summary.rows_in,
+            summary.records_in,
             summary.triplets,
             summary.consistent,
             summary.inconsistent,
             summary.open,
             summary.unclear,
-            summary.rows_out,
-            summary.ledger_rows
+            summary.records_out,
+            summary.ledger_entries
         ));
         Ok(summary)
     }
@@ -218,7 +218,7 @@ impl Job {
         for conversation in &conversations {
             match processor.encode(conversation, Supervision::Replies, &*self.images) {
                 Ok(encoded) => rows.encoded.push(encoded),
-                Err(error) => rows.lost.push(LedgerRow {
+                Err(error) => rows.lost.push(LedgerEntry {
                     id: conversation.id.clone(),
                     stage: Stage::Encode,
                     reason: Reason::from(&error),
@@ -230,7 +230,7 @@ impl Job {
         let (n, lost) = (rows.encoded.len(), rows.lost.len());
         self.say(&format!("2. composed {} conversations; {n} encoded, {lost} in the ledger", conversations.len()));
         if rows.encoded.is_empty() {
-            let mut losses = Losses::of(conversations.len() as u64);
+            let mut losses = LostRecords::of(conversations.len() as u64);
             rows.lost.iter().for_each(|row| losses.add(row));
             return Err(format!("no record is left to train on; {losses}; see encode-ledger.jsonl").into());
         }
@@ -284,7 +284,7 @@ impl Job {
         self.say(&format!("4. examination: {}", path.display()));
         let base = self.examine_one(&self.base, path, "base")?;
         let tuned = self.examine_one(&ModelFolder::open(self.out("model"))?, path, "post-trained")?;
-        let comparison = compare(&base.outcomes, &tuned.outcomes, &Resampling::default());
+        let comparison = compare(&base.outcomes, &tuned.outcomes, &BootstrapConfig::default());
         Ok(Some(Examined { base, tuned, comparison }))
     }
 
@@ -371,7 +371,7 @@ impl Job {
     /// Pairs that could not be read, asked about or encoded.
     fn check_losses(&self, summary: &RunSummary, rows: &Rows) -> JobResult {
         let ledgers = [self.out("synthesis").join("ledger.jsonl"), self.out("encode-ledger.jsonl")];
-        let mut losses = Losses::from_ledger(summary.rows_in, &ledgers[0])?;
+        let mut losses = LostRecords::from_ledger(summary.records_in, &ledgers[0])?;
         rows.lost.iter().for_each(|row| losses.add(row));
         let told = ledgers.map(|path| path.display().to_string()).join(", ");
         cli::check_losses(&losses, rows.encoded.len() as u64, self.arguments.losses.max_lost, &told)

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use adamllm::core::{Losses, Reason, Stage, jsonl};
+use adamllm::core::{LostRecords, Reason, Stage, jsonl};
 use adamllm::eval::{BenchmarkDescription, ScoreSummary, score_file, tasks};
 use adamllm_examples::cli::{self, JobResult, MaxLost};
 use clap::Parser;
@@ -52,14 +52,14 @@ fn run(arguments: Arguments) -> JobResult {
         eprintln!("left out: {} more rows", scored.rejected.len() - 10);
     }
     if let Some(file) = &arguments.rows {
-        jsonl::write(file, &scored.rows)?;
+        jsonl::write(file, &scored.examples)?;
     }
     if arguments.json {
         println!("{}", serde_json::to_string(&scored.summary)?);
     } else {
         print_summary(&scored.summary);
     }
-    let mut losses = Losses::of((scored.summary.n + scored.rejected.len()) as u64);
+    let mut losses = LostRecords::of((scored.summary.n + scored.rejected.len()) as u64);
     if let Some(first) = scored.rejected.first() {
         losses.add_all(Stage::Read, Reason::InvalidField, scored.rejected.len() as u64, first.to_string());
     }

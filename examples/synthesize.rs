@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use adamllm::core::jsonl::Appender;
-use adamllm::core::{CoreError, Ledger, Losses, Reason, RecordId, Shard, Stage};
+use adamllm::core::{CoreError, Ledger, LostRecords, Reason, RecordId, Shard, Stage};
 use adamllm::eval::{Benchmark, DescribedBenchmark};
 use adamllm::prelude::*;
 use adamllm::synth::hygiene::{HygieneConfig, LeakIndex};
@@ -130,10 +130,10 @@ fn run(arguments: Arguments) -> JobResult {
     tell(&arguments, &summary, &defaults)?;
     // A pair without a task still trains as a caption: what is left is what no fault took.
     let ledger = arguments.out.join("ledger.jsonl");
-    let losses = Losses::from_ledger(summary.rows_in, &ledger)?;
+    let losses = LostRecords::from_ledger(summary.records_in, &ledger)?;
     let left = match arguments.variant.trains_captions() {
-        true => summary.rows_in.saturating_sub(losses.n_lost()),
-        false => summary.rows_out,
+        true => summary.records_in.saturating_sub(losses.n_lost()),
+        false => summary.records_out,
     };
     if arguments.shard.is_some() && left == 0 && losses.n_lost() == 0 {
         return Ok(()); // a part of a small run may be empty
@@ -205,11 +205,11 @@ fn filter(arguments: &Arguments) -> Result<FilterConfig, Box<dyn std::error::Err
 
 /// The images and questions of benchmarks, which must not be trained on.
 fn leak_index(descriptions: &[PathBuf]) -> Result<Option<LeakIndex>, Box<dyn std::error::Error>> {
-    let mut leaks = LeakIndex::new(HygieneConfig::default().max_picture_distance);
+    let mut leaks = LeakIndex::new(HygieneConfig::default().max_image_distance);
     for path in descriptions {
         let benchmark = DescribedBenchmark::open(path)?;
         let images = adamllm::data::images_at(benchmark.description().images_path())?;
-        let mut losses = Losses::of(benchmark.len() as u64);
+        let mut losses = LostRecords::of(benchmark.len() as u64);
         for index in 0..benchmark.len() {
             // A record that cannot be read cannot leak; that it was passed over is said below.
             let read = || -> Result<_, Box<dyn std::error::Error>> {
@@ -240,19 +240,19 @@ fn captions_only(arguments: &Arguments, images: &dyn ImageStore) -> Result<RunSu
         std::fs::write(arguments.out.join(format!("{name}.jsonl")), "")?;
     }
     for row in cli::pairs(&arguments.captions)? {
-        summary.rows_in += 1;
+        summary.records_in += 1;
         match row {
             Ok(pair) => match pair.validate().and_then(|()| images.size(&pair.image)) {
-                Ok(_) => summary.rows_out += 1,
+                Ok(_) => summary.records_out += 1,
                 Err(error) => {
-                    ledger.drop_row(&pair.id, Stage::Read, (&error).into(), error.to_string())?;
+                    ledger.drop_record(&pair.id, Stage::Read, (&error).into(), error.to_string())?;
                 }
             },
             Err(lost) => ledger.record(lost)?,
         }
     }
     ledger.sync()?;
-    summary.ledger_rows = ledger.total();
+    summary.ledger_entries = ledger.total();
     summary.ledger = ledger.causes();
     summary.files = vec![arguments.out.join("ledger.jsonl")];
     adamllm::core::write_atomically(arguments.out.join("summary.json"), serde_json::to_vec_pretty(&summary)?)?;
@@ -287,12 +287,12 @@ fn hand_on(
         files.push(path.clone());
         files.extend(write_llama_factory(&arguments.out.join("llama_factory"), &data_set, rows)?);
         for error in refused {
-            ledger.drop_row(&RecordId::given(name), Stage::Compose, Reason::from(&error), error)?;
+            ledger.drop_record(&RecordId::given(name), Stage::Compose, Reason::from(&error), error)?;
         }
     }
     let title = format!("Synthesis from {}", arguments.captions.display());
     let config =
-        ReportConfig { title, max_rows: arguments.report_rows, seed: arguments.seed, ..ReportConfig::default() };
+        ReportConfig { title, max_examples: arguments.report_rows, seed: arguments.seed, ..ReportConfig::default() };
     files.push(write_report(&arguments.out, cli::pairs(&arguments.captions)?.flatten(), images, None, &config)?);
     files.dedup();
     Ok(files)
@@ -305,7 +305,7 @@ fn leaked(
     images: &dyn ImageStore,
 ) -> Result<Option<(RecordId, u32)>, CoreError> {
     let Some(leaks) = leaks else { return Ok(None) };
-    Ok(leaks.find("", Some(&images.open(&pair.image)?)).and_then(|leak| leak.picture))
+    Ok(leaks.find("", Some(&images.open(&pair.image)?)).and_then(|leak| leak.image))
 }
 
 /// Streams: memory holds one row.
@@ -326,7 +326,7 @@ fn compose(
         // The tasks were compared already; their captions, and those without a task, were not.
         if let Some((row, distance)) = leaked(leaks, &pair, images)? {
             let detail = format!("the picture of benchmark row {row} ({distance} bits differ)");
-            ledger.drop_row(&pair.id, Stage::Compose, Reason::Leak, detail)?;
+            ledger.drop_record(&pair.id, Stage::Compose, Reason::Leak, detail)?;
             continue;
         }
         file.append(&stage.compose(&[pair], task.as_slice())?)?;
@@ -336,10 +336,10 @@ fn compose(
 }
 
 fn tell(arguments: &Arguments, summary: &RunSummary, defaults: &BTreeMap<&str, String>) -> JobResult {
-    let RunSummary { rows_in, triplets, consistent, inconsistent, open, rows_out, ledger_rows, .. } = summary;
+    let RunSummary { records_in, triplets, consistent, inconsistent, open, records_out, ledger_entries, .. } = summary;
     let result = json!({
-        "rows_in": rows_in, "triplets": triplets, "consistent": consistent, "inconsistent": inconsistent, "open": open,
-        "unclear": summary.unclear, "unjudged": summary.unjudged, "rows_out": rows_out, "ledger_rows": ledger_rows,
+        "records_in": records_in, "triplets": triplets, "consistent": consistent, "inconsistent": inconsistent, "open": open,
+        "unclear": summary.unclear, "unjudged": summary.unjudged, "records_out": records_out, "ledger_entries": ledger_entries,
         "ledger": summary.ledger, "files": summary.files, "generation_defaults": defaults,
     });
     adamllm::core::write_atomically(arguments.out.join("synthesize.json"), format!("{result:#}\n"))?;
@@ -348,9 +348,9 @@ fn tell(arguments: &Arguments, summary: &RunSummary, defaults: &BTreeMap<&str, S
         return Ok(());
     }
     println!(
-        "{rows_in} rows in, {triplets} triplets: {consistent} consistent, {inconsistent} inconsistent, {open} open"
+        "{records_in} rows in, {triplets} triplets: {consistent} consistent, {inconsistent} inconsistent, {open} open"
     );
-    println!("{rows_out} rows out, {ledger_rows} in the ledger:");
+    println!("{records_out} rows out, {ledger_entries} in the ledger:");
     for (reason, n) in &summary.ledger {
         println!("   {n:8}  {reason}");
     }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use adamllm::core::{Ledger, Losses, Reason, Stage, jsonl};
+use adamllm::core::{Ledger, LostRecords, Reason, Stage, jsonl};
 use adamllm::model::{Padding, VisionLanguageModel, VlmBatch};
 use adamllm::prelude::*;
 use adamllm::synth::Variant;
@@ -118,7 +118,7 @@ fn run(arguments: Arguments) -> JobResult {
         &arguments,
         &format!(
             "1. seeds: {} rows in, {} used, {} in the ledger; {} conversations to train on, {} held out, {} with a blank image",
-            seeds.rows_in, seeds.rows_used, seeds.ledger_rows, seeds.train, seeds.dev, seeds.blank
+            seeds.records_in, seeds.records_used, seeds.ledger_entries, seeds.train, seeds.dev, seeds.blank
         ),
     );
     if !arguments.seeds_only {
@@ -151,10 +151,10 @@ fn run(arguments: Arguments) -> JobResult {
     if arguments.json {
         println!("{result}");
     }
-    let places = [("seeds/ledger.jsonl", seeds.rows_in), ("encode-ledger.jsonl", seeds.train + seeds.dev)];
+    let places = [("seeds/ledger.jsonl", seeds.records_in), ("encode-ledger.jsonl", seeds.train + seeds.dev)];
     for (name, n_records) in places.into_iter().take(if arguments.seeds_only { 1 } else { 2 }) {
         let ledger = arguments.out.join(name);
-        let losses = Losses::from_ledger(n_records, &ledger)?;
+        let losses = LostRecords::from_ledger(n_records, &ledger)?;
         cli::check_losses(&losses, seeds.train + seeds.dev, arguments.losses.max_lost, &ledger.display().to_string())?;
     }
     Ok(())
@@ -206,17 +206,17 @@ impl<'a> Tuning<'a> {
                 match self.processor.encode(&row, SEED_SUPERVISION, &self.images) {
                     Ok(encoded) if encoded.tokens.len() > self.limit() => {
                         let detail = format!("{} tokens, expected at most {}", encoded.tokens.len(), self.limit());
-                        ledger.drop_row(&row.id, Stage::Encode, Reason::TooLong, detail)?;
+                        ledger.drop_record(&row.id, Stage::Encode, Reason::TooLong, detail)?;
                     }
                     Ok(_) => whole.push(row),
-                    Err(error) => ledger.drop_row(&row.id, Stage::Encode, Reason::from(&error), error)?,
+                    Err(error) => ledger.drop_record(&row.id, Stage::Encode, Reason::from(&error), error)?,
                 }
             }
             Ok(whole)
         };
         let parts = (part("train.jsonl")?, part("dev.jsonl")?);
         if parts.0.is_empty() {
-            let losses = ledger.losses(parts.0.len() as u64 + ledger.total());
+            let losses = ledger.lost_records(parts.0.len() as u64 + ledger.total());
             return Err(format!("no conversation is left to train on; {losses}; see seeds/ledger.jsonl too").into());
         }
         Ok(parts)

@@ -3,7 +3,7 @@
     python tools/check_export.py FOLDER [--base FOLDER] [--prompt TEXT] [--json]
 
 Checks: every key of the weights is used and none is missing, all values are finite, the tokenizer and (for a vision model)
-the processor and its chat template load, eight greedy tokens come out, with a picture too where the model takes one.
+the processor and its chat template load, eight greedy tokens come out, with an image too where the model takes one.
 With `--base`: the same key set, dtypes and shapes as the base folder, and the same side files byte for byte.
 Exit code: 0 all good, 1 trouble (each trouble on its own line on stderr), 2 wrong arguments.
 """
@@ -63,7 +63,7 @@ def compare(folder: Path, base: Path) -> list[str]:
 
 
 def load(folder: Path):
-    """The model in f32, whether it takes pictures, and what transformers' loading report complains about."""
+    """The model in f32, whether it takes images, and what transformers' loading report complains about."""
     config = AutoConfig.from_pretrained(folder)
     visual = hasattr(config, "vision_config")
     loader = AutoModelForImageTextToText if visual else AutoModelForCausalLM
@@ -84,7 +84,7 @@ def generate(model, inputs, tokenizer) -> dict:
 
 
 def answers(folder: Path, model, visual: bool, prompt: str) -> dict:
-    """Eight greedy tokens for the text alone and, for a vision model, for a picture in front of it."""
+    """Eight greedy tokens for the text alone and, for a vision model, for an image in front of it."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     out = {"text_only": generate(model, tokenizer(prompt, return_tensors="pt", return_token_type_ids=False), tokenizer)}
     if visual:
@@ -93,7 +93,7 @@ def answers(folder: Path, model, visual: bool, prompt: str) -> dict:
         text = processor.apply_chat_template([{"role": "user", "content": parts}], tokenize=False, add_generation_prompt=True)
         bare = {"add_special_tokens": False} if tokenizer.bos_token and text.startswith(tokenizer.bos_token) else {}
         inputs = processor(text=[text], images=[[Image.new("RGB", (96, 64), (200, 40, 40))]], return_tensors="pt", **bare)
-        out["with_picture"] = generate(model, inputs, tokenizer)
+        out["with_image"] = generate(model, inputs, tokenizer)
     return out
 
 

@@ -140,7 +140,7 @@ pub fn open_task(task: &BenchmarkDescription, place: &Path) -> Result<Opened, Bo
 /// As [`open_task`], and a description that does not parse.
 pub fn open_description(path: &Path) -> Result<Opened, Box<dyn std::error::Error>> {
     let description = BenchmarkDescription::read(path)?;
-    let set = LocalDataset::open(description.rows_path(), SPLIT)?;
+    let set = LocalDataset::open(description.examples_path(), SPLIT)?;
     let beside = description.images_path();
     let images: Arc<dyn ImageStore> = match beside.exists() {
         true => Arc::new(FirstOf::new(vec![images_at(beside)?, Box::new(set.images())])),
@@ -154,6 +154,6 @@ fn joined(
     set: &LocalDataset,
     images: Arc<dyn ImageStore>,
 ) -> Result<Opened, EvalError> {
-    let benchmark = DescribedBenchmark::new(description, Box::new(set.rows()))?.with_images(images.clone());
+    let benchmark = DescribedBenchmark::new(description, Box::new(set.records()))?.with_images(images.clone());
     Ok(Opened { benchmark, images: Pictures(images) })
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use adamllm::core::{CoreError, ImageCaption, LedgerRow, Losses, Progress, Reason, RecordId, RgbImage, Stage};
+use adamllm::core::{CoreError, ImageCaption, LedgerEntry, LostRecords, Progress, Reason, RecordId, RgbImage, Stage};
 use adamllm::data::Records;
 use adamllm::eval::Grid;
 use adamllm::prelude::*;
@@ -68,7 +68,7 @@ impl std::error::Error for TooManyLost {}
 ///
 /// # Errors
 /// Both say the causes by count, and name the ledger.
-pub fn check_losses(losses: &Losses, left: u64, most: f64, ledger: &str) -> JobResult {
+pub fn check_losses(losses: &LostRecords, left: u64, most: f64, ledger: &str) -> JobResult {
     if left == 0 && losses.n_lost() > 0 {
         return Err(format!("no record is left; {losses}{}", named(ledger)).into());
     }
@@ -358,12 +358,12 @@ pub fn pairs(file: &Path) -> Result<Pairs, CoreError> {
 }
 
 impl Iterator for Pairs {
-    type Item = Result<ImageCaption, LedgerRow>;
+    type Item = Result<ImageCaption, LedgerEntry>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let pair = self.records.next()?;
-        let lost = |error: CoreError| LedgerRow {
-            id: RecordId::given(format!("{}:{}", self.file.display(), self.records.row())),
+        let lost = |error: CoreError| LedgerEntry {
+            id: RecordId::given(format!("{}:{}", self.file.display(), self.records.number())),
             stage: Stage::Read,
             reason: Reason::from(&error),
             detail: error.to_string(),

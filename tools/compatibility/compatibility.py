@@ -217,7 +217,7 @@ each release. *Equal*: the same prompt token ids, logits within {tolerance} and 
 release*: the family came later. *The release itself differs*: the same folder, read by that release and by the newest, gives two answers; known causes are
 
 - Llama 3.2 Vision with an image: releases up to 4.51 give the projector the states in front of the blocks that `intermediate_layers_indices` names,
-  as the model's first authors do; later ones give it the states behind them.
+  as the model's first authors do; later ones give it the states after them.
 - LLaVA-NeXT with an image: 4.45 fills up the tiles of an image in another way, and its `processor_config.json` lacks `num_additional_image_tokens`,
   without which later releases count one image token too few and stop.
 """

@@ -1,7 +1,7 @@
 """Runs inside one release's environment: `worker.py JOBS.json RESULTS.json`.
 
 Jobs are `{"do": "prepare" | "save" | "answer", "from": FOLDER, "to": FOLDER, "image": FILE, "prompt": TEXT}`. A result is the
-answers with and without the picture, or `{"refused": why}`. The code must run under every release in `releases.txt`.
+answers with and without the image, or `{"refused": why}`. The code must run under every release in `releases.txt`.
 """
 
 import json

@@ -4,8 +4,8 @@
     cargo build --release -p adamllm-examples --example score
     venv/bin/python compare_scoring.py [--score PROGRAM] [--rows FOLDER] [--runs N]
 
-Whole processes are timed, from start to end, files read and sums printed. Every task has as many rows as the published test set; they are those
-of `FOLDER/TASK.jsonl` (the committed fixtures, or rows of your own) over and over, with numbers of their own. Both must print the same scores.
+Whole processes are timed, from start to end, files read and sums printed. Every task has as many examples as the published test set; they are those
+of `FOLDER/TASK.jsonl` (the committed fixtures, or examples of your own) over and over, with numbers of their own. Both must print the same scores.
 """
 
 import argparse
@@ -33,9 +33,9 @@ def enlarge(source, size, out):
 
 
 def timed(command):
-    begun = time.perf_counter()
+    start = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True)
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - start
     if done.returncode:
         sys.exit(f"{' '.join(map(str, command))}: {done.stderr}")
     return seconds, json.loads(done.stdout)
@@ -48,7 +48,7 @@ def main():
     parser.add_argument("--rows", type=Path, default=ROOT / "crates/adamllm-eval/tests/fixtures")
     parser.add_argument("--runs", type=int, default=7)
     options = parser.parse_args()
-    print(f"| task | rows | score, ms | Python, ms | ratio of medians |\n|---|--:|--:|--:|--:|")
+    print(f"| task | examples | score, ms | Python, ms | ratio of medians |\n|---|--:|--:|--:|--:|")
     with tempfile.TemporaryDirectory() as folder:
         for task, size in SIZES.items():
             source = options.rows / f"{task}.jsonl"

@@ -3,13 +3,13 @@
     python encoding.py --binary target/release/deps/encoding_peer-* --model FOLDER --conversations FILE --images DIR
                        [--batch 8] [--rounds 5]
 
-LLaMA-Factory opens each picture and runs the whole image processor twice: when it maps the data set, to learn how many
+LLaMA-Factory opens each image and runs the whole image processor twice: when it maps the data set, to learn how many
 placeholders an image needs, and again in the collator, for the pixels. So does this script, with the format of its `qwen2_vl`
 (since January 2025), a string at a time; M-RoPE positions, which ours computes, are left out here. Both image processors of
 transformers are timed: the one on torchvision, and the older one on Pillow. Every side runs on one thread, as a worker of a
 data loader does. Each run is a process of its own, which makes all batches once to warm up and is timed over the second pass;
 the sides take turns. Prints a table of medians, and their ratios (theirs divided by ours), by the clock and by the time on a core,
-which other work on the machine disturbs less. Tokens, ids and learnt tokens are compared, too.
+which other work on the machine disturbs less. Tokens, ids and labels are compared, too.
 """
 
 import argparse
@@ -121,15 +121,15 @@ def main() -> None:
         measured.append(answers["ours"]["measure"]["cpu_s"])
         print(f"round {round + 1}: " + ", ".join(f"{side} {answer['encode']}" for side, answer in answers.items()), file=sys.stderr)
     rows = answers["ours"]["rows"]
-    print(f"{rows} rows, {answers['ours']['totals']}, load {os.getloadavg()[0]:.1f}")
+    print(f"{rows} examples, {answers['ours']['totals']}, load {os.getloadavg()[0]:.1f}")
     for clock in ("wall_s", "cpu_s"):
         ours = statistics.median(taken["ours"][clock])
         for side in sides:
             seconds = taken[side][clock]
             median = statistics.median(seconds)
             spread = f"({min(seconds):.3f} to {max(seconds):.3f})"
-            print(f"{clock} {side:12} {median:8.3f}  {rows / median:9.1f} rows/s  ratio {median / ours:6.2f}  {spread}")
-    print(f"measured from headers: {rows / statistics.median(measured):.0f} rows per second of a core")
+            print(f"{clock} {side:12} {median:8.3f}  {rows / median:9.1f} examples/s  ratio {median / ours:6.2f}  {spread}")
+    print(f"measured from headers: {rows / statistics.median(measured):.0f} examples per second of a core")
 
 
 if __name__ == "__main__":

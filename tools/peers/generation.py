@@ -1,4 +1,4 @@
-"""Times `generate` and transformers on the same folder, picture and prompt, one after the other in turns.
+"""Times `generate` and transformers on the same folder, image and prompt, one after the other in turns.
 
     python generation.py --binary target/release/examples/generate --model FOLDER --image FILE [--tokens 64] [--prompt-bytes 256]
                          [--rounds 5] [--dtype f32|bf16] [--processor-only]

@@ -1,6 +1,6 @@
 """Writes a Qwen2-VL folder with random weights, for measuring speed and memory. Run: `python make_model.py SIZE FOLDER [--dtype bf16]`.
 
-SIZE is `33m` (width 512, 8 layers, a tower of 4), `100m` (width 768, 12 layers, a tower of 6) or `2b` (the sizes of Qwen2-VL-2B-Instruct). Tokenizer and template are made
+SIZE is `33m` (width 512, 8 layers, a vision encoder of 4), `100m` (width 768, 12 layers, a vision encoder of 6) or `2b` (the sizes of Qwen2-VL-2B-Instruct). Tokenizer and template are made
 here; the answers mean nothing.
 """
 

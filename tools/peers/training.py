@@ -4,7 +4,7 @@
                        [--steps 6] [--rounds 5] [--checkpointing]
 
 The binary is built by `cargo bench --bench training_step --no-run`. Both sides run AdamW with a global gradient norm of 1 in f32 on
-the same token ids and pictures; the first step of each process is left out. Prints medians, their ratios (transformers' time or memory divided by
+the same token ids and images; the first step of each process is left out. Prints medians, their ratios (transformers' time or memory divided by
 ours), and the losses of both sides, which must agree.
 """
 

@@ -20,12 +20,12 @@ pub fn answer_key(
     identity: &str,
     reading: &impl Serialize,
     prompt: &impl Serialize,
-    pictures: &[RecordId],
+    images: &[RecordId],
 ) -> RecordId {
     let json = |text: serde_json::Result<String>| text.expect("prompts and settings have a JSON form");
     let (reading, prompt) = (json(serde_json::to_string(reading)), json(serde_json::to_string(prompt)));
     let parts = [purpose, identity, &reading, &prompt];
-    RecordId::of("answer", parts.into_iter().chain(pictures.iter().map(RecordId::as_str)))
+    RecordId::of("answer", parts.into_iter().chain(images.iter().map(RecordId::as_str)))
 }
 
 /// A hash of the image's file, or of its pixels where the store keeps no file: the same image has the same hash
@@ -37,9 +37,9 @@ pub fn image_hash(images: &dyn ImageStore, image: &ImageRef) -> Result<RecordId,
     if let Some(bytes) = images.bytes(image)? {
         return Ok(RecordId::of_bytes("image-file", [bytes.as_slice()]));
     }
-    let picture = images.open(image)?;
-    let size = [picture.width().to_le_bytes(), picture.height().to_le_bytes()].concat();
-    Ok(RecordId::of_bytes("image-pixels", [size.as_slice(), picture.as_raw()]))
+    let pixels = images.open(image)?;
+    let size = [pixels.width().to_le_bytes(), pixels.height().to_le_bytes()].concat();
+    Ok(RecordId::of_bytes("image-pixels", [size.as_slice(), pixels.as_raw()]))
 }
 
 /// [`image_hash`]es of one store, each computed once.
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_are_known_by_their_content() {
+    fn images_are_known_by_their_content() {
         let mut images = MemoryImages::new();
         for (name, shade) in [("a", 1), ("b", 1), ("c", 2)] {
             images.insert(name, RgbImage::from_pixel(2, 3, Rgb([shade; 3])));

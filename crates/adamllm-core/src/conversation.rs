@@ -84,7 +84,7 @@ pub struct Conversation {
     /// One entry for each [`IMAGE_MARKER`] in the messages, in the order of the markers.
     #[serde(default)]
     pub images: Vec<ImageRef>,
-    /// Where the row comes from, for logs: under this name its loss is kept apart. No part of the id.
+    /// Where the example comes from, for logs: under this name its loss is kept apart. No part of the id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
 }

@@ -7,7 +7,7 @@ use crate::CoreError;
 /// A hash table from 64-bit keys to 64-bit values that lies in a nameless temporary file: whatever it holds, it takes up no
 /// memory, and it is gone when it is dropped or the process dies.
 ///
-/// Open addressing with linear probing; it doubles when it is more than two thirds full. Meant for millions of rows whose
+/// Open addressing with linear probing; it doubles when it is more than two thirds full. Meant for millions of records whose
 /// keys are hashes already; who needs certainty compares what the value leads to.
 #[derive(Debug)]
 pub struct DiskTable {

@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-/// What can go wrong with files, rows and images before a model is involved.
+/// What can go wrong with files, records and images before a model is involved.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CoreError {
@@ -14,17 +14,17 @@ pub enum CoreError {
         /// The operating system's answer.
         source: std::io::Error,
     },
-    /// A row of a file is not the JSON that its kind of record asks for.
-    #[error("{path} row {row}: invalid JSON: {source}", path = path.display())]
+    /// A record of a file is not the JSON that its kind of record asks for.
+    #[error("{path} record {number}: invalid JSON: {source}", path = path.display())]
     Json {
         /// The file.
         path: PathBuf,
-        /// The row, counted from 1.
-        row: u64,
+        /// Its number, counted from 1.
+        number: u64,
         /// What the parser expected and found.
         source: serde_json::Error,
     },
-    /// A whole file is not laid out as its kind of file must be: it is cut off, has text behind its end, or is of another
+    /// A whole file is not laid out as its kind of file must be: it is cut off, has text after its end, or is of another
     /// format.
     #[error("{path}: expected {expected}, got {got}", path = path.display())]
     Layout {
@@ -38,7 +38,7 @@ pub enum CoreError {
     /// A field of a record holds something that the record cannot have.
     #[error("{record} field `{field}`: expected {expected}, got {got}")]
     Field {
-        /// The record: its id, or its file and row.
+        /// The record: its id, or its file and number.
         record: String,
         /// The field's name.
         field: &'static str,
@@ -50,7 +50,7 @@ pub enum CoreError {
     /// A caption says nothing.
     #[error("{record}: the caption is empty")]
     EmptyCaption {
-        /// The record: its id, or its file and row.
+        /// The record: its id, or its file and number.
         record: String,
     },
     /// A conversation's image markers and its images do not match.
@@ -64,12 +64,12 @@ pub enum CoreError {
         images: usize,
     },
     /// An image is not in the store.
-    #[error("image {image} not found in {place}")]
+    #[error("image {image} not found in {location}")]
     ImageMissing {
         /// The reference that was looked up.
         image: String,
         /// The folder, archive or memory that was searched.
-        place: String,
+        location: String,
     },
     /// An image's bytes could not be decoded.
     #[error("image {image} does not decode: {detail}")]

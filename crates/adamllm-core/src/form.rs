@@ -27,20 +27,20 @@ mod turns;
 #[derive(Debug)]
 pub struct RecordForm<'a> {
     path: &'a Path,
-    row: u64,
+    number: u64,
     value: Value,
 }
 
 impl<'a> RecordForm<'a> {
-    /// A record of a file, `row` counted from 1.
-    pub fn new(path: &'a Path, row: u64, value: Value) -> Self {
-        Self { path, row, value }
+    /// A record of a file, `number` counted from 1.
+    pub fn new(path: &'a Path, number: u64, value: Value) -> Self {
+        Self { path, number, value }
     }
 
     /// The record as a conversation that holds together ([`Conversation::validate`]).
     ///
     /// # Errors
-    /// [`CoreError::Field`] and [`CoreError::ImageCount`], with the file and the row.
+    /// [`CoreError::Field`] and [`CoreError::ImageCount`], with the file and the record's number.
     pub fn into_conversation(self) -> Result<Conversation, CoreError> {
         self.must_be_object()?;
         self.refuse_meanings()?;
@@ -149,7 +149,7 @@ impl<'a> RecordForm<'a> {
         if self.value.is_object() {
             return Ok(());
         }
-        Err(self.field("(row)", "an object", shown(&self.value)))
+        Err(self.field("(record)", "an object", shown(&self.value)))
     }
 
     /// The value of the one of two keys that is there. Both may be, if they say the same.
@@ -170,25 +170,25 @@ impl<'a> RecordForm<'a> {
     }
 
     fn field(&self, field: &'static str, expected: &str, got: String) -> CoreError {
-        CoreError::Field { record: self.place(), field, expected: expected.into(), got }
+        CoreError::Field { record: self.location(), field, expected: expected.into(), got }
     }
 
-    /// The record's error with the row's place instead of its id.
+    /// The record's error with the record's location instead of its id.
     fn placed(&self, error: CoreError) -> CoreError {
         match error {
             CoreError::Field { field, expected, got, .. } => {
-                CoreError::Field { record: self.place(), field, expected, got }
+                CoreError::Field { record: self.location(), field, expected, got }
             }
             CoreError::ImageCount { markers, images, .. } => {
-                CoreError::ImageCount { record: self.place(), markers, images }
+                CoreError::ImageCount { record: self.location(), markers, images }
             }
-            CoreError::EmptyCaption { .. } => CoreError::EmptyCaption { record: self.place() },
+            CoreError::EmptyCaption { .. } => CoreError::EmptyCaption { record: self.location() },
             other => other,
         }
     }
 
-    fn place(&self) -> String {
-        format!("{} row {}", self.path.display(), self.row)
+    fn location(&self) -> String {
+        format!("{} record {}", self.path.display(), self.number)
     }
 }
 

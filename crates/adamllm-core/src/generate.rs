@@ -5,16 +5,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Conversation, IMAGE_MARKER, ImageRef, Message, Role, TurnMarkers};
 
-/// A model seen from outside: prompts in, text out. Local families, HTTP servers and test fakes implement it.
+/// A model as its callers see it: prompts in, text out. Local families, HTTP servers and test fakes implement it.
 pub trait Generate {
     /// What one prompt's failure looks like.
     type Error: std::error::Error + Send + Sync + 'static;
 
-    /// Continues every prompt: one slot per prompt, in the same order. A prompt that fails is an `Err` in its own slot
+    /// Continues every prompt: one result per prompt, in the same order. A prompt that fails is an `Err` at its own index
     /// and never shifts its neighbours.
     fn generate(&self, prompts: &[Prompt], options: &Decoding) -> Vec<Result<Completion, Self::Error>>;
 
-    /// For each request, the log-probability of each continuation given the prompt: one slot per request, one number
+    /// For each request, the log-probability of each continuation given the prompt: one result per request, one number
     /// (natural logarithm, summed over the continuation's tokens) per continuation.
     fn score(&self, requests: &[ScoreRequest]) -> Vec<Result<Vec<f64>, Self::Error>>;
 
@@ -28,8 +28,8 @@ pub trait Generate {
     }
 }
 
-/// References and smart pointers answer as the model behind them.
-macro_rules! generate_behind {
+/// References and smart pointers answer as the model that they point to.
+macro_rules! forward_generate {
     ($($pointer:ty),*) => {$(
         impl<G: Generate + ?Sized> Generate for $pointer {
             type Error = G::Error;
@@ -53,7 +53,7 @@ macro_rules! generate_behind {
     )*};
 }
 
-generate_behind!(&G, Box<G>, Rc<G>, Arc<G>);
+forward_generate!(&G, Box<G>, Rc<G>, Arc<G>);
 
 /// A model that is chosen at run time: local, behind a server, or somebody's own. [`boxed`] makes one.
 pub type BoxedModel = Box<dyn Generate<Error = GenerateError>>;
@@ -133,8 +133,10 @@ impl<G: Generate> Generate for Erased<G> {
     }
 }
 
-fn erased<T, E: std::error::Error + Send + Sync + 'static>(slots: Vec<Result<T, E>>) -> Vec<Result<T, GenerateError>> {
-    slots.into_iter().map(|slot| slot.map_err(GenerateError::new)).collect()
+fn erased<T, E: std::error::Error + Send + Sync + 'static>(
+    results: Vec<Result<T, E>>,
+) -> Vec<Result<T, GenerateError>> {
+    results.into_iter().map(|result| result.map_err(GenerateError::new)).collect()
 }
 
 /// What a model is asked to continue.
@@ -213,7 +215,7 @@ pub struct Decoding {
     pub min_new_tokens: usize,
     /// Greedy or random.
     pub sampling: Sampling,
-    /// Divides (multiplies, where negative) the logits of tokens seen before, as in CTRL; 1 leaves them as they are. `None`:
+    /// Divides (multiplies, where negative) the logits of tokens that occurred before, as in CTRL; 1 leaves them as they are. `None`:
     /// as the model's own defaults say, else 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repetition_penalty: Option<f64>,
@@ -274,7 +276,7 @@ pub struct Completion {
     pub tokens: Vec<u32>,
     /// Why it ended.
     pub finish: Finish,
-    /// Tokens in the prompt, image rows included (0 where a server does not tell).
+    /// Tokens in the prompt, image tokens included (0 where a server does not tell).
     pub n_prompt_tokens: usize,
     /// Tokens written (0 where a server does not tell).
     pub n_new_tokens: usize,

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 /// An id made of a record's content: the first 16 bytes of a BLAKE3 hash, as 32 hexadecimal digits.
 ///
-/// Two records with the same content have the same id wherever they stand, so adding, dropping or reordering rows
-/// changes no other row's id, and anything seeded by the id stays as it was.
+/// Two records with the same content have the same id wherever they are, so adding, dropping or reordering records
+/// changes no other record's id, and anything seeded by the id stays as it was.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RecordId(String);
@@ -28,7 +28,7 @@ impl RecordId {
         Self(hex[..32].to_owned())
     }
 
-    /// Takes over an id that a user's file brings along, as it stands.
+    /// Takes over an id that a user's file brings, unchanged.
     pub fn given(id: impl Into<String>) -> Self {
         Self(id.into())
     }

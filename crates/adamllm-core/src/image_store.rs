@@ -42,7 +42,7 @@ pub trait ImageStore: Send + Sync {
     /// # Errors
     /// As [`ImageStore::open`].
     fn size(&self, image: &ImageRef) -> Result<(u32, u32), CoreError> {
-        self.open(image).map(|picture| picture.dimensions())
+        self.open(image).map(|image| image.dimensions())
     }
 
     /// The image's file as it is stored, for content hashes and for sending it on. `None` where there is no file.
@@ -89,14 +89,14 @@ impl MemoryImages {
     }
 
     /// Adds or replaces an image.
-    pub fn insert(&mut self, image: impl Into<ImageRef>, picture: RgbImage) {
-        self.0.insert(image.into(), picture);
+    pub fn insert(&mut self, image: impl Into<ImageRef>, pixels: RgbImage) {
+        self.0.insert(image.into(), pixels);
     }
 }
 
 impl MemoryImages {
     fn get(&self, image: &ImageRef) -> Result<&RgbImage, CoreError> {
-        self.0.get(image).ok_or_else(|| CoreError::ImageMissing { image: image.to_string(), place: "memory".into() })
+        self.0.get(image).ok_or_else(|| CoreError::ImageMissing { image: image.to_string(), location: "memory".into() })
     }
 }
 

@@ -1,4 +1,4 @@
-//! JSON Lines: the files between the stages. Read row by row; appended and synced; a torn last row is cut off.
+//! JSON Lines: the files between the stages. Read record by record; appended and synced; a torn last line is cut off.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
@@ -14,18 +14,18 @@ mod journal;
 
 pub use journal::Journal;
 
-/// Reads one record per line, lazily. Blank lines are skipped. A line that is not such a record is an `Err` in its own
-/// place, and reading goes on behind it.
+/// Reads one record per line, lazily. Blank lines are skipped. A line that is not such a record is an `Err`, and
+/// reading goes on after it.
 ///
 /// # Errors
 /// [`CoreError::Io`] where the file cannot be opened.
-pub fn read<T: DeserializeOwned>(path: impl AsRef<Path>) -> Result<Rows<T>, CoreError> {
+pub fn read<T: DeserializeOwned>(path: impl AsRef<Path>) -> Result<JsonLines<T>, CoreError> {
     let path = path.as_ref().to_path_buf();
     let file = File::open(&path).map_err(CoreError::io("open", &path))?;
-    Ok(Rows { lines: BufReader::new(file), path, row: 0, buffer: Vec::new(), record: PhantomData })
+    Ok(JsonLines { lines: BufReader::new(file), path, number: 0, buffer: Vec::new(), record: PhantomData })
 }
 
-/// [`read`], with the first bad row as the error of the whole file.
+/// [`read`], with the first bad record as the error of the whole file.
 ///
 /// # Errors
 /// [`CoreError::Io`] and [`CoreError::Json`].
@@ -33,37 +33,37 @@ pub fn read_all<T: DeserializeOwned>(path: impl AsRef<Path>) -> Result<Vec<T>, C
     read(path)?.collect()
 }
 
-/// Writes a whole file at once, beside its final place and then renamed.
+/// Writes a whole file at once, under a temporary name beside it and then renamed.
 ///
 /// # Errors
 /// [`CoreError::Io`].
 pub fn write<'a, T: Serialize + 'a>(
     path: impl AsRef<Path>,
-    rows: impl IntoIterator<Item = &'a T>,
+    records: impl IntoIterator<Item = &'a T>,
 ) -> Result<(), CoreError> {
     let mut content = Vec::new();
-    for row in rows {
-        push_line(&mut content, row);
+    for record in records {
+        push_line(&mut content, record);
     }
     crate::write_atomically(path, content)
 }
 
-fn push_line(buffer: &mut Vec<u8>, row: &impl Serialize) {
-    serde_json::to_writer(&mut *buffer, row).expect("records have string keys and finite numbers");
+fn push_line(buffer: &mut Vec<u8>, record: &impl Serialize) {
+    serde_json::to_writer(&mut *buffer, record).expect("records have string keys and finite numbers");
     buffer.push(b'\n');
 }
 
-/// The rows of one file; see [`read`].
+/// The records of one file; see [`read`].
 #[derive(Debug)]
-pub struct Rows<T> {
+pub struct JsonLines<T> {
     lines: BufReader<File>,
     path: PathBuf,
-    row: u64,
+    number: u64,
     buffer: Vec<u8>,
     record: PhantomData<fn() -> T>,
 }
 
-impl<T: DeserializeOwned> Iterator for Rows<T> {
+impl<T: DeserializeOwned> Iterator for JsonLines<T> {
     type Item = Result<T, CoreError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -71,19 +71,23 @@ impl<T: DeserializeOwned> Iterator for Rows<T> {
             self.buffer.clear();
             match self.lines.read_until(b'\n', &mut self.buffer) {
                 Ok(0) => return None,
-                Ok(_) => self.row += 1,
+                Ok(_) => self.number += 1,
                 Err(source) => return Some(Err(CoreError::io("read", &self.path)(source))),
             }
             if self.buffer.iter().all(u8::is_ascii_whitespace) {
                 continue;
             }
             let parsed = serde_json::from_slice(&self.buffer);
-            return Some(parsed.map_err(|source| CoreError::Json { path: self.path.clone(), row: self.row, source }));
+            return Some(parsed.map_err(|source| CoreError::Json {
+                path: self.path.clone(),
+                number: self.number,
+                source,
+            }));
         }
     }
 }
 
-/// Appends rows to a file. A last line without its newline (a run that was killed while writing) is cut off on opening.
+/// Appends records to a file. A last line without its newline (a run that was killed while writing) is cut off on opening.
 #[derive(Debug)]
 pub struct Appender {
     file: File,
@@ -108,14 +112,14 @@ impl Appender {
         Ok(Self { file, path, buffer: Vec::new() })
     }
 
-    /// Writes rows to the file with one system call.
+    /// Writes records to the file with one system call.
     ///
     /// # Errors
     /// [`CoreError::Io`].
-    pub fn append<'a, T: Serialize + 'a>(&mut self, rows: impl IntoIterator<Item = &'a T>) -> Result<(), CoreError> {
+    pub fn append<'a, T: Serialize + 'a>(&mut self, records: impl IntoIterator<Item = &'a T>) -> Result<(), CoreError> {
         self.buffer.clear();
-        for row in rows {
-            push_line(&mut self.buffer, row);
+        for record in records {
+            push_line(&mut self.buffer, record);
         }
         self.file.write_all(&self.buffer).map_err(CoreError::io("append to", &self.path))
     }
@@ -152,18 +156,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bad_row_costs_itself_only() {
+    fn a_bad_record_costs_itself_only() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let path = folder.path().join("rows.jsonl");
+        let path = folder.path().join("records.jsonl");
         std::fs::write(&path, "1\n\n\"two\"\n3").expect("written");
-        let rows: Vec<_> = read::<u32>(&path).expect("opens").collect();
-        assert!(matches!(rows[..], [Ok(1), Err(CoreError::Json { row: 3, .. }), Ok(3)]));
+        let records: Vec<_> = read::<u32>(&path).expect("opens").collect();
+        assert!(matches!(records[..], [Ok(1), Err(CoreError::Json { number: 3, .. }), Ok(3)]));
     }
 
     #[test]
-    fn a_torn_row_is_cut_off() {
+    fn a_torn_line_is_cut_off() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let path = folder.path().join("rows.jsonl");
+        let path = folder.path().join("records.jsonl");
         std::fs::write(&path, format!("\"{}\"\n{{\"half", "x".repeat(5000))).expect("written");
         let mut appender = Appender::open(&path).expect("opens");
         appender.append(&["next"]).expect("appends");

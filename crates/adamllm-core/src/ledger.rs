@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::jsonl::Appender;
 use crate::{CoreError, RecordId};
 
-/// The stage in which a row left the path.
+/// The stage of the pipeline in which a record was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -25,16 +25,16 @@ pub enum Stage {
     Encode,
     /// Training steps.
     Fit,
-    /// The examinee answers.
+    /// The evaluated model answers.
     Predict,
 }
 
-/// Why a row left the path.
+/// Why a record was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Reason {
-    /// The row is not valid JSON, or not a record of its kind.
+    /// Not valid JSON, or not a record of its kind.
     InvalidJson,
     /// A field holds something that the record cannot have.
     InvalidField,
@@ -42,7 +42,7 @@ pub enum Reason {
     EmptyCaption,
     /// Image markers and images do not match.
     ImageCountMismatch,
-    /// The image is not where the row says.
+    /// The image is not where the record says.
     ImageMissing,
     /// The image does not decode.
     ImageBroken,
@@ -54,13 +54,13 @@ pub enum Reason {
     Duplicate,
     /// Nearly the same content came before.
     NearDuplicate,
-    /// The row's other half is missing, such as a caption without questions.
+    /// The record's other half is missing, such as a caption without questions.
     Unmatched,
-    /// The row also stands in a benchmark.
+    /// The record is also in a benchmark.
     Leak,
     /// The text contains the template's own special tokens.
     ForgedTurn,
-    /// The model failed on this row.
+    /// The model failed on this record.
     ModelError,
     /// The synthesizer's text holds no pair of answers to one question.
     NoTriplet,
@@ -72,20 +72,20 @@ pub enum Reason {
     UnclearVerdict,
     /// The score is on the wrong side of the threshold.
     BelowThreshold,
-    /// The row is longer than the context.
+    /// The example is longer than the context.
     TooLong,
-    /// Nothing in the row counts for the loss.
+    /// Nothing in the example is in the loss.
     NoTarget,
     /// The loss or a gradient was not finite.
     NonFinite,
 }
 
-/// A row that left the path.
+/// A record that was dropped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LedgerRow {
-    /// The row's id; file and row number where it has none.
+pub struct LedgerEntry {
+    /// The record's id; its file and number where it has none.
     pub id: RecordId,
-    /// Where it left.
+    /// In which stage.
     pub stage: Stage,
     /// Why, as a code to count by.
     pub reason: Reason,
@@ -93,19 +93,19 @@ pub struct LedgerRow {
     pub detail: String,
 }
 
-/// Counts every row that leaves the path, and keeps them in `ledger.jsonl` where a file is given.
+/// Counts every record that is dropped, and keeps them in `ledger.jsonl` where a file is given.
 ///
-/// For every stage, rows in = rows out + ledger rows.
+/// For every stage, records in = records out + ledger entries.
 #[derive(Debug, Default)]
 pub struct Ledger {
     file: Option<Appender>,
     counts: BTreeMap<(Stage, Reason), u64>,
-    /// For each of them, what was wrong with the first row.
+    /// For each of them, what was wrong with the first record.
     firsts: BTreeMap<(Stage, Reason), String>,
 }
 
 impl Ledger {
-    /// A ledger in memory only: it counts, and keeps no rows.
+    /// A ledger in memory only: it counts, and keeps no entries.
     pub fn new() -> Self {
         Self::default()
     }
@@ -119,16 +119,16 @@ impl Ledger {
         Ok(Self { file: Some(Appender::open(path)?), ..Self::default() })
     }
 
-    /// Notes one lost row.
+    /// Notes one dropped record.
     ///
     /// # Errors
     /// [`CoreError::Io`].
-    pub fn record(&mut self, row: LedgerRow) -> Result<(), CoreError> {
-        tracing::debug!(id = %row.id, stage = ?row.stage, reason = ?row.reason, detail = row.detail, "row left the path");
-        *self.counts.entry((row.stage, row.reason)).or_default() += 1;
-        self.firsts.entry((row.stage, row.reason)).or_insert_with(|| row.detail.clone());
+    pub fn record(&mut self, entry: LedgerEntry) -> Result<(), CoreError> {
+        tracing::debug!(id = %entry.id, stage = ?entry.stage, reason = ?entry.reason, detail = entry.detail, "record dropped");
+        *self.counts.entry((entry.stage, entry.reason)).or_default() += 1;
+        self.firsts.entry((entry.stage, entry.reason)).or_insert_with(|| entry.detail.clone());
         match &mut self.file {
-            Some(file) => file.append([&row]),
+            Some(file) => file.append([&entry]),
             None => Ok(()),
         }
     }
@@ -137,27 +137,27 @@ impl Ledger {
     ///
     /// # Errors
     /// [`CoreError::Io`].
-    pub fn drop_row(
+    pub fn drop_record(
         &mut self,
         id: &RecordId,
         stage: Stage,
         reason: Reason,
         detail: impl ToString,
     ) -> Result<(), CoreError> {
-        self.record(LedgerRow { id: id.clone(), stage, reason, detail: detail.to_string() })
+        self.record(LedgerEntry { id: id.clone(), stage, reason, detail: detail.to_string() })
     }
 
-    /// How many rows were lost, by stage and reason.
+    /// How many records were dropped, by stage and reason.
     pub fn counts(&self) -> &BTreeMap<(Stage, Reason), u64> {
         &self.counts
     }
 
-    /// Rows lost in one stage.
-    pub fn lost_in(&self, stage: Stage) -> u64 {
+    /// Records dropped in one stage.
+    pub fn dropped_in(&self, stage: Stage) -> u64 {
         self.counts.iter().filter(|((s, _), _)| *s == stage).map(|(_, n)| n).sum()
     }
 
-    /// All rows lost.
+    /// All dropped records.
     pub fn total(&self) -> u64 {
         self.counts.values().sum()
     }
@@ -178,12 +178,12 @@ impl Ledger {
     }
 
     /// How many of `records` were lost to faults so far.
-    pub fn losses(&self, records: u64) -> crate::Losses {
-        let mut losses = crate::Losses::of(records);
+    pub fn lost_records(&self, records: u64) -> crate::LostRecords {
+        let mut lost = crate::LostRecords::of(records);
         for (&(stage, reason), &n) in &self.counts {
-            losses.add_all(stage, reason, n, self.firsts[&(stage, reason)].clone());
+            lost.add_all(stage, reason, n, self.firsts[&(stage, reason)].clone());
         }
-        losses
+        lost
     }
 }
 
@@ -208,7 +208,7 @@ impl Reason {
 }
 
 impl From<&CoreError> for Reason {
-    /// The reason code of an error that costs one row.
+    /// The reason code of an error that costs one record.
     fn from(error: &CoreError) -> Self {
         match error {
             CoreError::Json { .. } | CoreError::Layout { .. } => Self::InvalidJson,

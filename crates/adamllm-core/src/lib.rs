@@ -10,14 +10,14 @@
 //! |---|---|
 //! | [`RecordId`] | an id made of a record's content, never of its position |
 //! | [`ImageCaption`], [`InstructionTask`], [`Conversation`] | the records that more than one crate needs |
-//! | [`Generate`] | a model seen from outside: [`Prompt`]s in, [`Completion`]s out |
+//! | [`Generate`] | a model as its callers see it: [`Prompt`]s in, [`Completion`]s out |
 //! | [`ImageStore`] | where images come from |
-//! | [`RowSource`] | rows of a table, wherever they lie |
+//! | [`RecordSource`] | records of a file or a table, wherever they are |
 //! | [`RecordForm`] | one record as tools write it, as a conversation or a caption |
 //! | [`json`] | the files of records that people have, in every form |
-//! | [`jsonl`] | the files between the stages: read row by row, appended and synced |
+//! | [`jsonl`] | the files between the stages: read record by record, appended and synced |
 //! | [`answer_key`], [`jsonl::Journal`], [`Shard`] | long runs: what is done is not done again, and work is split by id |
-//! | [`Ledger`], [`Losses`] | every row that leaves the path, with its [`Reason`], and whether too many did |
+//! | [`Ledger`], [`LostRecords`] | every record that is dropped, with its [`Reason`], and whether too many did |
 //! | [`random`] | randomness seeded by id |
 //!
 //! ```
@@ -42,11 +42,11 @@ mod image_store;
 pub mod json;
 pub mod jsonl;
 mod ledger;
-mod losses;
+mod lost_records;
 mod progress;
 pub mod random;
 mod record;
-mod rows;
+mod record_source;
 mod shard;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -63,11 +63,11 @@ pub use generate::{
 };
 pub use id::RecordId;
 pub use image_store::{ImageRef, ImageStore, MemoryImages};
-pub use ledger::{Ledger, LedgerRow, Reason, Stage};
-pub use losses::Losses;
+pub use ledger::{Ledger, LedgerEntry, Reason, Stage};
+pub use lost_records::LostRecords;
 pub use progress::Progress;
 pub use record::{ImageCaption, InstructionTask};
-pub use rows::{Row, RowSource};
+pub use record_source::{JsonObject, RecordSource};
 pub use shard::Shard;
 pub use turns::TurnMarkers;
 

@@ -1,4 +1,4 @@
-//! Randomness with an address: every draw is seeded by `(seed, purpose, record id)`, never by a row's position.
+//! Randomness with an address: every draw is seeded by `(seed, purpose, record id)`, never by a record's position.
 
 use rand::SeedableRng;
 pub use rand_chacha::ChaCha8Rng;

@@ -4,12 +4,12 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use adamllm_core::json::{JsonFile, JsonRecords};
-use adamllm_core::{CoreError, RowSource};
+use adamllm_core::{CoreError, RecordSource};
 use serde_json::{Value, json};
 
 fn file(content: &[u8]) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let path = folder.path().join("rows.json");
+    let path = folder.path().join("records.json");
     std::fs::write(&path, content).expect("written");
     (folder, path)
 }
@@ -21,23 +21,23 @@ fn read(content: &[u8]) -> Result<Vec<(u64, Option<Value>)>, String> {
         let mut all = Vec::new();
         while let Some(record) = records.next() {
             match record {
-                Ok(value) => all.push((records.row(), Some(value))),
-                Err(CoreError::Json { row, .. }) => all.push((row, None)),
+                Ok(value) => all.push((records.number(), Some(value))),
+                Err(CoreError::Json { number, .. }) => all.push((number, None)),
                 Err(other) => panic!("{other}: after the file was looked through"),
             }
         }
         all
     });
     match (all, JsonFile::open(&path)) {
-        (Ok(all), Ok(rows)) => {
-            assert_eq!(rows.len(), all.len());
+        (Ok(all), Ok(file)) => {
+            assert_eq!(file.len(), all.len());
             for (i, (number, value)) in all.iter().enumerate().rev() {
-                assert_eq!(rows.number(i), *number);
-                match (rows.row(i), value) {
-                    (Ok(row), Some(Value::Object(value))) => assert_eq!(row.as_ref(), value),
+                assert_eq!(file.number(i), *number);
+                match (file.record(i), value) {
+                    (Ok(record), Some(Value::Object(value))) => assert_eq!(record.as_ref(), value),
                     (Err(CoreError::Json { .. }), None) => {}
                     (Err(CoreError::Field { .. }), Some(value)) => assert!(!value.is_object()),
-                    (row, value) => panic!("{row:?} and {value:?}"),
+                    (record, value) => panic!("{record:?} and {value:?}"),
                 }
             }
             Ok(all)
@@ -122,10 +122,10 @@ fn what_is_wrong_with_a_whole_file() {
         (format!("[{a}] [{b}").into_bytes(), "cut off"),
         (format!("{{\"data\": [{a},{b}").into_bytes(), "cut off"),
         (format!("{{\"data\": [\n{a},\n{b}\n]").into_bytes(), "cut off"),
-        (format!("[{a}] {b}").into_bytes(), "`{` behind the closing bracket"),
-        (format!("[{a}],[{b}]").into_bytes(), "`,` behind"),
-        (format!("[{a}]]").into_bytes(), "`]` behind"),
-        (format!("[{a}]\nend").into_bytes(), "`e` behind"),
+        (format!("[{a}] {b}").into_bytes(), "`{` after the closing bracket"),
+        (format!("[{a}],[{b}]").into_bytes(), "`,` after"),
+        (format!("[{a}]]").into_bytes(), "`]` after"),
+        (format!("[{a}]\nend").into_bytes(), "`e` after"),
         (utf16.clone(), "UTF-16"),
         ([&[0xFF, 0xFE], &utf16[..]].concat(), "UTF-16"),
         (packed[..packed.len() - 9].to_vec(), "cut off"),
@@ -136,7 +136,7 @@ fn what_is_wrong_with_a_whole_file() {
     ];
     for (content, cause) in cases {
         let error = read(&content).expect_err(cause);
-        assert!(error.contains("rows.json: expected") && error.contains(cause), "{error} without {cause}");
+        assert!(error.contains("records.json: expected") && error.contains(cause), "{error} without {cause}");
     }
     assert!(JsonRecords::open("no/such/file").is_err());
 }
@@ -193,12 +193,13 @@ fn an_object_of_its_own_is_a_record() {
 
 #[test]
 fn lines_are_counted_as_an_editor_does() {
-    let rows: Vec<_> = read(b"\n{\"a\": 1}\r\n\n{\"a\": 2}\n{").expect("lines").iter().map(|(row, _)| *row).collect();
-    assert_eq!(rows, [2, 4, 5]);
+    let numbers: Vec<_> =
+        read(b"\n{\"a\": 1}\r\n\n{\"a\": 2}\n{").expect("lines").iter().map(|(number, _)| *number).collect();
+    assert_eq!(numbers, [2, 4, 5]);
 }
 
 #[test]
-fn every_cut_of_a_file_is_told() {
+fn every_cut_of_a_file_is_an_error() {
     let [a, b, c] = RECORDS;
     let list = format!("[{a},\n{b}, {c}]");
     for end in 1..list.len() {
@@ -210,8 +211,11 @@ fn every_cut_of_a_file_is_told() {
     }
     let wrapped = format!("{{\"n\": 1, \"data\": [{a},{b}], \"m\": 2}}");
     for end in 1..wrapped.len() {
-        let told = read(&wrapped.as_bytes()[..end]);
-        assert!(told.is_err() || told.is_ok_and(|records| records.iter().all(|(_, value)| value.is_none())), "{end}");
+        let result = read(&wrapped.as_bytes()[..end]);
+        assert!(
+            result.is_err() || result.is_ok_and(|records| records.iter().all(|(_, value)| value.is_none())),
+            "{end}"
+        );
     }
     let lines = format!("{a}\n{b}\n{c}\n");
     for end in 1..lines.len() {

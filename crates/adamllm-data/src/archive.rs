@@ -80,7 +80,8 @@ impl ZipImages {
 
     /// The number of the entry that holds an image.
     fn entry_of(&self, image: &ImageRef) -> Result<usize, CoreError> {
-        let missing = || CoreError::ImageMissing { image: image.to_string(), place: self.path.display().to_string() };
+        let missing =
+            || CoreError::ImageMissing { image: image.to_string(), location: self.path.display().to_string() };
         let Location::Relative(path) = Location::of(image)? else { return Err(missing()) };
         let under = |path: String| format!("{}{path}", self.prefix);
         let find = |name: &String| self.archive.index_for_name(name).or_else(|| self.plain_names.get(name).copied());

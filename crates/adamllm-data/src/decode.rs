@@ -1,5 +1,5 @@
 //! Bytes of an image file to upright 8-bit RGB, with the values that Pillow's `convert("RGB")` gives, or a refusal that
-//! says why. No decoder is trusted: each runs behind [`guarded`], and each result passes one check of its size.
+//! says why. No decoder is trusted: each runs inside [`guarded`], and each result passes one check of its size.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Cursor, Seek};
@@ -173,8 +173,8 @@ fn checked_header(
     Ok(header)
 }
 
-fn turned(picture: RgbImage, orientation: Orientation) -> RgbImage {
-    let mut picture = image::DynamicImage::ImageRgb8(picture);
-    picture.apply_orientation(orientation);
-    picture.into_rgb8()
+fn turned(pixels: RgbImage, orientation: Orientation) -> RgbImage {
+    let mut image = image::DynamicImage::ImageRgb8(pixels);
+    image.apply_orientation(orientation);
+    image.into_rgb8()
 }

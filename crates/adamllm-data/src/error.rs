@@ -5,7 +5,7 @@ use crate::ImageFormat;
 #[non_exhaustive]
 pub enum DecodeError {
     /// There are no bytes at all.
-    #[error("expected a picture, got an empty file")]
+    #[error("expected an image, got an empty file")]
     Empty,
     /// The bytes begin like none of the known formats.
     #[error("expected JPEG, PNG, WebP, GIF, BMP, TIFF, PNM, TGA, ICO or JPEG 2000, got bytes that begin with {got}")]

@@ -54,16 +54,16 @@ impl FolderImages {
         match source.kind() {
             ErrorKind::NotFound | ErrorKind::NotADirectory => {
                 let is_inside = path.starts_with(&self.root);
-                let place = if is_inside { self.root.display().to_string() } else { "this machine".into() };
-                CoreError::ImageMissing { image: image.to_string(), place }
+                let location = if is_inside { self.root.display().to_string() } else { "this machine".into() };
+                CoreError::ImageMissing { image: image.to_string(), location }
             }
             // What cannot be opened under this name costs the record that has the name.
             ErrorKind::IsADirectory
             | ErrorKind::PermissionDenied
             | ErrorKind::InvalidInput
             | ErrorKind::InvalidFilename => {
-                let place = format!("{} ({source})", self.root.display());
-                CoreError::ImageMissing { image: image.to_string(), place }
+                let location = format!("{} ({source})", self.root.display());
+                CoreError::ImageMissing { image: image.to_string(), location }
             }
             _ => CoreError::io("read", path)(source),
         }

@@ -1,9 +1,9 @@
-//! Image-caption pairs, conversations and images in: what a domain brings along, read row by row and image by image.
+//! Image-caption pairs, conversations and images in: what a domain brings, read record by record and image by image.
 //!
 //! | item | what it reads |
 //! |---|---|
 //! | [`image_captions`], [`conversations`] | JSON files in every form: ShareGPT (LLaMA-Factory), LLaVA, OpenAI's messages, `captions.jsonl` |
-//! | [`LocalDataset`] | rows and images of a data set on disk, whatever its form |
+//! | [`LocalDataset`] | records and images of a data set on disk, whatever its form |
 //! | [`JsonFile`] | records of such a file, each read when it is asked for |
 //! | [`FolderImages`], [`FirstOf`], [`CurrentImages`], [`images_at`] | images in a folder, in several stores, in one after the other, at any path |
 //! | `ZipImages`, `TarImages` (feature `zip`) | images in a zip or tar archive |
@@ -11,7 +11,7 @@
 //! | `hub` (feature `hub`) | models and data sets from the Hugging Face Hub, in Python's cache |
 //! | [`decode`], [`image_size`] | one image's bytes: JPEG, PNG, WebP, GIF, BMP, TIFF, PNM, TGA, ICO, JPEG 2000 |
 //!
-//! A row that is wrong costs itself only: it is an `Err` in its own place that names the file, the row, the field, what was
+//! A record that is wrong costs itself only: it is an `Err` that names the file, the record's number, the field, what was
 //! expected and what was found. Images have the values that Pillow's `convert("RGB")` gives, because that is what
 //! the published models were trained on.
 //!
@@ -25,7 +25,7 @@
 //! let pairs: Vec<_> = image_captions(&path)?.collect();
 //! assert_eq!(pairs[0].as_ref().map(|pair| pair.caption.as_str()).ok(), Some("A red cell."));
 //! let error = pairs[1].as_ref().expect_err("a number is no path").to_string();
-//! assert!(error.ends_with("row 2 field `images`: expected a path, got 3"), "{error}");
+//! assert!(error.ends_with("record 2 field `images`: expected a path, got 3"), "{error}");
 //!
 //! let images = FolderImages::new(folder.path());
 //! assert!(images.open(&ImageRef::from("../elsewhere.png")).is_err());

@@ -1,29 +1,29 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use adamllm_core::{CoreError, ImageStore, RowSource};
+use adamllm_core::{CoreError, ImageStore, RecordSource};
 
 use crate::{FirstOf, FolderImages, JsonFile, images_at};
 
-/// A data set on disk, whatever its form: its rows, and the store of the images that they name.
+/// A data set on disk, whatever its form: its records, and the store of the images that they name.
 ///
-/// | what lies there | rows | images |
+/// | what is there | records | images |
 /// |---|---|---|
-/// | a folder of `datasets.save_to_disk`, `.arrow` and `.feather` files (feature `arrow`) | the table's | in the rows, or as below |
-/// | `.parquet` files (feature `parquet`) | the table's | in the rows, or as below |
+/// | a folder of `datasets.save_to_disk`, `.arrow` and `.feather` files (feature `arrow`) | the table's rows | in the rows, or as below |
+/// | `.parquet` files (feature `parquet`) | the table's rows | in the rows, or as below |
 /// | a `.json` or `.jsonl` file, perhaps `.gz` | the file's | paths from its folder, from `images` in it, or in a zip or tar beside it (feature `zip`) |
 ///
 /// Nothing is read before it is asked for.
 #[derive(Clone)]
 pub struct LocalDataset {
     path: PathBuf,
-    rows: Arc<dyn RowSource>,
+    records: Arc<dyn RecordSource>,
     images: Arc<dyn ImageStore>,
 }
 
 impl std::fmt::Debug for LocalDataset {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LocalDataset").field("path", &self.path).field("n_rows", &self.rows.len()).finish()
+        f.debug_struct("LocalDataset").field("path", &self.path).field("n_records", &self.records.len()).finish()
     }
 }
 
@@ -40,12 +40,12 @@ impl LocalDataset {
         if found.is_dir() { Self::open_folder(path, split) } else { Self::open_file(path) }
     }
 
-    /// The rows.
-    pub fn rows(&self) -> Arc<dyn RowSource> {
-        Arc::clone(&self.rows)
+    /// The records.
+    pub fn records(&self) -> Arc<dyn RecordSource> {
+        Arc::clone(&self.records)
     }
 
-    /// The images that the rows name.
+    /// The images that the records name.
     pub fn images(&self) -> Arc<dyn ImageStore> {
         Arc::clone(&self.images)
     }
@@ -60,9 +60,9 @@ impl LocalDataset {
             let files = [path.clone()];
             return table(path, &files);
         }
-        let rows = Arc::new(JsonFile::open(&path)?);
-        let images = Arc::new(pictures_beside(folder_of(&path))?);
-        Ok(Self { path, rows, images })
+        let records = Arc::new(JsonFile::open(&path)?);
+        let images = Arc::new(images_beside(folder_of(&path))?);
+        Ok(Self { path, records, images })
     }
 
     fn open_folder(folder: PathBuf, split: &str) -> Result<Self, CoreError> {
@@ -74,7 +74,7 @@ impl LocalDataset {
         if !tables.is_empty() {
             return if folder.join("state.json").exists() { saved(folder) } else { table(folder, &tables) };
         }
-        match &of_split(files.into_iter().filter(|file| is_json_rows(file)).collect(), split)[..] {
+        match &of_split(files.into_iter().filter(|file| is_json_records(file)).collect(), split)[..] {
             [only] => return Self::open_file(only.clone()),
             [] => {}
             several => {
@@ -82,7 +82,7 @@ impl LocalDataset {
                 return Err(CoreError::Field {
                     record: folder.display().to_string(),
                     field: "(files)",
-                    expected: format!("one file of rows, or one named {split}.json or {split}.jsonl"),
+                    expected: format!("one file of records, or one named {split}.json or {split}.jsonl"),
                     got: names.join(", "),
                 });
             }
@@ -125,8 +125,8 @@ pub(crate) fn is_table(file: &Path) -> bool {
     file.extension().is_some_and(|extension| ENDINGS.iter().any(|ending| extension.eq_ignore_ascii_case(ending)))
 }
 
-/// JSON that holds rows, perhaps packed: not what `datasets` keeps about a table.
-fn is_json_rows(file: &Path) -> bool {
+/// JSON that holds records, perhaps packed: not what `datasets` keeps about a table.
+fn is_json_records(file: &Path) -> bool {
     const ABOUT: [&str; 4] = ["dataset_info.json", "dataset_infos.json", "state.json", "dataset_dict.json"];
     const ENDINGS: [&str; 4] = [".json", ".jsonl", ".ndjson", ".jsonlines"];
     let Some(name) = file.file_name().and_then(|name| name.to_str()) else { return false };
@@ -140,7 +140,7 @@ fn is_archive(file: &Path) -> bool {
 }
 
 /// Images by their paths from the folder, from its `images`, and in the zips in it.
-fn pictures_beside(folder: &Path) -> Result<FirstOf, CoreError> {
+fn images_beside(folder: &Path) -> Result<FirstOf, CoreError> {
     let mut stores: Vec<Box<dyn ImageStore>> = vec![Box::new(FolderImages::new(folder))];
     let inner = folder.join("images");
     if inner.is_dir() {
@@ -171,8 +171,8 @@ fn saved(folder: PathBuf) -> Result<LocalDataset, CoreError> {
 fn of_table(table: crate::Table) -> Result<LocalDataset, CoreError> {
     let (path, table) = (table.path().to_path_buf(), Arc::new(table));
     let folder = if path.is_dir() { path.as_path() } else { folder_of(&path) };
-    let images = Arc::new(FirstOf::new(vec![Box::new(table.clone()), Box::new(pictures_beside(folder)?)]));
-    Ok(LocalDataset { path, rows: table, images })
+    let images = Arc::new(FirstOf::new(vec![Box::new(table.clone()), Box::new(images_beside(folder)?)]));
+    Ok(LocalDataset { path, records: table, images })
 }
 
 #[cfg(not(feature = "arrow"))]

@@ -7,7 +7,7 @@ use adamllm_core::{CoreError, ImageRef};
 /// A reference, read.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Location {
-    /// A path from the place that holds the images.
+    /// A path from the folder or archive that holds the images.
     Relative(String),
     /// A path of this machine: absolute in the record, or a `file:` URL.
     Absolute(PathBuf),
@@ -18,7 +18,7 @@ impl Location {
     ///
     /// # Errors
     /// [`CoreError::Field`] for a reference that no folder and no archive can hold: an address on the net, an image inside the
-    /// record, an absolute path of another system, a path that leaves its place with `..`.
+    /// record, an absolute path of another system, a path that leaves its folder with `..`.
     pub(crate) fn of(image: &ImageRef) -> Result<Self, CoreError> {
         let text = image.as_str();
         let refused = |expected: &str| {
@@ -58,7 +58,7 @@ impl Location {
     }
 }
 
-/// The names under which a place may hold a relative path: as it is written, with `\` for `/`, without `.` and `..`.
+/// The names under which a folder or archive may hold a relative path: as it is written, with `\` for `/`, without `.` and `..`.
 pub(crate) fn spellings(path: &str) -> Vec<String> {
     let mut all = vec![path.to_owned()];
     let plain = plain(path);

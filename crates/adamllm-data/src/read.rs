@@ -1,4 +1,4 @@
-//! Files of rows to records, one row at a time: LLaMA-Factory's ShareGPT form, LLaVA's form, and `captions.jsonl`.
+//! Files of records to conversations and captions, one record at a time: LLaMA-Factory's ShareGPT form, LLaVA's form, and `captions.jsonl`.
 
 use std::path::{Path, PathBuf};
 
@@ -12,12 +12,12 @@ use adamllm_core::{Conversation, CoreError, ImageCaption, RecordForm};
 ///
 /// # Errors
 /// [`CoreError::Io`] where the file cannot be opened, [`CoreError::Layout`] where it is cut off or of another format. A record
-/// that is wrong is an `Err` in its own place.
+/// that is wrong is an `Err` among the others.
 pub fn conversations(path: impl AsRef<Path>) -> Result<Records<Conversation>, CoreError> {
     Records::open(path.as_ref(), |record| record.into_conversation())
 }
 
-/// Reads image-caption pairs from the same files, and from rows of `image`, `caption` and an optional `request`.
+/// Reads image-caption pairs from the same files, and from records of `image`, `caption` and an optional `request`.
 ///
 /// A conversation becomes a pair by its first exchange: the user's request without its image marker, and the assistant's
 /// reply as the caption.
@@ -28,9 +28,8 @@ pub fn image_captions(path: impl AsRef<Path>) -> Result<Records<ImageCaption>, C
     Records::open(path.as_ref(), |record| record.into_image_caption())
 }
 
-/// The records of one file, read as they are asked for. A row that is no such record is an `Err` in its own place, and
-/// reading goes on behind it; it names the file, the row (counted from 1), the field, what was expected and what was
-/// found.
+/// The records of one file, read as they are asked for. A record that is wrong is an `Err`, and reading goes on after it;
+/// the error names the file, the record's number (from 1), the field, what was expected and what was found.
 pub struct Records<T> {
     records: JsonRecords,
     path: PathBuf,
@@ -48,9 +47,9 @@ impl<T> Records<T> {
         Ok(Self { records: JsonRecords::open(path)?, path: path.to_path_buf(), convert })
     }
 
-    /// The row (counted from 1) that was read last.
-    pub fn row(&self) -> u64 {
-        self.records.row()
+    /// The number of the record that was read last, from 1: its line in JSON Lines.
+    pub fn number(&self) -> u64 {
+        self.records.number()
     }
 }
 
@@ -59,6 +58,6 @@ impl<T> Iterator for Records<T> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let value = self.records.next()?;
-        Some(value.and_then(|value| (self.convert)(RecordForm::new(&self.path, self.records.row(), value))))
+        Some(value.and_then(|value| (self.convert)(RecordForm::new(&self.path, self.records.number(), value))))
     }
 }

@@ -26,15 +26,15 @@ impl FirstOf {
         image: &ImageRef,
         question: impl Fn(&dyn ImageStore) -> Result<T, CoreError>,
     ) -> Result<T, CoreError> {
-        let mut places = Vec::new();
+        let mut locations = Vec::new();
         for store in &self.0 {
             match question(store.as_ref()) {
-                Err(CoreError::ImageMissing { place, .. }) if places.contains(&place) => {}
-                Err(CoreError::ImageMissing { place, .. }) => places.push(place),
+                Err(CoreError::ImageMissing { location, .. }) if locations.contains(&location) => {}
+                Err(CoreError::ImageMissing { location, .. }) => locations.push(location),
                 answer => return answer,
             }
         }
-        Err(CoreError::ImageMissing { image: image.to_string(), place: places.join(" or ") })
+        Err(CoreError::ImageMissing { image: image.to_string(), location: locations.join(" or ") })
     }
 }
 
@@ -52,7 +52,7 @@ impl ImageStore for FirstOf {
     }
 }
 
-/// A store behind which another one can be put: a model that is loaded once looks at the images of one data set after the
+/// A store that can be replaced by another one: a model that is loaded once reads the images of one data set after the
 /// other. Clones are the same store.
 #[derive(Clone)]
 pub struct CurrentImages(Arc<RwLock<Arc<dyn ImageStore>>>);
@@ -135,21 +135,21 @@ mod tests {
     }
 
     #[test]
-    fn another_store_behind_the_same_one() {
+    fn a_store_that_is_replaced() {
         let store = |width| {
             let mut images = MemoryImages::new();
             images.insert("a", RgbImage::new(width, 1));
             Arc::new(images)
         };
         let current = CurrentImages::new(store(1));
-        let seen_by_the_model = current.clone();
+        let of_the_model = current.clone();
         current.set(store(2));
-        assert_eq!(seen_by_the_model.size(&"a".into()).expect("is there"), (2, 1));
+        assert_eq!(of_the_model.size(&"a".into()).expect("is there"), (2, 1));
     }
 
     #[test]
     fn a_path_that_is_not_there() {
-        assert!(matches!(images_at("no/such/place"), Err(CoreError::Io { .. })));
+        assert!(matches!(images_at("no/such/folder"), Err(CoreError::Io { .. })));
         assert!(images_at(env!("CARGO_MANIFEST_DIR")).is_ok());
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use adamllm_core::json::unreadable;
-use adamllm_core::{Conversation, CoreError, ImageCaption, ImageRef, ImageStore, RecordForm, RgbImage, RowSource};
+use adamllm_core::{Conversation, CoreError, ImageCaption, ImageRef, ImageStore, RecordForm, RecordSource, RgbImage};
 use arrow_array::{ArrayRef, RecordBatch};
 use serde_json::Value;
 
@@ -21,15 +21,15 @@ mod cell;
 #[cfg(feature = "parquet")]
 mod parquet;
 
-/// Rows of a table, and the store of the images that stand in them.
+/// Rows of a table, and the store of the images in them.
 ///
 /// A row is read as JSON. An image (a struct of `bytes` and `path`, as `datasets` keeps them, or plain bytes) becomes a
-/// reference made of the row's number (from 0), the column and, in lists, the place: `"17/image"`, `"17/images/0"`; one without
+/// reference made of the row's number (from 0), the column and, in lists, the index: `"17/image"`, `"17/images/0"`; one without
 /// bytes is known by its path, beside the table or in `images` beside it. The table itself is the [`ImageStore`] for these
-/// references, and the [`RowSource`] of the rows. A column costs something only where it is asked for.
+/// references, and the [`RecordSource`] of the rows. A column costs something only where it is asked for.
 ///
 /// Arrow files are mapped into memory: nothing is read before it is used, and what was used is given back when reading goes
-/// on behind it, so memory stays the same whatever the table's size (of a stream whose buffers are packed, all batches are in
+/// on after it, so memory stays the same whatever the table's size (of a stream whose buffers are packed, all batches are in
 /// memory). Of parquet files the columns that were asked for are kept unpacked, of one row group at a time.
 #[derive(Clone, Debug)]
 pub struct Table {
@@ -222,16 +222,16 @@ impl Table {
         read: impl FnOnce(&[u8]) -> Result<T, CoreError>,
     ) -> Option<Result<T, CoreError>> {
         let mut steps = image.as_str().split('/');
-        let number = steps.next()?.parse::<u64>().ok().filter(|&row| row < self.n_rows)?;
+        let number = steps.next()?.parse::<u64>().ok().filter(|&number| number < self.n_rows)?;
         let part = self.part_of(number);
         let name = steps.next()?;
         let (_, column) = self.columns(part, |column| column == name).into_iter().next()?;
-        let place = (number - self.starts[part]) as usize;
+        let row = (number - self.starts[part]) as usize;
         let column = match column {
             Ok(column) => column,
             Err(detail) => return Some(Err(CoreError::ImageDecode { image: image.to_string(), detail })),
         };
-        let bytes = cell::image(column, place, &mut steps)?;
+        let bytes = cell::image(column, row, &mut steps)?;
         let answer = read(bytes.as_slice());
         self.parts[part].release_bytes(bytes.as_slice());
         Some(answer)
@@ -250,7 +250,7 @@ impl Table {
 }
 
 /// A row of the table's columns.
-fn row(columns: &[(String, Column)], i: usize, number: u64) -> adamllm_core::Row {
+fn row(columns: &[(String, Column)], i: usize, number: u64) -> adamllm_core::JsonObject {
     let value = |(name, column): &(String, Column)| {
         let value = match column {
             Ok(column) => cell::to_json(column, i, &format!("{number}/{name}")),
@@ -261,19 +261,19 @@ fn row(columns: &[(String, Column)], i: usize, number: u64) -> adamllm_core::Row
     columns.iter().map(value).collect()
 }
 
-impl RowSource for Table {
+impl RecordSource for Table {
     fn len(&self) -> usize {
         self.n_rows as usize
     }
 
-    fn row(&self, index: usize) -> Result<Cow<'_, adamllm_core::Row>, CoreError> {
+    fn record(&self, index: usize) -> Result<Cow<'_, adamllm_core::JsonObject>, CoreError> {
         let number = index as u64;
         assert!(number < self.n_rows, "row {index} of {}", self.n_rows);
         let part = self.part_of(number);
         Ok(Cow::Owned(row(&self.row_columns(part), (number - self.starts[part]) as usize, number)))
     }
 
-    fn place(&self, index: usize) -> String {
+    fn location(&self, index: usize) -> String {
         format!("{} row {}", self.path.display(), index + 1)
     }
 }
@@ -320,7 +320,7 @@ fn only_split(folder: &Path) -> Result<Option<String>, CoreError> {
     let path = folder.join("dataset_dict.json");
     let Ok(text) = std::fs::read(&path) else { return Ok(None) };
     let dict: Value =
-        serde_json::from_slice(&text).map_err(|source| CoreError::Json { path: path.clone(), row: 1, source })?;
+        serde_json::from_slice(&text).map_err(|source| CoreError::Json { path: path.clone(), number: 1, source })?;
     let splits = dict.get("splits").and_then(Value::as_array);
     let splits: Vec<_> = splits.into_iter().flatten().filter_map(Value::as_str).collect();
     match splits[..] {
@@ -337,7 +337,7 @@ fn only_split(folder: &Path) -> Result<Option<String>, CoreError> {
 fn listed_files(folder: &Path) -> Result<Option<Vec<PathBuf>>, CoreError> {
     let path = folder.join("state.json");
     let Ok(text) = std::fs::read(&path) else { return Ok(None) };
-    let state: Value = serde_json::from_slice(&text).map_err(|source| CoreError::Json { path, row: 1, source })?;
+    let state: Value = serde_json::from_slice(&text).map_err(|source| CoreError::Json { path, number: 1, source })?;
     let files = state.get("_data_files").and_then(Value::as_array);
     let names = files.map(|files| files.iter().filter_map(|file| file.get("filename")?.as_str()));
     Ok(names.map(|names| names.map(|name| folder.join(name)).collect()))

@@ -47,7 +47,8 @@ impl TarImages {
     }
 
     fn read(&self, image: &ImageRef) -> Result<Vec<u8>, CoreError> {
-        let missing = || CoreError::ImageMissing { image: image.to_string(), place: self.path.display().to_string() };
+        let missing =
+            || CoreError::ImageMissing { image: image.to_string(), location: self.path.display().to_string() };
         let Location::Relative(path) = Location::of(image)? else { return Err(missing()) };
         let &(start, length) = self.entries.get(&plain(&path)).ok_or_else(missing)?;
         let (mut file, mut bytes) = (self.file.clone(), Vec::new());
@@ -80,7 +81,7 @@ pub(crate) fn is_tar(path: &Path) -> Result<bool, CoreError> {
     file()?.take(512).read_to_end(&mut start).map_err(failed)?;
     if start.starts_with(&[0x1F, 0x8B]) {
         start.clear();
-        // A broken archive is told when it is opened.
+        // A broken archive is an error when it is opened.
         let _ = MultiGzDecoder::new(file()?).take(512).read_to_end(&mut start);
     }
     Ok(start.get(MAGIC) == Some(b"ustar"))

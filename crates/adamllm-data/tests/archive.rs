@@ -6,20 +6,20 @@ use adamllm_core::{CoreError, ImageStore};
 use adamllm_data::ZipImages;
 
 fn archive() -> ZipImages {
-    ZipImages::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tables/pictures.zip")).expect("opens")
+    ZipImages::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tables/images.zip")).expect("opens")
 }
 
 #[test]
-fn pictures_by_path_and_under_a_folder() {
+fn images_by_path_and_under_a_folder() {
     let (whole, under) = (archive(), archive().under("images/"));
     let mut paths: Vec<_> = under.paths().collect();
     paths.sort_unstable();
     assert_eq!(paths, ["0.png", "1.png", "2.png"]);
     for path in paths {
         let image = path.as_str().into();
-        let picture = under.open(&image).expect("decodes");
-        assert_eq!(under.size(&image).expect("has a header"), picture.dimensions());
-        assert_eq!(whole.open(&format!("images/{path}").into()).expect("decodes"), picture);
+        let pixels = under.open(&image).expect("decodes");
+        assert_eq!(under.size(&image).expect("has a header"), pixels.dimensions());
+        assert_eq!(whole.open(&format!("images/{path}").into()).expect("decodes"), pixels);
     }
     assert!(matches!(whole.open(&"0.png".into()), Err(CoreError::ImageMissing { .. })));
     assert!(matches!(whole.bytes(&"../0.png".into()), Err(CoreError::Field { .. })));
@@ -43,9 +43,9 @@ fn threads_read_side_by_side() {
 
 #[test]
 fn a_damaged_archive_is_an_error() {
-    let place = tempfile::tempdir().expect("a temporary folder");
+    let folder = tempfile::tempdir().expect("a temporary folder");
     let whole = std::fs::read(archive().path()).expect("a committed file");
-    let path = place.path().join("damaged.zip");
+    let path = folder.path().join("damaged.zip");
     std::fs::write(&path, &whole[..whole.len() - 30]).expect("written");
     assert!(matches!(ZipImages::open(&path), Err(CoreError::Io { .. })));
     let mut damaged = whole.clone();

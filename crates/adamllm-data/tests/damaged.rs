@@ -54,7 +54,7 @@ const MAX_MEMORY: usize = MAX_PIXELS as usize * 64 + (48 << 20);
 fn images() -> Vec<(String, Vec<u8>)> {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
     let files =
-        ["pictures", "variants"].into_iter().flat_map(|folder| std::fs::read_dir(tests.join(folder)).expect(folder));
+        ["images", "variants"].into_iter().flat_map(|folder| std::fs::read_dir(tests.join(folder)).expect(folder));
     let names = files.map(|entry| entry.expect("readable").path()).filter(|path| path.is_file());
     let mut images: Vec<_> = names
         .map(|path| (path.display().to_string(), std::fs::read(&path).expect("readable")))
@@ -69,8 +69,8 @@ fn damage_is_an_error_or_an_image_of_the_announced_size() {
     let images = images();
     let options = DecodeOptions { max_pixels: MAX_PIXELS, ..DecodeOptions::default() };
     // Where, and to what; the beginning, where the headers are, more often than the rest.
-    let place = prop_oneof![(0.0..1.0_f64).prop_map(|part| (part, 1.0)), (0.0..1.0_f64).prop_map(|part| (part, 0.1))];
-    let damage = prop::collection::vec((place, prop_oneof![Just(0), Just(0xFF), any::<u8>()]), 0..4);
+    let offset = prop_oneof![(0.0..1.0_f64).prop_map(|part| (part, 1.0)), (0.0..1.0_f64).prop_map(|part| (part, 0.1))];
+    let damage = prop::collection::vec((offset, prop_oneof![Just(0), Just(0xFF), any::<u8>()]), 0..4);
     let damage = (0..images.len(), damage, prop::option::weighted(0.3, 0.0..1.0_f64));
     let config = Config { cases: 4000, failure_persistence: None, ..Config::default() };
     let mut runner = TestRunner::new(config);

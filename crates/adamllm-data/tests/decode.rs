@@ -7,7 +7,7 @@ use adamllm_data::{Alpha, DecodeError, DecodeOptions, FolderImages, ImageFormat,
 use serde::Deserialize;
 
 #[derive(Deserialize)]
-struct Picture {
+struct ListedImage {
     file: String,
     stored_width: u32,
     stored_height: u32,
@@ -16,7 +16,7 @@ struct Picture {
     has_alpha: bool,
 }
 
-impl Picture {
+impl ListedImage {
     fn bytes(&self) -> Vec<u8> {
         std::fs::read(folder().join(&self.file)).expect("a committed file")
     }
@@ -32,12 +32,12 @@ impl Picture {
 }
 
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pictures")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/images")
 }
 
-fn pictures() -> Vec<Picture> {
-    let text = std::fs::read_to_string(folder().join("pictures.json")).expect("a committed file");
-    serde_json::from_str(&text).expect("a list of pictures")
+fn images() -> Vec<ListedImage> {
+    let text = std::fs::read_to_string(folder().join("images.json")).expect("a committed file");
+    serde_json::from_str(&text).expect("a list of images")
 }
 
 fn largest_difference(a: &RgbImage, b: &RgbImage) -> u8 {
@@ -48,15 +48,15 @@ fn largest_difference(a: &RgbImage, b: &RgbImage) -> u8 {
 #[test]
 fn every_form_is_what_pillow_makes_of_it() {
     let mut wrong = Vec::new();
-    for picture in pictures() {
-        match decode(&picture.bytes(), &DecodeOptions::default()) {
+    for image in images() {
+        match decode(&image.bytes(), &DecodeOptions::default()) {
             Ok(decoded) => {
-                let difference = largest_difference(&decoded, &picture.reference("rgb"));
+                let difference = largest_difference(&decoded, &image.reference("rgb"));
                 if difference > 0 {
-                    wrong.push(format!("{}: {difference} levels", picture.file));
+                    wrong.push(format!("{}: {difference} levels", image.file));
                 }
             }
-            Err(error) => wrong.push(format!("{}: {error}", picture.file)),
+            Err(error) => wrong.push(format!("{}: {error}", image.file)),
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
@@ -66,12 +66,12 @@ fn every_form_is_what_pillow_makes_of_it() {
 fn transparency_over_white_is_pillows() {
     let options = DecodeOptions { alpha: Alpha::OverWhite, ..DecodeOptions::default() };
     let mut wrong = Vec::new();
-    for picture in pictures() {
-        let Ok(decoded) = decode(&picture.bytes(), &options) else { continue };
-        let reference = picture.reference(if picture.has_alpha { "white" } else { "rgb" });
+    for image in images() {
+        let Ok(decoded) = decode(&image.bytes(), &options) else { continue };
+        let reference = image.reference(if image.has_alpha { "white" } else { "rgb" });
         let difference = largest_difference(&decoded, &reference);
         if difference > 0 {
-            wrong.push(format!("{}: {difference} levels", picture.file));
+            wrong.push(format!("{}: {difference} levels", image.file));
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
@@ -80,12 +80,12 @@ fn transparency_over_white_is_pillows() {
 #[test]
 fn headers_tell_the_upright_size() {
     let as_stored = DecodeOptions { upright: false, ..DecodeOptions::default() };
-    for picture in pictures() {
-        let size = image_size(&picture.bytes(), &DecodeOptions::default()).expect(&picture.file);
-        assert_eq!(size, (picture.width, picture.height), "{}", picture.file);
-        if !picture.file.ends_with(".tiff") {
-            let size = image_size(&picture.bytes(), &as_stored).expect(&picture.file);
-            assert_eq!(size, (picture.stored_width, picture.stored_height), "{}", picture.file);
+    for image in images() {
+        let size = image_size(&image.bytes(), &DecodeOptions::default()).expect(&image.file);
+        assert_eq!(size, (image.width, image.height), "{}", image.file);
+        if !image.file.ends_with(".tiff") {
+            let size = image_size(&image.bytes(), &as_stored).expect(&image.file);
+            assert_eq!(size, (image.stored_width, image.stored_height), "{}", image.file);
         }
     }
 }
@@ -93,11 +93,11 @@ fn headers_tell_the_upright_size() {
 #[test]
 fn a_cut_file_is_an_error_and_never_a_panic() {
     // Of a moving image only the first frame is read.
-    for picture in pictures().into_iter().filter(|picture| picture.file != "moving.gif") {
-        let whole = picture.bytes();
+    for image in images().into_iter().filter(|image| image.file != "moving.gif") {
+        let whole = image.bytes();
         for length in (0..whole.len().saturating_sub(64)).step_by(whole.len() / 40 + 1) {
             let result = decode(&whole[..length], &DecodeOptions::default());
-            assert!(result.is_err(), "{} cut to {length} of {} bytes", picture.file, whole.len());
+            assert!(result.is_err(), "{} cut to {length} of {} bytes", image.file, whole.len());
         }
         assert_eq!(decode(&[], &DecodeOptions::default()), Err(DecodeError::Empty));
     }
@@ -105,8 +105,8 @@ fn a_cut_file_is_an_error_and_never_a_panic() {
 
 #[test]
 fn damaged_files_never_panic() {
-    for picture in pictures() {
-        let mut bytes = picture.bytes();
+    for image in images() {
+        let mut bytes = image.bytes();
         for at in (0..bytes.len()).step_by(bytes.len() / 60 + 1) {
             let kept = bytes[at];
             for damage in [0x00, 0xFF, kept ^ 0x40] {
@@ -121,7 +121,7 @@ fn damaged_files_never_panic() {
 
 #[test]
 fn bombs_are_refused_by_their_header() {
-    let mut png = pictures().into_iter().find(|p| p.file == "rgb.png").expect("listed").bytes();
+    let mut png = images().into_iter().find(|p| p.file == "rgb.png").expect("listed").bytes();
     png[16..24].copy_from_slice(&[0, 0, 0x9C, 0x40, 0, 0, 0x9C, 0x40]); // 40000 x 40000
     let crc = crc32(&png[12..29]);
     png[29..33].copy_from_slice(&crc.to_be_bytes());
@@ -154,8 +154,8 @@ fn a_folder_opens_what_is_inside_it() {
     assert_eq!(store.bytes(&image).expect("reads").expect("has a file")[..2], [0xFF, 0xD8]);
     let missing = store.open(&"nowhere.png".into());
     assert!(matches!(missing, Err(CoreError::ImageMissing { .. })));
-    for outside in ["../pictures/rgb.png", "https://example.org/rgb.png", ""] {
+    for outside in ["../images/rgb.png", "https://example.org/rgb.png", ""] {
         assert!(matches!(store.open(&outside.into()), Err(CoreError::Field { field: "image", .. })), "{outside}");
     }
-    assert!(matches!(store.open(&"pictures.json".into()), Err(CoreError::ImageDecode { .. })));
+    assert!(matches!(store.open(&"images.json".into()), Err(CoreError::ImageDecode { .. })));
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use adamllm_core::json::{JsonFile, unreadable_text};
-use adamllm_core::{CoreError, ImageStore, Row, RowSource};
+use adamllm_core::{CoreError, ImageStore, JsonObject, RecordSource};
 use adamllm_data::{LocalDataset, Table, ZipImages, conversations, images_at};
 use serde_json::Value;
 
@@ -20,21 +20,21 @@ fn files(folder: &str) -> Vec<PathBuf> {
     files
 }
 
-fn rows(path: PathBuf) -> Vec<Row> {
+fn objects(path: PathBuf) -> Vec<JsonObject> {
     serde_json::from_slice(&std::fs::read(path).expect("a committed file")).expect("JSON")
 }
 
 #[test]
 fn json_files() {
-    let expected = rows(forms("json/records.json"));
+    let expected = objects(forms("json/records.json"));
     for path in files("json") {
         let file = JsonFile::open(&path).expect("opens");
         assert_eq!(file.len(), expected.len(), "{}", path.display());
         for (i, expected) in expected.iter().enumerate().rev() {
-            let row = file.row(i).expect("a record");
+            let record = file.record(i).expect("a record");
             for (key, value) in expected {
                 // Python's pandas and datasets leave the null of a column of nulls out, or write it.
-                assert_eq!(row.get(key).unwrap_or(&Value::Null), value, "{} {key}", path.display());
+                assert_eq!(record.get(key).unwrap_or(&Value::Null), value, "{} {key}", path.display());
             }
         }
         let read: Result<Vec<_>, _> = conversations(&path).expect("opens").collect();
@@ -43,8 +43,8 @@ fn json_files() {
         assert_eq!(read[2].messages[0].content, "<image>\nÄ \"2\" ]},?");
     }
     let scored = JsonFile::open(forms("json/nan.jsonl")).expect("opens");
-    let row = scored.row(1).expect("a record").into_owned();
-    assert_eq!((unreadable_text(&row["score"]), row["odd"].as_str()), (Some("NaN"), Some("\u{FFFD}")));
+    let record = scored.record(1).expect("a record").into_owned();
+    assert_eq!((unreadable_text(&record["score"]), record["odd"].as_str()), (Some("NaN"), Some("\u{FFFD}")));
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn json_files_that_are_refused_whole() {
         let name = path.file_name().expect("a name").to_string_lossy().into_owned();
         let cause = match name.split('.').next().expect("a name") {
             "utf-16" => "UTF-16",
-            "behind" => "behind the closing bracket",
+            "behind" => "after the closing bracket",
             "table" => "text that begins with",
             _ => "cut off",
         };
@@ -65,7 +65,7 @@ fn json_files_that_are_refused_whole() {
 
 #[test]
 fn tables_of_every_kind_of_column() {
-    let expected = rows(forms("tables/kinds.json"));
+    let expected = objects(forms("tables/kinds.json"));
     let mut n_files = 0;
     for path in files("tables") {
         let name = path.file_name().expect("a name").to_string_lossy().into_owned();
@@ -74,10 +74,10 @@ fn tables_of_every_kind_of_column() {
         }
         n_files += 1;
         let set = LocalDataset::open(&path, "test").unwrap_or_else(|error| panic!("{error}"));
-        let table = set.rows();
+        let table = set.records();
         assert_eq!(table.len(), expected.len(), "{name}");
         for (i, expected) in expected.iter().enumerate().rev() {
-            let row = table.row(i).expect("a row").into_owned();
+            let row = table.record(i).expect("a row").into_owned();
             for (column, value) in expected {
                 assert_eq!(&row[column], value, "{name} row {i} {column}");
             }
@@ -103,12 +103,12 @@ fn images_as_tables_keep_them() {
             assert_eq!(value, reference, "{name}");
             assert_eq!(table.open(&reference.into()).expect("decodes").dimensions(), (4, height), "{name} {reference}");
         }
-        let told = |column: &str| unreadable_text(&rows[0][column]).expect("no form in JSON").to_owned();
-        assert!(told("no_image").contains("begin with 74657874") && told("duration").contains("Duration"));
+        let unreadable = |column: &str| unreadable_text(&rows[0][column]).expect("no form in JSON").to_owned();
+        assert!(unreadable("no_image").contains("begin with 74657874") && unreadable("duration").contains("Duration"));
 
         let pairs: Result<Vec<_>, _> = table.image_captions().collect();
         assert_eq!(pairs.expect("nobody asks for the duration")[0].image.as_str(), "1.png");
-        let row = table.with_columns(["caption".to_owned()]).row(1).expect("a row").into_owned();
+        let row = table.with_columns(["caption".to_owned()]).record(1).expect("a row").into_owned();
         assert_eq!(row.into_iter().collect::<Vec<_>>(), [("caption".to_owned(), Value::from("Two."))]);
     }
 }
@@ -122,7 +122,7 @@ fn a_column_that_cannot_be_read_costs_nothing_until_it_is_asked_for() {
     damaged[4..24].fill(0xFF);
     std::fs::write(&path, damaged).expect("written");
     let table = Table::open(&path).expect("the footer is whole");
-    let row = RowSource::row(&table, 0).expect("a row").into_owned();
+    let row = RecordSource::record(&table, 0).expect("a row").into_owned();
     assert!(unreadable_text(&row["bool"]).is_some_and(|why| why.contains("cannot be read")), "{:?}", row["bool"]);
     assert_eq!(row["string"], "ä");
 }
@@ -177,7 +177,7 @@ fn damaged_tables_end_no_job() {
             std::fs::write(&path, damaged(&whole, &mut seed)).expect("written");
             match Table::open(&path) {
                 Ok(table) => {
-                    (0..table.len().min(9)).for_each(|i| drop(RowSource::row(&table, i as usize)));
+                    (0..table.len().min(9)).for_each(|i| drop(RecordSource::record(&table, i as usize)));
                     drop(table.open(&"0/plain".into()));
                 }
                 Err(_) => n_refused += 1,

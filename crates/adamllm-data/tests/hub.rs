@@ -57,7 +57,7 @@ fn files() -> Vec<(&'static str, Vec<u8>)> {
         ("tokenizer.json", b"{}".to_vec()),
         ("model.safetensors", weights()),
         ("pytorch_model.bin", vec![1; 50]),
-        ("images/a b.png", b"picture".to_vec()),
+        ("images/a b.png", b"image".to_vec()),
     ]
 }
 
@@ -300,9 +300,9 @@ fn offline_uses_the_cache_and_no_connection() {
 fn selected_files_and_missing_ones() {
     let (server, cache) = (FakeHub::start(Trouble::default()), tempfile::tempdir().expect("a folder"));
     let hub = Hub::new(server.config(cache.path())).expect("no proxy");
-    let pictures = Selection::Matching(vec!["images/*.png".into()]);
-    let folder = hub.download(&repo(), &pictures, &mut ()).expect("downloads");
-    assert_eq!(fs::read(folder.join("images/a b.png")).expect("is there"), b"picture");
+    let images = Selection::Matching(vec!["images/*.png".into()]);
+    let folder = hub.download(&repo(), &images, &mut ()).expect("downloads");
+    assert_eq!(fs::read(folder.join("images/a b.png")).expect("is there"), b"image");
     let nothing = hub.download(&repo(), &Selection::Matching(vec!["*.zip".into()]), &mut ());
     assert!(matches!(nothing, Err(HubError::NothingSelected { .. })));
     let unknown = hub.download(&"org/unknown".parse().expect("a name"), &Selection::Model, &mut ());

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use adamllm_core::{CoreError, RowSource};
+use adamllm_core::{CoreError, RecordSource};
 use adamllm_data::{JsonFile, LocalDataset};
 
-fn place(files: &[(&str, &str)]) -> tempfile::TempDir {
+fn folder_of(files: &[(&str, &str)]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
     for (name, content) in files {
         let path = folder.path().join(name);
@@ -15,43 +15,46 @@ fn place(files: &[(&str, &str)]) -> tempfile::TempDir {
     folder
 }
 
-fn picture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pictures").join(name)
+fn image(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/images").join(name)
 }
 
 #[test]
-fn json_rows_are_read_when_asked_for() {
+fn json_records_are_read_when_asked_for() {
     let lines = "{\"a\": \"ä\"}\n\n  {\"a\": 2} \nnonsense\n[3]\n{\"a\": 4}";
     let array = "\u{feff} \n[ {\"a\": \"ä\"}, {\"a\": 2},nonsense, [3] ,{\"a\": 4}\n] ";
-    let folder = place(&[("lines.jsonl", lines), ("array.json", array), ("empty.jsonl", "\n")]);
+    let folder = folder_of(&[("lines.jsonl", lines), ("array.json", array), ("empty.jsonl", "\n")]);
     for (name, numbers) in [("lines.jsonl", [1, 3, 4, 5, 6]), ("array.json", [1, 2, 3, 4, 5])] {
-        let rows = JsonFile::open(folder.path().join(name)).expect("opens");
-        assert_eq!(rows.len(), 5, "{name}");
+        let records = JsonFile::open(folder.path().join(name)).expect("opens");
+        assert_eq!(records.len(), 5, "{name}");
         for index in [4, 0, 1, 4] {
-            let row = rows.row(index).unwrap_or_else(|error| panic!("{name} {index}: {error}"));
-            assert_eq!(row["a"], [serde_json::json!("ä"), 2.into(), 0.into(), 0.into(), 4.into()][index], "{name}");
+            let record = records.record(index).unwrap_or_else(|error| panic!("{name} {index}: {error}"));
+            assert_eq!(record["a"], [serde_json::json!("ä"), 2.into(), 0.into(), 0.into(), 4.into()][index], "{name}");
         }
-        assert!(matches!(rows.row(2), Err(CoreError::Json { row, .. }) if row == numbers[2]), "{name}");
-        assert!(matches!(rows.row(3), Err(CoreError::Field { .. })), "{name}");
-        let places: Vec<_> = (0..5).map(|index| rows.place(index)).collect();
-        assert!(places.iter().zip(numbers).all(|(place, n)| place.ends_with(&format!("{name} row {n}"))), "{places:?}");
+        assert!(matches!(records.record(2), Err(CoreError::Json { number, .. }) if number == numbers[2]), "{name}");
+        assert!(matches!(records.record(3), Err(CoreError::Field { .. })), "{name}");
+        let locations: Vec<_> = (0..5).map(|index| records.location(index)).collect();
+        assert!(
+            locations.iter().zip(numbers).all(|(location, n)| location.ends_with(&format!("{name} record {n}"))),
+            "{locations:?}"
+        );
     }
     assert!(JsonFile::open(folder.path().join("empty.jsonl")).expect("opens").is_empty());
 }
 
 #[test]
-fn a_file_and_its_pictures() {
+fn a_file_and_its_images() {
     let folder =
-        place(&[("rows.jsonl", "{\"image\": \"a.png\"}\n{\"image\": \"images/b.jpg\"}"), ("state.json", "{}")]);
+        folder_of(&[("records.jsonl", "{\"image\": \"a.png\"}\n{\"image\": \"images/b.jpg\"}"), ("state.json", "{}")]);
     std::fs::create_dir(folder.path().join("images")).expect("made");
-    std::fs::copy(picture("grey.jpg"), folder.path().join("images/b.jpg")).expect("copied");
-    std::fs::copy(picture("bilevel.png"), folder.path().join("images/a.png")).expect("copied");
-    for path in [folder.path().to_path_buf(), folder.path().join("rows.jsonl")] {
+    std::fs::copy(image("grey.jpg"), folder.path().join("images/b.jpg")).expect("copied");
+    std::fs::copy(image("bilevel.png"), folder.path().join("images/a.png")).expect("copied");
+    for path in [folder.path().to_path_buf(), folder.path().join("records.jsonl")] {
         let set = LocalDataset::open(path, "test").expect("opens");
-        assert_eq!(set.rows().len(), 2);
+        assert_eq!(set.records().len(), 2);
         for index in 0..2 {
-            let rows = set.rows();
-            let name = rows.row(index).expect("a row")["image"].as_str().expect("a name").to_owned();
+            let records = set.records();
+            let name = records.record(index).expect("a record")["image"].as_str().expect("a name").to_owned();
             assert!(set.images().open(&name.into()).is_ok());
         }
         assert!(matches!(set.images().open(&"gone.png".into()), Err(CoreError::ImageMissing { .. })));
@@ -60,15 +63,15 @@ fn a_file_and_its_pictures() {
 
 #[test]
 fn splits_and_what_is_not_clear() {
-    let row = "{\"x\": 1}";
-    let folder = place(&[("data/train.json", "[]"), ("data/test-0.json", row), ("data/testing.json", "[]")]);
-    assert_eq!(LocalDataset::open(folder.path(), "test").expect("opens").rows().len(), 1);
-    let folder = place(&[("dataset_dict.json", "{}"), ("test/rows.jsonl", row), ("train/rows.jsonl", "")]);
-    assert_eq!(LocalDataset::open(folder.path(), "test").expect("opens").rows().len(), 1);
-    let folder = place(&[("a.json", "[]"), ("b.jsonl", "")]);
+    let record = "{\"x\": 1}";
+    let folder = folder_of(&[("data/train.json", "[]"), ("data/test-0.json", record), ("data/testing.json", "[]")]);
+    assert_eq!(LocalDataset::open(folder.path(), "test").expect("opens").records().len(), 1);
+    let folder = folder_of(&[("dataset_dict.json", "{}"), ("test/records.jsonl", record), ("train/records.jsonl", "")]);
+    assert_eq!(LocalDataset::open(folder.path(), "test").expect("opens").records().len(), 1);
+    let folder = folder_of(&[("a.json", "[]"), ("b.jsonl", "")]);
     let error = LocalDataset::open(folder.path(), "test").expect_err("two files").to_string();
     assert!(error.contains("test.jsonl, got a.json, b.jsonl"), "{error}");
-    let folder = place(&[("readme.txt", "nothing")]);
+    let folder = folder_of(&[("readme.txt", "nothing")]);
     assert!(LocalDataset::open(folder.path(), "test").expect_err("nothing").to_string().contains("find .arrow"));
     assert!(matches!(LocalDataset::open(folder.path().join("gone"), "test"), Err(CoreError::Io { .. })));
 }
@@ -85,22 +88,22 @@ fn tables_are_the_same_in_every_form() {
     let forms = [tables.join("saved"), tables.join("rows.parquet"), parquet_folder.path().to_path_buf()];
     let sets = forms.map(|path| LocalDataset::open(path, "test").expect("opens"));
     for index in [6, 0, 3, 5, 1, 4, 2] {
-        let rows = sets.each_ref().map(LocalDataset::rows);
-        let [a, b, c] = rows.each_ref().map(|rows| rows.row(index).expect("a row").into_owned());
+        let sources = sets.each_ref().map(LocalDataset::records);
+        let [a, b, c] = sources.each_ref().map(|source| source.record(index).expect("a row").into_owned());
         assert_eq!(a, b);
         assert_eq!(a, c);
         let name = a["image"].as_str().expect("a reference");
-        let pictures = sets.each_ref().map(|set| set.images().open(&name.into()).expect("decodes"));
-        assert_eq!(pictures[0], pictures[1]);
-        assert!(rows[1].place(index).ends_with(&format!("rows.parquet row {}", index + 1)));
+        let images = sets.each_ref().map(|set| set.images().open(&name.into()).expect("decodes"));
+        assert_eq!(images[0], images[1]);
+        assert!(sources[1].location(index).ends_with(&format!("rows.parquet row {}", index + 1)));
     }
 }
 
 #[cfg(feature = "zip")]
 #[test]
-fn pictures_in_a_zip_beside_the_rows() {
-    let folder = place(&[("test.json", "[{\"image\": \"images/1.png\"}, {\"image\": \"2.png\"}]")]);
-    let zip = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tables/pictures.zip");
+fn images_in_a_zip_beside_the_records() {
+    let folder = folder_of(&[("test.json", "[{\"image\": \"images/1.png\"}, {\"image\": \"2.png\"}]")]);
+    let zip = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tables/images.zip");
     std::fs::copy(zip, folder.path().join("images.zip")).expect("copied");
     let set = LocalDataset::open(folder.path(), "test").expect("opens");
     assert!(set.images().open(&"images/1.png".into()).is_ok() && set.images().open(&"2.png".into()).is_ok());
@@ -125,8 +128,8 @@ fn write_stream(path: &Path) {
         let pair = |(name, array): (&str, ArrayRef)| {
             (Arc::new(arrow_schema::Field::new(name, array.data_type().clone(), true)), array)
         };
-        let pictures = StructArray::from(vec![pair(("bytes", bytes)), pair(("path", path))]);
-        RecordBatch::try_from_iter([("image", Arc::new(pictures) as ArrayRef)]).expect("a batch")
+        let images = StructArray::from(vec![pair(("bytes", bytes)), pair(("path", path))]);
+        RecordBatch::try_from_iter([("image", Arc::new(images) as ArrayRef)]).expect("a batch")
     };
     let file = std::fs::File::create(path).expect("created");
     let mut writer = arrow_ipc::writer::StreamWriter::try_new(file, &batch(0).schema()).expect("a schema");
@@ -134,7 +137,7 @@ fn write_stream(path: &Path) {
     writer.finish().expect("finished");
 }
 
-/// Reads all rows and images of a folder whose state names one file many times over, as if it were a large table. Gives the
+/// Reads all records and images of a folder whose state names one file many times over, as if it were a large table. Gives the
 /// bytes that were read, and by how much the process grew at most.
 #[cfg(all(feature = "arrow", target_os = "linux"))]
 fn growth_over(n_files: usize) -> (usize, usize) {
@@ -145,10 +148,10 @@ fn growth_over(n_files: usize) -> (usize, usize) {
     std::fs::write(folder.path().join("state.json"), state).expect("written");
     let before = resident();
     let set = LocalDataset::open(folder.path(), "test").expect("opens");
-    let (rows, images) = (set.rows(), set.images());
+    let (records, images) = (set.records(), set.images());
     let (mut read, mut most) = (0, 0);
-    for index in 0..rows.len() {
-        let name = rows.row(index).expect("a row")["image"].as_str().expect("a reference").to_owned();
+    for index in 0..records.len() {
+        let name = records.record(index).expect("a record")["image"].as_str().expect("a reference").to_owned();
         read += images.bytes(&name.into()).expect("there").expect("has bytes").len();
         most = most.max(resident());
     }

@@ -1,4 +1,4 @@
-//! Rows of every form, and rows that are wrong.
+//! Records of every form, and records that are wrong.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use serde_json::json;
 
 fn file(content: &str) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let path = folder.path().join("rows.json");
+    let path = folder.path().join("records.json");
     std::fs::write(&path, content).expect("written");
     (folder, path)
 }
@@ -38,10 +38,11 @@ fn every_form_becomes_a_pair() {
 
 #[test]
 fn arrays_and_lines_are_the_same() {
-    let rows = [SHAREGPT, LLAVA].map(|row| row.replace('\n', " "));
-    let (_a, array) = file(&format!("\u{feff} [ {} ]", rows.join(",")));
-    let (_b, lines) = file(&rows.join("\n\n"));
-    let read = |path: &Path| -> Vec<_> { conversations(path).expect("opens").map(|row| row.expect("valid")).collect() };
+    let records = [SHAREGPT, LLAVA].map(|record| record.replace('\n', " "));
+    let (_a, array) = file(&format!("\u{feff} [ {} ]", records.join(",")));
+    let (_b, lines) = file(&records.join("\n\n"));
+    let read =
+        |path: &Path| -> Vec<_> { conversations(path).expect("opens").map(|record| record.expect("valid")).collect() };
     assert_eq!(read(&array), read(&lines));
     assert_eq!(read(&array).len(), 2);
     let (_c, empty) = file("");
@@ -51,7 +52,7 @@ fn arrays_and_lines_are_the_same() {
 }
 
 #[test]
-fn a_wrong_row_costs_itself_only() {
+fn a_wrong_record_costs_itself_only() {
     let wrong = [
         (r#"{"images": "#, Reason::InvalidJson),
         (r#"{"images": [1], "messages": []}"#, Reason::InvalidField),
@@ -65,27 +66,27 @@ fn a_wrong_row_costs_itself_only() {
         ("17", Reason::InvalidField),
     ];
     let good = NATIVE;
-    let text: Vec<_> = wrong.iter().flat_map(|(row, _)| [*row, good]).collect();
+    let text: Vec<_> = wrong.iter().flat_map(|(record, _)| [*record, good]).collect();
     let (_folder, path) = file(&text.join("\n"));
-    let rows: Vec<_> = image_captions(&path).expect("opens").collect();
-    assert_eq!(rows.len(), 2 * wrong.len());
-    for (i, (row, reason)) in wrong.iter().enumerate() {
-        let error = rows[2 * i].as_ref().expect_err(row);
-        assert_eq!(Reason::from(error), *reason, "{row}: {error}");
-        assert!(error.to_string().contains(&format!("rows.json row {}", 2 * i + 1)), "{error}");
-        assert!(rows[2 * i + 1].is_ok());
+    let records: Vec<_> = image_captions(&path).expect("opens").collect();
+    assert_eq!(records.len(), 2 * wrong.len());
+    for (i, (record, reason)) in wrong.iter().enumerate() {
+        let error = records[2 * i].as_ref().expect_err(record);
+        assert_eq!(Reason::from(error), *reason, "{record}: {error}");
+        assert!(error.to_string().contains(&format!("records.json record {}", 2 * i + 1)), "{error}");
+        assert!(records[2 * i + 1].is_ok());
     }
 }
 
 #[test]
 fn a_broken_element_of_an_array_costs_itself_only() {
     let (_folder, path) = file(&format!("[{SHAREGPT}, {{\"images\": nonsense, }}, [], {LLAVA}]"));
-    let rows: Vec<_> = conversations(&path).expect("opens").collect();
-    assert!(rows[0].is_ok());
-    assert!(matches!(rows[1], Err(CoreError::Json { row: 2, .. })));
-    assert!(matches!(rows[2], Err(CoreError::Field { field: "(row)", .. })));
-    assert!(rows[3].is_ok());
-    assert_eq!(rows.len(), 4);
+    let records: Vec<_> = conversations(&path).expect("opens").collect();
+    assert!(records[0].is_ok());
+    assert!(matches!(records[1], Err(CoreError::Json { number: 2, .. })));
+    assert!(matches!(records[2], Err(CoreError::Field { field: "(record)", .. })));
+    assert!(records[3].is_ok());
+    assert_eq!(records.len(), 4);
 }
 
 #[test]
@@ -93,7 +94,7 @@ fn a_list_that_ends_early_is_a_file_that_is_cut_off() {
     for cut in [format!("[{SHAREGPT}, {{\"images\": [\"b.pn"), format!("[{SHAREGPT},"), format!("[{SHAREGPT}")] {
         let (_folder, path) = file(&cut);
         let error = conversations(&path).expect_err("cut off").to_string();
-        assert!(error.contains("rows.json: expected") && error.contains("it is cut off"), "{error}");
+        assert!(error.contains("records.json: expected") && error.contains("it is cut off"), "{error}");
     }
 }
 
@@ -183,7 +184,7 @@ fn what_would_be_lost_is_refused_by_name() {
         (json!({"prompt": "Q", "answer": "A"}), "`messages` or `conversations`, got neither"),
     ] {
         let error = read(record.clone()).expect_err(cause);
-        assert!(error.contains("rows.json row 1") && error.contains(cause), "{error} without {cause}: {record}");
+        assert!(error.contains("records.json record 1") && error.contains(cause), "{error} without {cause}: {record}");
     }
 }
 
@@ -214,11 +215,11 @@ fn captions_hold_no_marker() {
 #[test]
 fn images_where_the_records_say() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let place = folder.path().join("in side");
-    std::fs::create_dir(&place).expect("made");
-    std::fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pictures/rgb.png"), place.join("a.png"))
+    let inner = folder.path().join("in side");
+    std::fs::create_dir(&inner).expect("made");
+    std::fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/images/rgb.png"), inner.join("a.png"))
         .expect("copied");
-    let absolute = place.join("a.png").display().to_string();
+    let absolute = inner.join("a.png").display().to_string();
     let url = format!("file://{}", absolute.replace(' ', "%20"));
     let store = FolderImages::new(folder.path().join("in side"));
     for name in ["a.png", "./a.png", "no/../a.png", "x\\..\\a.png", &absolute, &url] {
@@ -239,13 +240,13 @@ fn real_food_photographs() {
     if !folder.exists() {
         return;
     }
-    let pictures = FolderImages::new(folder.join("images"));
+    let images = FolderImages::new(folder.join("images"));
     let pairs: Vec<_> =
         image_captions(folder.join("image_caption_pairs.json")).expect("opens").map(|p| p.expect("valid")).collect();
     assert_eq!(pairs.len(), 24);
     for pair in &pairs {
         assert!(pair.caption.len() > 100 && !pair.request.as_ref().expect("a request").contains("<image>"));
-        let picture = pictures.open(&pair.image).expect("decodes");
-        assert_eq!(pictures.size(&pair.image).expect("has a header"), picture.dimensions());
+        let pixels = images.open(&pair.image).expect("decodes");
+        assert_eq!(images.size(&pair.image).expect("has a header"), pixels.dimensions());
     }
 }

@@ -6,12 +6,12 @@ use adamllm_core::{CoreError, ImageRef, ImageStore};
 use adamllm_data::Table;
 use serde_json::{Value, json};
 
-fn folder() -> PathBuf {
+fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tables")
 }
 
 fn expected() -> Vec<Value> {
-    let text = std::fs::read_to_string(folder().join("rows.json")).expect("a committed file");
+    let text = std::fs::read_to_string(fixtures().join("rows.json")).expect("a committed file");
     serde_json::from_str(&text).expect("JSON")
 }
 
@@ -20,18 +20,18 @@ fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, &byte| (0..8).fold(crc ^ u32::from(byte), step))
 }
 
-/// Puts the checksum of an image's bytes into its reference's place.
+/// Puts the checksum of an image's bytes in place of its reference.
 fn summed(table: &Table, reference: &Value) -> Value {
     let image = ImageRef::from(reference.as_str().expect("a reference"));
-    let picture = table.open(&image).expect("decodes");
-    assert_eq!(table.size(&image).expect("has a header"), picture.dimensions());
+    let pixels = table.open(&image).expect("decodes");
+    assert_eq!(table.size(&image).expect("has a header"), pixels.dimensions());
     json!(crc32(&table.bytes(&image).expect("is there").expect("has bytes")))
 }
 
 #[test]
-fn rows_and_pictures_of_both_forms() {
+fn rows_and_images_of_both_forms() {
     for name in ["saved", "rows.parquet", "saved/data-00000-of-00002.arrow"] {
-        let table = Table::open(folder().join(name)).expect("opens");
+        let table = Table::open(fixtures().join(name)).expect("opens");
         let rows: Vec<_> = table.rows().map(|row| row.expect("a row")).collect();
         let expected = &expected()[..if name.ends_with(".arrow") { 4 } else { 7 }];
         assert_eq!((table.len() as usize, rows.len()), (expected.len(), expected.len()), "{name}");
@@ -47,7 +47,7 @@ fn rows_and_pictures_of_both_forms() {
 
 #[test]
 fn rows_are_records_too() {
-    let table = Table::open(folder().join("saved")).expect("opens");
+    let table = Table::open(fixtures().join("saved")).expect("opens");
     let pairs: Vec<_> = table.image_captions().map(|pair| pair.expect("valid")).collect();
     assert_eq!(pairs[5].caption, "Plate number 5.");
     assert_eq!(pairs[5].request.as_deref(), Some("What is it?"));
@@ -57,7 +57,7 @@ fn rows_are_records_too() {
 
 #[test]
 fn references_that_lead_nowhere() {
-    let table = Table::open(folder().join("rows.parquet")).expect("opens");
+    let table = Table::open(fixtures().join("rows.parquet")).expect("opens");
     for image in ["7/image", "0/none", "0/more/0", "1/more/x", "0/question", "image", "0", "-1/image"] {
         assert!(matches!(table.open(&image.into()), Err(CoreError::ImageMissing { .. })), "{image}");
     }
@@ -65,12 +65,12 @@ fn references_that_lead_nowhere() {
 
 #[test]
 fn broken_tables_are_named() {
-    let place = tempfile::tempdir().expect("a temporary folder");
-    assert!(Table::open(place.path()).expect_err("empty").to_string().contains("find .arrow"));
-    assert!(matches!(Table::open(place.path().join("none.arrow")), Err(CoreError::Io { action: "open", .. })));
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    assert!(Table::open(folder.path()).expect_err("empty").to_string().contains("find .arrow"));
+    assert!(matches!(Table::open(folder.path().join("none.arrow")), Err(CoreError::Io { action: "open", .. })));
     for (name, source) in [("cut.parquet", "rows.parquet"), ("cut.arrow", "saved/data-00000-of-00002.arrow")] {
-        let whole = std::fs::read(folder().join(source)).expect("a committed file");
-        let path = place.path().join(name);
+        let whole = std::fs::read(fixtures().join(source)).expect("a committed file");
+        let path = folder.path().join(name);
         std::fs::write(&path, &whole[..whole.len() / 2]).expect("written");
         let error = Table::open(&path).expect_err(name).to_string();
         assert!(error.contains(name) && error.contains("read the table"), "{error}");

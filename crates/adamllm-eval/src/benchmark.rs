@@ -1,11 +1,11 @@
 use adamllm_core::{Decoding, ImageStore};
 
-use crate::{AnswerType, EvalError, Example, Outcome, Report, Resampling};
+use crate::{AnswerType, BootstrapConfig, EvalError, Example, Outcome, Report};
 
 /// Questions with right answers. Object-safe; scoring is pure.
 ///
 /// Most benchmarks need no code: [`DescribedBenchmark`](crate::DescribedBenchmark) makes one of a description and a file
-/// of rows. Implement the trait where rows come from elsewhere or are scored differently.
+/// of examples. Implement the trait where examples come from elsewhere or are scored differently.
 pub trait Benchmark {
     /// The name in reports and tables.
     fn name(&self) -> &str;
@@ -21,7 +21,7 @@ pub trait Benchmark {
     /// Reads one example, `index` from 0.
     ///
     /// # Errors
-    /// [`EvalError`]; one for which [`EvalError::is_row`] holds costs this example only.
+    /// [`EvalError`]; one for which [`EvalError::is_example_error`] holds costs this example only.
     fn example(&self, index: usize) -> Result<Example, EvalError>;
 
     /// Whether a model can be asked at all: asked once, before the first question.
@@ -61,6 +61,6 @@ pub trait Benchmark {
 
     /// Sums outcomes up.
     fn summarize(&self, outcomes: &[Outcome]) -> Report {
-        Report::new(self.name(), &self.answer_types(), outcomes, &Resampling::default())
+        Report::new(self.name(), &self.answer_types(), outcomes, &BootstrapConfig::default())
     }
 }

@@ -1,4 +1,4 @@
-//! Images and words spoilt on purpose, to see how much a model leans on them (the paper's robustness runs, table 12 and
+//! Images and words corrupted on purpose, to see how much a model leans on them (the paper's robustness runs, table 12 and
 //! appendix F).
 
 use adamllm_core::random::{named_stream, stream};
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{AnswerType, Benchmark, EvalError, Example};
 
-/// One way to spoil an example.
+/// One way to corrupt an example.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Corruption {
@@ -61,25 +61,25 @@ impl Corruption {
         }
     }
 
-    /// Spoils one image. [`Corruption::WrongImage`] and [`Corruption::ShuffledWords`] leave it as it is.
-    pub fn spoil(&self, picture: RgbImage, seed: u64, image: &ImageRef) -> RgbImage {
+    /// Corrupts one image. [`Corruption::WrongImage`] and [`Corruption::ShuffledWords`] leave it as it is.
+    pub fn apply(&self, pixels: RgbImage, seed: u64, image: &ImageRef) -> RgbImage {
         match *self {
-            Self::Blank => RgbImage::from_pixel(picture.width(), picture.height(), image::Rgb([255; 3])),
-            Self::Blur { sigma } if sigma > 0.0 => image::imageops::blur(&picture, sigma),
-            Self::Noise { deviation } => noise(picture, deviation, seed, image),
-            Self::Blur { .. } | Self::WrongImage | Self::ShuffledWords => picture,
+            Self::Blank => RgbImage::from_pixel(pixels.width(), pixels.height(), image::Rgb([255; 3])),
+            Self::Blur { sigma } if sigma > 0.0 => image::imageops::blur(&pixels, sigma),
+            Self::Noise { deviation } => noise(pixels, deviation, seed, image),
+            Self::Blur { .. } | Self::WrongImage | Self::ShuffledWords => pixels,
         }
     }
 }
 
-fn noise(mut picture: RgbImage, deviation: f32, seed: u64, image: &ImageRef) -> RgbImage {
+fn noise(mut pixels: RgbImage, deviation: f32, seed: u64, image: &ImageRef) -> RgbImage {
     let mut random = named_stream(seed, "noise", image.as_str());
-    for value in picture.iter_mut() {
+    for value in pixels.iter_mut() {
         // The sum of twelve uniform numbers has a variance of one (and nearly a bell's shape).
         let uniform: f32 = (0..3).map(|_| random.next_u32()).map(four_bytes).sum();
         *value = (f32::from(*value) + (uniform - 6.0) * deviation).round().clamp(0.0, 255.0) as u8;
     }
-    picture
+    pixels
 }
 
 /// The sum of a word's four bytes as numbers from 0 to 1.
@@ -97,7 +97,7 @@ pub fn shuffle_words(text: &str, seed: u64, name: &str) -> String {
     words.join(" ")
 }
 
-/// A store whose images are spoilt: what a model looks at in a robustness run.
+/// A store whose images are corrupted: what a model looks at in a robustness run.
 #[derive(Clone, Debug)]
 pub struct CorruptedImages<S> {
     store: S,
@@ -106,7 +106,7 @@ pub struct CorruptedImages<S> {
 }
 
 impl<S: ImageStore> CorruptedImages<S> {
-    /// Spoils every image of `store`, the same way each time.
+    /// Corrupts every image of `store`, the same way each time.
     pub fn new(store: S, corruption: Corruption, seed: u64) -> Self {
         Self { store, corruption, seed }
     }
@@ -114,7 +114,7 @@ impl<S: ImageStore> CorruptedImages<S> {
 
 impl<S: ImageStore> ImageStore for CorruptedImages<S> {
     fn open(&self, image: &ImageRef) -> Result<RgbImage, CoreError> {
-        Ok(self.corruption.spoil(self.store.open(image)?, self.seed, image))
+        Ok(self.corruption.apply(self.store.open(image)?, self.seed, image))
     }
 
     fn size(&self, image: &ImageRef) -> Result<(u32, u32), CoreError> {
@@ -130,7 +130,7 @@ impl<S: ImageStore> ImageStore for CorruptedImages<S> {
     }
 }
 
-/// A benchmark whose examples are spoilt. Right answers and ids stay, so it compares with the intact one.
+/// A benchmark whose examples are corrupted. Right answers and ids stay, so it compares with the intact one.
 ///
 /// The model must look at the same images: give it [`CorruptedImages`] over its own store.
 pub struct CorruptedBenchmark<'a> {
@@ -148,14 +148,14 @@ impl std::fmt::Debug for CorruptedBenchmark<'_> {
 }
 
 impl<'a> CorruptedBenchmark<'a> {
-    /// Spoils a benchmark.
+    /// Corrupts a benchmark.
     pub fn new(benchmark: &'a dyn Benchmark, corruption: Corruption, seed: u64) -> Self {
         let images = benchmark.images().map(|store| CorruptedImages::new(store, corruption, seed));
         let name = format!("{} ({})", benchmark.name(), corruption.name());
         Self { benchmark, images, corruption, seed, name }
     }
 
-    fn spoilt(&self, mut example: Example) -> Result<Example, EvalError> {
+    fn corrupted(&self, mut example: Example) -> Result<Example, EvalError> {
         // Images that change must not change what belongs together.
         example.group = Some(example.cluster());
         match self.corruption {
@@ -177,7 +177,7 @@ impl<'a> CorruptedBenchmark<'a> {
         for _ in 0..16 {
             match self.benchmark.example((random.next_u64() % n) as usize) {
                 Ok(other) if other.images != example.images && !other.images.is_empty() => return Ok(other.images),
-                Err(error) if !error.is_row() => return Err(error),
+                Err(error) if !error.is_example_error() => return Err(error),
                 _ => {}
             }
         }
@@ -199,11 +199,11 @@ impl Benchmark for CorruptedBenchmark<'_> {
     }
 
     fn example(&self, index: usize) -> Result<Example, EvalError> {
-        self.spoilt(self.benchmark.example(index)?)
+        self.corrupted(self.benchmark.example(index)?)
     }
 
     fn question(&self, index: usize) -> Result<Example, EvalError> {
-        self.spoilt(self.benchmark.question(index)?)
+        self.corrupted(self.benchmark.question(index)?)
     }
 
     fn decoding(&self) -> Decoding {
@@ -227,8 +227,8 @@ mod tests {
     fn noise_has_the_deviation_it_says() {
         let grey = RgbImage::from_pixel(100, 100, image::Rgb([128; 3]));
         let image = ImageRef::from("a");
-        let noisy = Corruption::Noise { deviation: 20.0 }.spoil(grey.clone(), 7, &image);
-        assert_eq!(noisy, Corruption::Noise { deviation: 20.0 }.spoil(grey, 7, &image));
+        let noisy = Corruption::Noise { deviation: 20.0 }.apply(grey.clone(), 7, &image);
+        assert_eq!(noisy, Corruption::Noise { deviation: 20.0 }.apply(grey, 7, &image));
         let n = noisy.as_raw().len() as f64;
         let mean = noisy.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
         let deviation = (noisy.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n).sqrt();

@@ -10,18 +10,18 @@ pub enum EvalError {
     #[error(transparent)]
     Core(#[from] CoreError),
     /// A benchmark's description cannot be read.
-    #[error("{place}: invalid description: {detail}", place = place.display())]
+    #[error("{path}: invalid description: {detail}", path = path.display())]
     Description {
         /// The file.
-        place: PathBuf,
+        path: PathBuf,
         /// What the parser expected and found, with line and column.
         detail: String,
     },
-    /// One row of a benchmark is not what its description says.
-    #[error("{place} column `{column}`: expected {expected}, got {got}")]
-    Row {
-        /// File and row, counted from 1.
-        place: String,
+    /// One record of a benchmark is not what its description says.
+    #[error("{location} column `{column}`: expected {expected}, got {got}")]
+    Record {
+        /// File and record, counted from 1.
+        location: String,
         /// The column's name.
         column: String,
         /// What is allowed.
@@ -30,10 +30,10 @@ pub enum EvalError {
         got: String,
     },
     /// One record shows no image, where every question of its benchmark does.
-    #[error("{place}: no image in {column}{hint}")]
+    #[error("{location}: no image in {column}{hint}")]
     NoImage {
-        /// File and row, counted from 1.
-        place: String,
+        /// File and record, counted from 1.
+        location: String,
         /// The column, or those that were looked at.
         column: String,
         /// Other columns that look like it.
@@ -41,11 +41,11 @@ pub enum EvalError {
     },
     /// No record of a benchmark shows an image, and its description does not say that questions have none.
     #[error(
-        "{place}: no record of {benchmark} has an image in {column}{hint}; its columns are {got}. Name the column (`columns.image`), or say `image_use = \"none\"` where questions show no image"
+        "{location}: no record of {benchmark} has an image in {column}{hint}; its columns are {got}. Name the column (`columns.image`), or say `image_use = \"none\"` where questions show no image"
     )]
     NoImages {
-        /// The file and its first row.
-        place: String,
+        /// The file and its first record.
+        location: String,
         /// The benchmark's name.
         benchmark: String,
         /// The column, or those that were looked at.
@@ -55,16 +55,16 @@ pub enum EvalError {
         /// The columns that the first record has.
         got: String,
     },
-    /// A whole file is of another kind than asked for: no row has the column.
-    #[error("{place}: expected rows of {benchmark} with the columns {expected}, got the columns {got}")]
+    /// A whole file is of another kind than asked for: no record has the column.
+    #[error("{location}: expected records of {benchmark} with the columns {expected}, got the columns {got}")]
     OtherTask {
         /// The file.
-        place: String,
+        location: String,
         /// The benchmark's name.
         benchmark: String,
         /// The columns that are needed.
         expected: String,
-        /// The columns that the first row has.
+        /// The columns that the first record has.
         got: String,
     },
     /// A name that is not among the allowed ones.
@@ -90,11 +90,11 @@ pub enum EvalError {
 }
 
 impl EvalError {
-    /// Whether the error costs one row only.
-    pub fn is_row(&self) -> bool {
+    /// Whether the error costs one example only.
+    pub fn is_example_error(&self) -> bool {
         matches!(
             self,
-            Self::Row { .. }
+            Self::Record { .. }
                 | Self::NoImage { .. }
                 | Self::Core(
                     CoreError::Json { .. }

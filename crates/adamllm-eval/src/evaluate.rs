@@ -2,13 +2,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
-use adamllm_core::{CoreError, Generate, Ledger, Progress, RecordId, RowSource, jsonl, write_atomically};
+use adamllm_core::{CoreError, Generate, Ledger, Progress, RecordId, RecordSource, jsonl, write_atomically};
 
 use crate::predict::predict_all;
 use crate::score::score_in_clusters;
 use crate::survey::Survey;
 use crate::{
-    Benchmark, EvalError, JsonRows, Outcome, PredictOptions, Prediction, REPORT_VERSION, Rejected, Report, RunInfo,
+    Benchmark, EvalError, JsonExamples, Outcome, PredictOptions, Prediction, REPORT_VERSION, Rejected, Report, RunInfo,
     Scored,
 };
 
@@ -43,7 +43,7 @@ pub fn evaluate<G: Generate>(
     options: &PredictOptions,
     progress: &mut dyn Progress,
 ) -> Result<Scored, EvalError> {
-    let begun = Instant::now();
+    let start = Instant::now();
     std::fs::create_dir_all(folder).map_err(CoreError::io("create", folder))?;
     let options = PredictOptions {
         journal: Some(folder.join(files::JOURNAL)),
@@ -59,7 +59,7 @@ pub fn evaluate<G: Generate>(
         generate_seconds: Some(predicted.generate_seconds),
         n_asked: Some(predicted.n_asked),
         n_new_tokens: Some(predicted.n_new_tokens),
-        seconds: Some(begun.elapsed().as_secs_f64()),
+        seconds: Some(start.elapsed().as_secs_f64()),
         software: with_this_crate(&options.software),
         ..RunInfo::of_survey(model.identity(), predicted.survey)
     });
@@ -80,7 +80,7 @@ pub fn evaluate_answers(
     answers: &[impl AsRef<Path>],
     folder: &Path,
 ) -> Result<Scored, EvalError> {
-    let begun = Instant::now();
+    let start = Instant::now();
     std::fs::create_dir_all(folder).map_err(CoreError::io("create", folder))?;
     let (mut predictions, mut lost) = (Vec::new(), Vec::new());
     for file in answers {
@@ -94,7 +94,7 @@ pub fn evaluate_answers(
     scored.report.rejected += lost.len();
     scored.rejected.splice(0..0, lost);
     scored.report = scored.report.with_run(RunInfo {
-        seconds: Some(begun.elapsed().as_secs_f64()),
+        seconds: Some(start.elapsed().as_secs_f64()),
         software: with_this_crate(&BTreeMap::new()),
         ..RunInfo::of_survey(name, survey)
     });
@@ -119,25 +119,24 @@ pub fn write_scores(folder: &Path, outcomes: &[Outcome], report: &Report) -> Res
     Ok(write_atomically(folder.join(files::REPORT), json)?)
 }
 
-/// Reads predictions: JSON Lines or a JSON array, read as [`JsonRows`] reads rows. A record that is none (not JSON, not UTF-8,
+/// Reads predictions: JSON Lines or a JSON array, read as [`JsonExamples`] reads them. A record that is none (not JSON, not UTF-8,
 /// without an answer) costs itself only.
 ///
 /// # Errors
-/// As [`JsonRows::read`].
+/// As [`JsonExamples::read`].
 pub fn read_predictions(path: impl AsRef<Path>) -> Result<(Vec<Prediction>, Vec<Rejected>), EvalError> {
     let (mut predictions, mut rejected) = (Vec::new(), Vec::new());
-    let rows = JsonRows::read(path)?;
-    for index in 0..rows.len() {
-        let prediction = match rows.row(index) {
-            Ok(row) => {
-                Prediction::try_from(row.into_owned()).map_err(|problem| format!("{}: {problem}", rows.place(index)))
-            }
+    let records = JsonExamples::read(path)?;
+    for index in 0..records.len() {
+        let prediction = match records.record(index) {
+            Ok(record) => Prediction::try_from(record.into_owned())
+                .map_err(|problem| format!("{}: {problem}", records.location(index))),
             Err(error @ (CoreError::Json { .. } | CoreError::Field { .. })) => Err(error.to_string()),
             Err(error) => return Err(error.into()),
         };
         match prediction {
             Ok(prediction) => predictions.push(prediction),
-            Err(detail) => rejected.push(Rejected { id: RecordId::given(rows.place(index)), detail }),
+            Err(detail) => rejected.push(Rejected { id: RecordId::given(records.location(index)), detail }),
         }
     }
     Ok((predictions, rejected))
@@ -158,7 +157,7 @@ pub fn read_outcomes(path: impl AsRef<Path>) -> Result<Vec<Outcome>, EvalError> 
 pub fn read_report(path: impl AsRef<Path>) -> Result<Report, EvalError> {
     let path = path.as_ref();
     let bytes = std::fs::read(path).map_err(CoreError::io("read", path))?;
-    let invalid = |source| CoreError::Json { path: path.to_path_buf(), row: 1, source };
+    let invalid = |source| CoreError::Json { path: path.to_path_buf(), number: 1, source };
     let report: Report = serde_json::from_slice(&bytes).map_err(invalid)?;
     if report.version > REPORT_VERSION {
         return Err(EvalError::Core(CoreError::Field {

@@ -186,7 +186,7 @@ impl Expected {
 /// One question of a benchmark.
 #[derive(Clone, Debug)]
 pub struct Example {
-    /// The row's own id, or the id of its content.
+    /// The record's own id, or the id of its content.
     pub id: RecordId,
     /// The images; they stand before the prompt.
     pub images: Vec<ImageRef>,
@@ -196,7 +196,7 @@ pub struct Example {
     pub question: String,
     /// The right answer.
     pub expected: Expected,
-    /// Seeds the paper scoring's guess: the row's `syn_id`, or its position where it has none, as in the reference.
+    /// Seeds the paper scoring's guess: the record's `syn_id`, or its position where it has none, as in the reference.
     pub guess_seed: u64,
     /// Examples with the same group are not independent: intervals are computed over groups. The images where `None`.
     pub group: Option<String>,

@@ -3,36 +3,36 @@
 
 mod browser;
 mod figures;
-mod picture;
 mod summary;
+mod thumbnail;
 
 use crate::grid::escape_html;
 use crate::{Benchmark, EvalError, Outcome, Prediction, Report};
 
 /// A benchmark and what one or more runs made of it.
 #[derive(Clone)]
-pub struct Exhibit<'a> {
+pub struct HtmlSection<'a> {
     /// The questions and images.
     pub benchmark: &'a dyn Benchmark,
     /// The runs, in the order in which they are shown.
-    pub runs: Vec<ExhibitRun<'a>>,
+    pub runs: Vec<HtmlRun<'a>>,
 }
 
-impl std::fmt::Debug for Exhibit<'_> {
+impl std::fmt::Debug for HtmlSection<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let names: Vec<_> = self.runs.iter().map(|run| run.name).collect();
-        f.debug_struct("Exhibit").field("benchmark", &self.benchmark.name()).field("runs", &names).finish()
+        f.debug_struct("HtmlSection").field("benchmark", &self.benchmark.name()).field("runs", &names).finish()
     }
 }
 
 /// One run on a benchmark.
 #[derive(Clone, Copy, Debug)]
-pub struct ExhibitRun<'a> {
+pub struct HtmlRun<'a> {
     /// The run's name.
     pub name: &'a str,
     /// Its sums.
     pub report: &'a Report,
-    /// Its scores, row by row.
+    /// Its scores, example by example.
     pub outcomes: &'a [Outcome],
     /// Its answers.
     pub predictions: &'a [Prediction],
@@ -44,12 +44,12 @@ pub struct HtmlOptions {
     /// At most this many examples of a benchmark, drawn by id (the same ones for every run of the same benchmark).
     pub max_examples: usize,
     /// The longer edge of the images, in pixels; 0 leaves images out.
-    pub picture_edge: u32,
+    pub image_edge: u32,
 }
 
 impl Default for HtmlOptions {
     fn default() -> Self {
-        Self { max_examples: 300, picture_edge: 256 }
+        Self { max_examples: 300, image_edge: 256 }
     }
 }
 
@@ -57,11 +57,11 @@ impl Default for HtmlOptions {
 ///
 /// # Errors
 /// A benchmark that fails as a whole.
-pub fn html_report(title: &str, exhibits: &[Exhibit<'_>], options: &HtmlOptions) -> Result<String, EvalError> {
-    let data = browser::collect(exhibits, options)?;
-    let summary = summary::section(exhibits);
+pub fn html_report(title: &str, sections: &[HtmlSection<'_>], options: &HtmlOptions) -> Result<String, EvalError> {
+    let data = browser::collect(sections, options)?;
+    let summary = summary::section(sections);
     let figures: String =
-        exhibits.iter().enumerate().map(|(place, exhibit)| figures::section(place, exhibit)).collect();
+        sections.iter().enumerate().map(|(index, section)| figures::section(index, section)).collect();
     // "<" never stands in the data, so no text in it can end the element.
     let data = serde_json::to_string(&data).expect("the page's data has string keys").replace('<', "\\u003c");
     Ok(format!(

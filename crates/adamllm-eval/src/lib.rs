@@ -7,25 +7,25 @@
 //! |---|---|
 //! | [`metrics`] | the formulas, as plain functions |
 //! | [`Benchmark`], [`Example`] | questions with right answers |
-//! | [`DescribedBenchmark`] | a benchmark made of a TOML or JSON description and rows, without code |
+//! | [`DescribedBenchmark`] | a benchmark made of a TOML or JSON description and records, without code |
 //! | [`tasks`] | the paper's twelve benchmarks, described |
 //! | [`predict()`] | a model answers; a run that was killed goes on |
 //! | [`evaluate()`], [`evaluate_answers`] | both, with everything on disk; for a model, and for answers made elsewhere |
-//! | [`score()`], [`Outcome`], [`Report`] | both scorings, row by row and summed up |
-//! | [`score_file`], [`score_rows()`] | rows that hold the answers already: a file made elsewhere |
-//! | [`Resampling`], [`Estimate`], [`compare()`] | how sure a number is, and whether two runs differ |
-//! | [`Corruption`] | images and words spoilt on purpose |
+//! | [`score()`], [`Outcome`], [`Report`] | both scorings, example by example and summed up |
+//! | [`score_file`], [`score_examples()`] | examples that hold their answers already: a file made elsewhere |
+//! | [`BootstrapConfig`], [`Estimate`], [`compare()`] | how sure a number is, and whether two runs differ |
+//! | [`Corruption`] | images and words corrupted on purpose |
 //! | [`report_table`], [`comparison_table`] | Markdown |
 //! | [`html_report()`] | `report.html`: bars, numbers, and a browser of examples |
 //! | [`paper_tables()`], [`tables_beside`], [`Grid`] | the paper's tables with a user's runs beside them: Markdown, CSV, HTML |
 //!
 //! ```
-//! use adamllm_eval::{BenchmarkDescription, DescribedBenchmark, JsonRows, Prediction, score};
+//! use adamllm_eval::{BenchmarkDescription, DescribedBenchmark, JsonExamples, Prediction, score};
 //!
 //! let description = BenchmarkDescription::from_toml("name = \"lungs\"\nanswer = \"closed\"")?;
-//! let rows = [serde_json::json!({"id": "1", "question": "Is the left lung clear?", "label": "no"})];
-//! let rows = JsonRows::from_rows("lungs", rows.into_iter().filter_map(|row| row.as_object().cloned()));
-//! let benchmark = DescribedBenchmark::new(description, Box::new(rows))?;
+//! let records = [serde_json::json!({"id": "1", "question": "Is the left lung clear?", "label": "no"})];
+//! let records = JsonExamples::from_records("lungs", records.into_iter().filter_map(|record| record.as_object().cloned()));
+//! let benchmark = DescribedBenchmark::new(description, Box::new(records))?;
 //!
 //! let answer = Prediction::new(adamllm_core::RecordId::given("1"), "The lung is normal.");
 //! let report = score(&benchmark, &[answer])?;
@@ -44,6 +44,7 @@ mod evaluate;
 mod example;
 mod grid;
 mod html;
+mod json_examples;
 mod markdown;
 pub mod metrics;
 mod outcome;
@@ -52,34 +53,33 @@ mod predict;
 mod prediction;
 mod python_text;
 mod report;
-mod rows;
 mod score;
-mod score_rows;
+mod score_examples;
 mod scoring;
 mod statistics;
 mod survey;
 pub mod tasks;
 mod word_hash;
 
-pub use adamllm_core::{Row, RowSource};
+pub use adamllm_core::{JsonObject, RecordSource};
 pub use benchmark::Benchmark;
 pub use corruption::{CorruptedBenchmark, CorruptedImages, Corruption, shuffle_words};
-pub use described::{AnswerKind, BenchmarkDescription, ColumnNames, DescribedBenchmark, HubPlace, ImageUse};
+pub use described::{AnswerKind, BenchmarkDescription, ColumnNames, DescribedBenchmark, HubDataset, ImageUse};
 pub use error::EvalError;
 pub use evaluate::{evaluate, evaluate_answers, files, read_outcomes, read_predictions, read_report, write_scores};
 pub use example::{AnswerType, Example, Expected, LabelMetric, OptionSet};
 pub use grid::Grid;
-pub use html::{Exhibit, ExhibitRun, HtmlOptions, html_report};
+pub use html::{HtmlOptions, HtmlRun, HtmlSection, html_report};
+pub use json_examples::JsonExamples;
 pub use markdown::{comparison_table, report_table};
 pub use outcome::Outcome;
 pub use paper_tables::{PaperColumn, PaperRow, PaperTable, TableRun, paper_table, paper_tables, tables_beside};
 pub use predict::{PredictOptions, predict};
 pub use prediction::Prediction;
 pub use report::{GroupScore, REPORT_VERSION, Report, RunInfo};
-pub use rows::JsonRows;
 pub use score::{Rejected, Scored, score, score_all};
-pub use score_rows::{ANSWER_COLUMN, RowScore, ScoreSummary, ScoredRows, score_file, score_rows};
+pub use score_examples::{ANSWER_COLUMN, ExampleScore, ScoreSummary, ScoredExamples, score_examples, score_file};
 pub use scoring::{AnswerScore, score_answer};
 pub use statistics::{
-    Comparison, Estimate, Interval, McNemar, PairedGroup, PairedScore, Resampling, compare, estimate,
+    BootstrapConfig, Comparison, Estimate, Interval, McNemar, PairedGroup, PairedScore, compare, estimate,
 };

@@ -108,7 +108,7 @@ fn push_pair(out: &mut String, answers: &str, scoring: &str, group: &PairedGroup
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Outcome, Resampling, compare};
+    use crate::{BootstrapConfig, Outcome, compare};
 
     fn outcomes() -> Vec<Outcome> {
         let outcome = |i: usize| Outcome {
@@ -128,14 +128,14 @@ mod tests {
 
     #[test]
     fn both_scorings_stand_side_by_side() {
-        let report = Report::new("a|b", &[AnswerType::Text], &outcomes(), &Resampling::default());
+        let report = Report::new("a|b", &[AnswerType::Text], &outcomes(), &BootstrapConfig::default());
         let table = report_table(&[("run", &report)]);
         let lines: Vec<&str> = table.lines().collect();
         assert_eq!(lines[2], "| a\\|b | open | run | 5 | 100.0 (100.0–100.0) | 50.0 (50.0–50.0) | 1 | 0 |");
         assert_eq!(lines[4], "| a\\|b | text | run | 0 | – | – | 0 | 0 |");
         assert_eq!(lines[5], "| a\\|b | all | run | 10 | 100.0 (100.0–100.0) | 50.0 (50.0–50.0) | 1 | 0 |");
 
-        let same = compare(&outcomes(), &outcomes(), &Resampling::default());
+        let same = compare(&outcomes(), &outcomes(), &BootstrapConfig::default());
         let table = comparison_table("a", "b", &same);
         let last = table.lines().last();
         assert_eq!(last, Some("| all | strict | 10 | 50.0 | 50.0 | +0.0 (+0.0 to +0.0) | 1.000 | – |  |"));

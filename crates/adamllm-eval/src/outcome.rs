@@ -12,7 +12,7 @@ pub struct Outcome {
     pub answer_type: AnswerType,
     /// Outcomes of one cluster are not independent.
     pub cluster: String,
-    /// The reference's score, 0 to 100. `None` where the reference has none for such a row (no label at all).
+    /// The reference's score, 0 to 100. `None` where the reference has none for such an example (no label at all).
     pub paper: Option<f64>,
     /// What the score should mean, 0 to 100.
     pub strict: f64,

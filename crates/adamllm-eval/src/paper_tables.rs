@@ -173,7 +173,7 @@ fn number(value: Option<f64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Outcome, Resampling};
+    use crate::{BootstrapConfig, Outcome};
 
     /// The averages that the paper prints in table 4 for the single-stage runs on its own data, recomputed from the rows
     /// of tables 2 and 3.
@@ -218,7 +218,7 @@ mod tests {
             strict_read: None,
             paper_read: None,
         };
-        Report::new(task, &[], &[outcome], &Resampling::default())
+        Report::new(task, &[], &[outcome], &BootstrapConfig::default())
     }
 
     #[test]

@@ -44,10 +44,10 @@ impl Default for PredictOptions {
 }
 
 /// Asks a model every question of a benchmark. One prediction per answered example, in the benchmark's order; an example
-/// that cannot be read or answered goes to the ledger: examples in = predictions + ledger rows.
+/// that cannot be read or answered goes to the ledger: examples in = predictions + ledger entries.
 ///
 /// # Errors
-/// [`EvalError::NoImages`] before anything is asked; journal, predictions and ledger files; a benchmark that fails as a whole ([`EvalError::is_row`] does not hold).
+/// [`EvalError::NoImages`] before anything is asked; journal, predictions and ledger files; a benchmark that fails as a whole ([`EvalError::is_example_error`] does not hold).
 pub fn predict<G: Generate>(
     model: &G,
     benchmark: &dyn Benchmark,
@@ -71,7 +71,7 @@ pub(crate) struct Predicted<'a> {
     pub(crate) n_asked: usize,
     /// Tokens written in that time.
     pub(crate) n_new_tokens: u64,
-    /// The rows that were asked about.
+    /// The examples that were asked about.
     pub(crate) survey: Survey<'a>,
 }
 
@@ -84,14 +84,14 @@ pub(crate) fn predict_all<'a, G: Generate>(
 ) -> Result<Predicted<'a>, EvalError> {
     benchmark.check()?;
     let n = options.limit.unwrap_or(usize::MAX).min(benchmark.len());
-    let mut examinee = Examinee {
+    let mut prediction_loop = PredictionLoop {
         model,
         benchmark,
         identity: model.identity(),
         decoding: options.decoding.clone().unwrap_or_else(|| benchmark.decoding()),
         journal: options.journal.as_ref().map(Journal::open).transpose()?,
         ledger,
-        seen: HashSet::new(),
+        ids: HashSet::new(),
         done: Predicted {
             predictions: Vec::new(),
             generate_seconds: 0.0,
@@ -103,22 +103,22 @@ pub(crate) fn predict_all<'a, G: Generate>(
     progress.begin(&format!("predict {}", benchmark.name()), n as u64);
     let indices: Vec<usize> = (0..n).collect();
     for batch in indices.chunks(options.batch_size.max(1)) {
-        examinee.answer_batch(batch, &options.shard)?;
+        prediction_loop.answer_batch(batch, &options.shard)?;
         progress.advance(batch.len() as u64);
     }
     progress.end();
-    examinee.ledger.sync()?;
-    Ok(examinee.done)
+    prediction_loop.ledger.sync()?;
+    Ok(prediction_loop.done)
 }
 
-struct Examinee<'a, 'm, G: Generate> {
+struct PredictionLoop<'a, 'm, G: Generate> {
     model: &'m G,
     benchmark: &'a dyn Benchmark,
     identity: String,
     decoding: Decoding,
     journal: Option<Journal<Prediction>>,
     ledger: &'m mut Ledger,
-    seen: HashSet<RecordId>,
+    ids: HashSet<RecordId>,
     done: Predicted<'a>,
 }
 
@@ -130,7 +130,7 @@ struct Question {
     prompt: Prompt,
 }
 
-impl<G: Generate> Examinee<'_, '_, G> {
+impl<G: Generate> PredictionLoop<'_, '_, G> {
     fn answer_batch(&mut self, indices: &[usize], shard: &Shard) -> Result<(), EvalError> {
         let mut questions = Vec::new();
         for &index in indices {
@@ -141,7 +141,7 @@ impl<G: Generate> Examinee<'_, '_, G> {
                         questions.extend(self.question(&example)?);
                     }
                 }
-                Err(error) if error.is_row() => {
+                Err(error) if error.is_example_error() => {
                     let id = RecordId::given(format!("{}:{}", self.benchmark.name(), index + 1));
                     self.lose(&id, reason_of(&error), error)?;
                 }
@@ -153,34 +153,34 @@ impl<G: Generate> Examinee<'_, '_, G> {
 
     /// The example's question, unless it cannot be asked.
     fn question(&mut self, example: &Example) -> Result<Option<Question>, EvalError> {
-        if !self.seen.insert(example.id.clone()) {
+        if !self.ids.insert(example.id.clone()) {
             self.lose(&example.id, Reason::DuplicateId, "the same id came before")?;
             return Ok(None);
         }
-        let pictures = match self.done.survey.look_at_pictures(example) {
-            Ok(pictures) => pictures,
+        let hashes = match self.done.survey.hash_images(example) {
+            Ok(hashes) => hashes,
             Err(error) => {
                 self.lose(&example.id, Reason::from(&error), error)?;
                 return Ok(None);
             }
         };
         let prompt = example.to_prompt();
-        let key = answer_key("predict", &self.identity, &self.decoding, &prompt, &pictures);
+        let key = answer_key("predict", &self.identity, &self.decoding, &prompt, &hashes);
         Ok(Some(Question { id: example.id.clone(), key, prompt }))
     }
 
     fn answer(&mut self, questions: &[Question]) -> Result<(), EvalError> {
         let (model, decoding, done) = (self.model, &self.decoding, &mut self.done);
         let mut ask = |missing: &[Question]| ask(model, missing, decoding, done);
-        let slots = match &mut self.journal {
+        let results = match &mut self.journal {
             Some(journal) => {
                 let keys: Vec<_> = questions.iter().map(|question| question.key.clone()).collect();
                 journal.complete(&keys, questions, ask)?
             }
             None => ask(questions),
         };
-        for (Question { id, prompt, .. }, slot) in questions.iter().zip(slots) {
-            match slot {
+        for (Question { id, prompt, .. }, result) in questions.iter().zip(results) {
+            match result {
                 Ok(known) => self.done.predictions.push(Prediction { id: id.clone(), ..known }),
                 Err(detail) => {
                     let (reason, detail) = self.diagnosed(prompt, detail);
@@ -199,7 +199,7 @@ impl<G: Generate> Examinee<'_, '_, G> {
     }
 
     fn lose(&mut self, id: &RecordId, reason: Reason, detail: impl ToString) -> Result<(), EvalError> {
-        Ok(self.ledger.drop_row(id, Stage::Predict, reason, detail)?)
+        Ok(self.ledger.drop_record(id, Stage::Predict, reason, detail)?)
     }
 }
 
@@ -211,18 +211,18 @@ fn ask<G: Generate>(
     done: &mut Predicted<'_>,
 ) -> Vec<Result<Prediction, String>> {
     let prompts: Vec<Prompt> = questions.iter().map(|question| question.prompt.clone()).collect();
-    let begun = Instant::now();
+    let start = Instant::now();
     let answers = model.generate(&prompts, decoding);
-    done.generate_seconds += begun.elapsed().as_secs_f64();
+    done.generate_seconds += start.elapsed().as_secs_f64();
     done.n_asked += prompts.len();
-    let slot = |(question, answer): (&Question, Result<Completion, G::Error>)| match answer {
+    let result = |(question, answer): (&Question, Result<Completion, G::Error>)| match answer {
         Ok(completion) => {
             done.n_new_tokens += completion.n_new_tokens as u64;
             Ok(prediction(&question.id, completion))
         }
         Err(error) => Err(error.to_string()),
     };
-    questions.iter().zip(answers).map(slot).collect()
+    questions.iter().zip(answers).map(result).collect()
 }
 
 fn prediction(id: &RecordId, completion: Completion) -> Prediction {

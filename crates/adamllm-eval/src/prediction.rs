@@ -1,4 +1,4 @@
-use adamllm_core::{Finish, RecordId, Row};
+use adamllm_core::{Finish, JsonObject, RecordId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -8,7 +8,7 @@ use crate::described::{id_text, whole_number};
 /// number, where `1`, `1.0` and `"1"` are the same id) and `answer` (or `pred`; text, a number, true or false; `null` is an
 /// empty answer) only.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Row")]
+#[serde(try_from = "JsonObject")]
 pub struct Prediction {
     /// The example.
     pub id: RecordId,
@@ -28,16 +28,16 @@ impl Prediction {
     }
 }
 
-impl TryFrom<Row> for Prediction {
+impl TryFrom<JsonObject> for Prediction {
     type Error = String;
 
     /// Fields that are `null` count as absent; an answer that is there and `null` is empty.
-    fn try_from(row: Row) -> Result<Self, String> {
+    fn try_from(record: JsonObject) -> Result<Self, String> {
         let given = |names: [&'static str; 2]| {
-            names.into_iter().find_map(|name| Some((name, row.get(name).filter(|value| !value.is_null())?)))
+            names.into_iter().find_map(|name| Some((name, record.get(name).filter(|value| !value.is_null())?)))
         };
         let missing = |field: &str| {
-            let found: Vec<&str> = row.keys().map(String::as_str).collect();
+            let found: Vec<&str> = record.keys().map(String::as_str).collect();
             format!(
                 "missing field `{field}`: found {}",
                 if found.is_empty() { "nothing".into() } else { found.join(", ") }
@@ -53,15 +53,15 @@ impl TryFrom<Row> for Prediction {
             Some((_, Value::String(answer))) => answer.clone(),
             Some((_, value @ (Value::Number(_) | Value::Bool(_)))) => value.to_string(),
             Some((name, other)) => return Err(unexpected(name, "text, a number, true or false", other)),
-            None if row.contains_key("answer") || row.contains_key("pred") => String::new(),
+            None if record.contains_key("answer") || record.contains_key("pred") => String::new(),
             None => return Err(missing("answer")),
         };
-        let finish = match row.get("finish") {
+        let finish = match record.get("finish") {
             None => None,
             Some(finish) => Option::deserialize(finish)
                 .map_err(|_| unexpected("finish", "`end`, `length` or another reason known here", finish))?,
         };
-        let n_new_tokens = match row.get("n_new_tokens") {
+        let n_new_tokens = match record.get("n_new_tokens") {
             None | Some(Value::Null) => 0,
             Some(value) => {
                 let whole = value.as_number().and_then(whole_number).and_then(|n| usize::try_from(n).ok());

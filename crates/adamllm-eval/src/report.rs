@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::statistics::{Bootstrap, Clusters};
 use crate::survey::Survey;
-use crate::{AnswerType, Estimate, Outcome, Resampling};
+use crate::{AnswerType, BootstrapConfig, Estimate, Outcome};
 
 /// The version of [`Report`]'s schema: raised when a field changes its meaning or goes away.
 pub const REPORT_VERSION: u32 = 1;
@@ -17,39 +17,39 @@ pub struct Report {
     pub version: u32,
     /// The benchmark's name.
     pub benchmark: String,
-    /// All rows together: the mean over rows, whatever their answer type.
+    /// All examples together: the mean over examples, whatever their answer type.
     pub overall: GroupScore,
     /// One entry per answer type.
     pub by_type: BTreeMap<AnswerType, GroupScore>,
     /// Examples that have no prediction; they are in no score.
     #[serde(default)]
     pub unanswered: usize,
-    /// Rows and predictions that were refused; they are in no score.
+    /// Examples and predictions that were refused; they are in no score.
     #[serde(default)]
     pub rejected: usize,
     /// How the intervals were computed.
-    pub resampling: Resampling,
+    pub resampling: BootstrapConfig,
     /// What was run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<RunInfo>,
 }
 
-/// The scores of one group of rows.
+/// The scores of one group of examples.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct GroupScore {
-    /// Rows.
+    /// Examples.
     pub n: usize,
-    /// Independent clusters of rows (images).
+    /// Independent clusters of examples (images).
     pub n_clusters: usize,
-    /// The reference's scoring; absent where no row has such a score.
+    /// The reference's scoring; absent where no example has such a score.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paper: Option<Estimate>,
-    /// What the score should mean; absent where there is no row.
+    /// What the score should mean; absent where there is no example.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strict: Option<Estimate>,
-    /// Rows that the strict scoring could not read (counted as wrong).
+    /// Examples that the strict scoring could not read (counted as wrong).
     pub unparsed: usize,
-    /// Rows for which the paper scoring drew an answer at random.
+    /// Examples for which the paper scoring drew an answer at random.
     pub random: usize,
 }
 
@@ -59,7 +59,7 @@ pub struct GroupScore {
 pub struct RunInfo {
     /// The model's identity, as in the cache keys; a name where the answers were made elsewhere.
     pub model: String,
-    /// A hash over all rows: ids, prompts, labels, image names.
+    /// A hash over all examples: ids, prompts, labels, image names.
     pub dataset: Option<String>,
     /// A hash over the images' files, where they were at hand.
     pub images: Option<String>,
@@ -81,13 +81,13 @@ pub struct RunInfo {
 
 impl Report {
     /// Sums up outcomes. `types` are shown even where no outcome has them.
-    pub fn new(benchmark: &str, types: &[AnswerType], outcomes: &[Outcome], resampling: &Resampling) -> Self {
+    pub fn new(benchmark: &str, types: &[AnswerType], outcomes: &[Outcome], resampling: &BootstrapConfig) -> Self {
         let mut groups: BTreeMap<AnswerType, Vec<&Outcome>> = types.iter().map(|&t| (t, Vec::new())).collect();
         for outcome in outcomes {
             groups.entry(outcome.answer_type).or_default().push(outcome);
         }
         let by_type: BTreeMap<_, _> =
-            groups.into_iter().map(|(t, rows)| (t, GroupScore::new(&rows, resampling))).collect();
+            groups.into_iter().map(|(t, examples)| (t, GroupScore::new(&examples, resampling))).collect();
         let alone = by_type.values().find(|group| group.n == outcomes.len());
         let overall =
             alone.cloned().unwrap_or_else(|| GroupScore::new(&outcomes.iter().collect::<Vec<_>>(), resampling));
@@ -111,7 +111,7 @@ impl Report {
 }
 
 impl GroupScore {
-    fn new(outcomes: &[&Outcome], resampling: &Resampling) -> Self {
+    fn new(outcomes: &[&Outcome], resampling: &BootstrapConfig) -> Self {
         let clusters = Clusters::new(outcomes.iter().map(|o| o.cluster.as_str()));
         let scorings =
             [clusters.sums(outcomes.iter().map(|o| o.paper)), clusters.sums(outcomes.iter().map(|o| Some(o.strict)))];
@@ -128,7 +128,7 @@ impl GroupScore {
 }
 
 impl RunInfo {
-    /// What a survey of the rows tells.
+    /// What a survey of the examples found.
     pub(crate) fn of_survey(model: impl Into<String>, survey: Survey<'_>) -> Self {
         Self {
             model: model.into(),
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn an_empty_group_has_no_score() {
-        let report = Report::new("b", &[AnswerType::Open], &[], &Resampling::default());
+        let report = Report::new("b", &[AnswerType::Open], &[], &BootstrapConfig::default());
         assert_eq!(report.by_type[&AnswerType::Open], GroupScore::default());
         let json = serde_json::to_value(&report).expect("serialises");
         assert!(json["overall"].get("strict").is_none());

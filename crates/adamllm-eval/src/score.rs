@@ -13,14 +13,14 @@ pub struct Scored {
     pub outcomes: Vec<Outcome>,
     /// Examples without a prediction.
     pub unanswered: Vec<RecordId>,
-    /// Rows and predictions that could not be used, and why.
+    /// Examples and predictions that could not be used, and why.
     pub rejected: Vec<Rejected>,
 }
 
-/// A row or a prediction that is in no score.
+/// An example or a prediction that is in no score.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejected {
-    /// The example's or prediction's id, or the row's place where it has none.
+    /// The example's or prediction's id, or the record's location where it has none.
     pub id: RecordId,
     /// Why.
     pub detail: String,
@@ -38,7 +38,7 @@ pub fn score(benchmark: &dyn Benchmark, predictions: &[Prediction]) -> Result<Re
 /// cost themselves only, and are counted in the report.
 ///
 /// # Errors
-/// A benchmark that fails as a whole ([`EvalError::is_row`] does not hold).
+/// A benchmark that fails as a whole ([`EvalError::is_example_error`] does not hold).
 pub fn score_all(benchmark: &dyn Benchmark, predictions: &[Prediction]) -> Result<Scored, EvalError> {
     score_in_clusters(benchmark, predictions, &HashMap::new())
 }
@@ -59,17 +59,17 @@ pub(crate) fn score_in_clusters(
             answers.insert(&prediction.id, &prediction.answer);
         }
     }
-    let (mut outcomes, mut unanswered, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
+    let (mut outcomes, mut unanswered, mut ids) = (Vec::new(), Vec::new(), HashSet::new());
     for index in 0..benchmark.len() {
         let example = match benchmark.example(index) {
             Ok(example) => example,
-            Err(error) if error.is_row() => {
+            Err(error) if error.is_example_error() => {
                 reject(&RecordId::given(format!("{}:{}", benchmark.name(), index + 1)), error.to_string());
                 continue;
             }
             Err(error) => return Err(error),
         };
-        if !seen.insert(example.id.clone()) {
+        if !ids.insert(example.id.clone()) {
             reject(&example.id, "a second example with this id; the first one counts".into());
             continue;
         }
@@ -84,7 +84,7 @@ pub(crate) fn score_in_clusters(
             None => unanswered.push(example.id),
         }
     }
-    for prediction in predictions.iter().filter(|p| !seen.contains(&p.id)) {
+    for prediction in predictions.iter().filter(|p| !ids.contains(&p.id)) {
         reject(&prediction.id, "a prediction for an unknown id".into());
     }
     let mut report = benchmark.summarize(&outcomes);

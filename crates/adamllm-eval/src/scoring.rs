@@ -6,7 +6,7 @@ use crate::{Example, Expected, LabelMetric, OptionSet, Outcome};
 /// Both scores of one answer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AnswerScore {
-    /// The reference's score, 0 to 100; `None` where it has none for such a row.
+    /// The reference's score, 0 to 100; `None` where it has none for such an example.
     pub paper: Option<f64>,
     /// What the score should mean, 0 to 100.
     pub strict: f64,

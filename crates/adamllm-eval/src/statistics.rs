@@ -14,7 +14,7 @@ pub use mcnemar::McNemar;
 /// How intervals are computed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Resampling {
+pub struct BootstrapConfig {
     /// Bootstrap samples.
     pub n_resamples: usize,
     /// Share of the samples inside the interval.
@@ -23,7 +23,7 @@ pub struct Resampling {
     pub seed: u64,
 }
 
-impl Default for Resampling {
+impl Default for BootstrapConfig {
     fn default() -> Self {
         Self { n_resamples: 1000, confidence: 0.95, seed: 0 }
     }
@@ -55,7 +55,7 @@ pub struct Interval {
 pub fn estimate<'a>(
     scores: &[f64],
     clusters: impl IntoIterator<Item = &'a str>,
-    resampling: &Resampling,
+    resampling: &BootstrapConfig,
 ) -> Option<Estimate> {
     let clusters = Clusters::new(clusters);
     let bootstrap = Bootstrap::draw(&[clusters.sums(scores.iter().map(|&s| Some(s)))], resampling);

@@ -4,10 +4,10 @@ use adamllm_core::{CoreError, ImageHashes, ImageRef, RecordId};
 
 use crate::{Benchmark, EvalError, Example};
 
-/// What there is to say about a benchmark's rows, gathered as they are read: hashes of everything that stands in them, and which
+/// What there is to say about a benchmark's examples, gathered as they are read: hashes of everything in them, and which
 /// of them show the same image.
 pub(crate) struct Survey<'a> {
-    pictures: ImageHashes<'a>,
+    image_hashes: ImageHashes<'a>,
     /// A hash over all readable examples.
     pub(crate) dataset: RecordId,
     /// A hash over the images that were looked at, where they were at hand.
@@ -21,7 +21,7 @@ pub(crate) struct Survey<'a> {
 impl<'a> Survey<'a> {
     pub(crate) fn of(benchmark: &'a dyn Benchmark) -> Self {
         Self {
-            pictures: ImageHashes::new(benchmark.images()),
+            image_hashes: ImageHashes::new(benchmark.images()),
             dataset: RecordId::of("dataset", [benchmark.name()]),
             images: benchmark.images().map(|_| RecordId::of("images", [benchmark.name()])),
             first_prompt: None,
@@ -29,16 +29,16 @@ impl<'a> Survey<'a> {
         }
     }
 
-    /// A survey of the whole benchmark. A row or image that cannot be read is in no hash.
+    /// A survey of the whole benchmark. An example or image that cannot be read is in no hash.
     pub(crate) fn whole(benchmark: &'a dyn Benchmark) -> Result<Self, EvalError> {
         let mut survey = Self::of(benchmark);
         for index in 0..benchmark.len() {
             match benchmark.example(index) {
                 Ok(example) => {
                     survey.note(&example);
-                    let _unreadable = survey.look_at_pictures(&example).err();
+                    let _unreadable = survey.hash_images(&example).err();
                 }
-                Err(error) if error.is_row() => {}
+                Err(error) if error.is_example_error() => {}
                 Err(error) => return Err(error),
             }
         }
@@ -58,16 +58,17 @@ impl<'a> Survey<'a> {
     }
 
     /// The hashes of the example's images.
-    pub(crate) fn look_at_pictures(&mut self, example: &Example) -> Result<Vec<RecordId>, CoreError> {
-        let pictures: Vec<_> = example.images.iter().map(|image| self.pictures.get(image)).collect::<Result<_, _>>()?;
+    pub(crate) fn hash_images(&mut self, example: &Example) -> Result<Vec<RecordId>, CoreError> {
+        let hashes: Vec<_> =
+            example.images.iter().map(|image| self.image_hashes.get(image)).collect::<Result<_, _>>()?;
         if let Some(images) = &mut self.images {
-            let parts = [images.as_str()].into_iter().chain(pictures.iter().map(RecordId::as_str));
+            let parts = [images.as_str()].into_iter().chain(hashes.iter().map(RecordId::as_str));
             *images = RecordId::of("images", parts);
         }
-        if example.group.is_none() && !pictures.is_empty() {
-            let hashes: Vec<_> = pictures.iter().map(RecordId::as_str).collect();
-            self.clusters.insert(example.id.clone(), hashes.concat());
+        if example.group.is_none() && !hashes.is_empty() {
+            let names: Vec<_> = hashes.iter().map(RecordId::as_str).collect();
+            self.clusters.insert(example.id.clone(), names.concat());
         }
-        Ok(pictures)
+        Ok(hashes)
     }
 }

@@ -1,6 +1,6 @@
 //! The twelve benchmarks of the paper (arXiv 2411.19930, tables 13 and 14), described like any user's own. Columns are those
 //! of the data sets that its authors published: `image`, `input` (the whole prompt), `label`, `answer_type`, `A` to `D`.
-//! Where rows have a `question` and no `input`, the paper's prompt templates are used.
+//! Where records have a `question` and no `input`, the paper's prompt templates are used.
 //!
 //! How the paper scores remote sensing is not published beyond "accuracy" and "Rouge-L": there, `paper` follows the code of
 //! the other domains (names as in Food101, short answers as its closed questions).
@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use adamllm_core::{CoreError, RowSource};
+use adamllm_core::{CoreError, RecordSource};
 
 use crate::{BenchmarkDescription, DescribedBenchmark, EvalError};
 
@@ -77,7 +77,7 @@ pub fn named(name: &str) -> Result<&'static BenchmarkDescription, EvalError> {
     })
 }
 
-/// Where a task's data set lies below a folder: a folder or file (`.arrow`, `.parquet`, `.json`, `.jsonl`) that is called as the task,
+/// Where a task's data set is below a folder: a folder or file (`.arrow`, `.parquet`, `.json`, `.jsonl`) that is called as the task,
 /// or as the folder in which it was published, whatever its case and marks. `None` where there is none.
 ///
 /// # Errors
@@ -105,12 +105,12 @@ fn bare(name: &str) -> String {
     name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase()
 }
 
-/// A task over rows.
+/// A task over records.
 ///
 /// # Errors
 /// [`EvalError::Unknown`], [`EvalError::OtherTask`].
-pub fn open(name: &str, rows: Box<dyn RowSource>) -> Result<DescribedBenchmark, EvalError> {
-    DescribedBenchmark::new(named(name)?.clone(), rows)
+pub fn open(name: &str, records: Box<dyn RecordSource>) -> Result<DescribedBenchmark, EvalError> {
+    DescribedBenchmark::new(named(name)?.clone(), records)
 }
 
 #[cfg(test)]
@@ -143,7 +143,7 @@ mod tests {
         assert_eq!(named("PMC-VQA").expect("a task").name, "PMC_VQA");
         assert!(matches!(named("VQA"), Err(EvalError::Unknown { what: "task", .. })));
         // Table 13
-        let rows: usize = all().iter().filter_map(|task| task.n_rows).sum();
-        assert_eq!(rows, 1061 + 451 + 6719 + 2000 + 1000 + 507 + 25250 + 2135);
+        let n: usize = all().iter().filter_map(|task| task.n_examples).sum();
+        assert_eq!(n, 1061 + 451 + 6719 + 2000 + 1000 + 507 + 25250 + 2135);
     }
 }

@@ -6,18 +6,18 @@ use std::path::Path;
 use adamllm_core::testing::ScriptedModel;
 use adamllm_core::{CoreError, Shard};
 use adamllm_eval::{
-    AnswerType, BenchmarkDescription, DescribedBenchmark, EvalError, JsonRows, PredictOptions, evaluate,
+    AnswerType, BenchmarkDescription, DescribedBenchmark, EvalError, JsonExamples, PredictOptions, evaluate,
     evaluate_answers, files, read_outcomes, read_report, score_file, tasks,
 };
 use serde_json::{Value, json};
 
 fn lungs() -> DescribedBenchmark {
-    let rows = (0..12).map(|i| {
-        let row = json!({"id": i, "question": format!("Is it clear? {i}"), "label": "yes", "image": format!("{}.png", i / 3)});
-        row.as_object().cloned().expect("an object")
+    let records = (0..12).map(|i| {
+        let record = json!({"id": i, "question": format!("Is it clear? {i}"), "label": "yes", "image": format!("{}.png", i / 3)});
+        record.as_object().cloned().expect("an object")
     });
     let description = BenchmarkDescription::from_toml("name = \"lungs\"\nanswer = \"closed\"").expect("valid");
-    DescribedBenchmark::new(description, Box::new(JsonRows::from_rows("lungs.jsonl", rows))).expect("fits")
+    DescribedBenchmark::new(description, Box::new(JsonExamples::from_records("lungs.jsonl", records))).expect("fits")
 }
 
 fn model() -> ScriptedModel {
@@ -27,24 +27,24 @@ fn model() -> ScriptedModel {
 #[test]
 fn shards_join_to_the_whole() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let place = |name: &str| folder.path().join(name);
-    let whole = evaluate(&model(), &lungs(), &place("whole"), &PredictOptions::default(), &mut ()).expect("runs");
+    let path_of = |name: &str| folder.path().join(name);
+    let whole = evaluate(&model(), &lungs(), &path_of("whole"), &PredictOptions::default(), &mut ()).expect("runs");
     let mut parts = Vec::new();
     for i in 0..3 {
         let shard = Shard::new(i, 3).expect("in range");
         let options = PredictOptions { shard, ..PredictOptions::default() };
-        let part = evaluate(&model(), &lungs(), &place(&i.to_string()), &options, &mut ()).expect("runs");
+        let part = evaluate(&model(), &lungs(), &path_of(&i.to_string()), &options, &mut ()).expect("runs");
         assert!(part.report.overall.n < 12);
-        parts.push(place(&i.to_string()).join(files::PREDICTIONS));
+        parts.push(path_of(&i.to_string()).join(files::PREDICTIONS));
     }
-    let joined = evaluate_answers("joined", &lungs(), &parts, &place("joined")).expect("scores");
+    let joined = evaluate_answers("joined", &lungs(), &parts, &path_of("joined")).expect("scores");
     assert_eq!(joined.outcomes, whole.outcomes);
     assert_eq!(joined.report.overall, whole.report.overall);
     let info = |report: &adamllm_eval::Report| report.run.clone().expect("what was run");
     assert_eq!(info(&joined.report).dataset, info(&whole.report).dataset);
     assert_eq!(info(&joined.report).model, "joined");
-    assert_eq!(read_report(place("joined").join(files::REPORT)).expect("reads"), joined.report);
-    assert_eq!(read_outcomes(place("joined").join(files::OUTCOMES)).expect("reads"), joined.outcomes);
+    assert_eq!(read_report(path_of("joined").join(files::REPORT)).expect("reads"), joined.report);
+    assert_eq!(read_outcomes(path_of("joined").join(files::OUTCOMES)).expect("reads"), joined.outcomes);
 }
 
 #[test]
@@ -64,10 +64,11 @@ fn every_odd_answer_is_counted_once() {
     let scored = evaluate_answers("odd", &lungs(), &[file], &folder.path().join("out")).expect("scores");
     assert_eq!((scored.report.overall.n, scored.report.unanswered, scored.report.rejected), (3, 9, 4));
     assert_eq!((scored.report.overall.unparsed, scored.rejected.len()), (2, 4), "empty answers are wrong, not lost");
-    let mean = scored.report.overall.strict.expect("three rows").mean;
+    let mean = scored.report.overall.strict.expect("three records").mean;
     assert!((mean - 100.0 / 3.0).abs() < 1e-9);
     let reasons: Vec<_> = scored.rejected.iter().map(|rejected| rejected.detail.as_str()).collect();
-    for (reason, part) in reasons.iter().zip(["missing field `answer`", "row 7", "second prediction", "unknown id"]) {
+    for (reason, part) in reasons.iter().zip(["missing field `answer`", "record 7", "second prediction", "unknown id"])
+    {
         assert!(reason.contains(part), "{reason}");
     }
 }
@@ -95,15 +96,16 @@ fn answers_in_every_form_that_tools_write() {
 /// A record's id is the same whether it is written as `1`, `1.0` or `"1"`, on either side.
 #[test]
 fn ids_of_records_are_read_as_those_of_predictions() {
-    let rows = [json!(0), json!(1.0), json!("2"), json!(null), json!(12345678901234567890123_f64)];
-    let rows = rows.into_iter().map(|id| {
+    let records = [json!(0), json!(1.0), json!("2"), json!(null), json!(12345678901234567890123_f64)];
+    let records = records.into_iter().map(|id| {
         json!({"id": id, "syn_id": "s", "question": "q", "label": "yes"}).as_object().cloned().expect("an object")
     });
     let description = BenchmarkDescription::from_toml("name = \"ids\"\nanswer = \"closed\"").expect("valid");
-    let ids = DescribedBenchmark::new(description, Box::new(JsonRows::from_rows("ids.jsonl", rows))).expect("fits");
+    let ids =
+        DescribedBenchmark::new(description, Box::new(JsonExamples::from_records("ids.jsonl", records))).expect("fits");
     let id = |index: usize| adamllm_eval::Benchmark::example(&ids, index).map(|example| example.id.to_string());
     assert_eq!([0, 1, 2, 3].map(|index| id(index).expect("an id")), ["0", "1", "2", "s"]);
-    assert!(id(4).is_err_and(|error| error.is_row() && error.to_string().contains("too large")));
+    assert!(id(4).is_err_and(|error| error.is_example_error() && error.to_string().contains("too large")));
 }
 
 #[test]

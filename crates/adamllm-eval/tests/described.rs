@@ -1,11 +1,11 @@
-//! Benchmarks without code: descriptions and rows on disk, good and bad.
+//! Benchmarks without code: descriptions and records on disk, good and bad.
 
 use std::path::Path;
 
 use adamllm_core::RecordId;
 use adamllm_eval::{
-    AnswerType, Benchmark, BenchmarkDescription, DescribedBenchmark, EvalError, Expected, JsonRows, Prediction, score,
-    score_rows, tasks,
+    AnswerType, Benchmark, BenchmarkDescription, DescribedBenchmark, EvalError, Expected, JsonExamples, Prediction,
+    score, score_examples, tasks,
 };
 
 fn folder(files: &[(&str, &[u8])]) -> tempfile::TempDir {
@@ -43,101 +43,128 @@ fn a_description_and_its_files() {
     ]);
     let plates = DescribedBenchmark::open(folder.path().join("plates.toml")).expect("opens");
     assert_eq!(plates.description().images_path(), folder.path().join("images"));
-    let example = plates.example(0).expect("a row");
+    let example = plates.example(0).expect("a record");
     assert_eq!(example.prompt, "Which of rice, fried rice, peas are on plate 3? {one line}");
     assert_eq!((example.id.as_str(), example.images.len(), example.cluster().as_str()), ("7", 2, "3"));
     let report = score(&plates, &[Prediction::new(RecordId::given("7"), "Fried rice.")]).expect("scores");
-    let mean = report.by_type[&AnswerType::Labels].strict.expect("a row").mean;
+    let mean = report.by_type[&AnswerType::Labels].strict.expect("a record").mean;
     assert!((mean - 200.0 / 3.0).abs() < 1e-9, "one of two names, nothing wrong: {mean}");
     assert!(matches!(plates.example(1), Err(EvalError::OutOfRange { index: 1, len: 1, .. })));
 }
 
 #[test]
 fn json_describes_as_well() {
-    let description = br#"{"name": "cells", "answer": "by_row", "answer_types": ["open", "closed"]}"#;
-    let rows = br#"{"question": "How many?", "label": 2, "answer_type": "OPEN"}"#;
-    let folder = folder(&[("cells.json", description), ("rows.jsonl", rows)]);
+    let description = br#"{"name": "cells", "answer": "by_example", "answer_types": ["open", "closed"]}"#;
+    let records = br#"{"question": "How many?", "label": 2, "answer_type": "OPEN"}"#;
+    let folder = folder(&[("cells.json", description), ("examples.jsonl", records)]);
     let cells = DescribedBenchmark::open(folder.path().join("cells.json")).expect("opens");
-    let example = cells.example(0).expect("a row");
+    let example = cells.example(0).expect("a record");
     assert!(matches!(&example.expected, Expected::Open(label) if label == "2"));
     let report = score(&cells, &[Prediction::new(example.id, "Two.")]).expect("scores");
     assert_eq!(report.by_type[&AnswerType::Open].strict.map(|s| s.mean), Some(100.0));
     assert_eq!(report.by_type[&AnswerType::Closed].strict, None, "an empty group has no score");
 }
 
-fn open(description: &str, rows: &[u8]) -> Result<DescribedBenchmark, EvalError> {
-    let folder = folder(&[("d.toml", description.as_bytes()), ("rows.jsonl", rows)]);
+#[test]
+fn descriptions_with_the_old_names_are_read() {
+    let new = "name = \"c\"\nanswer = \"by_example\"\nexamples = \"c.jsonl\"\nn_examples = 3";
+    let old = "name = \"c\"\nanswer = \"by_row\"\nrows = \"c.jsonl\"\nn_rows = 3";
+    let read = |text| BenchmarkDescription::from_toml(text).expect("valid");
+    assert_eq!(read(new), read(old));
+    let records = br#"{"question": "How many?", "label": 2, "answer_type": "OPEN"}"#;
+    let folder = folder(&[("c.toml", b"name = \"c\"\nanswer = \"open\""), ("rows.jsonl", records)]);
+    assert_eq!(DescribedBenchmark::open(folder.path().join("c.toml")).expect("opens").len(), 1);
+}
+
+fn open(description: &str, records: &[u8]) -> Result<DescribedBenchmark, EvalError> {
+    let folder = folder(&[("d.toml", description.as_bytes()), ("examples.jsonl", records)]);
     DescribedBenchmark::open(folder.path().join("d.toml"))
 }
 
-/// The error of one row, in words, without the folder.
-fn row_error(description: &str, rows: &[u8], index: usize) -> String {
-    let error = open(description, rows).expect("the file is not at fault").example(index).expect_err("the row is");
-    assert!(error.is_row(), "{error}");
+/// The error of one record, in words, without the folder.
+fn record_error(description: &str, records: &[u8], index: usize) -> String {
+    let error =
+        open(description, records).expect("the file is not at fault").example(index).expect_err("the record is");
+    assert!(error.is_example_error(), "{error}");
     let text = error.to_string();
-    text[text.find("rows.jsonl").unwrap_or(0)..].to_owned()
+    text[text.find("examples.jsonl").unwrap_or(0)..].to_owned()
 }
 
 #[test]
-fn a_bad_row_is_named_and_costs_itself() {
+fn a_bad_record_is_named_and_costs_itself() {
     let category = "name = \"c\"\nanswer = \"category\"\nnames = [\"red\", \"blue\"]";
-    let rows = b"{\"question\": \"q\", \"label\": \"red\"}\n\n{\"question\": \"q\", \"label\": \"gr\xc3\xbcn\"}\n{\"label\": \"\xff\"}\n[]\n{\"question\": \"q\", \"label\": {}}";
-    assert_eq!(row_error(category, rows, 1), "rows.jsonl row 3 column `label`: expected one of the names, got grün");
-    assert!(row_error(category, rows, 2).starts_with("rows.jsonl row 4: invalid JSON: "));
-    assert!(row_error(category, rows, 3).starts_with("rows.jsonl row 5"));
-    assert_eq!(row_error(category, rows, 4), "rows.jsonl row 6 column `label`: expected text, got {}");
+    let records = b"{\"question\": \"q\", \"label\": \"red\"}\n\n{\"question\": \"q\", \"label\": \"gr\xc3\xbcn\"}\n{\"label\": \"\xff\"}\n[]\n{\"question\": \"q\", \"label\": {}}";
+    assert_eq!(
+        record_error(category, records, 1),
+        "examples.jsonl record 3 column `label`: expected one of the names, got grün"
+    );
+    assert!(record_error(category, records, 2).starts_with("examples.jsonl record 4: invalid JSON: "));
+    assert!(record_error(category, records, 3).starts_with("examples.jsonl record 5"));
+    assert_eq!(record_error(category, records, 4), "examples.jsonl record 6 column `label`: expected text, got {}");
 
     let choice = "name = \"c\"\nanswer = \"choice\"";
-    let rows = br#"{"question": "q", "label": "E", "options": ["x", "y"]}"#;
-    assert_eq!(row_error(choice, rows, 0), "rows.jsonl row 1 column `label`: expected an option or its letter, got E");
-    let rows = br#"{"question": "q", "label": "A", "options": []}"#;
-    assert_eq!(row_error(choice, rows, 0), "rows.jsonl row 1 column `options`: expected at least one option, got none");
+    let records = br#"{"question": "q", "label": "E", "options": ["x", "y"]}"#;
+    assert_eq!(
+        record_error(choice, records, 0),
+        "examples.jsonl record 1 column `label`: expected an option or its letter, got E"
+    );
+    let records = br#"{"question": "q", "label": "A", "options": []}"#;
+    assert_eq!(
+        record_error(choice, records, 0),
+        "examples.jsonl record 1 column `options`: expected at least one option, got none"
+    );
 
-    let by_row = "name = \"c\"\nanswer = \"by_row\"\nprompts = { all = \"{gone}\" }";
-    let rows = br#"{"label": "a", "answer_type": "ESSAY"}
+    let by_example = "name = \"c\"\nanswer = \"by_example\"\nprompts = { all = \"{gone}\" }";
+    let records = br#"{"label": "a", "answer_type": "ESSAY"}
 {"label": "a", "answer_type": "OPEN"}"#;
-    assert_eq!(row_error(by_row, rows, 0), "rows.jsonl row 1 column `answer_type`: expected an answer type, got ESSAY");
-    assert_eq!(row_error(by_row, rows, 1), "rows.jsonl row 2 column `gone`: expected a value, got no such column");
+    assert_eq!(
+        record_error(by_example, records, 0),
+        "examples.jsonl record 1 column `answer_type`: expected an answer type, got ESSAY"
+    );
+    assert_eq!(
+        record_error(by_example, records, 1),
+        "examples.jsonl record 2 column `gone`: expected a value, got no such column"
+    );
 }
 
 #[test]
 fn a_file_of_another_kind_is_refused() {
     let error = open("name = \"c\"\nanswer = \"choice\"", br#"{"text": 1, "label": "A"}"#).expect_err("no options");
     assert!(matches!(&error, EvalError::OtherTask { benchmark, got, .. } if benchmark == "c" && got == "text, label"));
-    assert!(!error.is_row());
+    assert!(!error.is_example_error());
     let error = open("name = \"c\"\nanswers = \"open\"", b"").expect_err("a misspelt field");
     assert!(matches!(&error, EvalError::Description { detail, .. } if detail.contains("answers")), "{error}");
     assert!(DescribedBenchmark::open(Path::new("gone.toml")).is_err());
 
-    let golden = JsonRows::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/SLAKE.jsonl")).expect("reads");
-    let error = score_rows(tasks::named("PMC-VQA").expect("a task"), Box::new(golden)).expect_err("no options");
-    assert!(error.to_string().contains("expected rows of PMC_VQA with the columns label, A, B, C, D"), "{error}");
+    let golden = JsonExamples::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/SLAKE.jsonl")).expect("reads");
+    let error = score_examples(tasks::named("PMC-VQA").expect("a task"), Box::new(golden)).expect_err("no options");
+    assert!(error.to_string().contains("expected records of PMC_VQA with the columns label, A, B, C, D"), "{error}");
     let unanswered = br#"{"label": "yes", "answer_type": "CLOSED", "input": "q"}"#;
-    let file = folder(&[("rows.jsonl", unanswered)]);
-    let rows = JsonRows::read(file.path().join("rows.jsonl")).expect("reads");
-    let error = score_rows(tasks::named("SLAKE").expect("a task"), Box::new(rows)).expect_err("no answers");
+    let file = folder(&[("examples.jsonl", unanswered)]);
+    let records = JsonExamples::read(file.path().join("examples.jsonl")).expect("reads");
+    let error = score_examples(tasks::named("SLAKE").expect("a task"), Box::new(records)).expect_err("no answers");
     assert!(error.to_string().contains("column `pred`"), "{error}");
 }
 
 #[test]
 fn null_counts_as_absent_and_one_record_costs_itself() {
     let description = "name = \"c\"\nanswer = \"closed\"\ncolumns = { prompt = \"input\", group = \"patient\" }";
-    let rows = br#"{"question": "no label"}
+    let records = br#"{"question": "no label"}
 {"question": "Is it?", "label": "yes", "input": null, "patient": null, "id": null, "syn_id": 3.0}
 {"question": "Is it?", "label": "yes", "input": "Look. Is it?", "patient": 7, "id": 4}"#;
-    let benchmark = open(description, rows).expect("two rows fit");
+    let benchmark = open(description, records).expect("two records fit");
     let error = benchmark.example(0).expect_err("no label");
-    assert!(error.is_row() && error.to_string().contains("row 1 column `label`"), "{error}");
+    assert!(error.is_example_error() && error.to_string().contains("record 1 column `label`"), "{error}");
     let second = benchmark.example(1).expect("nulls are nothing");
     assert_eq!((second.prompt.as_str(), second.group, second.id.as_str(), second.guess_seed), ("Is it?", None, "3", 3));
-    let third = benchmark.example(2).expect("a row");
+    let third = benchmark.example(2).expect("a record");
     assert_eq!((third.prompt.as_str(), third.group.as_deref()), ("Look. Is it?", Some("7")));
 }
 
 #[test]
 fn a_description_names_what_is_wrong_in_it() {
-    let told = |text: &str| {
-        let folder = folder(&[("d.toml", text.as_bytes()), ("rows.jsonl", b""), ("none.txt", b"\n")]);
+    let error_of = |text: &str| {
+        let folder = folder(&[("d.toml", text.as_bytes()), ("examples.jsonl", b""), ("none.txt", b"\n")]);
         match DescribedBenchmark::open(folder.path().join("d.toml")) {
             Err(EvalError::Description { detail, .. }) => detail,
             other => panic!("{text}: {other:?}"),
@@ -146,7 +173,7 @@ fn a_description_names_what_is_wrong_in_it() {
     let table = [
         (
             "answer = \"opne\"",
-            "unknown kind of answer `opne`: expected one of by_row, open, closed, choice, category, labels, short, text; did you mean `open`?",
+            "unknown kind of answer `opne`: expected one of by_example, open, closed, choice, category, labels, short, text; did you mean `open`?",
         ),
         ("answer = 3", "expected a string"),
         ("answer = \"open\"\nrow = \"x.jsonl\"", "unknown field `row`, expected one of `name`"),
@@ -157,7 +184,7 @@ fn a_description_names_what_is_wrong_in_it() {
             "unknown variant `never`, expected one of `every`, `some`, `none`",
         ),
         (
-            "answer = \"by_row\"\nprompts.chioce = \"x\"",
+            "answer = \"by_example\"\nprompts.chioce = \"x\"",
             "unknown key of `prompts` `chioce`: expected one of all, open, closed, choice, category, labels, short, text; did you mean `choice`?",
         ),
         ("answer = \"open\"\nprompts.choice = \"x\"", "unknown key of `prompts` `choice`: expected one of all, open"),
@@ -176,12 +203,12 @@ fn a_description_names_what_is_wrong_in_it() {
         ),
     ];
     for (text, part) in table {
-        let detail = told(&format!("name = \"d\"\n{text}"));
+        let detail = error_of(&format!("name = \"d\"\n{text}"));
         assert!(detail.contains(part), "{text}: {detail}");
     }
-    assert!(told("answer = \"open\"").contains("missing field `name`"));
-    assert!(told("name = \"d\"").contains("missing field `answer`"));
-    assert!(told("name = \" \"\nanswer = \"open\"").contains("`name` is empty"));
+    assert!(error_of("answer = \"open\"").contains("missing field `name`"));
+    assert!(error_of("name = \"d\"").contains("missing field `answer`"));
+    assert!(error_of("name = \" \"\nanswer = \"open\"").contains("`name` is empty"));
 }
 
 /// Editors on Windows put a byte order mark before a text: it belongs to no name and to no key.
@@ -190,11 +217,11 @@ fn byte_order_marks_are_no_part_of_descriptions_and_names() {
     let names = "\u{feff}apple pie\r\nramen\r\n".to_owned().into_bytes();
     let utf16: Vec<u8> = "\u{feff}apple pie\nramen\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
     let description = "\u{feff}name = \"n\"\nanswer = \"category\"\nnames_file = \"names.txt\"".as_bytes();
-    let rows = "\u{feff}{\"question\": \"q\", \"label\": \"apple pie\"}\n".as_bytes();
+    let records = "\u{feff}{\"question\": \"q\", \"label\": \"apple pie\"}\n".as_bytes();
     for names in [&names, &utf16] {
-        let folder = folder(&[("d.toml", description), ("names.txt", names), ("rows.jsonl", rows)]);
+        let folder = folder(&[("d.toml", description), ("names.txt", names), ("examples.jsonl", records)]);
         let dishes = DescribedBenchmark::open(folder.path().join("d.toml")).expect("opens");
-        let example = dishes.example(0).expect("a row");
+        let example = dishes.example(0).expect("a record");
         let outcome = dishes.score(&example, "apple pie");
         assert_eq!((outcome.paper, outcome.strict, outcome.random), (Some(100.0), 100.0, false));
     }
@@ -209,10 +236,10 @@ fn descriptions_survive_the_round_trip() {
     }
 }
 
-/// Every task with one row of its own, in the form that was published.
+/// Every task with one record of its own, in the form that was published.
 #[test]
-fn every_task_reads_its_rows() {
-    let rows = [
+fn every_task_reads_its_records() {
+    let records = [
         ("SLAKE", r#"{"image": "1.jpg", "input": "Is it a CT?", "label": "Yes", "answer_type": "CLOSED"}"#, "yes"),
         ("VQA_RAD", r#"{"image": "1.jpg", "input": "Which organ?", "label": "liver", "answer_type": "OPEN"}"#, "liver"),
         ("PathVQA", r#"{"image": "1.jpg", "input": "What?", "label": "a cell", "answer_type": "OPEN"}"#, "cell"),
@@ -230,9 +257,10 @@ fn every_task_reads_its_rows() {
         ("FloodNet", r#"{"image": "1.jpg", "input": "How many?", "label": 4}"#, "4"),
         ("NWPU-Captions", r#"{"image": "1.jpg", "label": ["A plane.", "Two planes."]}"#, "two planes"),
     ];
-    for (name, row, answer) in rows {
-        let row: serde_json::Map<_, _> = serde_json::from_str(row).expect("a row");
-        let task = tasks::open(name, Box::new(JsonRows::from_rows("rows.jsonl", [row]))).expect("the task's row");
+    for (name, record, answer) in records {
+        let record: serde_json::Map<_, _> = serde_json::from_str(record).expect("a record");
+        let task = tasks::open(name, Box::new(JsonExamples::from_records("examples.jsonl", [record])))
+            .expect("the task's record");
         let example = task.example(0).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert!(!example.prompt.is_empty() && !example.prompt.contains('{'), "{name}: {}", example.prompt);
         let outcome = task.score(&example, answer);
@@ -241,19 +269,20 @@ fn every_task_reads_its_rows() {
         assert!(wrong.strict == 0.0 && wrong.unparsed, "{name}: {wrong:?}");
     }
     let pmc = r#"{"question": "Q?", "A": "w", "B": "x", "C": "y", "D": "z", "label": "B"}"#;
-    let rows = JsonRows::from_rows("rows.jsonl", [serde_json::from_str(pmc).expect("a row")]);
-    let example = tasks::open("PMC_VQA", Box::new(rows)).and_then(|task| task.example(0)).expect("reads");
+    let records = JsonExamples::from_records("examples.jsonl", [serde_json::from_str(pmc).expect("a record")]);
+    let example = tasks::open("PMC_VQA", Box::new(records)).and_then(|task| task.example(0)).expect("reads");
     assert_eq!(example.prompt, "Question: Q?\nThe choices are: A: w\nB: x\nC: y\nD: z");
 }
 
-/// The paper counts every row.
+/// The paper counts every record.
 #[test]
 fn rows_that_stand_twice_count_twice() {
-    let row = r#"{"image": "1.jpg", "input": "Is it a CT?", "label": "Yes", "answer_type": "CLOSED"}"#;
-    let other = row.replace("1.jpg", "2.jpg");
-    let rows = [row, &other, row, row].map(|row| serde_json::from_str(row).expect("a row"));
-    let task = tasks::open("SLAKE", Box::new(JsonRows::from_rows("rows.jsonl", rows))).expect("the task's rows");
-    let examples: Vec<_> = (0..4).map(|index| task.example(index).expect("a row")).collect();
+    let record = r#"{"image": "1.jpg", "input": "Is it a CT?", "label": "Yes", "answer_type": "CLOSED"}"#;
+    let other = record.replace("1.jpg", "2.jpg");
+    let records = [record, &other, record, record].map(|record| serde_json::from_str(record).expect("a record"));
+    let task = tasks::open("SLAKE", Box::new(JsonExamples::from_records("examples.jsonl", records)))
+        .expect("the task's records");
+    let examples: Vec<_> = (0..4).map(|index| task.example(index).expect("a record")).collect();
     let ids: std::collections::HashSet<_> = examples.iter().map(|example| example.id.clone()).collect();
     assert_eq!(ids.len(), 4);
     let answers: Vec<_> = examples.iter().map(|example| Prediction::new(example.id.clone(), "yes")).collect();

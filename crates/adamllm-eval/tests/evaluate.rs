@@ -1,4 +1,4 @@
-//! A run from questions to report on disk: killed and resumed, spoilt, shown as a page.
+//! A run from questions to report on disk: killed and resumed, corrupted, shown as a page.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use adamllm_core::testing::ScriptedModel;
 use adamllm_core::{MemoryImages, Prompt, RgbImage};
 use adamllm_eval::{
-    Benchmark, BenchmarkDescription, CorruptedBenchmark, Corruption, DescribedBenchmark, Exhibit, ExhibitRun,
-    HtmlOptions, JsonRows, PredictOptions, Prediction, Resampling, Scored, compare, evaluate, files, html_report,
+    Benchmark, BenchmarkDescription, BootstrapConfig, CorruptedBenchmark, Corruption, DescribedBenchmark, HtmlOptions,
+    HtmlRun, HtmlSection, JsonExamples, PredictOptions, Prediction, Scored, compare, evaluate, files, html_report,
     read_predictions, read_report, score_all,
 };
 use serde_json::json;
@@ -19,15 +19,15 @@ fn slides() -> DescribedBenchmark {
     for i in 0..10u8 {
         images.insert(format!("{i}.png"), RgbImage::from_fn(32, 24, |x, y| image::Rgb([i / 2 * 20, x as u8, y as u8])));
     }
-    let rows = (0..40).map(|i| {
+    let records = (0..40).map(|i| {
         let label = if i % 2 == 0 { "yes" } else { "no" };
-        let row = json!({"id": format!("q{i}"), "image": format!("{}.png", i / 4), "label": label,
+        let record = json!({"id": format!("q{i}"), "image": format!("{}.png", i / 4), "label": label,
                          "question": format!("Is cell number {i} </script><b> round?")});
-        row.as_object().cloned().expect("an object")
+        record.as_object().cloned().expect("an object")
     });
     let description = BenchmarkDescription::from_toml("name = \"slides\"\nanswer = \"closed\"").expect("valid");
-    let rows = JsonRows::from_rows("slides.jsonl", rows);
-    DescribedBenchmark::new(description, Box::new(rows)).expect("fits").with_images(Arc::new(images))
+    let records = JsonExamples::from_records("slides.jsonl", records);
+    DescribedBenchmark::new(description, Box::new(records)).expect("fits").with_images(Arc::new(images))
 }
 
 fn question(prompt: &Prompt) -> &str {
@@ -73,8 +73,8 @@ fn a_killed_run_goes_on_where_it_was() {
         .expect("starts");
     let journal = folder.path().join(files::JOURNAL);
     let lines = || std::fs::read(&journal).map_or(0, |bytes| bytes.iter().filter(|&&byte| byte == b'\n').count());
-    let begun = Instant::now();
-    while lines() < 6 && begun.elapsed() < Duration::from_secs(60) {
+    let start = Instant::now();
+    while lines() < 6 && start.elapsed() < Duration::from_secs(60) {
         std::thread::sleep(Duration::from_millis(5));
     }
     child.kill().expect("SIGKILL");
@@ -83,9 +83,9 @@ fn a_killed_run_goes_on_where_it_was() {
     assert!((6..40).contains(&done), "{done} answers before the kill");
     assert!(!folder.path().join(files::REPORT).exists());
 
-    let begun = std::fs::read(&journal).expect("reads");
+    let start = std::fs::read(&journal).expect("reads");
     let (resumed, fresh) = (run(folder.path(), Duration::ZERO), run(whole.path(), Duration::ZERO));
-    assert!(std::fs::read(&journal).expect("reads").starts_with(&begun), "no answer was asked for again");
+    assert!(std::fs::read(&journal).expect("reads").starts_with(&start), "no answer was asked for again");
     assert_eq!(resumed.outcomes, fresh.outcomes);
     for file in [files::PREDICTIONS, files::OUTCOMES] {
         let of = |folder: &Path| std::fs::read(folder.join(file)).expect("reads");
@@ -93,41 +93,41 @@ fn a_killed_run_goes_on_where_it_was() {
     }
     let report = read_report(folder.path().join(files::REPORT)).expect("reads");
     assert_eq!(report, resumed.report);
-    assert_eq!((report.overall.n, report.overall.n_clusters), (40, 5), "ten names, five pictures");
+    assert_eq!((report.overall.n, report.overall.n_clusters), (40, 5), "ten names, five images");
     let info = report.run.expect("what was run");
     assert_eq!((info.model.as_str(), info.dataset.is_some(), info.images.is_some()), ("scripted", true, true));
 }
 
 #[test]
-fn a_picture_that_changes_changes_the_data_set() {
+fn an_image_that_changes_changes_the_data_set() {
     let folders = [0, 1].map(|_| tempfile::tempdir().expect("a temporary folder"));
     let intact = slides();
     let blank = CorruptedBenchmark::new(&intact, Corruption::Blank, 1);
     let hashes = [&intact as &dyn Benchmark, &blank].map(|benchmark| {
         let folder = folders[usize::from(benchmark.name() != "slides")].path();
         let scored = evaluate(&model(Duration::ZERO), benchmark, folder, &PredictOptions::default(), &mut ());
-        scored.expect("runs").report.run.and_then(|run| run.images).expect("pictures at hand")
+        scored.expect("runs").report.run.and_then(|run| run.images).expect("images at hand")
     });
     assert_ne!(hashes[0], hashes[1]);
 }
 
 #[test]
-fn spoilt_benchmarks_compare_with_intact_ones() {
+fn corrupted_benchmarks_compare_with_intact_ones() {
     let intact = slides();
-    let before = intact.example(5).expect("a row");
+    let before = intact.example(5).expect("an example");
     for corruption in [Corruption::Blank, Corruption::Blur { sigma: 2.0 }, Corruption::Noise { deviation: 30.0 }] {
-        let spoilt = CorruptedBenchmark::new(&intact, corruption, 3);
-        let picture = |benchmark: &dyn Benchmark| benchmark.images().expect("a store").open(&before.images[0]);
-        let (a, b) = (picture(&intact).expect("opens"), picture(&spoilt).expect("opens"));
+        let corrupted = CorruptedBenchmark::new(&intact, corruption, 3);
+        let pixels = |benchmark: &dyn Benchmark| benchmark.images().expect("a store").open(&before.images[0]);
+        let (a, b) = (pixels(&intact).expect("opens"), pixels(&corrupted).expect("opens"));
         assert_eq!(a.dimensions(), b.dimensions());
         assert_ne!(a, b, "{corruption:?}");
-        assert_eq!(picture(&spoilt).expect("opens"), b, "the same each time");
+        assert_eq!(pixels(&corrupted).expect("opens"), b, "the same each time");
     }
     let wrong = CorruptedBenchmark::new(&intact, Corruption::WrongImage, 3);
-    let after = wrong.example(5).expect("a row");
+    let after = wrong.example(5).expect("an example");
     assert_ne!(after.images, before.images);
     assert_eq!((after.id.clone(), after.cluster()), (before.id.clone(), before.cluster()));
-    let shuffled = CorruptedBenchmark::new(&intact, Corruption::ShuffledWords, 3).example(5).expect("a row");
+    let shuffled = CorruptedBenchmark::new(&intact, Corruption::ShuffledWords, 3).example(5).expect("an example");
     assert_ne!(shuffled.prompt, before.prompt);
 
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -135,9 +135,9 @@ fn spoilt_benchmarks_compare_with_intact_ones() {
     let scored = scored.expect("runs");
     assert_eq!(scored.report.benchmark, "slides (wrong-image)");
     let whole = run(tempfile::tempdir().expect("a temporary folder").path(), Duration::ZERO);
-    let comparison = compare(&whole.outcomes, &scored.outcomes, &Resampling::default());
+    let comparison = compare(&whole.outcomes, &scored.outcomes, &BootstrapConfig::default());
     assert_eq!((comparison.overall.n, comparison.only_first), (40, 0));
-    assert!(comparison.regressions().is_empty(), "a model that looks at no picture loses nothing");
+    assert!(comparison.regressions().is_empty(), "a model that looks at no image loses nothing");
 }
 
 #[test]
@@ -154,13 +154,13 @@ fn odd_lines_of_a_predictions_file_cost_themselves() {
     std::fs::write(&path, lines.join(&b'\n')).expect("writes");
     let (predictions, rejected) = read_predictions(&path).expect("reads");
     assert_eq!((predictions.len(), rejected.len()), (1, 3));
-    assert!(rejected[1].detail.contains("row 3"), "{}", rejected[1].detail);
+    assert!(rejected[1].detail.contains("record 3"), "{}", rejected[1].detail);
     let scored = score_all(&slides(), &predictions).expect("scores");
     assert_eq!((scored.report.overall.n, scored.report.unanswered), (1, 39));
 }
 
-fn exhibit_run<'a>(name: &'a str, scored: &'a Scored, predictions: &'a [Prediction]) -> ExhibitRun<'a> {
-    ExhibitRun { name, report: &scored.report, outcomes: &scored.outcomes, predictions }
+fn html_run<'a>(name: &'a str, scored: &'a Scored, predictions: &'a [Prediction]) -> HtmlRun<'a> {
+    HtmlRun { name, report: &scored.report, outcomes: &scored.outcomes, predictions }
 }
 
 /// The page of two runs, the second of which answers one question more rightly.
@@ -173,8 +173,8 @@ fn page() -> String {
     let missed = scored.outcomes.iter().position(|outcome| outcome.unparsed).expect("one is unreadable");
     better[missed].answer = scored.outcomes[missed].expected.clone();
     let rescored = score_all(&benchmark, &better).expect("scores");
-    let runs = vec![exhibit_run("base <b>", &scored, &predictions), exhibit_run("tuned", &rescored, &better)];
-    html_report("A & B", &[Exhibit { benchmark: &benchmark, runs }], &HtmlOptions::default()).expect("a page")
+    let runs = vec![html_run("base <b>", &scored, &predictions), html_run("tuned", &rescored, &better)];
+    html_report("A & B", &[HtmlSection { benchmark: &benchmark, runs }], &HtmlOptions::default()).expect("a page")
 }
 
 #[test]
@@ -187,8 +187,8 @@ fn a_page_holds_everything_and_nothing_breaks_out() {
     let data: serde_json::Value = serde_json::from_str(data).expect("parses");
     let examples = data["benchmarks"][0]["examples"].as_array().expect("a list");
     assert_eq!((examples.len(), &data["benchmarks"][0]["n_answered"]), (40, &json!(40)));
-    for picture in examples.iter().flat_map(|example| example["pictures"].as_array().expect("a list")) {
-        let url = data["pictures"][picture.as_str().expect("a key")].as_str().expect("a picture");
+    for image in examples.iter().flat_map(|example| example["images"].as_array().expect("a list")) {
+        let url = data["images"][image.as_str().expect("a key")].as_str().expect("an image");
         assert!(url.starts_with("data:image/jpeg;base64,"));
     }
 }

@@ -1,10 +1,10 @@
-//! Scores that others computed, row by row: rows of ours scored by Python (`fixtures/make_fixtures.py`), and the reference's own
+//! Scores that others computed, example by example: examples of ours scored by Python (`fixtures/make_fixtures.py`), and the reference's own
 //! numbers where their folder is at hand.
 
 use std::path::{Path, PathBuf};
 
 use adamllm_eval::metrics::{self, ChoiceParse, NameSet, choice_paper};
-use adamllm_eval::{JsonRows, ScoredRows, score_rows, tasks};
+use adamllm_eval::{JsonExamples, ScoredExamples, score_examples, tasks};
 use serde_json::{Map, Value, json};
 
 const TASKS: [&str; 8] = ["SLAKE", "VQA_RAD", "PathVQA", "PMC_VQA", "Recipe1M", "Nutrition5K", "Food101", "FoodSeg103"];
@@ -15,42 +15,42 @@ fn files(task: &str) -> Vec<PathBuf> {
     folders.map(file).into_iter().filter(|file| file.exists()).collect()
 }
 
-fn rows(task: &str) -> Vec<Value> {
-    let read = |file| adamllm_core::jsonl::read_all::<Value>(file).expect("golden rows parse");
+fn records(task: &str) -> Vec<Value> {
+    let read = |file| adamllm_core::jsonl::read_all::<Value>(file).expect("golden records parse");
     files(task).into_iter().flat_map(read).collect()
 }
 
-fn text<'a>(row: &'a Value, column: &str) -> &'a str {
-    row[column].as_str().unwrap_or_else(|| panic!("{column} in {row}"))
+fn text<'a>(record: &'a Value, column: &str) -> &'a str {
+    record[column].as_str().unwrap_or_else(|| panic!("{column} in {record}"))
 }
 
 #[test]
 fn open_and_closed_questions() {
-    let rows: Vec<Value> = ["SLAKE", "VQA_RAD", "PathVQA"].into_iter().flat_map(rows).collect();
-    assert!(rows.len() >= 60);
-    for row in rows {
-        let (answer, label) = (text(&row, "pred"), text(&row, "label"));
-        assert_eq!(metrics::normalise_answer(answer), text(&row, "normalized_pred"), "{row}");
-        assert_eq!(metrics::normalise_answer(label), text(&row, "normalized_label"), "{row}");
-        let (score, expected) = match text(&row, "answer_type") {
+    let records: Vec<Value> = ["SLAKE", "VQA_RAD", "PathVQA"].into_iter().flat_map(records).collect();
+    assert!(records.len() >= 60);
+    for record in records {
+        let (answer, label) = (text(&record, "pred"), text(&record, "label"));
+        assert_eq!(metrics::normalise_answer(answer), text(&record, "normalized_pred"), "{record}");
+        assert_eq!(metrics::normalise_answer(label), text(&record, "normalized_label"), "{record}");
+        let (score, expected) = match text(&record, "answer_type") {
             "OPEN" => {
                 let (answer, label) = (metrics::normalise_answer(answer), metrics::normalise_answer(label));
-                (metrics::open_recall_paper(&answer, &label), &row["score"]["recall"])
+                (metrics::open_recall_paper(&answer, &label), &record["score"]["recall"])
             }
-            _ => (metrics::closed_paper(answer, label), &row["score"]["yes/no accuracy"]),
+            _ => (metrics::closed_paper(answer, label), &record["score"]["yes/no accuracy"]),
         };
-        assert_eq!(Some(score), expected.as_f64(), "{row}");
+        assert_eq!(Some(score), expected.as_f64(), "{record}");
     }
 }
 
 #[test]
 fn multiple_choices() {
-    for row in rows("PMC_VQA") {
+    for record in records("PMC_VQA") {
         let keys = ["A", "B", "C", "D"];
-        let options = NameSet::new(keys.map(|key| text(&row, key)));
-        let parse = choice_paper(text(&row, "pred"), &keys, &options, row["syn_id"].as_u64().expect("a number"));
-        assert_eq!(keys[parse.index()], text(&row, "pred_option"), "{row}");
-        assert_eq!(Some(matches!(parse, ChoiceParse::Random(_))), row["random_selected"].as_bool(), "{row}");
+        let options = NameSet::new(keys.map(|key| text(&record, key)));
+        let parse = choice_paper(text(&record, "pred"), &keys, &options, record["syn_id"].as_u64().expect("a number"));
+        assert_eq!(keys[parse.index()], text(&record, "pred_option"), "{record}");
+        assert_eq!(Some(matches!(parse, ChoiceParse::Random(_))), record["random_selected"].as_bool(), "{record}");
     }
 }
 
@@ -59,12 +59,12 @@ fn food101_names() {
     let names: Vec<&str> = include_str!("../data/food101_classes.txt").lines().collect();
     let keys: Vec<String> = (0..names.len()).map(|i| i.to_string()).collect();
     let names = NameSet::new(names);
-    for row in rows("Food101") {
-        let parse = choice_paper(text(&row, "pred"), &keys, &names, row["syn_id"].as_u64().expect("a number"));
-        let option = &row["pred_option"];
+    for record in records("Food101") {
+        let parse = choice_paper(text(&record, "pred"), &keys, &names, record["syn_id"].as_u64().expect("a number"));
+        let option = &record["pred_option"];
         let expected = option.as_u64().or_else(|| option.as_str().and_then(|o| o.parse().ok())).expect("an option");
-        assert_eq!(parse.index() as u64, expected, "{row}");
-        assert_eq!(matches!(parse, ChoiceParse::ByText(_)), option.is_u64(), "{row}");
+        assert_eq!(parse.index() as u64, expected, "{record}");
+        assert_eq!(matches!(parse, ChoiceParse::ByText(_)), option.is_u64(), "{record}");
     }
 }
 
@@ -77,31 +77,31 @@ fn lists_of_names() {
     ];
     for (task, list, first) in lists {
         let names = NameSet::new(list.lines());
-        for row in rows(task) {
-            let found: Vec<_> = names.cut_out(text(&row, "pred")).iter().map(|index| index + first).collect();
-            assert_eq!(json!(found), row["pred_classes_on_image"], "{row}");
+        for record in records(task) {
+            let found: Vec<_> = names.cut_out(text(&record, "pred")).iter().map(|index| index + first).collect();
+            assert_eq!(json!(found), record["pred_classes_on_image"], "{record}");
         }
     }
 }
 
 #[test]
 fn rouge_of_texts() {
-    for row in rows("Recipe1M") {
-        let (answer, label) = (text(&row, "pred"), text(&row, "label"));
+    for record in records("Recipe1M") {
+        let (answer, label) = (text(&record, "pred"), text(&record, "label"));
         let percent = |rouge: Option<metrics::Rouge>| rouge.map_or(0.0, |rouge| rouge.f * 100.0);
-        assert_eq!(Some(percent(metrics::rouge_l_package(answer, label))), row["rl"].as_f64(), "{row}");
-        if let Some(package) = row.get("package") {
+        assert_eq!(Some(percent(metrics::rouge_l_package(answer, label))), record["rl"].as_f64(), "{record}");
+        if let Some(package) = record.get("package") {
             for (name, n) in [("rouge-1", 1), ("rouge-2", 2)] {
                 let score = percent(metrics::rouge_n_package(answer, label, n));
                 // The package scores all its variants in one go: one that fails takes the others with it.
                 let failed = metrics::rouge_l_package(answer, label).is_none();
-                assert_eq!(Some(if failed { 0.0 } else { score }), package[name].as_f64(), "{name} {row}");
+                assert_eq!(Some(if failed { 0.0 } else { score }), package[name].as_f64(), "{name} {record}");
             }
         }
-        if let Some(standard) = row.get("standard") {
+        if let Some(standard) = record.get("standard") {
             let near = |name: &str, rouge: metrics::Rouge| {
                 let expected = standard[name].as_f64().expect("a number");
-                assert!((rouge.f * 100.0 - expected).abs() < 1e-9, "{name} {}: {row}", rouge.f);
+                assert!((rouge.f * 100.0 - expected).abs() < 1e-9, "{name} {}: {record}", rouge.f);
             };
             near("rouge1", metrics::rouge_n(answer, label, 1));
             near("rouge2", metrics::rouge_n(answer, label, 2));
@@ -113,9 +113,9 @@ fn rouge_of_texts() {
 #[test]
 fn bleu_of_texts() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/Recipe1M");
-    let rows: Vec<Value> = adamllm_core::jsonl::read_all(format!("{file}.jsonl")).expect("reads");
-    let labels: Vec<[String; 1]> = rows.iter().map(|row| [text(row, "label").to_owned()]).collect();
-    let pairs = rows.iter().zip(&labels).map(|(row, label)| (text(row, "pred"), &label[..]));
+    let records: Vec<Value> = adamllm_core::jsonl::read_all(format!("{file}.jsonl")).expect("reads");
+    let labels: Vec<[String; 1]> = records.iter().map(|record| [text(record, "label").to_owned()]).collect();
+    let pairs = records.iter().zip(&labels).map(|(record, label)| (text(record, "pred"), &label[..]));
     let bleu = metrics::corpus_bleu(pairs, 4).expect("there are answers");
     let expected = summary(Path::new(&format!("{file}.jsonl")))["bleu"].as_f64().expect("a number");
     assert!((bleu - expected).abs() < 1e-9, "{bleu} instead of {expected}");
@@ -126,30 +126,35 @@ fn summary(file: &Path) -> Map<String, Value> {
     serde_json::from_slice(&bytes).expect("parses")
 }
 
-/// The score that a golden row holds, whatever the task calls it.
-fn golden_score(row: &Value) -> f64 {
-    let score = ["acc", "f1", "recall", "rl"].iter().find_map(|key| row.get(*key));
-    let nested = || row["score"].as_object().and_then(|score| score.values().next());
-    score.or_else(nested).and_then(Value::as_f64).expect("every row has a score")
+/// The score that a golden record holds, whatever the task calls it.
+fn golden_score(record: &Value) -> f64 {
+    let score = ["acc", "f1", "recall", "rl"].iter().find_map(|key| record.get(*key));
+    let nested = || record["score"].as_object().and_then(|score| score.values().next());
+    score.or_else(nested).and_then(Value::as_f64).expect("every record has a score")
 }
 
-fn score_file(task: &str, file: &Path) -> ScoredRows {
+fn score_file(task: &str, file: &Path) -> ScoredExamples {
     let task = tasks::named(task).expect("a task");
-    let scored = adamllm_eval::score_file(task, file).expect("the task's rows");
-    let all_columns = score_rows(task, Box::new(JsonRows::read(file).expect("reads"))).expect("the task's rows");
-    assert_eq!(scored.rows, all_columns.rows);
+    let scored = adamllm_eval::score_file(task, file).expect("the task's records");
+    let all_columns =
+        score_examples(task, Box::new(JsonExamples::read(file).expect("reads"))).expect("the task's records");
+    assert_eq!(scored.examples, all_columns.examples);
     scored
 }
 
 #[test]
 fn whole_files() {
     for (task, file) in TASKS.iter().flat_map(|task| files(task).into_iter().map(move |file| (task, file))) {
-        let rows: Vec<Value> = adamllm_core::jsonl::read_all(&file).expect("reads");
+        let records: Vec<Value> = adamllm_core::jsonl::read_all(&file).expect("reads");
         let scored = score_file(task, &file);
-        assert_eq!((scored.rows.len(), scored.rejected.len()), (rows.len(), 0));
-        for (score, row) in scored.rows.iter().zip(&rows) {
-            assert_eq!(score.paper, Some(golden_score(row)), "{task} {row}");
-            assert_eq!(score.random, row.get("random_selected").is_some_and(|random| random == true), "{task} {row}");
+        assert_eq!((scored.examples.len(), scored.rejected.len()), (records.len(), 0));
+        for (score, record) in scored.examples.iter().zip(&records) {
+            assert_eq!(score.paper, Some(golden_score(record)), "{task} {record}");
+            assert_eq!(
+                score.random,
+                record.get("random_selected").is_some_and(|random| random == true),
+                "{task} {record}"
+            );
         }
         let mut summary = summary(&file);
         summary.remove("bleu");
@@ -166,16 +171,17 @@ fn whole_files() {
 #[test]
 fn unreadable_answers_are_wrong_and_counted() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/SLAKE.jsonl");
-    let rows: Vec<Value> = adamllm_core::jsonl::read_all(&file).expect("reads");
+    let records: Vec<Value> = adamllm_core::jsonl::read_all(&file).expect("reads");
     let scored = score_file("SLAKE", &file);
     let mut checked = 0;
-    for (row, score) in rows.iter().zip(&scored.rows).filter(|(row, _)| row["answer_type"] == "CLOSED") {
-        let yes_or_no = ["yes", "no"].contains(&metrics::answer_words(text(row, "label")).as_str());
-        if ["yes/no", "knowledge of noise", "No. Yes.", "", "..."].contains(&text(row, "pred")) && yes_or_no {
-            assert!(score.unparsed && score.strict == 0.0, "{row}");
+    for (record, score) in records.iter().zip(&scored.examples).filter(|(record, _)| record["answer_type"] == "CLOSED")
+    {
+        let yes_or_no = ["yes", "no"].contains(&metrics::answer_words(text(record, "label")).as_str());
+        if ["yes/no", "knowledge of noise", "No. Yes.", "", "..."].contains(&text(record, "pred")) && yes_or_no {
+            assert!(score.unparsed && score.strict == 0.0, "{record}");
             checked += 1;
         }
     }
     assert!(checked >= 2);
-    assert_eq!(scored.summary.unparsed, scored.rows.iter().filter(|score| score.unparsed).count());
+    assert_eq!(scored.summary.unparsed, scored.examples.iter().filter(|score| score.unparsed).count());
 }

@@ -3,19 +3,20 @@
 use adamllm_core::testing::ScriptedModel;
 use adamllm_core::{Ledger, Prompt};
 use adamllm_eval::{
-    Benchmark, BenchmarkDescription, CorruptedBenchmark, Corruption, DescribedBenchmark, EvalError, JsonRows,
-    PredictOptions, Row, RowSource, evaluate, predict, tasks,
+    Benchmark, BenchmarkDescription, CorruptedBenchmark, Corruption, DescribedBenchmark, EvalError, JsonExamples,
+    JsonObject, PredictOptions, RecordSource, evaluate, predict, tasks,
 };
 use serde_json::{Value, json};
 
-fn rows(rows: &[Value]) -> Box<dyn RowSource> {
-    let objects: Vec<Row> = rows.iter().map(|row| row.as_object().cloned().expect("an object")).collect();
-    Box::new(JsonRows::from_rows("rows.jsonl", objects))
+fn source(records: &[Value]) -> Box<dyn RecordSource> {
+    let objects: Vec<JsonObject> =
+        records.iter().map(|record| record.as_object().cloned().expect("an object")).collect();
+    Box::new(JsonExamples::from_records("examples.jsonl", objects))
 }
 
 fn open(settings: &str, records: &[Value]) -> DescribedBenchmark {
     let description = BenchmarkDescription::from_toml(&format!("name = \"t\"\nanswer = \"open\"\n{settings}"));
-    DescribedBenchmark::new(description.expect("valid"), rows(records)).expect("the rows fit")
+    DescribedBenchmark::new(description.expect("valid"), source(records)).expect("the records fit")
 }
 
 fn record(columns: Value) -> Value {
@@ -60,36 +61,37 @@ fn known_columns_are_found_and_every_form_of_a_name_is_read() {
     assert_eq!(images(&open("columns.image = \"slide\"", &[record(json!({"slide": "s.svs"}))]), 0), ["s.svs"]);
 
     let published = r#"{"img_name": "a.png", "question": "Is this a lung?", "label": "yes", "answer_type": "CLOSED"}"#;
-    let slake = tasks::open("SLAKE", rows(&[serde_json::from_str(published).expect("a row")])).expect("the task's row");
+    let slake =
+        tasks::open("SLAKE", source(&[serde_json::from_str(published).expect("a record")])).expect("the task's record");
     assert_eq!(images(&slake, 0), ["a.png"]);
 }
 
 #[test]
 fn a_benchmark_without_images_is_refused_before_anything_is_asked() {
-    let told = |settings: &str, records: &[Value]| {
+    let error_of = |settings: &str, records: &[Value]| {
         let benchmark = open(settings, records);
         let folder = tempfile::tempdir().expect("a temporary folder");
         let error = evaluate(&nobody(), &benchmark, folder.path(), &PredictOptions::default(), &mut ());
         let error = error.expect_err("no image");
-        assert!(matches!(error, EvalError::NoImages { .. }) && !error.is_row(), "{error}");
-        let spoilt = CorruptedBenchmark::new(&benchmark, Corruption::Blank, 0);
-        assert!(predict(&nobody(), &spoilt, &PredictOptions::default(), &mut Ledger::new(), &mut ()).is_err());
+        assert!(matches!(error, EvalError::NoImages { .. }) && !error.is_example_error(), "{error}");
+        let corrupted = CorruptedBenchmark::new(&benchmark, Corruption::Blank, 0);
+        assert!(predict(&nobody(), &corrupted, &PredictOptions::default(), &mut Ledger::new(), &mut ()).is_err());
         error.to_string()
     };
     let misspelt = [record(json!({"image": "a.png"})), record(json!({"image": "b.png"}))];
-    let text = told("columns.image = \"picture\"", &misspelt);
+    let text = error_of("columns.image = \"picture\"", &misspelt);
     assert!(
-        text.starts_with("rows.jsonl row 1: no record of t has an image in `picture`; did you mean `image`?"),
+        text.starts_with("examples.jsonl record 1: no record of t has an image in `picture`; did you mean `image`?"),
         "{text}"
     );
     assert!(text.contains("its columns are question, label, image") && text.contains("image_use = \"none\""), "{text}");
-    let text = told("", &[record(json!({"slide": "a.png", "scan": {"path": "b.TIF"}, "n": 3}))]);
+    let text = error_of("", &[record(json!({"slide": "a.png", "scan": {"path": "b.TIF"}, "n": 3}))]);
     assert!(text.contains("did you mean `slide` or `scan`?"), "{text}");
-    let text = told("columns.image = \"scna\"", &[record(json!({"scan": "17"}))]);
+    let text = error_of("columns.image = \"scna\"", &[record(json!({"scan": "17"}))]);
     assert!(text.contains("did you mean `scan`?"), "{text}");
-    let text = told("", &[record(json!({})), record(json!({"image": ""})), record(json!({"images": [null]}))]);
+    let text = error_of("", &[record(json!({})), record(json!({"image": ""})), record(json!({"images": [null]}))]);
     assert!(!text.contains("did you mean"), "{text}");
-    told("", &[record(json!({"image": {"bytes": null, "path": null}}))]);
+    error_of("", &[record(json!({"image": {"bytes": null, "path": null}}))]);
 }
 
 #[test]
@@ -104,15 +106,15 @@ fn a_record_without_an_image_among_others_is_its_own_error() {
     ];
     let benchmark = open("", &records);
     benchmark.check().expect("some have one");
-    let told = |index: usize| {
+    let error_of = |index: usize| {
         let error = benchmark.question(index).expect_err("no image");
-        assert!(error.is_row(), "{error}");
+        assert!(error.is_example_error(), "{error}");
         error.to_string()
     };
-    assert_eq!(told(1), "rows.jsonl row 2: no image in `image`; did you mean `img`?");
-    assert_eq!(told(2), "rows.jsonl row 3: no image in `image`");
+    assert_eq!(error_of(1), "examples.jsonl record 2: no image in `image`; did you mean `img`?");
+    assert_eq!(error_of(2), "examples.jsonl record 3: no image in `image`");
     for index in 3..6 {
-        assert!(told(index).contains("column `image`: expected an image's name"), "{}", told(index));
+        assert!(error_of(index).contains("column `image`: expected an image's name"), "{}", error_of(index));
     }
     assert!(benchmark.example(1).expect("answers are scored without it").images.is_empty());
 }

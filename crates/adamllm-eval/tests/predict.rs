@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use adamllm_core::testing::{ScriptedError, ScriptedModel};
 use adamllm_core::{ImageStore, Ledger, MemoryImages, Prompt, Reason, RgbImage, Stage};
 use adamllm_eval::{
-    AnswerType, Benchmark, BenchmarkDescription, DescribedBenchmark, JsonRows, PredictOptions, Prediction, predict,
+    AnswerType, Benchmark, BenchmarkDescription, DescribedBenchmark, JsonExamples, PredictOptions, Prediction, predict,
     score, score_all,
 };
 use serde_json::json;
 
 const DESCRIPTION: &str = r#"
 name = "cells"
-answer = "by_row"
+answer = "by_example"
 max_new_tokens = 16
 [prompts]
 choice = "{question}\nThe choices are:\n{options}"
@@ -33,20 +33,20 @@ fn image_rgb(i: u8) -> image::Rgb<u8> {
 }
 
 fn cells() -> DescribedBenchmark {
-    let rows = (0..12).map(|i| {
-        let mut row = match i % 3 {
+    let records = (0..12).map(|i| {
+        let mut record = match i % 3 {
             0 => json!({"question": format!("Is it round? {i}"), "label": "yes", "answer_type": "CLOSED"}),
             1 => json!({"question": format!("What is seen? {i}"), "label": "two nuclei", "answer_type": "OPEN"}),
             _ => json!({"question": format!("Which? {i}"), "label": "B", "answer_type": "CHOICE",
                         "options": ["one", "two"]}),
         };
-        row["id"] = json!(format!("q{i}"));
-        row["image"] = json!(format!("{}.png", i / 3));
-        row.as_object().cloned().expect("an object")
+        record["id"] = json!(format!("q{i}"));
+        record["image"] = json!(format!("{}.png", i / 3));
+        record.as_object().cloned().expect("an object")
     });
     let description = BenchmarkDescription::from_toml(DESCRIPTION).expect("a description");
-    let benchmark = DescribedBenchmark::new(description, Box::new(JsonRows::from_rows("cells.jsonl", rows)));
-    benchmark.expect("the rows fit").with_images(images())
+    let benchmark = DescribedBenchmark::new(description, Box::new(JsonExamples::from_records("cells.jsonl", records)));
+    benchmark.expect("the records fit").with_images(images())
 }
 
 fn text(prompt: &Prompt) -> &str {
@@ -88,7 +88,7 @@ fn asks_answers_and_scores() {
     let predictions = run(&counting().0, &benchmark, &options);
     assert_eq!(adamllm_core::jsonl::read_all::<Prediction>(&file).expect("reads"), predictions);
 
-    let prompt = benchmark.example(2).expect("a row").to_prompt();
+    let prompt = benchmark.example(2).expect("a record").to_prompt();
     assert_eq!(text(&prompt), "<image>\nWhich? 2\nThe choices are:\nA: one\nB: two");
     let report = score(&benchmark, &predictions).expect("scores");
     assert_eq!((report.overall.n, report.overall.n_clusters), (12, 4));
@@ -121,7 +121,7 @@ fn a_torn_journal_costs_its_last_answer_only() {
 }
 
 #[test]
-fn another_picture_or_decoding_is_asked_again() {
+fn another_image_or_decoding_is_asked_again() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let journal = Some(folder.path().join("journal.jsonl"));
     let options = PredictOptions { journal, ..PredictOptions::default() };
@@ -133,7 +133,7 @@ fn another_picture_or_decoding_is_asked_again() {
     }
     let (model, calls) = counting();
     run(&model, &cells().with_images(Arc::new(changed)), &options);
-    assert_eq!(calls.load(Ordering::Relaxed), 3, "the three questions about the changed picture");
+    assert_eq!(calls.load(Ordering::Relaxed), 3, "the three questions about the changed image");
 
     let (model, calls) = counting();
     let decoding = Some(adamllm_core::Decoding::greedy(5));
@@ -147,22 +147,22 @@ fn every_lost_example_is_in_the_ledger() {
         true => Err(ScriptedError("out of memory".into())),
         false => Ok(answer(prompt)),
     });
-    let rows = cells_with_bad_rows();
+    let records = cells_with_bad_records();
     let mut ledger = Ledger::new();
-    let predictions = predict(&model, &rows, &PredictOptions::default(), &mut ledger, &mut ()).expect("goes on");
-    assert_eq!(predictions.len() as u64 + ledger.total(), rows.len() as u64);
+    let predictions = predict(&model, &records, &PredictOptions::default(), &mut ledger, &mut ()).expect("goes on");
+    assert_eq!(predictions.len() as u64 + ledger.total(), records.len() as u64);
     for (reason, n) in
         [(Reason::ModelError, 1), (Reason::ImageMissing, 2), (Reason::DuplicateId, 1), (Reason::InvalidField, 1)]
     {
         assert_eq!(ledger.counts()[&(Stage::Predict, reason)], n, "{reason:?}");
     }
-    let scored = score_all(&rows, &predictions).expect("scores");
+    let scored = score_all(&records, &predictions).expect("scores");
     assert_eq!(scored.report.overall.n, predictions.len());
     assert_eq!(scored.report.unanswered, 3, "the failed prompt, the missing image, and the record without one");
-    assert_eq!(scored.report.rejected, 2, "the doubled id and the row without a label");
+    assert_eq!(scored.report.rejected, 2, "the doubled id and the record without a label");
 }
 
-fn cells_with_bad_rows() -> DescribedBenchmark {
+fn cells_with_bad_records() -> DescribedBenchmark {
     let text =
         std::iter::once(json!({"id": "q0", "question": "a", "label": "no", "answer_type": "OPEN", "image": "1.png"}))
             .chain((1..6).map(|i| {
@@ -175,9 +175,9 @@ fn cells_with_bad_rows() -> DescribedBenchmark {
                 json!({"id": "q8", "question": "none", "answer_type": "OPEN", "image": "1.png"}),
                 json!({"id": "q9", "question": "imageless", "label": "no", "answer_type": "OPEN", "image": null}),
             ]);
-    let rows = JsonRows::from_rows("bad.jsonl", text.filter_map(|row| row.as_object().cloned()));
+    let records = JsonExamples::from_records("bad.jsonl", text.filter_map(|record| record.as_object().cloned()));
     let description = BenchmarkDescription::from_toml(DESCRIPTION).expect("a description");
-    DescribedBenchmark::new(description, Box::new(rows)).expect("the first row fits").with_images(images())
+    DescribedBenchmark::new(description, Box::new(records)).expect("the first record fits").with_images(images())
 }
 
 #[test]

@@ -6,10 +6,10 @@ use serde_json::Value;
 
 #[test]
 fn multiple_choices_are_read_as_a_person_reads_them() {
-    let rows = table();
-    assert!(rows.len() >= 500);
-    let misread: Vec<String> = rows.iter().filter_map(misread).collect();
-    assert!(misread.is_empty(), "{} of {} misread:\n{}", misread.len(), rows.len(), misread.join("\n"));
+    let records = table();
+    assert!(records.len() >= 500);
+    let misread: Vec<String> = records.iter().filter_map(misread).collect();
+    assert!(misread.is_empty(), "{} of {} misread:\n{}", misread.len(), records.len(), misread.join("\n"));
 }
 
 fn table() -> Vec<Value> {
@@ -17,12 +17,12 @@ fn table() -> Vec<Value> {
     adamllm_core::jsonl::read_all(file).expect("the table parses")
 }
 
-fn misread(row: &Value) -> Option<String> {
-    let texts = row["options"].as_array().expect("options").iter().map(|text| text.as_str().expect("a text"));
+fn misread(record: &Value) -> Option<String> {
+    let texts = record["options"].as_array().expect("options").iter().map(|text| text.as_str().expect("a text"));
     let options = OptionSet::lettered(texts);
-    let answer = row["answer"].as_str().expect("an answer");
+    let answer = record["answer"].as_str().expect("an answer");
     let read = choice_strict(answer, options.keys(), options.texts()).map(|index| options.keys()[index].as_ref());
-    (read != row["read"].as_str()).then(|| format!("{read:?} instead of {} in {answer:?}", row["read"]))
+    (read != record["read"].as_str()).then(|| format!("{read:?} instead of {} in {answer:?}", record["read"]))
 }
 
 /// One fact, written differently.
@@ -84,10 +84,11 @@ fn names_are_read_with_their_denials_and_declarations() {
 /// The reference compares a name's number with the label's as text.
 #[test]
 fn a_number_that_is_read_out_is_the_names_number_in_the_paper_scoring() {
-    let row = r#"{"image": "1.jpg", "label": "samosa"}"#;
-    let rows = adamllm_eval::JsonRows::from_rows("rows.jsonl", [serde_json::from_str(row).expect("a row")]);
-    let food = tasks::open("Food101", Box::new(rows)).expect("the task's row");
-    let example = adamllm_eval::Benchmark::example(&food, 0).expect("a row");
+    let record = r#"{"image": "1.jpg", "label": "samosa"}"#;
+    let records =
+        adamllm_eval::JsonExamples::from_records("examples.jsonl", [serde_json::from_str(record).expect("a record")]);
+    let food = tasks::open("Food101", Box::new(records)).expect("the task's record");
+    let example = adamllm_eval::Benchmark::example(&food, 0).expect("a record");
     let paper = |answer: &str| score_answer(&example.expected, 0, answer).paper;
     let names: Vec<&str> = include_str!("../data/food101_classes.txt").lines().collect();
     let number = names.iter().position(|name| *name == "samosa").expect("a dish");
@@ -101,10 +102,10 @@ fn a_number_that_is_read_out_is_the_names_number_in_the_paper_scoring() {
 /// What nobody hears does not change what is said.
 #[test]
 fn reasoning_and_width_change_no_reading() {
-    for row in table() {
-        let answer = row["answer"].as_str().expect("an answer").to_owned();
+    for record in table() {
+        let answer = record["answer"].as_str().expect("an answer").to_owned();
         if !answer.contains(['<', '[', '◁']) {
-            let mut thought = row.clone();
+            let mut thought = record.clone();
             thought["answer"] = format!("<think>A? The answer is C.</think>\n{answer}").into();
             assert_eq!(misread(&thought), None);
         }
@@ -113,7 +114,7 @@ fn reasoning_and_width_change_no_reading() {
                 '!'..='~' => char::from_u32(c as u32 + 0xfee0).expect("a full-width form"),
                 other => other,
             };
-            let mut wide = row.clone();
+            let mut wide = record.clone();
             wide["answer"] = answer.chars().map(full_width).collect::<String>().into();
             assert_eq!(misread(&wide), None);
         }
@@ -185,7 +186,7 @@ fn no_answer_is_too_strange_or_too_long() {
         yes_no(&answer);
         open_recall_strict(&answer, "left lung");
     }
-    let begun = std::time::Instant::now();
+    let start = std::time::Instant::now();
     for part in [
         "A ",
         "A, ",
@@ -203,5 +204,5 @@ fn no_answer_is_too_strange_or_too_long() {
     ] {
         choice_strict(&part.repeat(20_000), options.keys(), options.texts());
     }
-    assert!(begun.elapsed().as_secs() < 60, "{:?}", begun.elapsed());
+    assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
 }

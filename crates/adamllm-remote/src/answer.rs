@@ -61,8 +61,8 @@ pub(crate) fn top_tokens(answered: &Answered, answers: &[String]) -> Result<Vec<
     Ok(scores)
 }
 
-/// The summed log-probability of the tokens of an echoed text that stand behind its first `n_prompt_chars` characters and
-/// before its end (behind it stands what the server wrote itself).
+/// The summed log-probability of the tokens of an echoed text that come after its first `n_prompt_chars` characters and
+/// before its end (after it comes what the server wrote itself).
 pub(crate) fn echoed(answered: &Answered, prompt: &str, continuation: &str) -> Result<f64, RemoteError> {
     let logprobs = &answered.json["choices"][0]["logprobs"];
     let lists = (logprobs["token_logprobs"].as_array(), logprobs["text_offset"].as_array());

@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use crate::Retry;
 use crate::connection::{Connection, Trouble};
-use crate::error::{Failure, RemoteError};
-use crate::pool::{Pool, Turn};
+use crate::error::{AttemptError, RemoteError};
+use crate::pool::{NextStep, Pool};
 
 /// An answer and the URL that it came from.
 pub(crate) struct Answered {
@@ -32,16 +32,16 @@ impl Sender {
         let gives_up_at = Instant::now() + self.retry.patience;
         loop {
             let server = match self.pool.take(avoided, Instant::now()) {
-                Turn::Ask(server) => server,
-                Turn::Check(server) => {
+                NextStep::Ask(server) => server,
+                NextStep::Check(server) => {
                     self.check(server);
                     continue;
                 }
-                Turn::Wait(until) if until <= gives_up_at => {
+                NextStep::Wait(until) if until <= gives_up_at => {
                     std::thread::sleep(until.saturating_duration_since(Instant::now()));
                     continue;
                 }
-                Turn::Wait(_) => return Err(self.gave_up(path, avoided, attempts, last)),
+                NextStep::Wait(_) => return Err(self.gave_up(path, avoided, attempts, last)),
             };
             let url = format!("{}/{path}", self.pool.urls()[server]);
             let outcome = self.connection.post(&url, &body);
@@ -66,18 +66,18 @@ impl Sender {
     }
 
     /// Lets the server rest where the failure is the server's; returns how long this request itself shall rest.
-    fn settle(&self, server: usize, attempts: u32, failure: &Failure, asked: Option<Duration>) -> Duration {
+    fn settle(&self, server: usize, attempts: u32, failure: &AttemptError, asked: Option<Duration>) -> Duration {
         let pause = asked.unwrap_or_else(|| self.pause(attempts));
         match failure {
-            Failure::Connection(_) => {
+            AttemptError::Connection(_) => {
                 self.pool.lost(server, Instant::now(), |failures| self.pause(failures));
                 Duration::ZERO
             }
-            Failure::Busy { .. } => {
+            AttemptError::Busy { .. } => {
                 self.pool.rest(server, Instant::now() + pause);
                 Duration::ZERO
             }
-            Failure::TimedOut(_) | Failure::Server { .. } | Failure::NotJson(_) => pause,
+            AttemptError::TimedOut(_) | AttemptError::Server { .. } | AttemptError::NotJson(_) => pause,
         }
     }
 
@@ -93,7 +93,7 @@ impl Sender {
         }
     }
 
-    fn gave_up(&self, path: &str, server: Option<usize>, attempts: u32, last: Option<Failure>) -> RemoteError {
+    fn gave_up(&self, path: &str, server: Option<usize>, attempts: u32, last: Option<AttemptError>) -> RemoteError {
         match (server, last) {
             (Some(server), Some(last)) => {
                 RemoteError::GaveUp { url: format!("{}/{path}", self.pool.urls()[server]), attempts, last }
@@ -105,7 +105,7 @@ impl Sender {
         }
     }
 
-    /// The pause behind the given number of failures: doubled each time, cut to a random 50 to 100 %.
+    /// The pause after the given number of failures: doubled each time, cut to a random 50 to 100 %.
     fn pause(&self, failures: u32) -> Duration {
         let doubled = self.retry.pause.saturating_mul(1 << (failures - 1).min(20));
         doubled.min(self.retry.longest_pause).mul_f64(0.5 + 0.5 * random_unit())

@@ -20,7 +20,7 @@ pub struct RemoteConfig {
     pub api_key: Option<ApiKey>,
     /// A proxy's URL. None is taken from the environment.
     pub proxy: Option<String>,
-    /// What the servers understand; where `None`, it is told by who they say owns the model (`vllm`, `sglang`).
+    /// What the servers understand; where `None`, it is known by who they say owns the model (`vllm`, `sglang`).
     pub dialect: Option<Dialect>,
     /// How the servers are made to write a user's turn.
     pub user_turn: UserTurn,
@@ -39,7 +39,7 @@ pub struct RemoteConfig {
     pub connect_timeout: Duration,
     /// For a whole request, from the first byte sent to the last one received.
     pub request_timeout: Duration,
-    /// What happens behind a failure that may pass.
+    /// What happens after a failure that may pass.
     pub retry: Retry,
     /// Further fields of every request's body; they win over ours, and are part of the model's identity.
     pub extra: Map<String, Value>,
@@ -98,12 +98,12 @@ impl RemoteConfig {
     }
 }
 
-/// What happens behind a failure that may pass.
+/// What happens after a failure that may pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry {
     /// Attempts at one request, the first one included.
     pub attempts: u32,
-    /// The pause behind the first failure; it doubles with each further one, and is cut to a random 50 to 100 %, so that
+    /// The pause after the first failure; it doubles with each further one, and is cut to a random 50 to 100 %, so that
     /// many clients do not come back together.
     pub pause: Duration,
     /// The longest pause.
@@ -145,11 +145,11 @@ pub enum UserTurn {
     /// The chat template that the server was started with opens a user's turn where it would open the assistant's (vLLM:
     /// `--chat-template FILE`). Works with every server; that server then serves as a synthesizer only.
     ServersTemplate,
-    /// Such a template is sent along with each request, as `chat_template`. vLLM takes it when started with
+    /// Such a template is sent with each request, as `chat_template`. vLLM takes it when started with
     /// `--trust-request-chat-template`.
     Template(String),
-    /// The turn is sent empty and continued (`continue_final_message`). Exact where the template puts the content right behind
-    /// the header; a template that trims contents (Llama 3's does) also loses the line feeds behind the header: take
+    /// The turn is sent empty and continued (`continue_final_message`). Exact where the template puts the content right after
+    /// the header; a template that trims contents (Llama 3's does) also loses the line feeds after the header: take
     /// one of the other ways there.
     Continued,
 }
@@ -170,9 +170,9 @@ pub enum ScoreMethod {
     /// The most probable next tokens of one answer of one token, so many of them (vLLM: at most 20 unless started with
     /// `--max-logprobs`; OpenAI's completions: at most 5). Each answer must be a single token. An answer that is not among
     /// them scores minus infinity: its probability is below the least of those listed. Where none is among them, the
-    /// slot is an error.
+    /// result is an error.
     TopTokens(u32),
-    /// The prompt with each answer behind it is sent and its tokens' log-probabilities are read back (`echo`): exact, for answers
+    /// The prompt with each answer after it is sent and its tokens' log-probabilities are read back (`echo`): exact, for answers
     /// of any length, one request each. Plain text prompts only; vLLM, SGLang and OpenAI's base models can, llama.cpp cannot.
     Echo,
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use ureq::http::{Response, header};
 use ureq::{Agent, Body, Error, Proxy};
 
-use crate::error::{Failure, RemoteError};
+use crate::error::{AttemptError, RemoteError};
 use crate::http_date::retry_after;
 use crate::{ApiKey, RemoteConfig};
 
@@ -18,13 +18,13 @@ const MAX_MESSAGE_CHARS: usize = 500;
 /// How an exchange failed.
 pub(crate) enum Trouble {
     /// It may pass. `pause`: the server asked for this much time.
-    Passing { failure: Failure, pause: Option<Duration> },
+    Passing { failure: AttemptError, pause: Option<Duration> },
     /// It will not.
     Lasting(RemoteError),
 }
 
 impl Trouble {
-    fn passing(failure: Failure) -> Self {
+    fn passing(failure: AttemptError) -> Self {
         Self::Passing { failure, pause: None }
     }
 }
@@ -85,13 +85,13 @@ impl Connection {
         let body = answer.body_mut().with_config().limit(MAX_BODY_BYTES).read_to_vec();
         if status == 200 {
             let body = body.map_err(|error| self.broken(&error))?;
-            let not_json = |error: serde_json::Error| Trouble::passing(Failure::NotJson(error.to_string()));
+            let not_json = |error: serde_json::Error| Trouble::passing(AttemptError::NotJson(error.to_string()));
             return serde_json::from_slice(&body).map_err(not_json);
         }
         let message = self.message(&body.unwrap_or_default());
         match status {
-            429 | 503 => Err(Trouble::Passing { failure: Failure::Busy { status, message }, pause }),
-            408 | 500.. => Err(Trouble::Passing { failure: Failure::Server { status, message }, pause }),
+            429 | 503 => Err(Trouble::Passing { failure: AttemptError::Busy { status, message }, pause }),
+            408 | 500.. => Err(Trouble::Passing { failure: AttemptError::Server { status, message }, pause }),
             _ => Err(Trouble::Lasting(RemoteError::Refused { url: url.to_owned(), status, message })),
         }
     }
@@ -100,10 +100,10 @@ impl Connection {
         let detail = self.redacted(&error.to_string());
         match error {
             Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => {
-                Trouble::passing(Failure::Connection(detail))
+                Trouble::passing(AttemptError::Connection(detail))
             }
-            Error::Timeout(_) => Trouble::passing(Failure::TimedOut(detail)),
-            _ => Trouble::passing(Failure::Connection(detail)),
+            Error::Timeout(_) => Trouble::passing(AttemptError::TimedOut(detail)),
+            _ => Trouble::passing(AttemptError::Connection(detail)),
         }
     }
 

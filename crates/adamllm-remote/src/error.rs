@@ -1,6 +1,6 @@
 use adamllm_core::CoreError;
 
-/// What can go wrong with a model behind a server. One failed prompt is one of these in its own slot.
+/// What can go wrong with a model behind a server. One failed prompt is one of these at its own index.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RemoteError {
@@ -43,7 +43,7 @@ pub enum RemoteError {
         /// Attempts made.
         attempts: u32,
         /// The last failure.
-        last: Failure,
+        last: AttemptError,
     },
     /// The server answered with JSON that is not an answer.
     #[error("{url}: expected {expected}, got {got}")]
@@ -92,7 +92,7 @@ pub enum RemoteError {
 /// One failure that may pass.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Failure {
+pub enum AttemptError {
     /// The server could not be reached, or the connection broke.
     #[error("connection: {0}")]
     Connection(String),

@@ -49,7 +49,7 @@ mod tests {
     }
 
     fn url(store: &dyn ImageStore, form: ImageForm) -> String {
-        data_url(store, &"a.png".into(), form).expect("a picture")
+        data_url(store, &"a.png".into(), form).expect("an image")
     }
 
     #[test]

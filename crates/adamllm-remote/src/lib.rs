@@ -3,7 +3,7 @@
 //!
 //! | item | what it does |
 //! |---|---|
-//! | [`RemoteModel`] | several servers of one model as one `Generate`: bounded concurrency, one slot per prompt |
+//! | [`RemoteModel`] | several servers of one model as one `Generate`: bounded concurrency, one result per prompt |
 //! | [`RemoteConfig`] | where the servers are, time-outs, retries, what the servers understand |
 //! | [`Dialect`] | whether a server knows more than the fields of OpenAI's own interface |
 //! | [`UserTurn`] | how a server is made to write a user's turn: the synthesizer's protocol needs it |
@@ -11,7 +11,7 @@
 //! | [`ApiKey`] | a secret that shows itself nowhere |
 //!
 //! Requests are blocking, one thread for each that is under way; there is no asynchronous runtime. A prompt that fails is
-//! an `Err` in its own slot. What may pass (a refused or cut connection, 408, 429, 5xx, a body that is not JSON, a
+//! an `Err` at its own index. What may pass (a refused or cut connection, 408, 429, 5xx, a body that is not JSON, a
 //! time-out) is tried again, on another server where there is one, after a pause that doubles and is jittered, and never
 //! before the time that the server asks for (`Retry-After`). What will not pass (400, 401, 404, ...) is not tried again.
 //!
@@ -42,5 +42,5 @@ mod request;
 
 pub use api_key::ApiKey;
 pub use config::{Dialect, ImageForm, RemoteConfig, Retry, ScoreMethod, UserTurn};
-pub use error::{Failure, RemoteError};
+pub use error::{AttemptError, RemoteError};
 pub use model::RemoteModel;

@@ -99,29 +99,29 @@ impl RemoteModel {
         }
     }
 
-    /// Works on all items, at most `concurrency` at once: one slot per item, in order.
+    /// Works on all items, at most `concurrency` at once: one result per item, in order.
     fn all<I: Sync, O: Send>(&self, items: &[I], work: impl Fn(&I) -> O + Sync) -> Vec<O> {
         let n_threads = self.config.concurrency.min(items.len());
         let next = AtomicUsize::new(0);
-        let slots: Vec<_> = items.iter().map(|_| Mutex::new(None)).collect();
+        let results: Vec<_> = items.iter().map(|_| Mutex::new(None)).collect();
         std::thread::scope(|scope| {
             for _ in 0..n_threads {
                 scope.spawn(|| {
-                    while let Some((item, slot)) = next_of(&next, items, &slots) {
+                    while let Some((item, result)) = next_of(&next, items, &results) {
                         let done = work(item);
-                        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
+                        *result.lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
                     }
                 });
             }
         });
-        let whole = |slot: Mutex<Option<O>>| slot.into_inner().unwrap_or_else(PoisonError::into_inner);
-        slots.into_iter().map(|slot| whole(slot).expect("every item was worked on")).collect()
+        let whole = |result: Mutex<Option<O>>| result.into_inner().unwrap_or_else(PoisonError::into_inner);
+        results.into_iter().map(|result| whole(result).expect("every item was worked on")).collect()
     }
 }
 
-fn next_of<'a, I, O>(next: &AtomicUsize, items: &'a [I], slots: &'a [O]) -> Option<(&'a I, &'a O)> {
+fn next_of<'a, I, O>(next: &AtomicUsize, items: &'a [I], results: &'a [O]) -> Option<(&'a I, &'a O)> {
     let i = next.fetch_add(1, Ordering::Relaxed);
-    items.get(i).zip(slots.get(i))
+    items.get(i).zip(results.get(i))
 }
 
 impl Generate for RemoteModel {

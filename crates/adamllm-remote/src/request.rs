@@ -80,12 +80,12 @@ impl Writer<'_> {
             let record = conversation.id.to_string();
             return Err(adamllm_core::CoreError::ImageCount { record, markers, images }.into());
         }
-        let mut pictures = conversation.images.iter();
+        let mut images = conversation.images.iter();
         let mut messages = Vec::with_capacity(conversation.messages.len() + 1);
         for Message { role, content, .. } in &conversation.messages {
             let mut parts = Vec::new();
             for (i, text) in content.split(IMAGE_MARKER).enumerate() {
-                if let Some(image) = (i > 0).then(|| pictures.next()).flatten() {
+                if let Some(image) = (i > 0).then(|| images.next()).flatten() {
                     let url = data_url(self.images, image, self.config.image_form)?;
                     parts.push(json!({"type": "image_url", "image_url": {"url": url}}));
                 }

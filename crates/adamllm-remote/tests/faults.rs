@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use adamllm_core::{CoreError, Decoding, Generate, ImageRef, MemoryImages, Prompt, RgbImage, ScoreRequest};
-use adamllm_remote::{ApiKey, Failure, RemoteConfig, RemoteError, RemoteModel, Retry, ScoreMethod};
+use adamllm_remote::{ApiKey, AttemptError, RemoteConfig, RemoteError, RemoteModel, Retry, ScoreMethod};
 use faulty_server::{Fault, FaultyServer};
 
 fn config(servers: &[&FaultyServer]) -> RemoteConfig {
@@ -29,7 +29,7 @@ fn connect(config: RemoteConfig) -> RemoteModel {
 fn ask(model: &RemoteModel, texts: &[&str]) -> Vec<Result<String, RemoteError>> {
     let prompts: Vec<_> = texts.iter().map(|text| Prompt::Text((*text).into())).collect();
     let answers = model.generate(&prompts, &Decoding::greedy(8));
-    answers.into_iter().map(|slot| slot.map(|answer| answer.text)).collect()
+    answers.into_iter().map(|result| result.map(|answer| answer.text)).collect()
 }
 
 fn one(model: &RemoteModel) -> Result<String, RemoteError> {
@@ -52,20 +52,20 @@ fn what_does_not_pass_is_given_up_and_says_why() {
     for fault in [Fault::Status(500), Fault::Status(429), Fault::Cut, Fault::NotJson, Fault::Slow] {
         let server = FaultyServer::start("m");
         server.fails(&[fault; 10]);
-        let begun = Instant::now();
+        let start = Instant::now();
         let Err(RemoteError::GaveUp { attempts: 4, last, url }) = one(&connect(config(&[&server]))) else {
             panic!("{fault:?} is no answer")
         };
         let is_right = match fault {
-            Fault::Status(429) => matches!(last, Failure::Busy { status: 429, .. }),
-            Fault::Status(_) => matches!(last, Failure::Server { status: 500, .. }),
-            Fault::NotJson => matches!(last, Failure::NotJson(_)),
-            Fault::Slow => matches!(last, Failure::TimedOut(_)),
-            _ => matches!(last, Failure::Connection(_)),
+            Fault::Status(429) => matches!(last, AttemptError::Busy { status: 429, .. }),
+            Fault::Status(_) => matches!(last, AttemptError::Server { status: 500, .. }),
+            Fault::NotJson => matches!(last, AttemptError::NotJson(_)),
+            Fault::Slow => matches!(last, AttemptError::TimedOut(_)),
+            _ => matches!(last, AttemptError::Connection(_)),
         };
         assert!(is_right, "{fault:?} became {last:?}");
         assert!(url.starts_with("http://127.0.0.1:") && url.ends_with("/v1/completions"));
-        assert!(begun.elapsed() < Duration::from_secs(5), "a request has a time-out of its own");
+        assert!(start.elapsed() < Duration::from_secs(5), "a request has a time-out of its own");
     }
 }
 
@@ -88,9 +88,9 @@ fn retry_after_is_obeyed() {
     for fault in [Fault::Busy(429, 1), Fault::Busy(503, 1)] {
         let server = FaultyServer::start("m");
         server.fails(&[fault]);
-        let begun = Instant::now();
+        let start = Instant::now();
         assert_eq!(one(&connect(config(&[&server]))).expect("the second attempt"), "answer to x");
-        assert!(begun.elapsed() >= Duration::from_secs(1), "{:?}", begun.elapsed());
+        assert!(start.elapsed() >= Duration::from_secs(1), "{:?}", start.elapsed());
     }
 }
 
@@ -98,15 +98,15 @@ fn retry_after_is_obeyed() {
 fn a_server_that_asks_for_more_than_the_patience_is_not_waited_for() {
     let server = FaultyServer::start("m");
     server.fails(&[Fault::Busy(429, 3600)]);
-    let begun = Instant::now();
+    let start = Instant::now();
     let gave_up = one(&connect(config(&[&server])));
     assert!(matches!(gave_up, Err(RemoteError::GaveUp { attempts: 1, .. })));
-    assert!(begun.elapsed() < Duration::from_secs(1));
+    assert!(start.elapsed() < Duration::from_secs(1));
     assert_eq!(server.n_posts(), 1);
 }
 
 #[test]
-fn one_failed_prompt_costs_its_own_slot_only() {
+fn one_failed_prompt_costs_itself_only() {
     let server = FaultyServer::start("m");
     let model = connect(config(&[&server]));
     let texts: Vec<String> = (0..40).map(|i| if i % 7 == 3 { format!("refuse {i}") } else { format!("{i}") }).collect();
@@ -128,11 +128,11 @@ fn concurrency_is_bounded_and_used() {
     let server = FaultyServer::start("m");
     server.takes(Duration::from_millis(40));
     let model = connect(RemoteConfig { concurrency: 4, ..config(&[&server]) });
-    let begun = Instant::now();
+    let start = Instant::now();
     let answers = ask(&model, &["x"; 24]);
     assert!(answers.iter().all(Result::is_ok));
     assert_eq!(server.most_at_once(), 4);
-    assert!(begun.elapsed() < Duration::from_millis(24 * 40), "side by side: {:?}", begun.elapsed());
+    assert!(start.elapsed() < Duration::from_millis(24 * 40), "side by side: {:?}", start.elapsed());
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn a_redirect_takes_the_key_nowhere() {
 }
 
 #[test]
-fn pictures_arrive_and_missing_ones_cost_their_slot() {
+fn images_arrive_and_missing_ones_cost_themselves() {
     let server = FaultyServer::start("m");
     let model = connect(config(&[&server]));
     let ask = |image: &str| Prompt::ask(&ImageRef::from(image), "What?");

@@ -1,7 +1,7 @@
 //! The client against a real server: `tools/remote/check` starts one and runs this test, which is ignored otherwise.
 //!
 //! `ADAMLLM_SERVER` is the base URL, `ADAMLLM_SERVER_MODEL` the model's name where the server does not list it,
-//! `ADAMLLM_SERVER_PICTURE` an image where the model sees, `ADAMLLM_SERVER_SCORES` `yes` or `no`: whether it gives log-probabilities
+//! `ADAMLLM_SERVER_IMAGE` an image where the model sees, `ADAMLLM_SERVER_SCORES` `yes` or `no`: whether it gives log-probabilities
 //! (with a model that knows the answers).
 
 use std::path::PathBuf;
@@ -27,7 +27,7 @@ struct OneImage(PathBuf);
 
 impl ImageStore for OneImage {
     fn open(&self, image: &ImageRef) -> Result<RgbImage, CoreError> {
-        Err(CoreError::ImageMissing { image: image.to_string(), place: "this test".into() })
+        Err(CoreError::ImageMissing { image: image.to_string(), location: "this test".into() })
     }
     fn bytes(&self, _: &ImageRef) -> Result<Option<Vec<u8>>, CoreError> {
         std::fs::read(&self.0).map(Some).map_err(CoreError::io("read", &self.0))
@@ -51,20 +51,20 @@ fn text_is_continued_the_same_way_twice() {
 
 #[test]
 #[ignore = "needs a server; see tools/remote"]
-fn a_picture_changes_the_answer() {
-    let Some(picture) = variable("ADAMLLM_SERVER_PICTURE") else { return };
+fn an_image_changes_the_answer() {
+    let Some(image) = variable("ADAMLLM_SERVER_IMAGE") else { return };
     let see = |path: PathBuf| {
         let model = connect(ScoreMethod::default(), Arc::new(OneImage(path)));
         let answer = model.generate(&[Prompt::ask(&"a.png".into(), "Describe the image.")], &Decoding::greedy(24));
-        answer.into_iter().next().expect("one slot").expect("an answer")
+        answer.into_iter().next().expect("one result").expect("an answer")
     };
-    let seen = see(PathBuf::from(&picture));
-    assert!(seen.n_prompt_tokens > 16, "the picture has rows: {}", seen.n_prompt_tokens);
-    assert!(!seen.text.is_empty() && !seen.text.contains("<|"), "{}", seen.text);
+    let answer = see(PathBuf::from(&image));
+    assert!(answer.n_prompt_tokens > 16, "the image has tokens: {}", answer.n_prompt_tokens);
+    assert!(!answer.text.is_empty() && !answer.text.contains("<|"), "{}", answer.text);
     let folder = tempfile::tempdir().expect("a temporary folder");
     let blank = folder.path().join("blank.png");
     image::RgbImage::from_pixel(112, 112, image::Rgb([255; 3])).save(&blank).expect("written");
-    assert_ne!(seen.text, see(blank).text, "of {picture} and of nothing");
+    assert_ne!(answer.text, see(blank).text, "of {image} and of nothing");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! How far can the judge be trusted? People label a sample without seeing its verdicts; read back, it tells.
+//! How far can the judge be trusted? People label a sample without its verdicts; the labels are then read back.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -14,19 +14,19 @@ use crate::{Judged, SynthError, Verdict, read_answer};
 
 /// The table that people fill in.
 pub const AUDIT_FILE: &str = "audit.csv";
-/// The verdicts behind it, which they should not see.
+/// The verdicts on it, which they should not see.
 pub const AUDIT_KEY_FILE: &str = "audit-key.json";
 
 /// A sample to be labelled by people.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AuditSample {
-    rows: Vec<Judged>,
+    examples: Vec<Judged>,
     judged: BTreeMap<Verdict, u64>,
 }
 
-/// One line of [`AUDIT_FILE`].
+/// One row of [`AUDIT_FILE`].
 #[derive(Debug, Serialize, Deserialize)]
-struct AuditLine {
+struct AuditRow {
     id: RecordId,
     image: ImageRef,
     question: String,
@@ -42,28 +42,28 @@ struct AuditKey {
 }
 
 impl AuditSample {
-    /// Draws at most `per_verdict` rows of each verdict. Each row draws a number by `seed` and its id, and the lowest are
-    /// taken: neither the order nor the number of the rows matters, and memory holds the sample only.
+    /// Draws at most `per_verdict` examples of each verdict. Each draws a number by `seed` and its id, and the lowest are
+    /// taken: neither the order nor the number of the examples matters, and memory holds the sample only.
     pub fn draw(judged: impl IntoIterator<Item = Judged>, per_verdict: usize, seed: u64) -> Self {
         let mut lowest: BTreeMap<Verdict, BTreeMap<(u64, RecordId), Judged>> = BTreeMap::new();
         let mut counts = BTreeMap::new();
-        for row in judged {
-            *counts.entry(row.verdict).or_default() += 1;
-            let draw = stream(seed, "audit", &row.triplet.id).next_u64();
-            let drawn = lowest.entry(row.verdict).or_default();
-            drawn.insert((draw, row.triplet.id.clone()), row);
+        for example in judged {
+            *counts.entry(example.verdict).or_default() += 1;
+            let draw = stream(seed, "audit", &example.triplet.id).next_u64();
+            let drawn = lowest.entry(example.verdict).or_default();
+            drawn.insert((draw, example.triplet.id.clone()), example);
             if drawn.len() > per_verdict {
                 drawn.pop_last();
             }
         }
         let mut mixed: Vec<_> = lowest.into_values().flatten().collect();
         mixed.sort_by(|(a, _), (b, _)| a.cmp(b));
-        Self { rows: mixed.into_iter().map(|(_, row)| row).collect(), judged: counts }
+        Self { examples: mixed.into_iter().map(|(_, example)| example).collect(), judged: counts }
     }
 
-    /// The rows in the order in which they are labelled, verdicts mixed.
-    pub fn rows(&self) -> &[Judged] {
-        &self.rows
+    /// The examples in the order in which they are labelled, verdicts mixed.
+    pub fn examples(&self) -> &[Judged] {
+        &self.examples
     }
 
     /// Writes [`AUDIT_FILE`], with a column `label` to fill in with `yes`, `no` or `open`, and [`AUDIT_KEY_FILE`].
@@ -73,8 +73,8 @@ impl AuditSample {
     pub fn write(&self, folder: &Path) -> Result<[PathBuf; 2], SynthError> {
         fs::create_dir_all(folder).map_err(CoreError::io("create", folder))?;
         let mut table = csv::Writer::from_writer(Vec::new());
-        for Judged { triplet, .. } in &self.rows {
-            let line = AuditLine {
+        for Judged { triplet, .. } in &self.examples {
+            let row = AuditRow {
                 id: triplet.id.clone(),
                 image: triplet.image.clone(),
                 question: triplet.instruction.clone(),
@@ -82,10 +82,10 @@ impl AuditSample {
                 short_answer: triplet.precise.clone(),
                 label: String::new(),
             };
-            table.serialize(line).expect("a table in memory can be written");
+            table.serialize(row).expect("a table in memory can be written");
         }
         let table = table.into_inner().expect("a table in memory can be flushed");
-        let verdicts = self.rows.iter().map(|row| (row.triplet.id.clone(), row.verdict)).collect();
+        let verdicts = self.examples.iter().map(|example| (example.triplet.id.clone(), example.verdict)).collect();
         let key = AuditKey { judged: self.judged.clone(), verdicts };
         let key = serde_json::to_vec_pretty(&key).expect("verdicts and counts are JSON");
         let files = [folder.join(AUDIT_FILE), folder.join(AUDIT_KEY_FILE)];
@@ -95,14 +95,14 @@ impl AuditSample {
     }
 }
 
-/// What people said, row by row and in sum.
+/// What people said, one by one and in sum.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AuditReport {
-    /// Rows with a label.
+    /// Examples with a label.
     pub n_labelled: u64,
-    /// Rows without one.
+    /// Examples without one.
     pub n_unlabelled: u64,
-    /// Of the rows that the judge called consistent, those that people call so: how clean the kept data are.
+    /// Of the examples that the judge called consistent, those that people call so: how clean the kept data are.
     pub precision: Proportion,
     /// For each verdict, how often people gave each label.
     pub confusion: BTreeMap<Verdict, BTreeMap<Verdict, u64>>,
@@ -125,28 +125,28 @@ impl AuditReport {
     pub fn read(folder: &Path) -> Result<Self, SynthError> {
         let (path, key_path) = (folder.join(AUDIT_FILE), folder.join(AUDIT_KEY_FILE));
         let key = fs::read(&key_path).map_err(CoreError::io("read", &key_path))?;
-        let json_error = |source| CoreError::Json { path: key_path, row: 1, source };
+        let json_error = |source| CoreError::Json { path: key_path, number: 1, source };
         let key: AuditKey = serde_json::from_slice(&key).map_err(json_error)?;
         let table = fs::read(&path).map_err(CoreError::io("read", &path))?;
         let mut confusion: BTreeMap<_, BTreeMap<_, u64>> = BTreeMap::new();
         let (mut labels, mut n_unlabelled) = (HashMap::new(), 0);
-        for (row, line) in csv::Reader::from_reader(table.as_slice()).deserialize::<AuditLine>().enumerate() {
-            let record = format!("{} row {}", path.display(), row + 1);
+        for (i, row) in csv::Reader::from_reader(table.as_slice()).deserialize::<AuditRow>().enumerate() {
+            let record = format!("{} row {}", path.display(), i + 1);
             let field = |field, expected: &str, got: String| CoreError::Field {
                 record: record.clone(),
                 field,
                 expected: expected.into(),
                 got,
             };
-            let line = line.map_err(|error| field("row", "the columns of the written table", error.to_string()))?;
-            let missing = || field("id", "an id of the key file", line.id.to_string());
-            let verdict = *key.verdicts.get(&line.id).ok_or_else(missing)?;
-            match read_answer(&line.label) {
-                Verdict::Unclear if line.label.trim().is_empty() => n_unlabelled += 1,
-                Verdict::Unclear => return Err(field("label", "yes, no, open or nothing", line.label).into()),
+            let row = row.map_err(|error| field("row", "the columns of the written table", error.to_string()))?;
+            let missing = || field("id", "an id of the key file", row.id.to_string());
+            let verdict = *key.verdicts.get(&row.id).ok_or_else(missing)?;
+            match read_answer(&row.label) {
+                Verdict::Unclear if row.label.trim().is_empty() => n_unlabelled += 1,
+                Verdict::Unclear => return Err(field("label", "yes, no, open or nothing", row.label).into()),
                 label => {
                     *confusion.entry(verdict).or_default().entry(label).or_default() += 1;
-                    labels.insert(line.id, label);
+                    labels.insert(row.id, label);
                 }
             }
         }
@@ -196,8 +196,8 @@ mod tests {
     fn the_sample_does_not_depend_on_the_order() {
         let sample = AuditSample::draw((0..100).map(judged), 8, 1);
         assert_eq!(sample, AuditSample::draw((0..100).rev().map(judged), 8, 1));
-        assert_ne!(sample.rows(), AuditSample::draw((0..100).map(judged), 8, 2).rows());
-        assert_eq!(sample.rows().len(), 24);
+        assert_ne!(sample.examples(), AuditSample::draw((0..100).map(judged), 8, 2).examples());
+        assert_eq!(sample.examples().len(), 24);
     }
 
     #[test]
@@ -213,10 +213,10 @@ mod tests {
         assert!(!String::from_utf8_lossy(&table).contains("inconsistent"), "people do not see the verdicts");
         let fill = |mut labels: Box<dyn FnMut(Verdict) -> &'static str>| {
             let mut filled = csv::Writer::from_writer(Vec::new());
-            for line in csv::Reader::from_reader(table.as_slice()).deserialize::<AuditLine>() {
-                let line = line.expect("a line");
-                let label = labels(key.verdicts[&line.id]).to_owned();
-                filled.serialize(AuditLine { label, ..line }).expect("written");
+            for row in csv::Reader::from_reader(table.as_slice()).deserialize::<AuditRow>() {
+                let row = row.expect("a row");
+                let label = labels(key.verdicts[&row.id]).to_owned();
+                filled.serialize(AuditRow { label, ..row }).expect("written");
             }
             fs::write(&path, filled.into_inner().expect("flushed")).expect("written");
         };

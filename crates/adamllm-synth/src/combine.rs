@@ -11,7 +11,7 @@ pub const CONCLUDING_WORDS: [&str; 7] = ["could be ", "so ", "thus ", "therefore
 /// Makes one task of a triplet: a question that invites reasoning, and a response that reasons and concludes.
 ///
 /// Pass consistent triplets: the verdict is not looked at again. The wording is drawn by `seed` and the pair's id, so it
-/// does not depend on the other rows.
+/// does not depend on the other triplets.
 pub fn combine(judged: &Judged, seed: u64) -> InstructionTask {
     let triplet = &judged.triplet;
     let instruction = draw(&QUESTION_TEMPLATES, seed, "question-template", &triplet.pair);
@@ -20,7 +20,7 @@ pub fn combine(judged: &Judged, seed: u64) -> InstructionTask {
 }
 
 /// The response alone. Where the explanation's last sentence already concludes, the explanation; else where the short
-/// answer does, both in a row; else both in a chain-of-thought wording.
+/// answer does, both in succession; else both in a chain-of-thought wording.
 pub fn response(triplet: &TaskTriplet, seed: u64) -> String {
     let (informative, precise) = (triplet.informative.as_str(), triplet.precise.as_str());
     if concludes(last_sentence(informative)) {
@@ -51,9 +51,9 @@ fn fill(template: &str, fields: &[(&str, &str)]) -> String {
     let mut filled = String::with_capacity(template.len() + fields.iter().map(|(_, value)| value.len()).sum::<usize>());
     let mut rest = template;
     for (name, value) in fields {
-        let (before, behind) = rest.split_once(name).expect("the templates hold their fields in this order");
+        let (before, after) = rest.split_once(name).expect("the templates hold their fields in this order");
         filled.extend([before, value]);
-        rest = behind;
+        rest = after;
     }
     filled + rest
 }

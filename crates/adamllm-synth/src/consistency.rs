@@ -1,7 +1,7 @@
 use adamllm_core::{Decoding, Generate, Prompt, ScoreRequest, TurnMarkers};
 use serde::{Deserialize, Serialize};
 
-use crate::model_slots::slots;
+use crate::model_outputs::model_outputs;
 use crate::synthesizer::refuse_special_tokens;
 use crate::{Judged, PromptTemplate, SynthError, TaskTriplet, Verdict};
 
@@ -67,7 +67,7 @@ impl FilterConfig {
     }
 }
 
-/// What the judge said about one triplet, before a verdict is made of it: the row that a run remembers, so that another
+/// What the judge said about one triplet, before a verdict is made of it: what a run remembers, so that another
 /// threshold needs no model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -104,7 +104,7 @@ impl<G: Generate> ConsistencyFilter<G> {
         Ok(Self { model, config, template, markers })
     }
 
-    /// The model behind it.
+    /// The model that is asked.
     pub fn model(&self) -> &G {
         &self.model
     }
@@ -114,7 +114,7 @@ impl<G: Generate> ConsistencyFilter<G> {
         &self.config
     }
 
-    /// Judges each triplet: one slot per triplet, in the same order.
+    /// Judges each triplet: one result per triplet, in the same order.
     pub fn judge(&self, triplets: &[TaskTriplet]) -> Vec<Result<Judged, SynthError>> {
         let opinions = self.ask(triplets);
         let decide =
@@ -138,16 +138,16 @@ impl<G: Generate> ConsistencyFilter<G> {
         match self.config.mode {
             JudgeMode::Generated => {
                 let written =
-                    slots(&self.model, &ids, prompts, |m, prompts| m.generate(&prompts, &self.config.decoding));
-                written.into_iter().map(|slot| slot.map(|completion| Opinion::Text(completion.text))).collect()
+                    model_outputs(&self.model, &ids, prompts, |m, prompts| m.generate(&prompts, &self.config.decoding));
+                written.into_iter().map(|output| output.map(|completion| Opinion::Text(completion.text))).collect()
             }
             JudgeMode::Scored { .. } => {
                 let continuations: Vec<_> = ANSWERS.map(str::to_owned).into();
                 let request = |prompt| ScoreRequest { prompt, continuations: continuations.clone() };
                 let requests = prompts.into_iter().map(|prompt| prompt.map(request)).collect();
-                let scored = slots(&self.model, &ids, requests, |model, requests| model.score(&requests));
-                let normalise = |(slot, triplet): (Result<Vec<f64>, _>, &TaskTriplet)| {
-                    let got: Vec<f64> = slot?;
+                let scored = model_outputs(&self.model, &ids, requests, |model, requests| model.score(&requests));
+                let normalise = |(output, triplet): (Result<Vec<f64>, _>, &TaskTriplet)| {
+                    let got: Vec<f64> = output?;
                     let record = triplet.pair.clone();
                     probabilities(&got).map(Opinion::Probabilities).ok_or(SynthError::Scores { record, got })
                 };
@@ -184,7 +184,7 @@ pub fn decide(triplet: TaskTriplet, opinion: &Opinion, threshold: f64) -> Judged
     }
 }
 
-/// The verdict behind a written answer: its first word, whatever its case and the punctuation around it.
+/// The verdict of a written answer: its first word, whatever its case and the punctuation around it.
 pub fn read_answer(answer: &str) -> Verdict {
     let start = answer.trim_start_matches(|c: char| !c.is_alphanumeric());
     let word = start.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
@@ -196,7 +196,7 @@ pub fn read_answer(answer: &str) -> Verdict {
     }
 }
 
-/// The verdict behind probabilities: consistent from the threshold on, else the more probable of the other two; unclear
+/// The verdict of probabilities: consistent from the threshold on, else the more probable of the other two; unclear
 /// where yes is the most probable answer and still too weak.
 pub fn weigh([p_yes, p_no, p_open]: [f64; 3], threshold: f64) -> Verdict {
     if p_yes >= threshold {
@@ -243,7 +243,7 @@ mod tests {
         });
         let answers = [" Yes", "No.", " open\n", "Maybe", "", "Nothing", "**Yes**"];
         let judged = ConsistencyFilter::new(&model).judge(&answers.map(triplet));
-        let verdicts: Vec<_> = judged.iter().map(|slot| slot.as_ref().expect("judged").verdict).collect();
+        let verdicts: Vec<_> = judged.iter().map(|result| result.as_ref().expect("judged").verdict).collect();
         use Verdict::*;
         assert_eq!(verdicts, [Consistent, Inconsistent, Open, Unclear, Unclear, Unclear, Consistent]);
     }
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forged_turn_costs_its_row_only() {
+    fn a_forged_turn_costs_its_record_only() {
         let model = ScriptedModel::new(|_| Ok("Yes".into()));
         let judged = ConsistencyFilter::new(&model).judge(&[triplet("a <|im_end|> b"), triplet("fine")]);
         assert_eq!(judged[0].as_ref().map_err(SynthError::reason).err(), Some(Reason::ForgedTurn));

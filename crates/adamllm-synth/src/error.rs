@@ -4,10 +4,10 @@ use adamllm_core::{CoreError, Reason, RecordId};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SynthError {
-    /// A file, a row or an image, before any model is involved.
+    /// A file, a record or an image, before any model is involved.
     #[error(transparent)]
     Core(#[from] CoreError),
-    /// A text of the row contains a special token of a chat template: rendered, it would open or close a turn.
+    /// A text of the record contains a special token of a chat template: rendered, it would open or close a turn.
     #[error("{record} field `{field}`: contains the special token {token:?}, which could forge a turn")]
     ForgedTurn {
         /// The pair's id.
@@ -29,7 +29,7 @@ pub enum SynthError {
         /// Characters found.
         got: usize,
     },
-    /// The model failed on this row.
+    /// The model failed on this record.
     #[error("{record}: {model} failed: {source}")]
     Model {
         /// The pair's id.
@@ -39,16 +39,16 @@ pub enum SynthError {
         /// What the model said.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The model returned fewer slots than it got prompts.
+    /// The model returned fewer results than it got prompts.
     #[error("{record}: {model} answered {got} of {expected} prompts")]
-    MissingSlot {
+    MissingOutput {
         /// The pair's id.
         record: RecordId,
         /// The model's identity.
         model: String,
         /// Prompts given.
         expected: usize,
-        /// Slots returned.
+        /// Results returned.
         got: usize,
     },
     /// The judge's log-probabilities are not three numbers with a finite sum of probabilities.
@@ -85,20 +85,20 @@ pub enum SynthError {
         /// What was found.
         got: String,
     },
-    /// A run lost count of its rows: a bug in this crate.
-    #[error("{rows_in} rows in, but {rows_out} out and {ledger_rows} in the ledger")]
+    /// A run lost count of its records: a bug in this crate.
+    #[error("{records_in} records in, but {records_out} out and {ledger_entries} in the ledger")]
     Unaccounted {
-        /// Rows read.
-        rows_in: u64,
-        /// Rows written.
-        rows_out: u64,
-        /// Rows in the ledger.
-        ledger_rows: u64,
+        /// Records read.
+        records_in: u64,
+        /// Records written.
+        records_out: u64,
+        /// Entries in the ledger.
+        ledger_entries: u64,
     },
 }
 
 impl SynthError {
-    /// The ledger's code for an error that costs one row.
+    /// The ledger's code for an error that costs one record.
     pub fn reason(&self) -> Reason {
         match self {
             Self::Core(error) => Reason::from(error),
@@ -106,13 +106,13 @@ impl SynthError {
             Self::TooLong { .. } => Reason::TooLong,
             Self::Scores { .. } => Reason::NonFinite,
             Self::NoTriplet { .. } => Reason::NoTriplet,
-            Self::Model { .. } | Self::MissingSlot { .. } | Self::Unaccounted { .. } => Reason::ModelError,
+            Self::Model { .. } | Self::MissingOutput { .. } | Self::Unaccounted { .. } => Reason::ModelError,
             Self::Placeholder { .. } | Self::Config { .. } => Reason::InvalidField,
         }
     }
 
-    /// Whether another try may end differently: the model failed, not the row.
+    /// Whether another try may end differently: the model failed, not the record.
     pub fn is_models_fault(&self) -> bool {
-        matches!(self, Self::Model { .. } | Self::MissingSlot { .. } | Self::Scores { .. })
+        matches!(self, Self::Model { .. } | Self::MissingOutput { .. } | Self::Scores { .. })
     }
 }

@@ -6,7 +6,7 @@
 //! ImageCaption -> Synthesizer::propose -> TaskTriplet -> ConsistencyFilter::judge -> Judged -> combine -> InstructionTask
 //! ```
 //!
-//! [`SynthesisRun`] does all three over files, accounts for every row in a ledger, and survives being killed.
+//! [`SynthesisRun`] does all three over files, accounts for every record in a ledger, and survives being killed.
 //!
 //! | item | what it does |
 //! |---|---|
@@ -18,9 +18,9 @@
 //! | [`kept_pairs`] | what a finished run hands on to training: pairs, with their tasks |
 //! | [`Variant`] | the method, its baselines and its ablations |
 //! | [`Sweep`], [`AuditSample`], [`AuditReport`] | how far the judge agrees with people, and which threshold to take |
-//! | [`write_report`] | one self-contained page to look through a run |
+//! | [`write_report`] | one self-contained page that shows a run |
 //! | [`write_llama_factory`] | the finished conversations for LLaMA-Factory |
-//! | [`hygiene`] | duplicates, near duplicates, and rows of a benchmark among the tasks |
+//! | [`hygiene`] | duplicates, near duplicates, and examples of a benchmark among the tasks |
 //! | [`seed`] | public seed data to the conversations that a synthesizer is tuned on |
 //!
 //! ```
@@ -56,7 +56,7 @@ mod consistency;
 mod error;
 pub mod hygiene;
 mod llama_factory;
-mod model_slots;
+mod model_outputs;
 mod prompt_template;
 mod proportion;
 mod report;
@@ -82,7 +82,7 @@ pub use prompt_template::PromptTemplate;
 pub use proportion::Proportion;
 pub use report::{ReportConfig, write_report};
 pub use rules::task_by_rule;
-pub use run::{InputRow, KeptPairs, RunConfig, RunSummary, SynthesisRun, caption_stays, kept_pairs};
+pub use run::{InputRecord, KeptPairs, RunConfig, RunSummary, SynthesisRun, caption_stays, kept_pairs};
 pub use sweep::{Sweep, SweepPoint};
 pub use synthesizer::{CAPTION_REQUEST, Synthesizer, SynthesizerConfig};
 pub use task_type::TaskType;

@@ -14,14 +14,14 @@ pub const DATASET_NAME: &str = "image_caption_and_synthetic_task";
 
 /// One element of the data set: no id, since LLaMA-Factory knows none.
 #[derive(Serialize)]
-struct Row<'a> {
+struct ShareGptRecord<'a> {
     messages: &'a [adamllm_core::Message],
     images: &'a [adamllm_core::ImageRef],
 }
 
 /// Writes conversations so that LLaMA-Factory trains on them: `{name}.json`, one JSON array with messages and images, and its
 /// entry in `dataset_info.json` (other entries of that file stay). Image paths are written as they are; set
-/// `media_dir` there to the folder that they are relative to. Rows stream through: memory holds one.
+/// `media_dir` there to the folder that they are relative to. Records stream through: memory holds one.
 ///
 /// # Errors
 /// Files that cannot be written; a `dataset_info.json` that is not a JSON object.
@@ -48,7 +48,7 @@ fn write_array(path: &Path, conversations: impl IntoIterator<Item = impl Borrow<
     for (i, conversation) in conversations.into_iter().enumerate() {
         let Conversation { messages, images, .. } = conversation.borrow();
         file.write_all(if i == 0 { b"\n" } else { b",\n" })?;
-        serde_json::to_writer(&mut file, &Row { messages, images })?;
+        serde_json::to_writer(&mut file, &ShareGptRecord { messages, images })?;
     }
     file.write_all(b"\n]\n")?;
     file.into_inner()?.sync_all()
@@ -59,7 +59,7 @@ fn read_entries(path: &Path) -> Result<Map<String, Value>, CoreError> {
         return Ok(Map::new());
     }
     let content = fs::read(path).map_err(CoreError::io("read", path))?;
-    serde_json::from_slice(&content).map_err(|source| CoreError::Json { path: path.into(), row: 1, source })
+    serde_json::from_slice(&content).map_err(|source| CoreError::Json { path: path.into(), number: 1, source })
 }
 
 /// How LLaMA-Factory reads the file: its ShareGPT form with OpenAI's role names.
@@ -90,10 +90,11 @@ mod tests {
         let info = folder.path().join("dataset_info.json");
         fs::write(&info, r#"{"other": {"file_name": "other.json"}}"#).expect("written");
         let messages = vec![Message::user("<image>\nWhat is it?"), Message::assistant("A \"cell\".")];
-        let rows: Vec<_> = ["a.png", "b/c.jpg"].map(|i| Conversation::new(messages.clone(), vec![i.into()])).into();
-        let [data, info] = write_llama_factory(folder.path(), DATASET_NAME, &rows).expect("writes");
+        let conversations: Vec<_> =
+            ["a.png", "b/c.jpg"].map(|i| Conversation::new(messages.clone(), vec![i.into()])).into();
+        let [data, info] = write_llama_factory(folder.path(), DATASET_NAME, &conversations).expect("writes");
         let read: Vec<Conversation> = serde_json::from_slice(&fs::read(data).expect("reads")).expect("JSON");
-        assert_eq!(read.into_iter().map(Conversation::with_id).collect::<Vec<_>>(), rows);
+        assert_eq!(read.into_iter().map(Conversation::with_id).collect::<Vec<_>>(), conversations);
         let entries: Value = serde_json::from_slice(&fs::read(info).expect("reads")).expect("JSON");
         assert_eq!(entries["other"]["file_name"], "other.json");
         assert_eq!(entries[DATASET_NAME]["columns"]["images"], "images");

@@ -21,10 +21,10 @@ impl PromptTemplate {
     pub fn parse(text: &str) -> Result<Self, SynthError> {
         let mut segments = Vec::new();
         let mut rest = text.trim_end();
-        while let Some((at, field)) = next_placeholder(rest) {
-            segments.push(Segment::Text(rest[..at].to_owned()));
+        while let Some((offset, field)) = next_placeholder(rest) {
+            segments.push(Segment::Text(rest[..offset].to_owned()));
             segments.push(Segment::Field(field));
-            rest = &rest[at + PLACEHOLDERS[field].len()..];
+            rest = &rest[offset + PLACEHOLDERS[field].len()..];
         }
         segments.push(Segment::Text(rest.to_owned()));
         for (field, placeholder) in PLACEHOLDERS.into_iter().enumerate() {

@@ -3,9 +3,9 @@ use serde::{Deserialize, Serialize};
 /// A share that was counted in a sample, with its 95 % interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Proportion {
-    /// Rows that have the property.
+    /// Examples that have the property.
     pub successes: u64,
-    /// Rows looked at.
+    /// Examples looked at.
     pub n: u64,
     /// `successes / n`; 0 where nothing was looked at.
     pub value: f64,

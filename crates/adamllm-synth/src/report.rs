@@ -1,4 +1,4 @@
-//! `report.html`: one self-contained file in which people look through a run.
+//! `report.html`: one self-contained file that shows a run.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use adamllm_core::random::stream;
 use adamllm_core::{
-    CoreError, ImageCaption, ImageStore, InstructionTask, LedgerRow, RecordId, jsonl, write_atomically,
+    CoreError, ImageCaption, ImageStore, InstructionTask, LedgerEntry, RecordId, jsonl, write_atomically,
 };
 use rand::Rng;
 use serde::{Deserialize, Serialize};
@@ -23,27 +23,29 @@ mod thumbnail;
 pub struct ReportConfig {
     /// The heading.
     pub title: String,
-    /// Rows that are shown with their image; the charts count all rows.
-    pub max_rows: usize,
+    /// Examples that are shown with their image; the charts count all.
+    #[serde(alias = "max_rows")]
+    pub max_examples: usize,
     /// The longer side of the images in pixels.
-    pub picture_side: u32,
-    /// Seeds the choice of the rows shown.
+    #[serde(alias = "picture_side")]
+    pub image_side: u32,
+    /// Seeds the choice of the examples shown.
     pub seed: u64,
 }
 
 impl Default for ReportConfig {
     fn default() -> Self {
-        Self { title: "Synthesis run".into(), max_rows: 240, picture_side: 320, seed: 0 }
+        Self { title: "Synthesis run".into(), max_examples: 240, image_side: 320, seed: 0 }
     }
 }
 
-/// One row as the page shows it.
+/// One example as the page shows it.
 #[derive(Clone, Debug, Default, Serialize)]
 struct Card {
     id: String,
     image: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    picture: Option<String>,
+    thumbnail: Option<String>,
     caption: String,
     /// The verdict, or the reason for which there is none.
     outcome: String,
@@ -65,7 +67,7 @@ struct Card {
     kind: Option<&'static str>,
 }
 
-/// What the charts count over all rows.
+/// What the charts count over all examples.
 #[derive(Debug, Default)]
 struct Counts {
     kinds: BTreeMap<TaskType, u64>,
@@ -74,7 +76,7 @@ struct Counts {
     lengths: [chart::Lengths; 4],
 }
 
-/// Writes `report.html` into a run's folder: a sample of rows with image, caption, triplet, verdict and probabilities, filters
+/// Writes `report.html` into a run's folder: a sample of examples with image, caption, triplet, verdict and probabilities, filters
 /// over them, and charts over the whole run.
 ///
 /// `captions` are the run's input again. With a `sweep`, the yield curve also shows the precision that people found.
@@ -108,7 +110,7 @@ pub fn write_report(
     for pair in captions {
         counts.lengths[0].add(&pair.caption);
         if let Some(mut card) = cards.remove(&pair.id) {
-            card.picture = thumbnail::data_url(images, &pair.image, config.picture_side);
+            card.thumbnail = thumbnail::data_url(images, &pair.image, config.image_side);
             (card.image, card.caption) = (pair.image.to_string(), shortened(&pair.caption));
             shown.push(card);
         }
@@ -121,33 +123,33 @@ pub fn write_report(
     Ok(path)
 }
 
-/// The rows to show: of each outcome (a verdict, or a reason in the ledger) those that draw the lowest numbers.
+/// The examples to show: of each outcome (a verdict, or a reason in the ledger) those that draw the lowest numbers.
 fn sample(folder: &Path, config: &ReportConfig) -> Result<HashMap<RecordId, Card>, SynthError> {
     let mut drawn: BTreeMap<String, BTreeMap<(u64, RecordId), String>> = BTreeMap::new();
     let mut offer = |id: &RecordId, outcome: String, detail: String| {
         let draw = stream(config.seed, "report", id).next_u64();
         let lowest = drawn.entry(outcome).or_default();
         lowest.insert((draw, id.clone()), detail);
-        if lowest.len() > config.max_rows {
+        if lowest.len() > config.max_examples {
             lowest.pop_last();
         }
     };
-    for row in jsonl::read::<LedgerRow>(folder.join("ledger.jsonl"))? {
-        let row = row?;
-        let reason = serde_json::to_value(row.reason).unwrap_or_default();
-        offer(&row.id, reason.as_str().unwrap_or_default().replace('_', " "), row.detail);
+    for entry in jsonl::read::<LedgerEntry>(folder.join("ledger.jsonl"))? {
+        let entry = entry?;
+        let reason = serde_json::to_value(entry.reason).unwrap_or_default();
+        offer(&entry.id, reason.as_str().unwrap_or_default().replace('_', " "), entry.detail);
     }
     for task in jsonl::read::<InstructionTask>(folder.join("tasks.jsonl"))? {
         offer(&task?.pair, "kept".into(), String::new());
     }
     let mut cards = HashMap::new();
-    // Outcomes with few rows come first and leave room for the others.
+    // Outcomes with few examples come first and leave room for the others.
     let mut drawn: Vec<_> = drawn.into_iter().collect();
-    drawn.sort_by_key(|(_, rows)| rows.len());
+    drawn.sort_by_key(|(_, examples)| examples.len());
     let n_outcomes = drawn.len();
-    for (i, (outcome, rows)) in drawn.into_iter().enumerate() {
-        let room = (config.max_rows - cards.len().min(config.max_rows)) / (n_outcomes - i);
-        for ((_, id), detail) in rows.into_iter().take(room.max(1)) {
+    for (i, (outcome, examples)) in drawn.into_iter().enumerate() {
+        let room = (config.max_examples - cards.len().min(config.max_examples)) / (n_outcomes - i);
+        for ((_, id), detail) in examples.into_iter().take(room.max(1)) {
             let detail = (!detail.is_empty()).then(|| shortened(&detail));
             let card = Card { id: id.to_string(), outcome: outcome.clone(), detail, ..Card::default() };
             cards.insert(id, card);
@@ -185,7 +187,7 @@ impl Counts {
 
 fn read_summary(path: &Path) -> Result<RunSummary, CoreError> {
     let content = fs::read(path).map_err(CoreError::io("read", path))?;
-    serde_json::from_slice(&content).map_err(|source| CoreError::Json { path: path.into(), row: 1, source })
+    serde_json::from_slice(&content).map_err(|source| CoreError::Json { path: path.into(), number: 1, source })
 }
 
 /// At most 1,200 characters: a caption may have a hundred thousand.

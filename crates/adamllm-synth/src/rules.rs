@@ -85,7 +85,7 @@ fn all_but_first_sentence(caption: &str) -> Option<String> {
     split_first_sentence(caption).map(|(_, rest)| rest.to_owned())
 }
 
-/// Items behind dashes, stars or bullets, one a line or all in one line (as recipes have them).
+/// Items after dashes, stars or bullets, one a line or all in one line (as recipes have them).
 fn listed_items(caption: &str) -> Option<String> {
     let dashed = caption.replace("\n- ", " - ").replace("\n* ", " - ").replace("\n\u{2022} ", " - ");
     let lines = dashed.lines().filter(|line| line.matches(" - ").count() >= 2);

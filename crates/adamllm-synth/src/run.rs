@@ -1,8 +1,8 @@
 //! A whole run over files: captions in, tasks and ledger out, surviving `kill -9`.
 //!
 //! Two kinds of files. Journals (in `work/`) hold what the models said, appended and synced batch by batch. Everything else
-//! is a pure function of the captions and the journals, and is written anew in each run, in the captions' order, beside its
-//! final place and then renamed. So a run that was killed repeats no finished batch, and ends with the same files.
+//! is a pure function of the captions and the journals, and is written anew in each run, in the captions' order, under a temporary
+//! name and then renamed. So a run that was killed repeats no finished batch, and ends with the same files.
 
 use std::fs;
 use std::path::PathBuf;
@@ -16,6 +16,7 @@ use crate::hygiene::{HygieneConfig, LeakIndex, TaskHygiene};
 use crate::{ConsistencyFilter, SynthError, Synthesizer, Variant};
 
 mod finish;
+mod input;
 mod judge;
 mod kept;
 mod keys;
@@ -23,19 +24,18 @@ mod lost;
 mod merge;
 mod ordered_file;
 mod propose;
-mod row;
 mod summary;
 
+pub use input::InputRecord;
 pub use kept::{KeptPairs, caption_stays, kept_pairs};
 pub(crate) use ordered_file::OrderedFile;
-pub use row::InputRow;
 pub use summary::RunSummary;
 
 /// How a run goes about its work.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RunConfig {
-    /// Rows that are given to a model, and synced to disk, at once: what a killed run loses at most.
+    /// Records that are given to a model, and synced to disk, at once: what a killed run loses at most.
     pub batch_size: usize,
     /// Seeds the choice of templates.
     pub seed: u64,
@@ -109,7 +109,7 @@ impl<'a> SynthesisRun<'a> {
         self
     }
 
-    /// Only the rows of one shard; the others are neither read in nor counted.
+    /// Only the records of one shard; the others are neither read in nor counted.
     pub fn with_shard(mut self, shard: Shard) -> Self {
         self.shard = shard;
         self
@@ -122,19 +122,19 @@ impl<'a> SynthesisRun<'a> {
     }
 
     /// Does the whole run: [`propose`](Self::propose), [`judge`](Self::judge), [`combine`](Self::combine),
-    /// [`finish`](Self::finish). A row that fails costs itself only and stands in the ledger.
+    /// [`finish`](Self::finish). A record that fails costs itself only and is in the ledger.
     ///
     /// # Errors
     /// Files that cannot be written; [`SynthError::Config`] where the variant asks no judge; [`SynthError::Unaccounted`].
     pub fn run<S: Generate, J: Generate>(
         &self,
-        rows: impl IntoIterator<Item = impl Into<InputRow>>,
+        records: impl IntoIterator<Item = impl Into<InputRecord>>,
         synthesizer: &Synthesizer<S>,
         judge: &ConsistencyFilter<J>,
         progress: &mut dyn Progress,
     ) -> Result<RunSummary, SynthError> {
         self.expect_variant("one that asks the judge", Variant::asks_judge)?;
-        self.propose(rows, synthesizer, progress)?;
+        self.propose(records, synthesizer, progress)?;
         self.judge(judge, progress)?;
         self.combine(progress)?;
         self.finish()
@@ -146,13 +146,13 @@ impl<'a> SynthesisRun<'a> {
     /// As [`run`](Self::run); [`SynthError::Config`] where the variant asks the judge.
     pub fn run_unfiltered<S: Generate>(
         &self,
-        rows: impl IntoIterator<Item = impl Into<InputRow>>,
+        records: impl IntoIterator<Item = impl Into<InputRecord>>,
         synthesizer: &Synthesizer<S>,
         progress: &mut dyn Progress,
     ) -> Result<RunSummary, SynthError> {
         let asks_synthesizer_only = |variant: Variant| variant.asks_synthesizer() && !variant.asks_judge();
         self.expect_variant("one that asks the synthesizer and no judge", asks_synthesizer_only)?;
-        self.propose(rows, synthesizer, progress)?;
+        self.propose(records, synthesizer, progress)?;
         self.skip_judge(progress)?;
         self.combine(progress)?;
         self.finish()
@@ -164,11 +164,11 @@ impl<'a> SynthesisRun<'a> {
     /// As [`run`](Self::run); [`SynthError::Config`] for any other variant.
     pub fn run_by_rule(
         &self,
-        rows: impl IntoIterator<Item = impl Into<InputRow>>,
+        records: impl IntoIterator<Item = impl Into<InputRecord>>,
         progress: &mut dyn Progress,
     ) -> Result<RunSummary, SynthError> {
         self.expect_variant("rule_based", |variant| variant == Variant::RuleBased)?;
-        self.propose_by_rule(rows, progress)?;
+        self.propose_by_rule(records, progress)?;
         self.finish()
     }
 

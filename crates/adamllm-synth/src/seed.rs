@@ -2,7 +2,7 @@
 //!
 //! VisionFLAN gives an instruction with a precise response, ALLaVA a caption and an instruction with an informative
 //! response for the same image. One conversation per image: the caption exchange, then all questions in random order, each
-//! behind its hint line. Train it under [`SEED_SUPERVISION`].
+//! after its hint line. Train it under [`SEED_SUPERVISION`].
 
 use adamllm_core::{ImageRef, Supervision};
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,7 @@ pub use entry::{QuestionAnswer, SeedEntry};
 pub use index::{SeedIndex, SeedSources};
 pub use write::SeedSummary;
 
-/// What counts for the loss in a seed conversation: nothing of the caption exchange, everything behind it, the user's
+/// What counts for the loss in a seed conversation: nothing of the caption exchange, everything after it, the user's
 /// turns included, and a final end-of-text token.
 pub const SEED_SUPERVISION: Supervision = Supervision::AfterFirstExchange;
 

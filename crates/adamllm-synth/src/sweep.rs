@@ -35,7 +35,7 @@ pub struct Sweep {
     pub n_labelled: u64,
     /// One point for each hundredth.
     pub points: Vec<SweepPoint>,
-    /// The threshold of the best weighted agreement (the middle one, where several in a row agree equally); `None` where nothing is
+    /// The threshold of the best weighted agreement (the middle one, where several in succession agree equally); `None` where nothing is
     /// labelled.
     pub suggested: Option<f64>,
 }
@@ -49,20 +49,20 @@ impl Sweep {
         let (mut all, mut labelled) = (Vec::new(), Vec::new());
         // By verdict: all triplets, and those with a label.
         let mut strata: BTreeMap<Verdict, [f64; 2]> = BTreeMap::new();
-        for row in judged {
-            let Some(p_yes) = row.p_yes else { continue };
+        for example in judged {
+            let Some(p_yes) = example.p_yes else { continue };
             all.push(p_yes);
-            let [n, n_labelled] = strata.entry(row.verdict).or_default();
+            let [n, n_labelled] = strata.entry(example.verdict).or_default();
             *n += 1.0;
-            if let Some(label) = labels.get(&row.triplet.id) {
+            if let Some(label) = labels.get(&example.triplet.id) {
                 *n_labelled += 1.0;
                 let is_consistent = *label == Verdict::Consistent;
-                labelled.push(Labelled { p_yes, is_consistent, verdict: row.verdict, weight: 1.0 });
+                labelled.push(Labelled { p_yes, is_consistent, verdict: example.verdict, weight: 1.0 });
             }
         }
-        for row in &mut labelled {
-            let [n, n_labelled] = strata[&row.verdict];
-            row.weight = n / n_labelled;
+        for example in &mut labelled {
+            let [n, n_labelled] = strata[&example.verdict];
+            example.weight = n / n_labelled;
         }
         let point = |step| sweep_point(f64::from(step) / f64::from(N_STEPS), &all, &labelled);
         let points: Vec<_> = (0..=N_STEPS).map(point).collect();
@@ -71,7 +71,7 @@ impl Sweep {
     }
 
     /// The lowest threshold whose precision is at least `precision` with 97.5 % confidence (the interval's lower end), for
-    /// those who want clean rows more than many.
+    /// those who want clean examples more than many.
     pub fn for_precision(&self, precision: f64) -> Option<f64> {
         self.points.iter().find(|point| point.precision.low >= precision).map(|point| point.threshold)
     }
@@ -88,10 +88,10 @@ struct Labelled {
 
 fn sweep_point(threshold: f64, all: &[f64], labelled: &[Labelled]) -> SweepPoint {
     let count = |holds: &dyn Fn(bool, bool) -> bool| {
-        labelled.iter().filter(|row| holds(row.p_yes >= threshold, row.is_consistent)).count() as u64
+        labelled.iter().filter(|example| holds(example.p_yes >= threshold, example.is_consistent)).count() as u64
     };
-    let weight = |rows: &mut dyn Iterator<Item = &Labelled>| rows.map(|row| row.weight).sum::<f64>();
-    let agreed = weight(&mut labelled.iter().filter(|row| (row.p_yes >= threshold) == row.is_consistent));
+    let weight = |examples: &mut dyn Iterator<Item = &Labelled>| examples.map(|example| example.weight).sum::<f64>();
+    let agreed = weight(&mut labelled.iter().filter(|example| (example.p_yes >= threshold) == example.is_consistent));
     let whole = weight(&mut labelled.iter());
     let kept = all.iter().filter(|p_yes| **p_yes >= threshold).count() as u64;
     let kept_consistent = count(&|kept, consistent| kept && consistent);
@@ -126,14 +126,14 @@ mod tests {
 
     #[test]
     fn suggests_the_threshold_between_the_labels() {
-        let rows =
+        let examples =
             [("a", 0.1), ("b", 0.3), ("c", 0.42), ("d", 0.81), ("e", 0.9), ("f", 0.95)].map(|(n, p)| judged(n, p));
-        let label = |row: &Judged| match row.p_yes {
-            Some(p_yes) if p_yes > 0.5 => (row.triplet.id.clone(), Verdict::Consistent),
-            _ => (row.triplet.id.clone(), Verdict::Open),
+        let label = |example: &Judged| match example.p_yes {
+            Some(p_yes) if p_yes > 0.5 => (example.triplet.id.clone(), Verdict::Consistent),
+            _ => (example.triplet.id.clone(), Verdict::Open),
         };
-        let labels: HashMap<_, _> = rows.iter().take(5).map(label).collect();
-        let sweep = Sweep::over(rows, &labels);
+        let labels: HashMap<_, _> = examples.iter().take(5).map(label).collect();
+        let sweep = Sweep::over(examples, &labels);
         assert_eq!((sweep.n_scored, sweep.n_labelled), (6, 5));
         assert_eq!(sweep.suggested, Some(0.62), "the middle between 0.42 and 0.81");
         assert_eq!((sweep.points[0].kept, sweep.points[50].kept, sweep.points[100].kept), (6, 3, 0));
@@ -148,10 +148,10 @@ mod tests {
     fn labels_stand_for_their_whole_verdict() {
         // One label for 50 triplets at 0.4 (people: consistent), three for three at 0.6 (people: not).
         let many = (0..50).map(|i| judged(&format!("low {i}"), 0.4));
-        let rows: Vec<_> = many.chain((0..3).map(|i| judged(&format!("high {i}"), 0.6))).collect();
-        let mut labels = HashMap::from([(rows[0].triplet.id.clone(), Verdict::Consistent)]);
-        labels.extend(rows[50..].iter().map(|row| (row.triplet.id.clone(), Verdict::Inconsistent)));
-        let sweep = Sweep::over(rows, &labels);
+        let examples: Vec<_> = many.chain((0..3).map(|i| judged(&format!("high {i}"), 0.6))).collect();
+        let mut labels = HashMap::from([(examples[0].triplet.id.clone(), Verdict::Consistent)]);
+        labels.extend(examples[50..].iter().map(|example| (example.triplet.id.clone(), Verdict::Inconsistent)));
+        let sweep = Sweep::over(examples, &labels);
         let [low, high] = [sweep.points[30], sweep.points[80]];
         assert_eq!((low.agreement.successes, high.agreement.successes), (1, 3), "of four labels");
         assert!(

@@ -4,7 +4,7 @@ use adamllm_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::model_slots::slots;
+use crate::model_outputs::model_outputs;
 use crate::turns::{find_special_token, find_triplet, parse_turns};
 use crate::{SynthError, TaskTriplet};
 
@@ -84,7 +84,7 @@ impl<G: Generate> Synthesizer<G> {
         Ok(Self { model, config, markers })
     }
 
-    /// The model behind it.
+    /// The model that is asked.
     pub fn model(&self) -> &G {
         &self.model
     }
@@ -99,7 +99,7 @@ impl<G: Generate> Synthesizer<G> {
         &self.markers
     }
 
-    /// Proposes a triplet for each pair: one slot per pair, in the same order.
+    /// Proposes a triplet for each pair: one result per pair, in the same order.
     pub fn propose(&self, pairs: &[ImageCaption]) -> Vec<Result<TaskTriplet, SynthError>> {
         let written = self.write(pairs);
         let read = |(pair, text): (_, Result<Completion, _>)| text.and_then(|completion| self.read(pair, &completion));
@@ -131,7 +131,7 @@ impl<G: Generate> Synthesizer<G> {
     pub fn write(&self, pairs: &[ImageCaption]) -> Vec<Result<Completion, SynthError>> {
         let prompts: Vec<_> = pairs.iter().map(|pair| self.prompt(pair)).collect();
         let ids: Vec<_> = pairs.iter().map(|pair| &pair.id).collect();
-        slots(&self.model, &ids, prompts, |model, prompts| model.generate(&prompts, &self.config.decoding))
+        model_outputs(&self.model, &ids, prompts, |model, prompts| model.generate(&prompts, &self.config.decoding))
     }
 
     /// Second half of [`Synthesizer::propose`]: the triplet in the model's raw text.
@@ -175,7 +175,7 @@ mod tests {
     const ANSWER: &str = "Answer with a precise response.\nHow many?<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nTwo<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nAnswer with an informative response.\nHow many?<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nI count two.<|eot_id|>";
 
     #[test]
-    fn answers_slot_for_slot() {
+    fn one_result_for_each_pair() {
         let model = ScriptedModel::new(|prompt| {
             let Prompt::Chat { conversation, open: Role::User } = prompt else { panic!("a user turn is opened") };
             match conversation.messages[1].content.as_str() {
@@ -188,7 +188,7 @@ mod tests {
         let mut pairs: Vec<_> = captions.iter().map(|caption| ImageCaption::new("a.png", *caption)).collect();
         pairs.push(ImageCaption::new("a.png", "x".repeat(100_000)));
         let proposed = Synthesizer::new(&model).propose(&pairs);
-        let reasons: Vec<_> = proposed.iter().map(|slot| slot.as_ref().err().map(SynthError::reason)).collect();
+        let reasons: Vec<_> = proposed.iter().map(|result| result.as_ref().err().map(SynthError::reason)).collect();
         let expected = [
             None,
             Some(Reason::ModelError),

@@ -72,7 +72,7 @@ impl Verdict {
     }
 }
 
-/// A triplet with its verdict, and the probabilities behind it where the judge was scored.
+/// A triplet with its verdict, and the probabilities that it comes from where the judge was scored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Judged {
     /// What was judged.

@@ -25,10 +25,10 @@ pub struct FoundTriplet {
     /// The question without its hint.
     #[serde(rename = "Q")]
     pub question: String,
-    /// The answer behind [`PRECISE_HINT`].
+    /// The answer after [`PRECISE_HINT`].
     #[serde(rename = "precise_A")]
     pub precise: String,
-    /// The answer behind [`INFORMATIVE_HINT`].
+    /// The answer after [`INFORMATIVE_HINT`].
     #[serde(rename = "informative_A")]
     pub informative: String,
 }
@@ -43,11 +43,11 @@ pub fn parse_turns(text: &str, markers: &TurnMarkers) -> Vec<Turn> {
     let mut turns = Vec::new();
     for exchange in text.split(markers.user_header.as_str()) {
         let Some((question, rest)) = exchange.split_once(&answer_opens) else { continue };
-        let Some((answer, behind)) = rest.split_once(markers.end_of_turn.as_str()) else { continue };
+        let Some((answer, after)) = rest.split_once(markers.end_of_turn.as_str()) else { continue };
         let (question, answer) = (question.trim(), answer.trim());
         let forged = question.contains(&markers.end_of_turn)
             || [question, answer].iter().any(|side| side.contains(&markers.assistant_header));
-        if question.is_empty() || answer.is_empty() || forged || !only_special_tokens(behind) {
+        if question.is_empty() || answer.is_empty() || forged || !only_special_tokens(after) {
             continue;
         }
         turns.push(Turn { role: Role::User, text: question.into() });
@@ -88,13 +88,14 @@ struct HalfTriplet<'a> {
     informative: Option<&'a str>,
 }
 
-/// The first text of the form `<|name|>`, or one of the template's own markers: what must not stand inside a row's text.
+/// The first text of the form `<|name|>`, or one of the template's own markers: what must not occur inside a record's text.
 pub fn find_special_token<'a>(text: &'a str, markers: &TurnMarkers) -> Option<&'a str> {
     let own = [&markers.end_of_turn, &markers.user_header, &markers.assistant_header];
     let own = own.into_iter().map(|marker| marker.trim());
-    let found =
-        own.filter(|marker| !marker.is_empty()).find_map(|marker| text.find(marker).map(|at| (at, marker.len())));
-    found.map(|(at, length)| &text[at..at + length]).or_else(|| find_bar_token(text))
+    let found = own
+        .filter(|marker| !marker.is_empty())
+        .find_map(|marker| text.find(marker).map(|offset| (offset, marker.len())));
+    found.map(|(offset, length)| &text[offset..offset + length]).or_else(|| find_bar_token(text))
 }
 
 /// Finds `<|name|>`, the form that the special tokens of Llama 3, ChatML and most newer templates share.

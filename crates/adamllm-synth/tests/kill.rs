@@ -33,7 +33,7 @@ impl<G: Generate> Generate for Slow<G> {
     }
 }
 
-fn rows() -> Vec<ImageCaption> {
+fn pairs() -> Vec<ImageCaption> {
     let more =
         |pair: &ImageCaption| ImageCaption::new(pair.image.as_str(), format!("{} seen from above", pair.caption));
     let pairs = scripted::captions();
@@ -42,10 +42,10 @@ fn rows() -> Vec<ImageCaption> {
 }
 
 fn synthesize(folder: &Path) {
-    let (writer, reader, images) = (Slow(scripted::synthesizer()), Slow(scripted::judge()), scripted::pictures());
+    let (writer, reader, images) = (Slow(scripted::synthesizer()), Slow(scripted::judge()), scripted::images());
     let config = RunConfig { batch_size: 8, ..RunConfig::default() };
     let run = SynthesisRun::new(folder, &images).with_config(config).expect("valid").resuming(true);
-    run.run(rows(), &Synthesizer::new(&writer), &ConsistencyFilter::new(&reader), &mut ()).expect("runs");
+    run.run(pairs(), &Synthesizer::new(&writer), &ConsistencyFilter::new(&reader), &mut ()).expect("runs");
 }
 
 fn start(folder: &Path) -> Child {

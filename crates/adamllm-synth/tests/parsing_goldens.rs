@@ -14,13 +14,13 @@ struct Golden {
 }
 
 fn check(path: &Path) -> (usize, usize) {
-    let rows = jsonl::read_all::<Golden>(path).expect("golden rows");
-    for (row, golden) in rows.iter().enumerate() {
+    let records = jsonl::read_all::<Golden>(path).expect("golden records");
+    for (i, golden) in records.iter().enumerate() {
         let turns = parse_turns(&golden.pred, &TurnMarkers::llama3());
-        assert_eq!(turns, golden.turns, "turns of row {row}");
-        assert_eq!(find_triplet(&turns), golden.triplet, "triplet of row {row}");
+        assert_eq!(turns, golden.turns, "turns of record {i}");
+        assert_eq!(find_triplet(&turns), golden.triplet, "triplet of record {i}");
     }
-    (rows.len(), rows.iter().filter(|row| row.triplet.is_some()).count())
+    (records.len(), records.iter().filter(|record| record.triplet.is_some()).count())
 }
 
 #[test]

@@ -1,7 +1,7 @@
-//! Properties that hold for any text and any rows.
+//! Properties that hold for any text and any records.
 
 use adamllm_core::testing::{ScriptedError, ScriptedModel};
-use adamllm_core::{ImageCaption, InstructionTask, LedgerRow, Role, TurnMarkers, jsonl};
+use adamllm_core::{ImageCaption, InstructionTask, LedgerEntry, Role, TurnMarkers, jsonl};
 use adamllm_synth::{
     ConsistencyFilter, INFORMATIVE_HINT, PRECISE_HINT, RunConfig, SynthesisRun, Synthesizer, find_special_token,
     find_triplet, parse_turns,
@@ -90,9 +90,9 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever the models write and the rows are: rows in = rows out + ledger rows, and every row is in one of the two.
+    /// Whatever the models write and the records are: records in = records out + ledger entries, and every record is in one of the two.
     #[test]
-    fn every_row_comes_out_or_stands_in_the_ledger(
+    fn every_record_comes_out_or_is_in_the_ledger(
         captions in prop::collection::vec("(|cells|fails|<\\|eot_id\\|>|<image>|[a-z ]{0,6})", 1..30),
         written in prop::collection::vec(pieces(&TurnMarkers::llama3()), 0..24),
         verdicts in prop::collection::vec("(Yes|No|Open|maybe|)", 1..5),
@@ -118,16 +118,16 @@ proptest! {
             .enumerate()
             .map(|(i, caption)| ImageCaption::new(format!("{}.png", i % 12), caption.clone()))
             .collect();
-        let (folder, images) = (tempfile::tempdir().expect("a temporary folder"), scripted::pictures());
+        let (folder, images) = (tempfile::tempdir().expect("a temporary folder"), scripted::images());
         let config = RunConfig { batch_size, ..RunConfig::default() };
         let run = SynthesisRun::new(folder.path(), &images).with_config(config).expect("valid");
         let (synthesizer, judge) = (Synthesizer::new(&writer), ConsistencyFilter::new(&reader));
         let summary = run.run(&pairs, &synthesizer, &judge, &mut ()).expect("runs");
-        prop_assert_eq!(summary.rows_in, pairs.len() as u64);
-        prop_assert_eq!(summary.rows_in, summary.rows_out + summary.ledger_rows);
+        prop_assert_eq!(summary.records_in, pairs.len() as u64);
+        prop_assert_eq!(summary.records_in, summary.records_out + summary.ledger_entries);
         let tasks = jsonl::read_all::<InstructionTask>(folder.path().join("tasks.jsonl")).expect("reads");
-        let ledger = jsonl::read_all::<LedgerRow>(folder.path().join("ledger.jsonl")).expect("reads");
-        let mut ids: Vec<_> = tasks.iter().map(|task| &task.pair).chain(ledger.iter().map(|row| &row.id)).collect();
+        let ledger = jsonl::read_all::<LedgerEntry>(folder.path().join("ledger.jsonl")).expect("reads");
+        let mut ids: Vec<_> = tasks.iter().map(|task| &task.pair).chain(ledger.iter().map(|entry| &entry.id)).collect();
         let mut expected: Vec<_> = pairs.iter().map(|pair| &pair.id).collect();
         ids.sort();
         expected.sort();

@@ -12,14 +12,14 @@ use adamllm_synth::{
     ConsistencyFilter, FilterConfig, Judged, ReportConfig, RunSummary, Sweep, SynthesisRun, Synthesizer, Verdict,
     write_report,
 };
-use scripted::{captions, pictures, synthesizer};
+use scripted::{captions, images, synthesizer};
 
-const EVIL: &str = "5 cells </script><script>document.title='broken'</script> & <b>bold</b> @@rows@@";
+const EVIL: &str = "5 cells </script><script>document.title='broken'</script> & <b>bold</b> @@examples@@";
 
-fn rows() -> Vec<ImageCaption> {
-    let mut rows = captions();
-    rows.push(ImageCaption::new("5.png", EVIL));
-    rows
+fn pairs() -> Vec<ImageCaption> {
+    let mut pairs = captions();
+    pairs.push(ImageCaption::new("5.png", EVIL));
+    pairs
 }
 
 /// A run whose judge is scored, and its report with a sweep over labels.
@@ -34,15 +34,16 @@ fn report(folder: &Path) -> (RunSummary, String) {
             _ => f64::from(digits % 3),
         }
     });
-    let (writer, images) = (synthesizer(), pictures());
+    let (writer, images) = (synthesizer(), images());
     let filter = ConsistencyFilter::with_config(&judge, FilterConfig::scored(0.5)).expect("valid");
-    let summary = SynthesisRun::new(folder, &images).run(rows(), &Synthesizer::new(&writer), &filter, &mut ());
+    let summary = SynthesisRun::new(folder, &images).run(pairs(), &Synthesizer::new(&writer), &filter, &mut ());
     let judged = jsonl::read_all::<Judged>(folder.join("judged.jsonl")).expect("reads");
-    let label = |row: &Judged| if row.p_yes > Some(0.6) { Verdict::Consistent } else { Verdict::Inconsistent };
-    let labels: HashMap<_, _> = judged.iter().step_by(3).map(|row| (row.triplet.id.clone(), label(row))).collect();
+    let label = |judged: &Judged| if judged.p_yes > Some(0.6) { Verdict::Consistent } else { Verdict::Inconsistent };
+    let labels: HashMap<_, _> =
+        judged.iter().step_by(3).map(|judged| (judged.triplet.id.clone(), label(judged))).collect();
     let sweep = Sweep::over(judged, &labels);
-    let config = ReportConfig { title: "Cells & dishes".into(), max_rows: 60, ..ReportConfig::default() };
-    let path = write_report(folder, rows(), &images, Some(&sweep), &config).expect("writes");
+    let config = ReportConfig { title: "Cells & dishes".into(), max_examples: 60, ..ReportConfig::default() };
+    let path = write_report(folder, pairs(), &images, Some(&sweep), &config).expect("writes");
     (summary.expect("runs"), std::fs::read_to_string(path).expect("reads"))
 }
 
@@ -51,16 +52,16 @@ fn the_page_is_whole_and_loads_nothing() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (summary, page) = report(folder.path());
     assert!(page.contains("<title>Cells &amp; dishes</title>"));
-    assert!(page.contains(&format!("<b>{}</b><span>tasks out</span>", summary.rows_out)));
+    assert!(page.contains(&format!("<b>{}</b><span>tasks out</span>", summary.records_out)));
     assert!(page.contains("Suggested threshold: 0."));
     let data = page.split("type=\"application/json\">").nth(1).and_then(|rest| rest.split("</script>").next());
-    let cards: Vec<serde_json::Value> = serde_json::from_str(data.expect("the rows")).expect("JSON");
+    let cards: Vec<serde_json::Value> = serde_json::from_str(data.expect("the examples")).expect("JSON");
     assert!((56..=60).contains(&cards.len()), "{}", cards.len());
     let outcomes: std::collections::BTreeSet<_> = cards.iter().filter_map(|card| card["outcome"].as_str()).collect();
     assert!(outcomes.is_superset(&["kept", "inconsistent", "no triplet", "forged turn", "image missing"].into()));
-    let pictures =
-        cards.iter().filter(|card| card["picture"].as_str().is_some_and(|p| p.starts_with("data:image/jpeg")));
-    assert!(pictures.count() > 40);
+    let thumbnails =
+        cards.iter().filter(|card| card["thumbnail"].as_str().is_some_and(|p| p.starts_with("data:image/jpeg")));
+    assert!(thumbnails.count() > 40);
     for outside in ["http://", "https://", "src=\"", "@import", "url("] {
         assert!(!page.contains(outside), "{outside}");
     }
@@ -91,18 +92,18 @@ fn in_browser(page: &Path, state: &str) -> Option<HashMap<String, String>> {
 }
 
 #[test]
-fn pictures_load_and_filters_work_in_a_browser() {
+fn images_load_and_filters_work_in_a_browser() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (_, page) = report(folder.path());
     let data = page.split("type=\"application/json\">").nth(1).and_then(|rest| rest.split("</script>").next());
-    let cards: Vec<serde_json::Value> = serde_json::from_str(data.expect("the rows")).expect("JSON");
+    let cards: Vec<serde_json::Value> = serde_json::from_str(data.expect("the examples")).expect("JSON");
     let path = folder.path().join("report.html");
     let Some(all) = in_browser(&path, "") else { return };
-    let n_pictures = cards.iter().filter(|card| card["picture"].is_string()).count();
-    assert_eq!(all["pictures"], n_pictures.to_string());
+    let n_images = cards.iter().filter(|card| card["thumbnail"].is_string()).count();
+    assert_eq!(all["images"], n_images.to_string());
     assert!(!all.contains_key("broken"));
     assert_eq!(all["shown"], cards.len().to_string());
-    assert_eq!(all["title"], "Cells &amp; dishes", "no text of a row runs as a script");
+    assert_eq!(all["title"], "Cells &amp; dishes", "no text of a record runs as a script");
     let kept = cards.iter().filter(|card| card["outcome"] == "kept").count();
     assert_eq!(in_browser(&path, "outcome=kept").expect("a browser")["shown"], kept.to_string());
     let silent = cards.iter().filter(|card| card["caption"].as_str().is_some_and(|c| c.contains("silent"))).count();

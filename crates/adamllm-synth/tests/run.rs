@@ -6,15 +6,15 @@ use std::cell::Cell;
 use std::path::Path;
 
 use adamllm_core::{
-    Completion, Decoding, Generate, ImageCaption, LedgerRow, Prompt, Reason, RecordId, ScoreRequest, Shard, Stage,
+    Completion, Decoding, Generate, ImageCaption, LedgerEntry, Prompt, Reason, RecordId, ScoreRequest, Shard, Stage,
     TurnMarkers, jsonl,
 };
 use adamllm_synth::hygiene::HygieneConfig;
 use adamllm_synth::{
-    ConsistencyFilter, InputRow, RunConfig, RunSummary, SynthesisRun, Synthesizer, SynthesizerConfig, Variant,
+    ConsistencyFilter, InputRecord, RunConfig, RunSummary, SynthesisRun, Synthesizer, SynthesizerConfig, Variant,
     kept_pairs,
 };
-use scripted::{captions, grey, judge, pictures, synthesizer};
+use scripted::{captions, grey, images as all_images, judge, synthesizer};
 
 /// Counts what it is asked.
 struct Counted<G> {
@@ -46,32 +46,32 @@ impl<G: Generate> Generate for Counted<G> {
     }
 }
 
-fn run(folder: &Path, rows: Vec<InputRow>, shard: Shard) -> RunSummary {
-    let (writer, reader, images) = (synthesizer(), judge(), pictures());
+fn run(folder: &Path, records: Vec<InputRecord>, shard: Shard) -> RunSummary {
+    let (writer, reader, images) = (synthesizer(), judge(), all_images());
     let run = SynthesisRun::new(folder, &images).with_config(config()).expect("valid").with_shard(shard);
-    run.run(rows, &Synthesizer::new(&writer), &ConsistencyFilter::new(&reader), &mut ()).expect("runs")
+    run.run(records, &Synthesizer::new(&writer), &ConsistencyFilter::new(&reader), &mut ()).expect("runs")
 }
 
 fn config() -> RunConfig {
     RunConfig { batch_size: 7, seed: 3, hygiene: Some(HygieneConfig::default()), ..RunConfig::default() }
 }
 
-fn rows() -> Vec<InputRow> {
-    captions().into_iter().map(InputRow::Pair).collect()
+fn records() -> Vec<InputRecord> {
+    captions().into_iter().map(InputRecord::Pair).collect()
 }
 
 #[test]
-fn every_row_is_accounted_for() {
+fn every_record_is_accounted_for() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let mut rows = rows();
-    rows.push(rows[0].clone());
-    let summary = run(folder.path(), rows, Shard::WHOLE);
-    assert_eq!(summary.rows_in, summary.rows_out + summary.ledger_rows);
-    assert_eq!(summary.rows_in, 101);
+    let mut records = records();
+    records.push(records[0].clone());
+    let summary = run(folder.path(), records, Shard::WHOLE);
+    assert_eq!(summary.records_in, summary.records_out + summary.ledger_entries);
+    assert_eq!(summary.records_in, 101);
     assert!(summary.consistent > 0 && summary.inconsistent > 0 && summary.open > 0 && summary.unclear > 0);
     let verdicts = summary.consistent + summary.inconsistent + summary.open + summary.unclear;
     assert_eq!(summary.triplets, verdicts);
-    assert_eq!(summary.rows_out, summary.consistent);
+    assert_eq!(summary.records_out, summary.consistent);
     let reasons: Vec<_> = summary.ledger.keys().map(String::as_str).collect();
     let expected = [
         "judge/inconsistent",
@@ -86,9 +86,9 @@ fn every_row_is_accounted_for() {
     ];
     assert_eq!(reasons, expected);
     assert!(summary.files.iter().all(|file| file.exists()));
-    let ledger = jsonl::read_all::<LedgerRow>(folder.path().join("ledger.jsonl")).expect("reads");
-    assert_eq!(ledger.len() as u64, summary.ledger_rows);
-    let no_triplet = ledger.iter().filter(|row| row.reason == Reason::NoTriplet).count();
+    let ledger = jsonl::read_all::<LedgerEntry>(folder.path().join("ledger.jsonl")).expect("reads");
+    assert_eq!(ledger.len() as u64, summary.ledger_entries);
+    let no_triplet = ledger.iter().filter(|entry| entry.reason == Reason::NoTriplet).count();
     let quarantine = jsonl::read_all::<serde_json::Value>(folder.path().join("quarantine.jsonl")).expect("reads");
     assert_eq!(quarantine.len(), no_triplet);
 }
@@ -96,7 +96,7 @@ fn every_row_is_accounted_for() {
 #[test]
 fn a_resumed_run_asks_only_what_changed() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let mut images = pictures();
+    let mut images = all_images();
     let ask = |images: &_, names: [&'static str; 2], resume| {
         let (writer, reader) = (Counted::new(synthesizer(), names[0]), Counted::new(judge(), names[1]));
         let run = SynthesisRun::new(folder.path(), images).resuming(resume);
@@ -112,34 +112,34 @@ fn a_resumed_run_asks_only_what_changed() {
     images.insert("4.png", grey(200));
     let with_image = captions().iter().filter(|p| p.image.as_str() == "4.png").count();
     let (again, _) = ask(&images, ["writer", "reader"], true);
-    assert!(again > failed && again <= failed + with_image, "another picture: {again}");
+    assert!(again > failed && again <= failed + with_image, "another image: {again}");
     assert_eq!(ask(&images, ["writer", "reader"], false), (proposed, judged), "starting anew");
 }
 
 #[test]
 fn shards_merge_to_the_whole_run() {
-    let mut rows = rows();
-    rows.insert(50, rows[2].clone());
-    rows.push(rows[0].clone());
-    rows.insert(3, InputRow::Lost(lost_row("captions.json row 4")));
+    let mut records = records();
+    records.insert(50, records[2].clone());
+    records.push(records[0].clone());
+    records.insert(3, InputRecord::Dropped(dropped("captions.json record 4")));
     // The same words about the same image, under another id: hygiene drops it in the whole run and when merging.
-    if let InputRow::Pair(pair) = &rows[0] {
-        rows.push(InputRow::Pair(ImageCaption { id: RecordId::given("same words"), ..pair.clone() }));
+    if let InputRecord::Pair(pair) = &records[0] {
+        records.push(InputRecord::Pair(ImageCaption { id: RecordId::given("same words"), ..pair.clone() }));
     }
     let whole = tempfile::tempdir().expect("a temporary folder");
-    let summary = run(whole.path(), rows.clone(), Shard::WHOLE);
+    let summary = run(whole.path(), records.clone(), Shard::WHOLE);
     assert_eq!(summary.ledger["combine/duplicate"], 1);
     for n_shards in [1, 3, 8] {
         let folders: Vec<_> = (0..n_shards).map(|_| tempfile::tempdir().expect("a temporary folder")).collect();
-        let parts = (0..)
-            .zip(&folders)
-            .map(|(i, folder)| run(folder.path(), rows.clone(), Shard::new(i, n_shards).expect("in range")).rows_in);
-        assert_eq!(parts.sum::<u64>(), summary.rows_in);
-        let (merged, images) = (tempfile::tempdir().expect("a temporary folder"), pictures());
+        let parts = (0..).zip(&folders).map(|(i, folder)| {
+            run(folder.path(), records.clone(), Shard::new(i, n_shards).expect("in range")).records_in
+        });
+        assert_eq!(parts.sum::<u64>(), summary.records_in);
+        let (merged, images) = (tempfile::tempdir().expect("a temporary folder"), all_images());
         let shards: Vec<_> = folders.iter().map(|folder| folder.path()).collect();
         let run = SynthesisRun::new(merged.path(), &images).with_config(config()).expect("valid");
-        let again = run.merge(rows.clone(), &shards).expect("merges");
-        assert_eq!(again.rows_out, summary.rows_out);
+        let again = run.merge(records.clone(), &shards).expect("merges");
+        assert_eq!(again.records_out, summary.records_out);
         for name in ["triplets", "judged", "tasks", "ledger", "quarantine"] {
             let content = |folder: &Path| std::fs::read_to_string(folder.join(format!("{name}.jsonl"))).expect("reads");
             assert!(content(merged.path()) == content(whole.path()), "{name} of {n_shards} shards");
@@ -147,13 +147,13 @@ fn shards_merge_to_the_whole_run() {
     }
 }
 
-fn lost_row(id: &str) -> LedgerRow {
-    LedgerRow { id: RecordId::given(id), stage: Stage::Read, reason: Reason::InvalidJson, detail: "not JSON".into() }
+fn dropped(id: &str) -> LedgerEntry {
+    LedgerEntry { id: RecordId::given(id), stage: Stage::Read, reason: Reason::InvalidJson, detail: "not JSON".into() }
 }
 
 #[test]
 fn variants_leave_out_what_they_leave_out() {
-    let (writer, reader, images) = (synthesizer(), judge(), pictures());
+    let (writer, reader, images) = (synthesizer(), judge(), all_images());
     let (synthesizer, judge) = (Synthesizer::new(&writer), ConsistencyFilter::new(&reader));
     let outcome = |variant: Variant| {
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -168,16 +168,16 @@ fn variants_leave_out_what_they_leave_out() {
     };
     let full = outcome(Variant::Full).expect("runs");
     let unfiltered = outcome(Variant::NoFilter).expect("runs");
-    assert_eq!((unfiltered.rows_out, unfiltered.unjudged), (full.triplets, full.triplets));
-    assert_eq!(outcome(Variant::PreciseOnly).expect("runs").rows_out, full.triplets);
+    assert_eq!((unfiltered.records_out, unfiltered.unjudged), (full.triplets, full.triplets));
+    assert_eq!(outcome(Variant::PreciseOnly).expect("runs").records_out, full.triplets);
     let rules = outcome(Variant::RuleBased).expect("runs");
-    assert_eq!((rules.rows_in, rules.rows_out, rules.triplets), (100, 90, 0));
+    assert_eq!((rules.records_in, rules.records_out, rules.triplets), (100, 90, 0));
     assert!(outcome(Variant::CaptionOnly).is_none(), "there is nothing to synthesize");
 }
 
 #[test]
 fn other_decoding_is_another_answer() {
-    let (folder, images) = (tempfile::tempdir().expect("a temporary folder"), pictures());
+    let (folder, images) = (tempfile::tempdir().expect("a temporary folder"), all_images());
     let ask = |max_new_tokens: usize, caption: &str| {
         let (writer, reader) = (Counted::new(synthesizer(), "writer"), Counted::new(judge(), "reader"));
         let standard = SynthesizerConfig::default();
@@ -190,22 +190,22 @@ fn other_decoding_is_another_answer() {
     };
     assert_eq!([ask(512, "2 cells"), ask(512, "2 cells")], [2, 0]);
     assert_eq!(ask(256, "2 cells"), 2, "other decoding options");
-    assert_eq!(ask(256, "3 cells"), 1, "another caption: its row only");
+    assert_eq!(ask(256, "3 cells"), 1, "another caption: its record only");
     assert_eq!(ask(512, "2 cells"), 0, "the old answers are still there");
 }
 
 #[test]
 fn sound_pairs_go_on_to_training_once() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let mut rows = captions();
-    rows.extend([rows[0].clone(), rows[1].clone()]);
-    let summary = run(folder.path(), rows.iter().cloned().map(InputRow::Pair).collect(), Shard::WHOLE);
-    let kept = kept_pairs(folder.path(), rows.clone()).expect("opens");
+    let mut records = captions();
+    records.extend([records[0].clone(), records[1].clone()]);
+    let summary = run(folder.path(), records.iter().cloned().map(InputRecord::Pair).collect(), Shard::WHOLE);
+    let kept = kept_pairs(folder.path(), records.clone()).expect("opens");
     let kept: Vec<_> = kept.collect::<Result<_, _>>().expect("reads");
     let n_tasks = kept.iter().filter(|(_, task)| task.is_some()).count() as u64;
-    assert_eq!(n_tasks, summary.rows_out, "every task finds its pair");
+    assert_eq!(n_tasks, summary.records_out, "every task finds its pair");
     assert!(kept.iter().flat_map(|(pair, task)| Some((pair, task.as_ref()?))).all(|(pair, task)| task.pair == pair.id));
     let lost = ["propose/empty_caption", "propose/forged_turn", "propose/image_missing", "read/duplicate_id"];
     let n_lost: u64 = lost.iter().map(|reason| summary.ledger[*reason]).sum();
-    assert_eq!(kept.len() as u64, summary.rows_in - n_lost);
+    assert_eq!(kept.len() as u64, summary.records_in - n_lost);
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use adamllm_core::{Conversation, LedgerRow, Reason, jsonl};
+use adamllm_core::{Conversation, LedgerEntry, Reason, jsonl};
 use adamllm_synth::seed::{SeedConfig, SeedIndex, SeedSources};
 use serde_json::{Value, json};
 
@@ -32,9 +32,9 @@ fn sources(folder: &Path, n_images: usize) -> SeedSources {
     captions.push(json!({"id": "z", "image": "nowhere.jpg", "conversations": turns("Describe.", "A thing.")}));
     captions.push(json!({"id": "again", "image": nested(0), "conversations": turns("Describe.", "A thing.")}));
     informative[0]["conversations"][1]["value"] = json!("Because <|eot_id|>");
-    let write = |file: &str, rows: &[Value]| {
+    let write = |file: &str, records: &[Value]| {
         let path = folder.join(file);
-        std::fs::write(&path, serde_json::to_string_pretty(rows).expect("JSON")).expect("written");
+        std::fs::write(&path, serde_json::to_string_pretty(records).expect("JSON")).expect("written");
         path
     };
     SeedSources {
@@ -49,31 +49,31 @@ fn joins_splits_and_accounts() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let index = SeedIndex::build(sources(folder.path(), 60)).expect("reads");
     let summary = index.write(&folder.path().join("out"), &SeedConfig::default(), &mut ()).expect("writes");
-    assert_eq!(summary.rows_in, 62 + 61 + 59);
+    assert_eq!(summary.records_in, 62 + 61 + 59);
     assert_eq!(summary.train + summary.dev, 57);
-    assert_eq!(summary.rows_used, 57 * 3);
+    assert_eq!(summary.records_used, 57 * 3);
     assert_eq!(summary.dev, 6, "two of the about twenty images of each of the three tasks");
-    let ledger = jsonl::read_all::<LedgerRow>(folder.path().join("out/ledger.jsonl")).expect("reads");
-    let count = |reason: Reason| ledger.iter().filter(|row| row.reason == reason).count();
+    let ledger = jsonl::read_all::<LedgerEntry>(folder.path().join("out/ledger.jsonl")).expect("reads");
+    let count = |reason: Reason| ledger.iter().filter(|entry| entry.reason == reason).count();
     let counts = [Reason::Unmatched, Reason::InvalidJson, Reason::InvalidField, Reason::Duplicate, Reason::ForgedTurn];
     assert_eq!(counts.map(count), [2 + 2 + 1, 0, 2, 1, 3]);
     let train = jsonl::read_all::<Conversation>(folder.path().join("out/train.jsonl")).expect("reads");
     let first = &train[0];
     assert_eq!(first.messages.len(), 6);
     assert_eq!(first.messages[1].content, "A \"[thing]\", {big}.");
-    assert!(train.iter().all(|row| row.validate().is_ok()));
+    assert!(train.iter().all(|example| example.validate().is_ok()));
     let precise = first.messages.iter().find(|turn| turn.content.starts_with("Answer with a precise response.\n"));
     assert!(precise.expect("a precise question").content.contains("Is it number"), "the image marker is gone");
 }
 
 #[test]
-fn the_same_seed_gives_the_same_rows_and_another_does_not() {
+fn the_same_seed_gives_the_same_examples_and_another_does_not() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let index = SeedIndex::build(sources(folder.path(), 60)).expect("reads");
-    let rows = |seed: u64| -> Vec<_> {
+    let examples = |seed: u64| -> Vec<_> {
         let config = SeedConfig { seed, ..SeedConfig::default() };
         index.conversations(&config).expect("opens").collect()
     };
-    assert_eq!(rows(1), rows(1));
-    assert_ne!(rows(1), rows(2));
+    assert_eq!(examples(1), examples(1));
+    assert_ne!(examples(1), examples(2));
 }

@@ -39,7 +39,7 @@ fn answers_do_not_depend_on_the_batch_size() {
 /// The forms that `tools/fixtures/make_benchmarks.py` wrote with Python's `datasets`.
 #[cfg(feature = "tables")]
 mod forms {
-    use adamllm::core::{CoreError, LedgerRow, Reason, jsonl};
+    use adamllm::core::{CoreError, LedgerEntry, Reason, jsonl};
     use adamllm::eval::{AnswerType, Benchmark, EvalError, tasks};
 
     use super::*;
@@ -48,11 +48,11 @@ mod forms {
 
     fn slake(path: &Path) -> Result<(DescribedBenchmark, Arc<dyn ImageStore>), EvalError> {
         let set = LocalDataset::open(path, "test")?;
-        let benchmark = tasks::open("SLAKE", Box::new(set.rows()))?;
+        let benchmark = tasks::open("SLAKE", Box::new(set.records()))?;
         Ok((benchmark.with_images(set.images()), set.images()))
     }
 
-    fn asked(path: &Path) -> (Scored, Vec<Prediction>, Vec<LedgerRow>) {
+    fn asked(path: &Path) -> (Scored, Vec<Prediction>, Vec<LedgerEntry>) {
         let (benchmark, images) = slake(path).expect("opens");
         let folder = tempfile::tempdir().expect("a temporary folder");
         let options = PredictOptions { decoding: Some(Decoding::greedy(12)), ..PredictOptions::default() };
@@ -81,10 +81,10 @@ mod forms {
     fn another_tasks_table_is_refused() {
         for form in FORMS {
             let set = LocalDataset::open(here("tests/benchmark").join(form), "test").expect("opens");
-            let error = tasks::open("PMC_VQA", Box::new(set.rows())).expect_err("no options");
+            let error = tasks::open("PMC_VQA", Box::new(set.records())).expect_err("no options");
             let text = error.to_string();
-            assert!(matches!(error, EvalError::OtherTask { .. }) && !error.is_row(), "{text}");
-            assert!(text.contains("row 1: expected rows of PMC_VQA with the columns label, A, B, C, D"), "{text}");
+            assert!(matches!(error, EvalError::OtherTask { .. }) && !error.is_example_error(), "{text}");
+            assert!(text.contains(" 1: expected records of PMC_VQA with the columns label, A, B, C, D"), "{text}");
             assert!(text.contains("answer_type"), "{text}");
         }
     }
@@ -106,9 +106,9 @@ mod forms {
     #[test]
     fn a_wrong_row_of_a_table_is_named() {
         let set = LocalDataset::open(here("tests/benchmark/rows.parquet"), "test").expect("opens");
-        let task = tasks::open("Food101", Box::new(set.rows())).expect("has a label");
+        let task = tasks::open("Food101", Box::new(set.records())).expect("has a label");
         let error = task.example(1).expect_err("no dish");
-        assert!(error.is_row());
+        assert!(error.is_example_error());
         let text = error.to_string();
         assert!(
             text.ends_with("rows.parquet row 2 column `label`: expected one of the names, got left lung"),

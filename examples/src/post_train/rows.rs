@@ -1,7 +1,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use adamllm::core::{CoreError, Ledger, LedgerRow, Progress, Reason, RecordId, Stage, jsonl};
+use adamllm::core::{CoreError, Ledger, LedgerEntry, Progress, Reason, RecordId, Stage, jsonl};
 use adamllm::data::FirstOf;
 use adamllm::model::{Encoded, Encoder, ModelError, Padding, VlmBatch};
 use adamllm::prelude::*;
@@ -100,7 +100,7 @@ impl<'a> RowReader<'a> {
             weights: Vec::new(),
         };
         for (number, source) in sources.iter().enumerate() {
-            let (records_before, losses_before) = (self.counts.rows_in, self.ledger.losses(0));
+            let (records_before, losses_before) = (self.counts.rows_in, self.ledger.lost_records(0));
             let conversations = self.conversations(source)?;
             let store = pictures(source)?;
             let before = set.rows.len();
@@ -110,7 +110,7 @@ impl<'a> RowReader<'a> {
                 let n_records = self.counts.rows_in - records_before;
                 let why = match n_records {
                     0 => "the file has none".into(),
-                    _ => self.ledger.losses(n_records).since(&losses_before).to_string(),
+                    _ => self.ledger.lost_records(n_records).since(&losses_before).to_string(),
                 };
                 return Err(format!("{}: no record is left to train on; {why}", shown(source)).into());
             }
@@ -145,7 +145,12 @@ impl<'a> RowReader<'a> {
                     Ok(measure) => rows.push(Row { conversation, source, measure }),
                     Err(error) => {
                         let (reason, detail) = (Reason::from(&error), error.to_string());
-                        self.ledger.record(LedgerRow { id: conversation.id, stage: Stage::Encode, reason, detail })?;
+                        self.ledger.record(LedgerEntry {
+                            id: conversation.id,
+                            stage: Stage::Encode,
+                            reason,
+                            detail,
+                        })?;
                     }
                 }
             }
@@ -174,7 +179,7 @@ impl<'a> RowReader<'a> {
             self.counts.rows_in += 1;
             match record {
                 Ok(row) => rows.push(row),
-                Err(error) => self.ledger.record(unread(file, records.row(), &error))?,
+                Err(error) => self.ledger.record(unread(file, records.number(), &error))?,
             }
         }
         Ok(rows)
@@ -236,13 +241,13 @@ fn pictures(source: &SourceConfig) -> Result<Box<dyn ImageStore>, Failure> {
     })
 }
 
-fn lost(id: &RecordId, reason: Reason, detail: &str) -> LedgerRow {
-    LedgerRow { id: id.clone(), stage: Stage::Compose, reason, detail: detail.into() }
+fn lost(id: &RecordId, reason: Reason, detail: &str) -> LedgerEntry {
+    LedgerEntry { id: id.clone(), stage: Stage::Compose, reason, detail: detail.into() }
 }
 
-fn unread(file: &Path, row: u64, error: &CoreError) -> LedgerRow {
+fn unread(file: &Path, row: u64, error: &CoreError) -> LedgerEntry {
     let id = RecordId::given(format!("{}:{row}", file.display()));
-    LedgerRow { id, stage: Stage::Read, reason: Reason::from(error), detail: error.to_string() }
+    LedgerEntry { id, stage: Stage::Read, reason: Reason::from(error), detail: error.to_string() }
 }
 
 fn shown(source: &SourceConfig) -> String {

@@ -4,18 +4,18 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::layout::detect;
-use super::records::{Cursor, Span};
+use super::records::{ByteRange, Cursor};
 use super::scan::MAX_RECORD;
 use super::source::Source;
 use super::value::{parse, parse_columns, parse_object};
-use crate::{CoreError, Row, RowSource};
+use crate::{CoreError, JsonObject, RecordSource};
 
-/// The records of a file, each read when it is asked for: only their places are in memory. A packed file is unpacked into
+/// The records of a file, each read when it is asked for: only their offsets are in memory. A packed file is unpacked into
 /// a temporary one.
 #[derive(Debug)]
 pub struct JsonFile {
     source: Source,
-    rows: Vec<(Span, u64)>,
+    records: Vec<(ByteRange, u64)>,
     columns: Option<Vec<String>>,
 }
 
@@ -27,11 +27,11 @@ impl JsonFile {
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, CoreError> {
         let source = Source::open(&path.into())?.unpacked()?;
         let mut cursor = Cursor::new(&source, detect(&source)?)?;
-        let mut rows = Vec::new();
+        let mut records = Vec::new();
         while let Some(span) = cursor.advance(&source, false)? {
-            rows.push((span, cursor.row));
+            records.push((span, cursor.number));
         }
-        Ok(Self { source, rows, columns: None })
+        Ok(Self { source, records, columns: None })
     }
 
     /// Keeps these columns of each record only; the others are skipped without being stored.
@@ -53,9 +53,9 @@ impl JsonFile {
     /// # Panics
     /// Where there is no such record.
     pub fn text(&self, index: usize) -> Result<Vec<u8>, CoreError> {
-        let (span, row) = self.rows[index];
+        let (span, number) = self.records[index];
         if span.length > MAX_RECORD {
-            let got = format!("{} bytes in record {row}", span.length);
+            let got = format!("{} bytes in record {number}", span.length);
             return Err(self.source.layout(format!("records of at most {MAX_RECORD} bytes"), got));
         }
         let mut bytes = vec![0; span.length as usize];
@@ -75,7 +75,7 @@ impl JsonFile {
     }
 
     fn invalid(&self, index: usize, source: serde_json::Error) -> CoreError {
-        CoreError::Json { path: self.path().into(), row: self.number(index), source }
+        CoreError::Json { path: self.path().into(), number: self.number(index), source }
     }
 
     /// A record's number, counted from 1: its line in JSON Lines.
@@ -83,31 +83,31 @@ impl JsonFile {
     /// # Panics
     /// Where there is no such record.
     pub fn number(&self, index: usize) -> u64 {
-        self.rows[index].1
+        self.records[index].1
     }
 }
 
-impl RowSource for JsonFile {
+impl RecordSource for JsonFile {
     fn len(&self) -> usize {
-        self.rows.len()
+        self.records.len()
     }
 
-    fn row(&self, index: usize) -> Result<Cow<'_, Row>, CoreError> {
+    fn record(&self, index: usize) -> Result<Cow<'_, JsonObject>, CoreError> {
         let text = self.text(index)?;
-        let row = match &self.columns {
+        let object = match &self.columns {
             Some(columns) => parse_columns(&text, columns),
             None => parse_object(&text),
         };
-        match row.map_err(|source| self.invalid(index, source))? {
-            Ok(row) => Ok(Cow::Owned(row)),
+        match object.map_err(|source| self.invalid(index, source))? {
+            Ok(object) => Ok(Cow::Owned(object)),
             Err(got) => {
-                let record = self.place(index);
-                Err(CoreError::Field { record, field: "(row)", expected: "a JSON object".into(), got })
+                let record = self.location(index);
+                Err(CoreError::Field { record, field: "(record)", expected: "a JSON object".into(), got })
             }
         }
     }
 
-    fn place(&self, index: usize) -> String {
-        format!("{} row {}", self.path().display(), self.number(index))
+    fn location(&self, index: usize) -> String {
+        format!("{} record {}", self.path().display(), self.number(index))
     }
 }

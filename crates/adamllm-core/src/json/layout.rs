@@ -18,13 +18,13 @@ const SPLIT_KEYS: [&str; 5] = ["train", "test", "validation", "val", "dev"];
 /// How the records stand in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Layout {
-    /// In one list or several, one behind the other.
+    /// In one list or several, one after the other.
     Lists,
     /// In the list that begins at this byte, under a key of the only object.
     Wrapped(u64),
     /// One on each line.
     Lines,
-    /// One behind the other, each of one line or several.
+    /// One after the other, each of one line or several.
     Objects,
 }
 
@@ -33,7 +33,7 @@ struct FirstObject {
     end: End,
     /// It ends on the line that it began on.
     is_one_line: bool,
-    /// Its keys whose values are lists of objects, with the lists' places.
+    /// Its keys whose values are lists of objects, with the lists' offsets.
     lists: Vec<(String, u64)>,
     has_record_key: bool,
 }
@@ -54,7 +54,7 @@ pub(super) fn detect(source: &Source) -> Result<Layout, CoreError> {
         return broken_first(source, &first);
     }
 
-    // What stands behind the first object, and on which line.
+    // What comes after the first object, and on which line.
     let line = scanner.line();
     match scanner.solid().map_err(failed)? {
         None => only_object(source, &first),

@@ -8,11 +8,11 @@ use super::source::Source;
 use super::value::parse;
 use crate::CoreError;
 
-/// One record's text, and where it stands.
+/// One record's text, and its number.
 #[derive(Clone, Copy, Debug)]
 pub struct RawRecord<'a> {
     /// Counted from 1: the line in JSON Lines, else the record.
-    pub row: u64,
+    pub number: u64,
     /// The text, which need not be sound JSON.
     pub bytes: &'a [u8],
 }
@@ -25,7 +25,7 @@ pub struct JsonRecords {
 
 impl std::fmt::Debug for JsonRecords {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("JsonRecords").field("source", &self.source).field("row", &self.cursor.row).finish()
+        f.debug_struct("JsonRecords").field("source", &self.source).field("number", &self.cursor.number).finish()
     }
 }
 
@@ -34,7 +34,7 @@ impl JsonRecords {
     /// record is.
     ///
     /// # Errors
-    /// [`CoreError::Io`]; [`CoreError::Layout`] where the file is cut off, has text behind its list, or is no JSON in UTF-8.
+    /// [`CoreError::Io`]; [`CoreError::Layout`] where the file is cut off, has text after its list, or is no JSON in UTF-8.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, CoreError> {
         let source = Source::open(path.as_ref())?;
         let layout = detect(&source)?;
@@ -47,8 +47,8 @@ impl JsonRecords {
     }
 
     /// The number of the record that was read last, counted from 1: its line in JSON Lines.
-    pub fn row(&self) -> u64 {
-        self.cursor.row
+    pub fn number(&self) -> u64 {
+        self.cursor.number
     }
 
     /// The next record's text.
@@ -57,7 +57,7 @@ impl JsonRecords {
     /// As [`JsonRecords::open`]; nothing comes after such an error.
     pub fn next_record(&mut self) -> Result<Option<RawRecord<'_>>, CoreError> {
         let found = self.cursor.advance(&self.source, true)?;
-        Ok(found.map(|_| RawRecord { row: self.cursor.row, bytes: &self.cursor.bytes }))
+        Ok(found.map(|_| RawRecord { number: self.cursor.number, bytes: &self.cursor.bytes }))
     }
 }
 
@@ -70,7 +70,7 @@ impl Iterator for JsonRecords {
             Ok(None) => None,
             Ok(Some(_)) => {
                 let invalid =
-                    |source| CoreError::Json { path: self.source.path().into(), row: self.cursor.row, source };
+                    |source| CoreError::Json { path: self.source.path().into(), number: self.cursor.number, source };
                 Some(parse(&self.cursor.bytes).map_err(invalid))
             }
             Err(error) => Some(Err(error)),
@@ -80,7 +80,7 @@ impl Iterator for JsonRecords {
 
 /// Where a record's text is in its file.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Span {
+pub(super) struct ByteRange {
     pub(super) start: u64,
     pub(super) length: u64,
 }
@@ -93,7 +93,7 @@ pub(super) struct Cursor {
     /// Whether a comma or bracket must come next.
     after_value: bool,
     is_over: bool,
-    pub(super) row: u64,
+    pub(super) number: u64,
     pub(super) bytes: Vec<u8>,
 }
 
@@ -104,11 +104,11 @@ impl Cursor {
         if let Layout::Wrapped(list) = layout {
             scanner.skip_to(list).map_err(|error| source.failed(error))?;
         }
-        Ok(Self { scanner, layout, in_list: false, after_value: false, is_over: false, row: 0, bytes: Vec::new() })
+        Ok(Self { scanner, layout, in_list: false, after_value: false, is_over: false, number: 0, bytes: Vec::new() })
     }
 
     /// Finds the next record; its text is in `bytes` if they are kept.
-    pub(super) fn advance(&mut self, source: &Source, keep: bool) -> Result<Option<Span>, CoreError> {
+    pub(super) fn advance(&mut self, source: &Source, keep: bool) -> Result<Option<ByteRange>, CoreError> {
         if self.is_over {
             return Ok(None);
         }
@@ -122,7 +122,7 @@ impl Cursor {
         found
     }
 
-    fn element(&mut self, source: &Source, keep: bool) -> Result<Option<Span>, CoreError> {
+    fn element(&mut self, source: &Source, keep: bool) -> Result<Option<ByteRange>, CoreError> {
         let failed = |error| source.failed(error);
         loop {
             let Some(byte) = self.scanner.solid().map_err(failed)? else {
@@ -133,15 +133,15 @@ impl Cursor {
                 (false, _) if matches!(self.layout, Layout::Wrapped(_)) => return Ok(None),
                 (false, _) => {
                     let byte = char::from(byte).escape_default();
-                    let got = format!("`{byte}` behind the closing bracket, at byte {}", self.scanner.offset());
-                    return Err(source.layout("the end of the file behind its list", got));
+                    let got = format!("`{byte}` after the closing bracket, at byte {}", self.scanner.offset());
+                    return Err(source.layout("the end of the file after its list", got));
                 }
                 (true, b',') if self.after_value => self.after_value = false,
                 (true, b',') => {
                     // A record is missing between two commas. (A comma before the closing bracket hides none.)
                     self.scanner.bump(byte);
-                    self.row += 1;
-                    return Ok(Some(Span { start: self.scanner.offset(), length: 0 }));
+                    self.number += 1;
+                    return Ok(Some(ByteRange { start: self.scanner.offset(), length: 0 }));
                 }
                 (true, b']') => {
                     self.in_list = false;
@@ -160,44 +160,44 @@ impl Cursor {
         }
     }
 
-    fn text_line(&mut self, source: &Source, keep: bool) -> Result<Option<Span>, CoreError> {
+    fn text_line(&mut self, source: &Source, keep: bool) -> Result<Option<ByteRange>, CoreError> {
         let failed = |error| source.failed(error);
         if self.scanner.solid().map_err(failed)?.is_none() {
             return Ok(None);
         }
-        self.row = self.scanner.line();
+        self.number = self.scanner.line();
         let start = self.scanner.offset();
         self.scanner.rest_of_line(keep.then_some(&mut self.bytes)).map_err(failed)?;
-        Ok(Some(Span { start, length: self.scanner.offset() - start }))
+        Ok(Some(ByteRange { start, length: self.scanner.offset() - start }))
     }
 
-    fn object(&mut self, source: &Source, keep: bool) -> Result<Option<Span>, CoreError> {
+    fn object(&mut self, source: &Source, keep: bool) -> Result<Option<ByteRange>, CoreError> {
         let failed = |error| source.failed(error);
         loop {
             match self.scanner.solid().map_err(failed)? {
                 None => return Ok(None),
-                // Some write a comma behind each object.
-                Some(b',') if self.row > 0 => self.scanner.bump(b','),
+                // Some write a comma after each object.
+                Some(b',') if self.number > 0 => self.scanner.bump(b','),
                 Some(b',' | b']') => {
                     let start = self.scanner.offset();
-                    self.row += 1;
+                    self.number += 1;
                     self.scanner.rest_of_line(keep.then_some(&mut self.bytes)).map_err(failed)?;
-                    return Ok(Some(Span { start, length: self.scanner.offset() - start }));
+                    return Ok(Some(ByteRange { start, length: self.scanner.offset() - start }));
                 }
                 Some(_) => return self.value(source, keep).map(Some),
             }
         }
     }
 
-    fn value(&mut self, source: &Source, keep: bool) -> Result<Span, CoreError> {
+    fn value(&mut self, source: &Source, keep: bool) -> Result<ByteRange, CoreError> {
         let start = self.scanner.offset();
-        self.row += 1;
+        self.number += 1;
         let bytes = keep.then_some(&mut self.bytes);
         let (end, length) = self.scanner.value(bytes).map_err(|error| source.failed(error))?;
         match end {
-            End::Whole | End::Broken => Ok(Span { start, length }),
+            End::Whole | End::Broken => Ok(ByteRange { start, length }),
             // An object of its own that is cut off costs itself; a list that is cut off is a file that is.
-            End::CutOff if self.layout == Layout::Objects && length <= MAX_RECORD => Ok(Span { start, length }),
+            End::CutOff if self.layout == Layout::Objects && length <= MAX_RECORD => Ok(ByteRange { start, length }),
             End::CutOff => Err(self.cut_off(source)),
             End::TooLong => {
                 let got = format!("a longer one at byte {start}: a quote or bracket in it is not closed");
@@ -207,7 +207,7 @@ impl Cursor {
     }
 
     fn cut_off(&self, source: &Source) -> CoreError {
-        let got = format!("the end of the file in or behind record {}: it is cut off", self.row);
+        let got = format!("the end of the file in or after record {}: it is cut off", self.number);
         source.layout("the list's closing bracket", got)
     }
 }

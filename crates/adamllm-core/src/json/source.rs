@@ -33,7 +33,7 @@ impl Source {
         Ok(Self { path: path.to_path_buf(), file, is_packed })
     }
 
-    /// The same file, unpacked into a temporary one where it was packed, so that any place of it can be read.
+    /// The same file, unpacked into a temporary one where it was packed, so that any offset of it can be read.
     pub(super) fn unpacked(self) -> Result<Self, CoreError> {
         if !self.is_packed {
             return Ok(self);
@@ -51,7 +51,7 @@ impl Source {
         &self.path
     }
 
-    /// The text behind its byte order mark, and the number of the mark's bytes.
+    /// The text after its byte order mark, and the number of the mark's bytes.
     pub(super) fn reader(&self) -> Result<(Input, u64), CoreError> {
         let failed = |error| self.failed(error);
         let mut file = self.file.try_clone().map_err(failed)?;

@@ -1,7 +1,7 @@
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
-use crate::Row;
+use crate::JsonObject;
 
 /// The key that marks a value which JSON does not have. No tool writes it.
 const UNREADABLE: &str = "\0";
@@ -14,13 +14,13 @@ pub fn parse(text: &[u8]) -> serde_json::Result<Value> {
     parsed(text, |text| serde_json::from_slice(text))
 }
 
-/// [`parse`] of an object. The inner `Err` shows what stands there instead.
+/// [`parse`] of an object. The inner `Err` shows what the text is instead.
 ///
 /// # Errors
 /// As [`parse`].
-pub fn parse_object(text: &[u8]) -> serde_json::Result<Result<Row, String>> {
+pub fn parse_object(text: &[u8]) -> serde_json::Result<Result<JsonObject, String>> {
     parse(text).map(|value| match value {
-        Value::Object(row) => Ok(row),
+        Value::Object(object) => Ok(object),
         other => Err(shown(&other)),
     })
 }
@@ -29,17 +29,17 @@ pub fn parse_object(text: &[u8]) -> serde_json::Result<Result<Row, String>> {
 ///
 /// # Errors
 /// As [`parse`].
-pub fn parse_columns(text: &[u8], columns: &[String]) -> serde_json::Result<Result<Row, String>> {
-    let row = parsed(text, |text| {
+pub fn parse_columns(text: &[u8], columns: &[String]) -> serde_json::Result<Result<JsonObject, String>> {
+    let object = parsed(text, |text| {
         let mut json = serde_json::Deserializer::from_slice(text);
-        let row = WantedColumns(columns).deserialize(&mut json)?;
-        json.end().map(|()| row)
+        let object = WantedColumns(columns).deserialize(&mut json)?;
+        json.end().map(|()| object)
     });
-    match row {
-        Ok(row) => Ok(Ok(row)),
+    match object {
+        Ok(object) => Ok(Ok(object)),
         // Not an object, or not JSON.
         Err(_) => parse_object(text)
-            .map(|row| row.map(|row| row.into_iter().filter(|(name, _)| columns.contains(name)).collect())),
+            .map(|object| object.map(|object| object.into_iter().filter(|(name, _)| columns.contains(name)).collect())),
     }
 }
 
@@ -48,9 +48,9 @@ fn parsed<T>(text: &[u8], parse: impl Fn(&[u8]) -> serde_json::Result<T>) -> ser
         Ok(value) => Ok(value),
         Err(error) => {
             let Ok(text) = std::str::from_utf8(text).map_err(|error| error.valid_up_to()) else {
-                let at = std::str::from_utf8(text).map_or_else(|error| error.valid_up_to(), str::len);
+                let offset = std::str::from_utf8(text).map_or_else(|error| error.valid_up_to(), str::len);
                 let cause =
-                    format!("byte {at} of the record is no UTF-8; the file may be in Latin-1 or another encoding");
+                    format!("byte {offset} of the record is no UTF-8; the file may be in Latin-1 or another encoding");
                 return Err(serde_json::Error::custom(cause));
             };
             match repaired(text) {
@@ -141,28 +141,28 @@ fn number(rest: &str) -> (usize, Option<String>) {
 /// A string's length with its quotes, and what to say instead where it holds half a surrogate pair.
 fn string(rest: &str) -> (usize, Option<String>) {
     let bytes = rest.as_bytes();
-    let (mut at, mut said, mut kept) = (1, String::new(), 0);
-    while at < bytes.len() && bytes[at] != b'"' {
-        if bytes[at] != b'\\' {
-            at += 1;
+    let (mut offset, mut said, mut kept) = (1, String::new(), 0);
+    while offset < bytes.len() && bytes[offset] != b'"' {
+        if bytes[offset] != b'\\' {
+            offset += 1;
             continue;
         }
-        let code = |at: usize| match rest.get(at..at + 6) {
+        let code = |offset: usize| match rest.get(offset..offset + 6) {
             Some(escape) if escape.starts_with("\\u") => u16::from_str_radix(&escape[2..], 16).ok(),
             _ => None,
         };
-        match code(at) {
-            Some(0xD800..=0xDBFF) if matches!(code(at + 6), Some(0xDC00..=0xDFFF)) => at += 12,
+        match code(offset) {
+            Some(0xD800..=0xDBFF) if matches!(code(offset + 6), Some(0xDC00..=0xDFFF)) => offset += 12,
             Some(0xD800..=0xDFFF) => {
-                said.push_str(&rest[kept..at]);
+                said.push_str(&rest[kept..offset]);
                 said.push_str("\\ufffd");
-                at += 6;
-                kept = at;
+                offset += 6;
+                kept = offset;
             }
-            _ => at += 2,
+            _ => offset += 2,
         }
     }
-    let end = (at + 1).min(rest.len());
+    let end = (offset + 1).min(rest.len());
     let end = (end..=rest.len()).find(|&end| rest.is_char_boundary(end)).unwrap_or(rest.len());
     if kept == 0 {
         return (end, None);
@@ -176,29 +176,29 @@ fn string(rest: &str) -> (usize, Option<String>) {
 struct WantedColumns<'a>(&'a [String]);
 
 impl<'de> DeserializeSeed<'de> for WantedColumns<'_> {
-    type Value = Row;
+    type Value = JsonObject;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Row, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<JsonObject, D::Error> {
         deserializer.deserialize_map(self)
     }
 }
 
 impl<'de> Visitor<'de> for WantedColumns<'_> {
-    type Value = Row;
+    type Value = JsonObject;
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("a JSON object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Row, A::Error> {
-        let mut row = Row::with_capacity(self.0.len());
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<JsonObject, A::Error> {
+        let mut object = JsonObject::with_capacity(self.0.len());
         while let Some(wanted) = map.next_key_seed(WantedKey(self.0))? {
             match wanted {
-                Some(column) => drop(row.insert(column.clone(), map.next_value()?)),
+                Some(column) => drop(object.insert(column.clone(), map.next_value()?)),
                 None => drop(map.next_value::<IgnoredAny>()?),
             }
         }
-        Ok(row)
+        Ok(object)
     }
 }
 
@@ -250,11 +250,11 @@ mod tests {
     #[test]
     fn skipped_columns_are_checked_but_not_kept() {
         let columns = ["a".to_owned(), "c".to_owned()];
-        let row = |text: &str| parse_columns(text.as_bytes(), &columns).map(|row| row.map(Value::Object));
-        let kept = row(r#"{"a": [1], "b": {"a": NaN}, "\u0063": "x"}"#).expect("JSON");
+        let columns_of = |text: &str| parse_columns(text.as_bytes(), &columns).map(|object| object.map(Value::Object));
+        let kept = columns_of(r#"{"a": [1], "b": {"a": NaN}, "\u0063": "x"}"#).expect("JSON");
         assert_eq!(kept, Ok(json!({"a": [1], "c": "x"})));
-        assert!(row(r#"{"a": 1, "b": }"#).is_err() && row(r#"{"a": 1} 2"#).is_err());
-        assert_eq!(row("3").expect("JSON"), Err("3".to_owned()));
+        assert!(columns_of(r#"{"a": 1, "b": }"#).is_err() && columns_of(r#"{"a": 1} 2"#).is_err());
+        assert_eq!(columns_of("3").expect("JSON"), Err("3".to_owned()));
     }
 
     #[test]

@@ -11,8 +11,8 @@ use crate::{CoreError, DiskTable, RecordId};
 
 /// Work already done, by cache key: how synthesis and evaluation survive being killed.
 ///
-/// A line is `{"key": ..., "row": ...}`. Hashes of the keys and file positions lie in a [`DiskTable`], so memory stays
-/// flat over millions of rows. Make the key of everything the answer depends on ([`answer_key`](crate::answer_key)): a
+/// A line is `{"key": ..., "value": ...}`. Hashes of the keys and file positions lie in a [`DiskTable`], so memory stays
+/// flat over millions of lines. Make the key of everything the answer depends on ([`answer_key`](crate::answer_key)): a
 /// changed input then has a new key and is computed again, an unchanged one is not.
 #[derive(Debug)]
 pub struct Journal<T> {
@@ -21,19 +21,20 @@ pub struct Journal<T> {
     path: PathBuf,
     positions: DiskTable,
     end: u64,
-    row: PhantomData<fn() -> T>,
+    value: PhantomData<fn() -> T>,
 }
 
 #[derive(Serialize)]
 struct LineOut<'a, T> {
     key: &'a RecordId,
-    row: &'a T,
+    value: &'a T,
 }
 
 #[derive(Deserialize)]
 struct LineIn<T> {
     key: RecordId,
-    row: T,
+    #[serde(alias = "row")]
+    value: T,
 }
 
 #[derive(Deserialize)]
@@ -52,7 +53,7 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
         let reader = File::open(&path).map_err(CoreError::io("open", &path))?;
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let positions = DiskTable::new(folder)?;
-        let mut journal = Self { appender, reader, path, positions, end: 0, row: PhantomData };
+        let mut journal = Self { appender, reader, path, positions, end: 0, value: PhantomData };
         journal.index()?;
         Ok(journal)
     }
@@ -60,7 +61,7 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
     fn index(&mut self) -> Result<(), CoreError> {
         let mut lines = BufReader::new(&self.reader);
         let mut line = Vec::new();
-        for row in 1.. {
+        for number in 1.. {
             line.clear();
             let length = lines.read_until(b'\n', &mut line).map_err(CoreError::io("read", &self.path))?;
             if length == 0 {
@@ -68,7 +69,7 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
             }
             let parsed: KeyOnly = serde_json::from_slice(&line).map_err(|source| CoreError::Json {
                 path: self.path.clone(),
-                row,
+                number,
                 source,
             })?;
             self.positions.insert(parsed.key.to_u64(), self.end)?;
@@ -90,7 +91,7 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
     /// Reads back what was done for this key.
     ///
     /// # Errors
-    /// [`CoreError::Io`]; [`CoreError::Json`] where the line holds another kind of row.
+    /// [`CoreError::Io`]; [`CoreError::Json`] where the line holds another kind of value.
     pub fn get(&mut self, key: &RecordId) -> Result<Option<T>, CoreError> {
         let Some(start) = self.positions.get(key.to_u64())? else { return Ok(None) };
         let mut line = Vec::new();
@@ -99,11 +100,11 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
         reader.read_until(b'\n', &mut line).map_err(CoreError::io("read", &self.path))?;
         let parsed: LineIn<T> = serde_json::from_slice(&line).map_err(|source| CoreError::Json {
             path: self.path.clone(),
-            row: 0,
+            number: 0,
             source,
         })?;
         // Two keys with one hash: the later one hides the earlier, which is then computed again.
-        Ok((parsed.key == *key).then_some(parsed.row))
+        Ok((parsed.key == *key).then_some(parsed.value))
     }
 
     /// Notes finished work and waits until it is on the disk. Give a whole batch at once: syncing costs milliseconds.
@@ -114,23 +115,23 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
     where
         T: 'a,
     {
-        for (key, row) in done {
-            self.appender.append(&[LineOut { key, row }])?;
+        for (key, value) in done {
+            self.appender.append(&[LineOut { key, value }])?;
             self.positions.insert(key.to_u64(), self.end)?;
             self.end += self.appender.buffer.len() as u64;
         }
         self.appender.sync()
     }
 
-    /// Answers from the journal where it has them, from `ask` where not: one slot per item, in order. `keys[i]` is the key
+    /// Answers from the journal where it has them, from `ask` where not: one result per item, in order. `keys[i]` is the key
     /// of `items[i]`. New answers are synced to the journal; failures are not, so that they are tried again when the
     /// run goes on.
     ///
     /// # Errors
-    /// The journal's file, and lines that hold another kind of row.
+    /// The journal's file, and lines that hold another kind of value.
     ///
     /// # Panics
-    /// Where `ask` gives another number of slots than it was given items.
+    /// Where `ask` gives another number of results than it was given items.
     pub fn complete<I: Clone, E>(
         &mut self,
         keys: &[RecordId],
@@ -141,10 +142,10 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
         let is_missing = |(item, known): (&I, &Option<T>)| known.is_none().then(|| item.clone());
         let missing: Vec<_> = items.iter().zip(&known).filter_map(is_missing).collect();
         let asked = if missing.is_empty() { Vec::new() } else { ask(&missing) };
-        assert_eq!(asked.len(), missing.len(), "one slot per item that was asked for");
+        assert_eq!(asked.len(), missing.len(), "one result per item that was asked for");
         let missing_keys = keys.iter().zip(&known).filter_map(|(key, known)| known.is_none().then_some(key));
         let answered: Vec<_> =
-            missing_keys.zip(&asked).filter_map(|(key, slot)| Some((key, slot.as_ref().ok()?))).collect();
+            missing_keys.zip(&asked).filter_map(|(key, result)| Some((key, result.as_ref().ok()?))).collect();
         if !answered.is_empty() {
             self.append(answered)?;
         }
@@ -169,14 +170,14 @@ mod tests {
             let ask = |items: &[&str]| {
                 asked.push(items.join(""));
                 let answer = |item: &&str| match *item == fails {
-                    true => Err(CoreError::ImageMissing { image: (*item).into(), place: "here".into() }),
+                    true => Err(CoreError::ImageMissing { image: (*item).into(), location: "here".into() }),
                     false => Ok(item.to_uppercase()),
                 };
                 items.iter().map(answer).collect()
             };
             journal.complete(&keys, &["a", "b", "c"], ask).expect("writes")
         };
-        let shown = |slots: Vec<Result<String, _>>| slots.into_iter().map(Result::ok).collect::<Vec<_>>();
+        let shown = |results: Vec<Result<String, _>>| results.into_iter().map(Result::ok).collect::<Vec<_>>();
         let [a, b, c] = ["A", "B", "C"].map(|text| Some(text.to_owned()));
         assert_eq!(shown(complete("b")), [a.clone(), None, c.clone()]);
         assert_eq!(shown(complete("")), [a.clone(), b.clone(), c.clone()]);
@@ -201,5 +202,14 @@ mod tests {
         journal.append([(&b, &"two".to_string())]).expect("appends");
         assert_eq!(journal.get(&b).expect("reads"), Some("two".to_string()));
         assert_eq!(std::fs::read(&path).expect("reads"), whole);
+    }
+
+    #[test]
+    fn lines_with_the_old_name_are_read() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("journal.jsonl");
+        let key = RecordId::of("t", ["a"]);
+        std::fs::write(&path, format!("{{\"key\": {:?}, \"row\": \"one\"}}\n", key.as_str())).expect("writes");
+        assert_eq!(Journal::open(&path).expect("opens").get(&key).expect("reads"), Some("one".to_string()));
     }
 }

@@ -1,4 +1,4 @@
-/// CPython's `random.Random(seed)` for integer seeds: MT19937 (Matsumoto and Nishimura, 1998) behind CPython's
+/// CPython's `random.Random(seed)` for integer seeds: MT19937 (Matsumoto and Nishimura, 1998) under CPython's
 /// `getrandbits` and `choice`.
 ///
 /// Two published protocols draw with it: the reference evaluator guesses an unparsed multiple choice with

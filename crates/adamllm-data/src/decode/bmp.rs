@@ -61,7 +61,7 @@ impl Head {
     }
 
     fn of(pixels_at: usize, head_size: usize, head: &[u8]) -> Self {
-        let short = |at: usize| u16::from_le_bytes([head[at], head[at + 1]]);
+        let short = |offset: usize| u16::from_le_bytes([head[offset], head[offset + 1]]);
         if head_size == 12 {
             let (width, height) = (short(0).into(), short(2).into());
             let bits = short(6);
@@ -90,7 +90,7 @@ impl Head {
         }
     }
 
-    /// What the masks say, which stand in a long head or behind a short one.
+    /// What the masks say, which stand in a long head or after a short one.
     fn packing(&self, bytes: &[u8]) -> Result<Packing, DecodeError> {
         let plain = match self.bits {
             16 => Packing::Sixteen { green: 5 },
@@ -122,7 +122,7 @@ impl Head {
     }
 
     /// Where pixels without a palette begin.
-    fn behind_head(&self) -> usize {
+    fn after_head(&self) -> usize {
         let masks = if self.compression == 3 && self.head_size < 52 { 12 } else { 0 };
         if self.pixels_at == 0 { 14 + self.head_size + masks } else { self.pixels_at }
     }
@@ -147,10 +147,10 @@ impl Head {
         if n_colours > 2 && n_colours <= 256 && (0..n_colours).all(|i| palette[i] == grey(i)) {
             palette = std::array::from_fn(|i| [i as u8; 3]);
         }
-        // Without a place of their own, pixels follow the palette.
-        let behind = start + size * n_colours;
-        let at = if [0, 14 + self.head_size].contains(&self.pixels_at) { behind } else { self.pixels_at };
-        Ok((palette, at))
+        // Without an offset of their own, pixels follow the palette.
+        let after = start + size * n_colours;
+        let offset = if [0, 14 + self.head_size].contains(&self.pixels_at) { after } else { self.pixels_at };
+        Ok((palette, offset))
     }
 }
 
@@ -201,7 +201,7 @@ fn decoded(head: &Head, bytes: &[u8], has_fourth_alpha: bool) -> Result<Raster, 
         (compression, bits) => return Err(unsupported(format!("compression {compression} of {bits} bits"))),
     }
     let is_indexed = head.bits <= 8;
-    let (palette, start) = if is_indexed { head.palette(bytes)? } else { ([[0; 3]; 256], head.behind_head()) };
+    let (palette, start) = if is_indexed { head.palette(bytes)? } else { ([[0; 3]; 256], head.after_head()) };
     let row_bytes = head.row_bytes();
     let used = (head.width * usize::from(head.bits)).div_ceil(8);
     // The padding of the last row may be missing.
@@ -257,7 +257,7 @@ fn sixteen(pair: [u8; 2], green_bits: u32) -> [u8; 3] {
     [spread(value >> (5 + green_bits) & 31, 31), spread(value >> 5 & green_top, green_top), spread(value & 31, 31)]
 }
 
-/// Indices by run length, rows from below. Where the codes leave pixels out, index 0 stands.
+/// Indices by run length, rows from below. Where the codes leave pixels out, index 0 is taken.
 fn runs(head: &Head, bytes: &[u8]) -> Result<Raster, DecodeError> {
     let (palette, start) = head.palette(bytes)?;
     let (width, n_pixels) = (head.width, head.width * head.height);
@@ -291,7 +291,7 @@ fn runs(head: &Head, bytes: &[u8]) -> Result<Raster, DecodeError> {
                     true => indices.extend(nibbles(part, n)),
                     false => indices.extend_from_slice(part),
                 }
-                // Codes begin at even places.
+                // Codes begin at even offsets.
                 codes = &codes[(n_bytes + n_bytes % 2).min(codes.len())..];
                 column += listed;
             }
@@ -318,8 +318,8 @@ fn runs(head: &Head, bytes: &[u8]) -> Result<Raster, DecodeError> {
     Ok(image)
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes([0, 1, 2, 3].map(|i| bytes[at + i]))
+fn u32_at(bytes: &[u8], offset: usize) -> u32 {
+    u32::from_le_bytes([0, 1, 2, 3].map(|i| bytes[offset + i]))
 }
 
 fn broken(detail: impl Into<String>) -> DecodeError {

@@ -2,7 +2,7 @@ use std::fmt;
 
 use crate::DecodeError;
 
-/// An image file's format, told by its first bytes (names and media types are not asked).
+/// An image file's format, known by its first bytes (names and media types are not asked).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ImageFormat {
@@ -20,7 +20,7 @@ pub enum ImageFormat {
     Tiff,
     /// Portable bitmaps, greymaps, pixmaps and floatmaps, plain and raw.
     Pnm,
-    /// Truevision TGA, which has no mark of its own: told by a header that makes sense.
+    /// Truevision TGA, which has no mark of its own: known by a header that makes sense.
     Tga,
     /// The largest image of a Windows icon.
     Ico,

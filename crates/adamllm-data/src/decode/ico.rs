@@ -1,4 +1,4 @@
-//! Windows icons: the largest image, a PNG or a bitmap without a file's head and with a mask behind its pixels.
+//! Windows icons: the largest image, a PNG or a bitmap without a file's head and with a mask after its pixels.
 
 use std::io::{Cursor, Read, Seek, SeekFrom};
 
@@ -37,7 +37,7 @@ impl Entry {
         let order = |entry: &&[u8]| (std::cmp::Reverse(side(entry[0]) * side(entry[1])), depth(entry));
         let entry = entries.chunks_exact(16).min_by_key(order);
         let entry = entry.ok_or_else(|| DecodeError::broken(FORMAT, "no image in it"))?;
-        let field = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|i| entry[at + i]));
+        let field = |offset: usize| u32::from_le_bytes([0, 1, 2, 3].map(|i| entry[offset + i]));
         reader.seek(SeekFrom::Start(field(12).into())).map_err(io)?;
         let mut bytes = Vec::new();
         reader.read_to_end(&mut bytes).map_err(io)?;

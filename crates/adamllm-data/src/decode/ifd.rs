@@ -75,13 +75,13 @@ impl Ifd {
         let mut bytes = [0; 20];
         reader.read_exact(&mut bytes[..count_size])?;
         let n_entries = number(&bytes[..count_size], head.big_endian);
-        let mut at = head.first.saturating_add(count_size as u64);
+        let mut cursor = head.first.saturating_add(count_size as u64);
         let mut total = 0_u64;
 
         for _ in 0..n_entries {
-            reader.seek(SeekFrom::Start(at))?;
+            reader.seek(SeekFrom::Start(cursor))?;
             reader.read_exact(&mut bytes[..entry_size])?;
-            at = at.saturating_add(entry_size as u64);
+            cursor = cursor.saturating_add(entry_size as u64);
             let value = |range: std::ops::Range<usize>| number(&bytes[range], head.big_endian);
             let (tag, kind, count) = (value(0..2) as u16, value(2..4) as u16, value(4..entry_size - inline));
             let Some(unit) = unit_size(kind) else { continue };

@@ -12,14 +12,14 @@ use super::raster::Raster;
 use super::{Header, ImageFormat, ImageReader};
 use crate::DecodeError;
 use colour::ColourModel;
-use picture::Picture;
+use planes::Planes;
 
 mod bits;
 mod colour;
 mod frame;
 mod huffman;
 mod idct;
-mod picture;
+mod planes;
 mod progressive;
 mod scan;
 mod segments;
@@ -28,7 +28,7 @@ mod upsample;
 
 const FORMAT: ImageFormat = ImageFormat::Jpeg;
 
-/// Walks the markers up to the frame header, past EXIF and XMP, and further to the scan for what stands in between.
+/// Walks the markers up to the frame header, past EXIF and XMP, and further to the scan for what is in between.
 pub(super) fn header(reader: &mut impl ImageReader) -> Result<Header, DecodeError> {
     const XMP: &[u8] = b"http://ns.adobe.com/xap/1.0/\0";
     let io = |source| DecodeError::io(FORMAT, &source);
@@ -89,7 +89,7 @@ fn next_marker(reader: &mut impl ImageReader) -> Result<u8, DecodeError> {
 }
 
 pub(super) fn pixels(bytes: &[u8]) -> Result<Raster, DecodeError> {
-    let Picture { frame, planes, hints } = Picture::decode(bytes)?;
+    let Planes { frame, planes, hints } = Planes::decode(bytes)?;
     let model = ColourModel::of(&frame, hints)?;
     let rgb = colour::to_rgb(&frame, &planes, model);
     Ok(Raster::opaque(frame.width as u32, frame.height as u32, rgb))
@@ -121,7 +121,7 @@ impl Strip {
         if header.width as usize > max_size.0 || header.height as usize > max_size.1 {
             return Err(broken(format!("{}x{} pixels in a smaller strip", header.width, header.height)));
         }
-        let Picture { frame, planes, .. } = Picture::decode(&joined)?;
+        let Planes { frame, planes, .. } = Planes::decode(&joined)?;
         let n_samples = frame.components.len();
         let samples = match is_ycbcr && n_samples == 3 {
             true => colour::to_rgb(&frame, &planes, ColourModel::YCbCr),

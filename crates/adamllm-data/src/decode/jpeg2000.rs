@@ -11,7 +11,7 @@ use crate::DecodeError;
 
 const FORMAT: ImageFormat = ImageFormat::Jpeg2000;
 
-/// The marker segment of the size, behind the code stream's beginning.
+/// The marker segment of the size, after the code stream's beginning.
 const SIZE: &[u8] = &[0xFF, 0x4F, 0xFF, 0x51];
 
 /// Reads up to the code stream's size.
@@ -22,8 +22,8 @@ pub(super) fn header(reader: &mut impl ImageReader) -> Result<Header, DecodeErro
     loop {
         let n = reader.by_ref().take(1 << 16).read_to_end(&mut bytes).map_err(io)?;
         let found = bytes[searched..].windows(SIZE.len()).position(|window| window == SIZE);
-        if let Some(at) = found.map(|at| at + searched)
-            && let Some(fields) = bytes.get(at + 8..at + 24)
+        if let Some(offset) = found.map(|offset| offset + searched)
+            && let Some(fields) = bytes.get(offset + 8..offset + 24)
         {
             let field = |i: usize| u32::from_be_bytes([0, 1, 2, 3].map(|byte| fields[i * 4 + byte]));
             let side = |end: usize, start: usize| field(end).saturating_sub(field(start));
@@ -64,7 +64,7 @@ fn check(bytes: &[u8]) -> Result<(), DecodeError> {
     if boxes(b"pclr").is_some() {
         return unsupported("a palette".into());
     }
-    let enumerated = boxes(b"colr\x01").and_then(|at| head.get(at + 7..)?.first_chunk());
+    let enumerated = boxes(b"colr\x01").and_then(|offset| head.get(offset + 7..)?.first_chunk());
     match enumerated.map(|code| u32::from_be_bytes(*code)) {
         None | Some(16 | 17) => Ok(()),
         Some(18) => unsupported("YCC colours".into()),

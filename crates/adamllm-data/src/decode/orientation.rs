@@ -50,8 +50,8 @@ fn without_head(block: &[u8]) -> &[u8] {
 /// The digit after `tiff:Orientation`, as an attribute or as an element.
 fn in_xmp(packet: &[u8]) -> Option<f64> {
     const NAME: &[u8] = b"tiff:Orientation";
-    packet.windows(NAME.len()).enumerate().filter(|(_, window)| *window == NAME).find_map(|(at, _)| {
-        let rest = &packet[at + NAME.len()..];
+    packet.windows(NAME.len()).enumerate().filter(|(_, window)| *window == NAME).find_map(|(offset, _)| {
+        let rest = &packet[offset + NAME.len()..];
         let rest = rest.strip_prefix(b"=\"").or(rest.strip_prefix(b">"))?;
         rest.first().filter(|byte| byte.is_ascii_digit()).map(|digit| f64::from(digit - b'0'))
     })

@@ -1,7 +1,7 @@
 //! PNG. Depths and palettes are expanded as Pillow does: 16-bit grey is clipped at 255 (its mode `I;16`), every other
 //! 16-bit type keeps the high byte.
 //!
-//! Files are first walked chunk by chunk, with Pillow's tolerance: checksums count before the pixels and not behind
+//! Files are first walked chunk by chunk, with Pillow's tolerance: checksums count before the pixels and not after
 //! them, unknown chunks are passed over, an animation's other frames are left out. The decoder gets what is left.
 
 use std::io::Cursor;

@@ -140,7 +140,7 @@ fn is_space(byte: u8) -> bool {
     byte == b' ' || (b'\t'..=b'\r').contains(&byte)
 }
 
-/// The next word of the head, and the one character behind it.
+/// The next word of the head, and the one character after it.
 fn token(reader: &mut impl ImageReader) -> Result<String, DecodeError> {
     let mut token = String::new();
     let mut in_comment = false;

@@ -14,13 +14,13 @@ const FOOTER: &[u8] = b"TRUEVISION-XFILE.\0";
 pub(super) fn header(reader: &mut impl ImageReader) -> Result<Header, DecodeError> {
     let mut head = [0; 18];
     reader.read_exact(&mut head).map_err(|source| DecodeError::io(FORMAT, &source))?;
-    let side = |at: usize| u32::from(u16::from_le_bytes([head[at], head[at + 1]]));
+    let side = |offset: usize| u32::from(u16::from_le_bytes([head[offset], head[offset + 1]]));
     Ok(Header { width: side(12), height: side(14), orientation: Orientation::NoTransforms })
 }
 
 pub(super) fn pixels(bytes: &[u8]) -> Result<Raster, DecodeError> {
     let head: &[u8; 18] = bytes.first_chunk().ok_or_else(truncated)?;
-    let short = |at: usize| usize::from(u16::from_le_bytes([head[at], head[at + 1]]));
+    let short = |offset: usize| usize::from(u16::from_le_bytes([head[offset], head[offset + 1]]));
     let (width, height) = (short(12), short(14));
     let (kind, depth) = (head[2], head[16]);
 
@@ -32,8 +32,8 @@ pub(super) fn pixels(bytes: &[u8]) -> Result<Raster, DecodeError> {
         if ![16, 24, 32].contains(&head[7]) {
             return Err(unsupported(format!("a palette of {} bits", head[7])));
         }
-        let (entries, behind) = rest.split_at_checked(n * entry).ok_or_else(truncated)?;
-        rest = behind;
+        let (entries, tail) = rest.split_at_checked(n * entry).ok_or_else(truncated)?;
+        rest = tail;
         let mut colours = vec![([0; 3], 0); 256.max(first + n)];
         entries.chunks_exact(entry).zip(&mut colours[first..]).for_each(|(entry, colour)| *colour = coloured(entry));
         palette = Some(colours);
@@ -81,7 +81,7 @@ pub(super) fn pixels(bytes: &[u8]) -> Result<Raster, DecodeError> {
     Ok(Raster { width: width as u32, height: height as u32, rgb, alpha: has_alpha.then_some(alpha) })
 }
 
-/// Blue, green, red; with alpha in a fourth byte, or in the lowest of 16 bits' highest place.
+/// Blue, green, red; with alpha in a fourth byte, or in the lowest of 16 bits' highest bit.
 fn coloured(stored: &[u8]) -> ([u8; 3], u8) {
     match *stored {
         [low, high] => {
@@ -112,11 +112,12 @@ fn by_runs(mut packed: &[u8], size: usize, n_bytes: usize) -> Result<Vec<u8>, De
 
 /// Whether the extension area says that the fourth channel is none.
 fn denies_alpha(bytes: &[u8]) -> bool {
-    let Some(footer) = bytes.len().checked_sub(26).map(|at| &bytes[at..]).filter(|end| end.ends_with(FOOTER)) else {
+    let Some(footer) = bytes.len().checked_sub(26).map(|offset| &bytes[offset..]).filter(|end| end.ends_with(FOOTER))
+    else {
         return false;
     };
     let extension = u32::from_le_bytes([footer[0], footer[1], footer[2], footer[3]]) as usize;
-    extension != 0 && extension.checked_add(494).and_then(|at| bytes.get(at)) == Some(&0)
+    extension != 0 && extension.checked_add(494).and_then(|offset| bytes.get(offset)) == Some(&0)
 }
 
 fn truncated() -> DecodeError {

@@ -5,7 +5,7 @@
 //! what is clipped, what is divided by alpha), so a combination that Pillow does not read is refused by name. The
 //! directory, the strips and their unpacking are read here, and only the packing itself (LZW, deflate, Zstandard, fax
 //! codes) by other crates: a general TIFF decoder makes its own choices about extra bands and planes, and a wrong
-//! image cannot be told from a right one.
+//! image cannot be distinguished from a right one.
 
 use std::io::{Cursor, Read, Seek};
 

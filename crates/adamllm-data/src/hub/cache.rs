@@ -55,21 +55,21 @@ impl RepoCache {
 
     /// Gives a blob its path in a snapshot: a relative link, so that the cache can be moved; a copy where there are none.
     pub(super) fn link(&self, commit: &str, path: &str, etag: &str) -> Result<(), HubError> {
-        let place = self.snapshot(commit).join(path);
-        if let Some(folder) = place.parent() {
+        let link = self.snapshot(commit).join(path);
+        if let Some(folder) = link.parent() {
             fs::create_dir_all(folder).map_err(HubError::io("create", folder))?;
         }
         let up = "../".repeat(2 + path.matches('/').count());
         let target = PathBuf::from(format!("{up}blobs/{etag}"));
-        match symbolic_link(&target, &place) {
+        match symbolic_link(&target, &link) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                fs::remove_file(&place).map_err(HubError::io("replace", &place))?;
-                symbolic_link(&target, &place)
+                fs::remove_file(&link).map_err(HubError::io("replace", &link))?;
+                symbolic_link(&target, &link)
             }
             other => other,
         }
-        .or_else(|_| fs::copy(self.blob(etag), &place).map(drop))
-        .map_err(HubError::io("link", &place))
+        .or_else(|_| fs::copy(self.blob(etag), &link).map(drop))
+        .map_err(HubError::io("link", &link))
     }
 
     /// Notes which commit a branch or tag stands for.
@@ -97,14 +97,14 @@ impl RepoCache {
         };
         match missing {
             None => Ok(folder),
-            Some(detail) => Err(HubError::NotCached { repo: repo.to_string(), place: self.folder.clone(), detail }),
+            Some(detail) => Err(HubError::NotCached { repo: repo.to_string(), folder: self.folder.clone(), detail }),
         }
     }
 }
 
 #[cfg(unix)]
-fn symbolic_link(target: &Path, place: &Path) -> io::Result<()> {
-    std::os::unix::fs::symlink(target, place)
+fn symbolic_link(target: &Path, link: &Path) -> io::Result<()> {
+    std::os::unix::fs::symlink(target, link)
 }
 
 #[cfg(not(unix))]

@@ -48,14 +48,14 @@ pub(super) struct RemoteFile {
 }
 
 /// Why one attempt failed.
-enum Failure {
+enum HttpFailure {
     /// It may go better the next time. Attempts that brought something forward are not counted.
     Passing { detail: String, forward: bool },
     /// It will not.
     Lasting(HubError),
 }
 
-impl Failure {
+impl HttpFailure {
     fn passing(detail: impl ToString) -> Self {
         Self::Passing { detail: detail.to_string(), forward: false }
     }
@@ -91,9 +91,9 @@ impl Client {
         let list: RevisionList = self.persistently(&url, || {
             let mut answer = self.get(&url, &repo.to_string(), 0)?;
             let body = answer.body_mut().with_config().limit(MAX_LIST_BYTES).read_to_vec();
-            let body = body.map_err(Failure::passing)?;
+            let body = body.map_err(HttpFailure::passing)?;
             serde_json::from_slice(&body).map_err(|error| {
-                Failure::Lasting(HubError::BadAnswer {
+                HttpFailure::Lasting(HubError::BadAnswer {
                     url: url.clone(),
                     expected: "a list of files",
                     got: error.to_string(),
@@ -132,8 +132,8 @@ impl Client {
         partial: &Path,
         reported: &mut u64,
         progress: &mut dyn Progress,
-    ) -> Result<(), Failure> {
-        let lasting = |action| move |source| Failure::Lasting(HubError::io(action, partial)(source));
+    ) -> Result<(), HttpFailure> {
+        let lasting = |action| move |source| HttpFailure::Lasting(HubError::io(action, partial)(source));
         let mut start = fs::metadata(partial).map_or(0, |found| found.len());
         if start > file.size {
             fs::remove_file(partial).map_err(lasting("remove"))?;
@@ -154,7 +154,7 @@ impl Client {
         let mut buffer = vec![0; 1 << 16];
         let mut length = start;
         while length < file.size {
-            let broke = |detail: String| Failure::Passing { detail, forward: length > start };
+            let broke = |detail: String| HttpFailure::Passing { detail, forward: length > start };
             let n = match body.read(&mut buffer) {
                 Ok(0) => return Err(broke(format!("closed after {length} of {} bytes", file.size))),
                 Ok(n) => n.min((file.size - length) as usize),
@@ -184,7 +184,7 @@ impl Client {
     }
 
     /// Asks for a URL from byte `start` on.
-    fn get(&self, url: &str, what: &str, start: u64) -> Result<Response<Body>, Failure> {
+    fn get(&self, url: &str, what: &str, start: u64) -> Result<Response<Body>, HttpFailure> {
         let mut request = self.agent.get(url);
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.0));
@@ -192,25 +192,25 @@ impl Client {
         if start > 0 {
             request = request.header(header::RANGE, format!("bytes={start}-"));
         }
-        let answer = request.call().map_err(Failure::passing)?;
+        let answer = request.call().map_err(HttpFailure::passing)?;
         let (status, url, what) = (answer.status(), url.to_owned(), what.to_owned());
         match status.as_u16() {
             200 | 206 => Ok(answer),
-            404 => Err(Failure::Lasting(HubError::NotFound { what, url })),
-            401 | 403 => Err(Failure::Lasting(HubError::Denied { what, status: status.as_u16(), url })),
-            408 | 429 | 500.. => Err(Failure::passing(format!("status {status}"))),
-            other => Err(Failure::Lasting(HubError::Status { url, status: other })),
+            404 => Err(HttpFailure::Lasting(HubError::NotFound { what, url })),
+            401 | 403 => Err(HttpFailure::Lasting(HubError::Denied { what, status: status.as_u16(), url })),
+            408 | 429 | 500.. => Err(HttpFailure::passing(format!("status {status}"))),
+            other => Err(HttpFailure::Lasting(HubError::Status { url, status: other })),
         }
     }
 
     /// Repeats an attempt until it succeeds, fails for good, or has failed `attempts` times without getting forward.
-    fn persistently<T>(&self, url: &str, mut attempt: impl FnMut() -> Result<T, Failure>) -> Result<T, HubError> {
+    fn persistently<T>(&self, url: &str, mut attempt: impl FnMut() -> Result<T, HttpFailure>) -> Result<T, HubError> {
         let (mut failures, mut pause) = (0, self.pause);
         loop {
             let (detail, forward) = match attempt() {
                 Ok(value) => return Ok(value),
-                Err(Failure::Lasting(error)) => return Err(error),
-                Err(Failure::Passing { detail, forward }) => (detail, forward),
+                Err(HttpFailure::Lasting(error)) => return Err(error),
+                Err(HttpFailure::Passing { detail, forward }) => (detail, forward),
             };
             if forward {
                 (failures, pause) = (0, self.pause);

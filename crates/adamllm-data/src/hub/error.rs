@@ -89,12 +89,12 @@ pub enum HubError {
         wanted: String,
     },
     /// The cache does not hold what is asked for, and no connection may be opened.
-    #[error("{repo} is not in the cache at {place}: {detail} is missing", place = place.display())]
+    #[error("{repo} is not in the cache at {folder}: {detail} is missing", folder = folder.display())]
     NotCached {
         /// The repository.
         repo: String,
         /// The cache's folder for it.
-        place: PathBuf,
+        folder: PathBuf,
         /// What is missing.
         detail: String,
     },

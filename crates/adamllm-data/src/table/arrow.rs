@@ -41,7 +41,7 @@ pub(super) fn opened(path: &Path) -> Result<Vec<(Part, usize)>, CoreError> {
     }
 }
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What the file form begins with; a stream has no such mark.
 const MAGIC: &[u8] = b"ARROW1";
@@ -81,8 +81,9 @@ impl Pages {
     /// [`Pages::release`] for bytes that may lie in the file.
     fn release_bytes(&self, bytes: &[u8]) {
         let base = self.map.0.as_ptr() as usize;
-        let at = (bytes.as_ptr() as usize).checked_sub(base).filter(|at| at + bytes.len() <= self.map.0.len());
-        if let Some(start) = at {
+        let offset =
+            (bytes.as_ptr() as usize).checked_sub(base).filter(|offset| offset + bytes.len() <= self.map.0.len());
+        if let Some(start) = offset {
             Pages { map: self.map.clone(), start, length: bytes.len() }.release();
         }
     }

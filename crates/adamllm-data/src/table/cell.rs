@@ -19,7 +19,7 @@ use serde_json::{Map, Number, Value};
 use crate::ImageFormat;
 
 /// A value as JSON, as Python's `str` shows it where JSON has no such kind (dates, decimals). `reference` is what an image at
-/// this place is called. A kind that has no form here becomes [`unreadable`]: it costs something only where it is asked for.
+/// this value is called. A kind that has no form here becomes [`unreadable`]: it costs something only where it is asked for.
 pub(super) fn to_json(column: &ArrayRef, i: usize, reference: &str) -> Value {
     if column.is_null(i) {
         return Value::Null;
@@ -180,7 +180,7 @@ fn binary(column: &ArrayRef, i: usize, reference: &str) -> Value {
     }
 }
 
-/// The values of a dictionary, and which of them stands in a row.
+/// The values of a dictionary, and which of them a row has.
 fn dictionary_value(column: &ArrayRef, i: usize) -> Option<(ArrayRef, usize)> {
     fn of<K: ArrowDictionaryKeyType>(column: &ArrayRef, i: usize) -> Option<(ArrayRef, usize)> {
         let dictionary = column.as_dictionary::<K>();
@@ -201,7 +201,7 @@ fn dictionary_value(column: &ArrayRef, i: usize) -> Option<(ArrayRef, usize)> {
     }
 }
 
-/// The values of a column of runs, and which of them stands in a row.
+/// The values of a column of runs, and which of them a row has.
 fn run_value(column: &ArrayRef, i: usize) -> Option<(ArrayRef, usize)> {
     fn of<R: RunEndIndexType>(column: &ArrayRef, i: usize) -> Option<(ArrayRef, usize)> {
         let runs = column.as_run_opt::<R>()?;

@@ -1,28 +1,28 @@
-use adamllm_core::{ImageRef, Row, RowSource};
+use adamllm_core::{ImageRef, JsonObject, RecordSource};
 use serde_json::{Number, Value};
 
 use crate::EvalError;
 
-/// A row, and where it stands for error messages.
-pub(crate) struct RowReader<'a> {
-    pub(crate) row: &'a Row,
-    pub(crate) rows: &'a dyn RowSource,
+/// A record, and its location for error messages.
+pub(crate) struct RecordReader<'a> {
+    pub(crate) record: &'a JsonObject,
+    pub(crate) records: &'a dyn RecordSource,
     pub(crate) index: usize,
 }
 
-impl RowReader<'_> {
+impl RecordReader<'_> {
     pub(crate) fn error(&self, column: &str, expected: &str, got: &str) -> EvalError {
-        let place = self.rows.place(self.index);
-        EvalError::Row { place, column: column.into(), expected: expected.into(), got: got.into() }
+        let location = self.records.location(self.index);
+        EvalError::Record { location, column: column.into(), expected: expected.into(), got: got.into() }
     }
 
-    /// Whether the row has something in a column: `null` counts as nothing.
+    /// Whether the record has something in a column: `null` counts as nothing.
     pub(crate) fn has(&self, column: &str) -> bool {
-        self.row.get(column).is_some_and(|value| !value.is_null())
+        self.record.get(column).is_some_and(|value| !value.is_null())
     }
 
     fn value(&self, column: &str) -> Result<&Value, EvalError> {
-        self.row.get(column).ok_or_else(|| self.error(column, "a value", "no such column"))
+        self.record.get(column).ok_or_else(|| self.error(column, "a value", "no such column"))
     }
 
     /// Text; numbers and booleans as they are written.
@@ -46,10 +46,10 @@ impl RowReader<'_> {
         }
     }
 
-    /// One or several image names, each a text or an object with a `path`; none where the row has no such column, or nothing
+    /// One or several image names, each a text or an object with a `path`; none where the record has no such column, or nothing
     /// in it.
     pub(crate) fn images(&self, column: &str) -> Result<Vec<ImageRef>, EvalError> {
-        match self.row.get(column) {
+        match self.record.get(column) {
             None => Ok(Vec::new()),
             Some(Value::Array(items)) => {
                 let names =
@@ -82,7 +82,7 @@ impl RowReader<'_> {
 
     /// An id, if the column holds one.
     pub(crate) fn id(&self, column: &str) -> Result<Option<String>, EvalError> {
-        match self.row.get(column) {
+        match self.record.get(column) {
             Some(Value::String(id)) => Ok(Some(id.clone())),
             Some(Value::Number(id)) => match id_text(id) {
                 Ok(id) => Ok(Some(id)),

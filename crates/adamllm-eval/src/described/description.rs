@@ -4,19 +4,19 @@ use std::path::{Path, PathBuf};
 use adamllm_core::read_text;
 use serde::{Deserialize, Serialize};
 
-use super::columns::RowReader;
+use super::columns::RecordReader;
 use super::template;
 use crate::{AnswerType, EvalError, LabelMetric};
 
-/// What a benchmark's rows mean: a TOML or JSON file.
+/// What a benchmark's records mean: a TOML or JSON file.
 ///
 /// ```
 /// let description = adamllm_eval::BenchmarkDescription::from_toml(
 ///     r#"
 ///     name = "slides"
-///     rows = "questions.jsonl"
+///     examples = "questions.jsonl"
 ///     images = "images"
-///     answer = "by_row"            # or open, closed, choice, category, labels, short, text
+///     answer = "by_example"            # or open, closed, choice, category, labels, short, text
 ///     max_new_tokens = 64
 ///     [columns]
 ///     question = "q"
@@ -36,9 +36,9 @@ pub struct BenchmarkDescription {
     /// The domain it belongs to, such as `food`.
     #[serde(default)]
     pub domain: Option<String>,
-    /// The file of rows, relative to the description's folder.
-    #[serde(default = "default_rows")]
-    pub rows: PathBuf,
+    /// The file of examples, relative to the description's folder.
+    #[serde(default = "default_examples", alias = "rows")]
+    pub examples: PathBuf,
     /// The folder of images, relative to the description's folder.
     #[serde(default = "default_images")]
     pub images: PathBuf,
@@ -64,15 +64,15 @@ pub struct BenchmarkDescription {
     /// How `labels` are scored.
     #[serde(default = "default_label_metric")]
     pub label_metric: LabelMetric,
-    /// Answer types that reports always show, where rows have their own.
+    /// Answer types that reports always show, where examples have their own.
     #[serde(default)]
     pub answer_types: Vec<AnswerType>,
-    /// How many rows the published test set has.
-    #[serde(default)]
-    pub n_rows: Option<usize>,
+    /// How many examples the published test set has.
+    #[serde(default, alias = "n_rows")]
+    pub n_examples: Option<usize>,
     /// Where the data set is published.
     #[serde(default)]
-    pub hub: Option<HubPlace>,
+    pub hub: Option<HubDataset>,
     /// The longest answer.
     #[serde(default = "default_max_new_tokens")]
     pub max_new_tokens: usize,
@@ -81,13 +81,13 @@ pub struct BenchmarkDescription {
     pub folder: PathBuf,
 }
 
-/// One answer type for all rows, or each row's own.
+/// One answer type for all examples, or each example's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum AnswerKind {
-    /// The answer type stands in a column.
-    ByRow,
-    /// All rows have this one.
+    /// The answer type is in a column.
+    ByExample,
+    /// All examples have this one.
     Always(AnswerType),
 }
 
@@ -95,11 +95,11 @@ impl TryFrom<String> for AnswerKind {
     type Error = String;
 
     fn try_from(name: String) -> Result<Self, String> {
-        if name.eq_ignore_ascii_case("by_row") {
-            return Ok(Self::ByRow);
+        if ["by_example", "by_row"].iter().any(|known| name.eq_ignore_ascii_case(known)) {
+            return Ok(Self::ByExample);
         }
         AnswerType::parse(&name).map(Self::Always).map_err(|_| {
-            let names = ["by_row"].into_iter().chain(AnswerType::ALL.map(AnswerType::as_str));
+            let names = ["by_example"].into_iter().chain(AnswerType::ALL.map(AnswerType::as_str));
             unknown("kind of answer", &name, names)
         })
     }
@@ -108,7 +108,7 @@ impl TryFrom<String> for AnswerKind {
 impl From<AnswerKind> for String {
     fn from(kind: AnswerKind) -> Self {
         match kind {
-            AnswerKind::ByRow => "by_row".into(),
+            AnswerKind::ByExample => "by_example".into(),
             AnswerKind::Always(answer_type) => answer_type.as_str().into(),
         }
     }
@@ -132,14 +132,14 @@ pub enum ImageUse {
     Every,
     /// Some do.
     Some,
-    /// None does; a column of images is not looked at.
+    /// None does; a column of images is not read.
     None,
 }
 
 /// A data set on the Hugging Face Hub.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct HubPlace {
+pub struct HubDataset {
     /// The data set's id.
     pub dataset: String,
     /// The folder inside it.
@@ -152,24 +152,24 @@ pub struct HubPlace {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ColumnNames {
-    /// The row's id; the content's id where there is no such column.
+    /// The record's id; the content's id where there is no such column.
     pub id: String,
     /// The image's name, or a list of them: texts, or objects with a `path`. `None` takes the first column with a known name:
     /// `image`, `images`, `img`, `image_path`, `img_name`, `file_name` and others like them.
     pub image: Option<String>,
     /// The question.
     pub question: String,
-    /// A column that holds the whole prompt. Where a row has it, no template is used.
+    /// A column that holds the whole prompt. Where a record has it, no template is used.
     pub prompt: Option<String>,
     /// The right answer: text, a list of names for `labels`, an option or its letter for `choice`.
     pub label: String,
-    /// The answer type, where rows have their own.
+    /// The answer type, where examples have their own.
     pub answer_type: String,
     /// The list of options of a `choice`.
     pub options: String,
     /// Columns that hold one option each, instead of a list.
     pub option_columns: Vec<String>,
-    /// What rows that are not independent have in common; their images where `None`.
+    /// What examples that are not independent have in common; their images where `None`.
     pub group: Option<String>,
 }
 
@@ -189,8 +189,8 @@ impl Default for ColumnNames {
     }
 }
 
-fn default_rows() -> PathBuf {
-    "rows.jsonl".into()
+fn default_examples() -> PathBuf {
+    "examples.jsonl".into()
 }
 
 fn default_images() -> PathBuf {
@@ -213,7 +213,7 @@ impl BenchmarkDescription {
     pub fn read(path: impl AsRef<Path>) -> Result<Self, EvalError> {
         let path = path.as_ref();
         let text = read_text(path)?;
-        let invalid = |detail: String| EvalError::Description { place: path.to_path_buf(), detail };
+        let invalid = |detail: String| EvalError::Description { path: path.to_path_buf(), detail };
         let mut description: Self = if path.extension().is_some_and(|extension| extension == "json") {
             serde_json::from_str(&text).map_err(|error| invalid(error.to_string()))?
         } else {
@@ -233,13 +233,15 @@ impl BenchmarkDescription {
     /// [`EvalError::Description`].
     pub fn from_toml(text: &str) -> Result<Self, EvalError> {
         let invalid =
-            |error: toml::de::Error| EvalError::Description { place: "(text)".into(), detail: error.to_string() };
+            |error: toml::de::Error| EvalError::Description { path: "(text)".into(), detail: error.to_string() };
         toml::from_str(text).map_err(invalid)
     }
 
-    /// The file of rows.
-    pub fn rows_path(&self) -> PathBuf {
-        self.folder.join(&self.rows)
+    /// The file of examples: `examples.jsonl` where the description names none, or `rows.jsonl` where only that is there.
+    pub fn examples_path(&self) -> PathBuf {
+        let (path, old) = (self.folder.join(&self.examples), self.folder.join("rows.jsonl"));
+        let is_old = self.examples == default_examples() && !path.exists() && old.exists();
+        if is_old { old } else { path }
     }
 
     /// The folder of images.
@@ -254,7 +256,7 @@ impl BenchmarkDescription {
         let lines = text.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty());
         let names: Vec<String> = lines.map(str::to_owned).collect();
         if names.is_empty() {
-            return Err(EvalError::Description { place: path, detail: "the names file holds no name".into() });
+            return Err(EvalError::Description { path, detail: "the names file holds no name".into() });
         }
         Ok(Some(names))
     }
@@ -264,7 +266,7 @@ impl BenchmarkDescription {
     }
 
     fn invalid(&self, detail: String) -> EvalError {
-        EvalError::Description { place: self.folder.join(&self.name), detail }
+        EvalError::Description { path: self.folder.join(&self.name), detail }
     }
 
     /// Refuses settings that contradict each other, and such as nothing would ever use.
@@ -306,7 +308,7 @@ impl BenchmarkDescription {
     fn check_prompts(&self) -> Result<(), EvalError> {
         for (kind, template) in &self.prompts {
             let types: Vec<AnswerType> = match self.answer {
-                AnswerKind::ByRow => AnswerType::ALL.to_vec(),
+                AnswerKind::ByExample => AnswerType::ALL.to_vec(),
                 AnswerKind::Always(answer_type) => vec![answer_type],
             };
             let allowed = ["all"].into_iter().chain(types.into_iter().map(AnswerType::as_str));
@@ -323,12 +325,12 @@ impl BenchmarkDescription {
         Ok(())
     }
 
-    pub(crate) fn answer_type_of(&self, row: &RowReader<'_>) -> Result<AnswerType, EvalError> {
+    pub(crate) fn answer_type_of(&self, record: &RecordReader<'_>) -> Result<AnswerType, EvalError> {
         match self.answer {
             AnswerKind::Always(answer_type) => Ok(answer_type),
-            AnswerKind::ByRow => {
-                let name = row.text(&self.columns.answer_type)?;
-                AnswerType::parse(&name).map_err(|_| row.error(&self.columns.answer_type, "an answer type", &name))
+            AnswerKind::ByExample => {
+                let name = record.text(&self.columns.answer_type)?;
+                AnswerType::parse(&name).map_err(|_| record.error(&self.columns.answer_type, "an answer type", &name))
             }
         }
     }
@@ -336,14 +338,14 @@ impl BenchmarkDescription {
     pub(crate) fn declared_types(&self) -> Vec<AnswerType> {
         match self.answer {
             AnswerKind::Always(answer_type) => vec![answer_type],
-            AnswerKind::ByRow => self.answer_types.clone(),
+            AnswerKind::ByExample => self.answer_types.clone(),
         }
     }
 
     pub(crate) fn needed_columns(&self) -> Vec<String> {
         let columns = &self.columns;
         let mut needed = vec![columns.label.clone()];
-        if self.answer == AnswerKind::ByRow {
+        if self.answer == AnswerKind::ByExample {
             needed.push(columns.answer_type.clone());
         }
         if self.answer == AnswerKind::Always(AnswerType::Choice) {
@@ -355,20 +357,24 @@ impl BenchmarkDescription {
         needed
     }
 
-    /// Everything that a row's score depends on, except the answer.
+    /// Everything that a record's score depends on, except the answer.
     pub(crate) fn scoring_columns(&self) -> Vec<String> {
         let ColumnNames { label, answer_type, options, option_columns, .. } = &self.columns;
         let columns = [label, answer_type, options].into_iter().chain(option_columns).cloned();
         columns.chain(["syn_id".to_owned()]).collect()
     }
 
-    pub(crate) fn options_of(&self, row: &RowReader<'_>) -> Result<Vec<String>, EvalError> {
+    pub(crate) fn options_of(&self, record: &RecordReader<'_>) -> Result<Vec<String>, EvalError> {
         let columns = &self.columns;
         let options = match &columns.option_columns[..] {
-            [] => row.texts(&columns.options)?,
-            several => several.iter().map(|column| row.text(column)).collect::<Result<_, _>>()?,
+            [] => record.texts(&columns.options)?,
+            several => several.iter().map(|column| record.text(column)).collect::<Result<_, _>>()?,
         };
-        if options.is_empty() { Err(row.error(&columns.options, "at least one option", "none")) } else { Ok(options) }
+        if options.is_empty() {
+            Err(record.error(&columns.options, "at least one option", "none"))
+        } else {
+            Ok(options)
+        }
     }
 
     /// The template for an answer type; `None` for the built-in one.
@@ -380,7 +386,7 @@ impl BenchmarkDescription {
     }
 }
 
-/// How a row becomes a prompt.
+/// How a record becomes a prompt.
 pub(crate) enum Template<'a> {
     /// A text with `{column}`s.
     Given(&'a str),

@@ -1,6 +1,6 @@
 //! Where a benchmark's images stand, by what their columns are called.
 
-use adamllm_core::Row;
+use adamllm_core::JsonObject;
 use serde_json::Value;
 
 use super::{DescribedBenchmark, ImageUse};
@@ -46,13 +46,13 @@ impl DescribedBenchmark {
         let find = || match (&self.description.columns.image, self.description.image_use) {
             (_, ImageUse::None) => None,
             (Some(column), _) => Some(column.clone()),
-            (None, _) => self.readable_rows().find_map(|(_, row)| known_column(&row).map(str::to_owned)),
+            (None, _) => self.readable_records().find_map(|(_, record)| known_column(&record).map(str::to_owned)),
         };
         self.image_column.get_or_init(find).as_deref()
     }
 
-    fn readable_rows(&self) -> impl Iterator<Item = (usize, std::borrow::Cow<'_, Row>)> {
-        (0..self.rows.len()).filter_map(|index| Some((index, self.rows.row(index).ok()?)))
+    fn readable_records(&self) -> impl Iterator<Item = (usize, std::borrow::Cow<'_, JsonObject>)> {
+        (0..self.records.len()).filter_map(|index| Some((index, self.records.record(index).ok()?)))
     }
 
     /// Refuses a benchmark of which no record shows an image.
@@ -61,26 +61,26 @@ impl DescribedBenchmark {
             return Ok(());
         }
         let column = self.image_column();
-        if column
-            .is_some_and(|column| self.readable_rows().any(|(_, row)| row.get(column).is_some_and(shows_something)))
-        {
+        if column.is_some_and(|column| {
+            self.readable_records().any(|(_, record)| record.get(column).is_some_and(shows_something))
+        }) {
             return Ok(());
         }
-        let Some((index, row)) = self.readable_rows().next() else { return Ok(()) };
+        let Some((index, record)) = self.readable_records().next() else { return Ok(()) };
         Err(EvalError::NoImages {
-            place: self.rows.place(index),
+            location: self.records.location(index),
             benchmark: self.description.name.clone(),
             column: self.looked_at(),
-            hint: hint(&row, column),
-            got: row.keys().map(String::as_str).collect::<Vec<_>>().join(", "),
+            hint: hint(&record, column),
+            got: record.keys().map(String::as_str).collect::<Vec<_>>().join(", "),
         })
     }
 
     /// What is wrong with a record that shows no image.
     pub(super) fn no_image(&self, index: usize) -> Result<EvalError, EvalError> {
-        let row = self.rows.row(index)?;
-        let hint = hint(&row, self.image_column());
-        Ok(EvalError::NoImage { place: self.rows.place(index), column: self.looked_at(), hint })
+        let record = self.records.record(index)?;
+        let hint = hint(&record, self.image_column());
+        Ok(EvalError::NoImage { location: self.records.location(index), column: self.looked_at(), hint })
     }
 
     fn looked_at(&self) -> String {
@@ -91,8 +91,8 @@ impl DescribedBenchmark {
     }
 }
 
-fn known_column(row: &Row) -> Option<&'static str> {
-    KNOWN.into_iter().find(|column| row.get(*column).is_some_and(shows_something))
+fn known_column(record: &JsonObject) -> Option<&'static str> {
+    KNOWN.into_iter().find(|column| record.get(*column).is_some_and(shows_something))
 }
 
 /// Whether a value can name an image.
@@ -107,13 +107,13 @@ fn shows_something(value: &Value) -> bool {
 }
 
 /// The columns that look as if they held images, as a question.
-fn hint(row: &Row, column: Option<&str>) -> String {
+fn hint(record: &JsonObject, column: Option<&str>) -> String {
     let similar = |name: &str| {
         let misspelt = column.is_some_and(|column| strsim::damerau_levenshtein(column, name) <= 2);
         misspelt || KNOWN.contains(&name.to_ascii_lowercase().as_str())
     };
     let looks = |(name, value): (&String, &Value)| similar(name) && shows_something(value) || names_image(value);
-    let found: Vec<String> = row
+    let found: Vec<String> = record
         .iter()
         .filter(|(name, _)| column != Some(name.as_str()))
         .filter(|&member| looks(member))

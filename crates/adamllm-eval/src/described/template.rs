@@ -1,16 +1,20 @@
 use std::borrow::Cow;
 
-use super::columns::RowReader;
+use super::columns::RecordReader;
 use super::description::Template;
 use crate::{EvalError, Expected};
 
-/// Fills a template with a row's columns.
-pub(crate) fn render(template: Template<'_>, row: &RowReader<'_>, expected: &Expected) -> Result<String, EvalError> {
+/// Fills a template with a record's columns.
+pub(crate) fn render(
+    template: Template<'_>,
+    record: &RecordReader<'_>,
+    expected: &Expected,
+) -> Result<String, EvalError> {
     match template {
-        Template::Given(text) => fill(text, row, expected),
-        Template::Plain { question, options: false } => row.text(question),
+        Template::Given(text) => fill(text, record, expected),
+        Template::Plain { question, options: false } => record.text(question),
         Template::Plain { question, options: true } => {
-            Ok(format!("{}\n{}", row.text(question)?, options_text(expected)))
+            Ok(format!("{}\n{}", record.text(question)?, options_text(expected)))
         }
     }
 }
@@ -18,36 +22,36 @@ pub(crate) fn render(template: Template<'_>, row: &RowReader<'_>, expected: &Exp
 /// What follows a brace of a template that has no other half.
 pub(crate) fn unbalanced(template: &str) -> Option<&str> {
     let mut rest = template;
-    while let Some(at) = rest.find(['{', '}']) {
-        let (brace, after) = (&rest[at..=at], &rest[at + 1..]);
+    while let Some(offset) = rest.find(['{', '}']) {
+        let (brace, after) = (&rest[offset..=offset], &rest[offset + 1..]);
         rest = match after.strip_prefix(brace) {
             Some(escaped) => escaped,
             None => match after.find('}').filter(|_| brace == "{") {
                 Some(end) => &after[end + 1..],
-                None => return Some(&rest[at..]),
+                None => return Some(&rest[offset..]),
             },
         };
     }
     None
 }
 
-fn fill(template: &str, row: &RowReader<'_>, expected: &Expected) -> Result<String, EvalError> {
+fn fill(template: &str, record: &RecordReader<'_>, expected: &Expected) -> Result<String, EvalError> {
     let mut out = String::new();
     let mut rest = template;
-    while let Some(at) = rest.find(['{', '}']) {
-        out.push_str(&rest[..at]);
-        let brace = &rest[at..=at];
-        let after = &rest[at + 1..];
+    while let Some(offset) = rest.find(['{', '}']) {
+        out.push_str(&rest[..offset]);
+        let brace = &rest[offset..=offset];
+        let after = &rest[offset + 1..];
         if let Some(escaped) = after.strip_prefix(brace) {
             out.push_str(brace);
             rest = escaped;
             continue;
         }
         let end = if brace == "{" { after.find('}') } else { None };
-        let Some(end) = end else { return Err(row.error("(prompt template)", "{column}", &rest[at..])) };
+        let Some(end) = end else { return Err(record.error("(prompt template)", "{column}", &rest[offset..])) };
         match &after[..end] {
             "options" => out.push_str(&options_text(expected)),
-            column => out.push_str(&row.text(column)?),
+            column => out.push_str(&record.text(column)?),
         }
         rest = &after[end + 1..];
     }

@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, HashMap};
 use adamllm_core::RecordId;
 use serde::Serialize;
 
-use super::{Exhibit, HtmlOptions, picture};
+use super::{HtmlOptions, HtmlSection, thumbnail};
 use crate::{AnswerType, EvalError, Example, Outcome};
 
 /// What the page's script shows.
@@ -11,7 +11,7 @@ use crate::{AnswerType, EvalError, Example, Outcome};
 pub(super) struct PageData {
     benchmarks: Vec<BenchmarkData>,
     /// Data URLs by key.
-    pictures: BTreeMap<String, String>,
+    images: BTreeMap<String, String>,
 }
 
 #[derive(Serialize)]
@@ -29,8 +29,8 @@ struct ExampleData {
     answer_type: AnswerType,
     question: String,
     label: String,
-    pictures: Vec<String>,
-    /// One slot per run.
+    images: Vec<String>,
+    /// One per run.
     answers: Vec<Option<AnswerData>>,
 }
 
@@ -48,27 +48,27 @@ struct AnswerData {
 /// Outcomes and answers of one run, by id.
 type RunIndex<'a> = HashMap<&'a RecordId, (&'a Outcome, &'a str)>;
 
-pub(super) fn collect(exhibits: &[Exhibit<'_>], options: &HtmlOptions) -> Result<PageData, EvalError> {
-    let mut pictures = BTreeMap::new();
+pub(super) fn collect(sections: &[HtmlSection<'_>], options: &HtmlOptions) -> Result<PageData, EvalError> {
+    let mut images = BTreeMap::new();
     let mut benchmarks = Vec::new();
-    for (place, exhibit) in exhibits.iter().enumerate() {
-        let runs: Vec<RunIndex<'_>> = exhibit.runs.iter().map(index).collect();
-        let (n_answered, examples) = choose(exhibit, &runs, options.max_examples)?;
+    for (index_of, section) in sections.iter().enumerate() {
+        let runs: Vec<RunIndex<'_>> = section.runs.iter().map(index).collect();
+        let (n_answered, examples) = choose(section, &runs, options.max_examples)?;
         let examples = examples.iter().map(|example| {
-            let keys = add_pictures(&mut pictures, place, exhibit, example, options.picture_edge);
+            let keys = add_images(&mut images, index_of, section, example, options.image_edge);
             describe(example, keys, &runs)
         });
         benchmarks.push(BenchmarkData {
-            name: exhibit.benchmark.name().to_owned(),
-            runs: exhibit.runs.iter().map(|run| run.name.to_owned()).collect(),
+            name: section.benchmark.name().to_owned(),
+            runs: section.runs.iter().map(|run| run.name.to_owned()).collect(),
             n_answered,
             examples: examples.collect(),
         });
     }
-    Ok(PageData { benchmarks, pictures })
+    Ok(PageData { benchmarks, images })
 }
 
-fn index<'a>(run: &super::ExhibitRun<'a>) -> RunIndex<'a> {
+fn index<'a>(run: &super::HtmlRun<'a>) -> RunIndex<'a> {
     let answers: HashMap<_, _> = run.predictions.iter().map(|p| (&p.id, p.answer.as_str())).collect();
     let outcome =
         |outcome: &'a Outcome| (&outcome.id, (outcome, answers.get(&outcome.id).copied().unwrap_or_default()));
@@ -76,13 +76,13 @@ fn index<'a>(run: &super::ExhibitRun<'a>) -> RunIndex<'a> {
 }
 
 /// The answered examples with the smallest id hashes, in the benchmark's order, and how many were answered in all.
-fn choose(exhibit: &Exhibit<'_>, runs: &[RunIndex<'_>], max: usize) -> Result<(usize, Vec<Example>), EvalError> {
+fn choose(section: &HtmlSection<'_>, runs: &[RunIndex<'_>], max: usize) -> Result<(usize, Vec<Example>), EvalError> {
     let mut chosen: BTreeMap<(u64, usize), Example> = BTreeMap::new();
     let mut n_answered = 0;
-    for index in 0..exhibit.benchmark.len() {
-        let example = match exhibit.benchmark.example(index) {
+    for index in 0..section.benchmark.len() {
+        let example = match section.benchmark.example(index) {
             Ok(example) => example,
-            Err(error) if error.is_row() => continue,
+            Err(error) if error.is_example_error() => continue,
             Err(error) => return Err(error),
         };
         if runs.iter().any(|run| run.contains_key(&example.id)) {
@@ -98,22 +98,22 @@ fn choose(exhibit: &Exhibit<'_>, runs: &[RunIndex<'_>], max: usize) -> Result<(u
     Ok((n_answered, examples.into_iter().map(|(_, example)| example).collect()))
 }
 
-fn add_pictures(
-    pictures: &mut BTreeMap<String, String>,
-    place: usize,
-    exhibit: &Exhibit<'_>,
+fn add_images(
+    images: &mut BTreeMap<String, String>,
+    index_of: usize,
+    section: &HtmlSection<'_>,
     example: &Example,
     edge: u32,
 ) -> Vec<String> {
-    let Some(store) = exhibit.benchmark.images().filter(|_| edge > 0) else { return Vec::new() };
+    let Some(store) = section.benchmark.images().filter(|_| edge > 0) else { return Vec::new() };
     let mut keys = Vec::new();
     for image in &example.images {
-        let key = format!("{place}/{image}");
-        if !pictures.contains_key(&key) {
-            match picture::data_url(store, image, edge) {
-                Ok(url) => pictures.insert(key.clone(), url),
+        let key = format!("{index_of}/{image}");
+        if !images.contains_key(&key) {
+            match thumbnail::data_url(store, image, edge) {
+                Ok(url) => images.insert(key.clone(), url),
                 Err(error) => {
-                    tracing::warn!(%image, %error, "the report goes without this picture");
+                    tracing::warn!(%image, %error, "the report goes without this image");
                     continue;
                 }
             };
@@ -123,7 +123,7 @@ fn add_pictures(
     keys
 }
 
-fn describe(example: &Example, pictures: Vec<String>, runs: &[RunIndex<'_>]) -> ExampleData {
+fn describe(example: &Example, images: Vec<String>, runs: &[RunIndex<'_>]) -> ExampleData {
     let answer = |run: &RunIndex<'_>| {
         run.get(&example.id).map(|(outcome, text)| AnswerData {
             text: (*text).to_owned(),
@@ -140,7 +140,7 @@ fn describe(example: &Example, pictures: Vec<String>, runs: &[RunIndex<'_>]) -> 
         answer_type: example.expected.answer_type(),
         question: example.question.clone(),
         label: example.expected.describe(),
-        pictures,
+        images,
         answers: runs.iter().map(answer).collect(),
     }
 }

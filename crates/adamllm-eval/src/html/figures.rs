@@ -1,34 +1,34 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::{Exhibit, ExhibitRun};
+use super::{HtmlRun, HtmlSection};
 use crate::grid::escape_html;
 use crate::{AnswerType, Estimate, GroupScore, Outcome};
 
 /// A benchmark's bars, numbers and confusion tables.
-pub(super) fn section(place: usize, exhibit: &Exhibit<'_>) -> String {
-    let name = escape_html(exhibit.benchmark.name());
-    let mut out = format!("<section class=\"benchmark\" id=\"b{place}\">\n<h2>{name}</h2>\n");
-    let mut types: Vec<AnswerType> = exhibit.runs.iter().flat_map(|r| r.report.by_type.keys().copied()).collect();
+pub(super) fn section(index: usize, section: &HtmlSection<'_>) -> String {
+    let name = escape_html(section.benchmark.name());
+    let mut out = format!("<section class=\"benchmark\" id=\"b{index}\">\n<h2>{name}</h2>\n");
+    let mut types: Vec<AnswerType> = section.runs.iter().flat_map(|r| r.report.by_type.keys().copied()).collect();
     types.sort_unstable();
     types.dedup();
     out.push_str("<table class=\"scores\"><thead><tr><th>answers</th><th>run</th><th>n</th><th>scoring</th>");
     out.push_str("<th class=\"wide\">score with interval, 0 to 100</th><th>mean</th><th>interval</th><th>note</th>");
     out.push_str("</tr></thead>\n");
     for &answer_type in &types {
-        let group = |run: &ExhibitRun<'_>| run.report.by_type.get(&answer_type).cloned();
-        push_groups(&mut out, answer_type.as_str(), exhibit, group);
+        let group = |run: &HtmlRun<'_>| run.report.by_type.get(&answer_type).cloned();
+        push_groups(&mut out, answer_type.as_str(), section, group);
     }
     if types.len() > 1 {
-        push_groups(&mut out, "all", exhibit, |run| Some(run.report.overall.clone()));
+        push_groups(&mut out, "all", section, |run| Some(run.report.overall.clone()));
     }
     out.push_str("</table>\n");
-    for run in &exhibit.runs {
+    for run in &section.runs {
         push_left_out(&mut out, run);
     }
-    out.push_str(&super::summary::differences(exhibit));
+    out.push_str(&super::summary::differences(section));
     out.push_str("<div class=\"confusions\">\n");
-    for run in &exhibit.runs {
+    for run in &section.runs {
         push_confusion(&mut out, run);
     }
     out.push_str("</div>\n</section>\n");
@@ -38,11 +38,11 @@ pub(super) fn section(place: usize, exhibit: &Exhibit<'_>) -> String {
 fn push_groups(
     out: &mut String,
     answers: &str,
-    exhibit: &Exhibit<'_>,
-    group: impl Fn(&ExhibitRun<'_>) -> Option<GroupScore>,
+    section: &HtmlSection<'_>,
+    group: impl Fn(&HtmlRun<'_>) -> Option<GroupScore>,
 ) {
     out.push_str("<tbody>\n");
-    let groups: Vec<_> = exhibit.runs.iter().filter_map(|run| Some((run, group(run)?))).collect();
+    let groups: Vec<_> = section.runs.iter().filter_map(|run| Some((run, group(run)?))).collect();
     let n_lines = 2 * groups.len();
     for (i, (run, group)) in groups.iter().enumerate() {
         let run = escape_html(run.name);
@@ -80,19 +80,19 @@ fn score_cells(scoring: &str, estimate: Option<Estimate>, note: &str) -> String 
     )
 }
 
-fn push_left_out(out: &mut String, run: &ExhibitRun<'_>) {
+fn push_left_out(out: &mut String, run: &HtmlRun<'_>) {
     let (unanswered, rejected) = (run.report.unanswered, run.report.rejected);
     if unanswered + rejected > 0 {
         let name = escape_html(run.name);
         let _ = writeln!(
             out,
-            "<p class=\"warning\">{name}: {unanswered} unanswered and {rejected} rejected rows are in no score.</p>"
+            "<p class=\"warning\">{name}: {unanswered} unanswered and {rejected} rejected examples are in no score.</p>"
         );
     }
 }
 
 /// What closed questions were answered with: right answers down, answers as the strict scoring read them across.
-fn push_confusion(out: &mut String, run: &ExhibitRun<'_>) {
+fn push_confusion(out: &mut String, run: &HtmlRun<'_>) {
     let mut counts: BTreeMap<String, BTreeMap<&'static str, usize>> = BTreeMap::new();
     for outcome in run.outcomes.iter().filter(|outcome| outcome.answer_type == AnswerType::Closed) {
         let label = crate::metrics::answer_words(&outcome.expected);

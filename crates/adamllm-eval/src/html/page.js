@@ -73,15 +73,15 @@ function answerNode(run, answer) {
 
 function card(example, runs) {
   const node = element("article", "card");
-  const pictures = element("div", "pictures");
-  for (const key of example.pictures) {
-    const picture = element("img");
-    picture.src = page.pictures[key];
-    picture.alt = key;
-    picture.loading = "lazy";
-    pictures.append(picture);
+  const images = element("div", "images");
+  for (const key of example.images) {
+    const image = element("img");
+    image.src = page.images[key];
+    image.alt = key;
+    image.loading = "lazy";
+    images.append(image);
   }
-  if (example.pictures.length) node.append(pictures);
+  if (example.images.length) node.append(images);
   node.append(element("div", "question", example.question));
   const label = element("div", "label");
   label.append(element("span", "small", "label (" + example.answer_type + ")  "), example.label);
@@ -100,7 +100,7 @@ function draw() {
   byId("more").hidden = found.length <= shown;
 }
 
-// The filters stand in the address, so that a view can be kept and passed on: "#wrong=1&text=lung".
+// The filters are in the address, so that a view can be kept and passed on: "#wrong=1&text=lung".
 function readAddress() {
   const wanted = new URLSearchParams(location.hash.slice(1));
   for (const name of controls) {

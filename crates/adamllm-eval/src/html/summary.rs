@@ -1,23 +1,23 @@
 use std::fmt::Write;
 
-use super::{Exhibit, ExhibitRun};
+use super::{HtmlRun, HtmlSection};
 use crate::grid::escape_html;
-use crate::{Comparison, Estimate, PairedScore, Resampling, RunInfo, compare};
+use crate::{BootstrapConfig, Comparison, Estimate, PairedScore, RunInfo, compare};
 
 /// All benchmarks and runs in one table, and what was run.
-pub(super) fn section(exhibits: &[Exhibit<'_>]) -> String {
+pub(super) fn section(sections: &[HtmlSection<'_>]) -> String {
     let mut out = String::from(
         "<section>\n<h2>At a glance</h2>\n<table class=\"glance\"><thead><tr><th>benchmark</th><th>run</th>",
     );
     out.push_str("<th>n</th><th>paper</th><th>strict</th><th>unparsed</th><th>random</th></tr></thead>\n<tbody>\n");
-    for (place, exhibit) in exhibits.iter().enumerate() {
-        for run in &exhibit.runs {
+    for (index, section) in sections.iter().enumerate() {
+        for run in &section.runs {
             let all = &run.report.overall;
             // Writing to a String cannot fail, here and below.
             let _ = writeln!(
                 out,
-                "<tr><td><a href=\"#b{place}\">{}</a></td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
-                escape_html(exhibit.benchmark.name()),
+                "<tr><td><a href=\"#b{index}\">{}</a></td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+                escape_html(section.benchmark.name()),
                 escape_html(run.name),
                 all.n,
                 estimate(all.paper),
@@ -28,9 +28,9 @@ pub(super) fn section(exhibits: &[Exhibit<'_>]) -> String {
         }
     }
     out.push_str("</tbody></table>\n<details><summary>What was run</summary>\n");
-    for exhibit in exhibits {
-        for run in &exhibit.runs {
-            push_run(&mut out, exhibit.benchmark.name(), run);
+    for section in sections {
+        for run in &section.runs {
+            push_run(&mut out, section.benchmark.name(), run);
         }
     }
     out.push_str("</details>\n</section>\n");
@@ -43,7 +43,7 @@ fn estimate(estimate: Option<Estimate>) -> String {
     estimate.map_or("–".into(), |e| format!("{:.1}{}", e.mean, interval(e)))
 }
 
-fn push_run(out: &mut String, benchmark: &str, run: &ExhibitRun<'_>) {
+fn push_run(out: &mut String, benchmark: &str, run: &HtmlRun<'_>) {
     let Some(info) = &run.report.run else { return };
     let _ = write!(out, "<h3>{}, {}</h3>\n<dl>", escape_html(benchmark), escape_html(run.name));
     for (name, text) in facts(info) {
@@ -59,8 +59,8 @@ fn facts(info: &RunInfo) -> Vec<(&'static str, String)> {
         info.software.iter().map(|(name, version)| format!("{name} {version}")).collect::<Vec<_>>().join(", ");
     let facts = [
         ("model", Some(info.model.clone())),
-        ("rows", info.dataset.clone()),
-        ("pictures", info.images.clone()),
+        ("examples", info.dataset.clone()),
+        ("images", info.images.clone()),
         ("first prompt", info.prompt.clone()),
         ("decoding", decoding),
         ("prompts asked", info.n_asked.map(|n| n.to_string())),
@@ -73,8 +73,8 @@ fn facts(info: &RunInfo) -> Vec<(&'static str, String)> {
 }
 
 /// The other runs against the first one, question by question; nothing where there is one run only.
-pub(super) fn differences(exhibit: &Exhibit<'_>) -> String {
-    let Some((first, others)) = exhibit.runs.split_first().filter(|(_, others)| !others.is_empty()) else {
+pub(super) fn differences(section: &HtmlSection<'_>) -> String {
+    let Some((first, others)) = section.runs.split_first().filter(|(_, others)| !others.is_empty()) else {
         return String::new();
     };
     let mut out = format!(
@@ -83,7 +83,7 @@ pub(super) fn differences(exhibit: &Exhibit<'_>) -> String {
         escape_html(first.name)
     );
     for run in others {
-        push_comparison(&mut out, run.name, &compare(first.outcomes, run.outcomes, &Resampling::default()));
+        push_comparison(&mut out, run.name, &compare(first.outcomes, run.outcomes, &BootstrapConfig::default()));
     }
     out.push_str("</tbody></table>\n");
     out

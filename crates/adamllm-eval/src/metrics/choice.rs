@@ -50,8 +50,8 @@ pub fn choice_paper(answer: &str, keys: &[impl AsRef<str>], options: &NameSet, s
 }
 
 fn last_in_brackets<T>(text: &str, find: impl Fn(&str) -> Option<T>) -> Option<T> {
-    let opened = |(at, _): (usize, &str)| {
-        let inside = &text[at + 1..];
+    let opened = |(offset, _): (usize, &str)| {
+        let inside = &text[offset + 1..];
         find(&inside[..inside.find(')')?])
     };
     text.rmatch_indices('(').find_map(opened)

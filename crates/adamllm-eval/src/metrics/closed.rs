@@ -32,19 +32,19 @@ pub fn yes_no(answer: &str) -> Option<YesNo> {
 /// [`yes_no`] of an answer that went through [`answer_words`].
 pub(crate) fn yes_no_in_words(words: &str) -> Option<YesNo> {
     let words: Vec<&str> = words.split(' ').collect();
-    let mut said = words.iter().enumerate().filter_map(|(place, word)| Some((place, yes_or_no(word)?)));
-    let (place, first) = said.next()?;
+    let mut said = words.iter().enumerate().filter_map(|(position, word)| Some((position, yes_or_no(word)?)));
+    let (position, first) = said.next()?;
     if said.all(|(_, other)| other == first) {
         return Some(first);
     }
 
     // Both words are said: a final answer counts, then what the text begins with, then the first that is declared.
     let declared =
-        |last: bool| (0..words.len()).find(|&at| yes_or_no(words[at]).is_some() && declares(&words, at, last));
+        |last: bool| (0..words.len()).find(|&index| yes_or_no(words[index]).is_some() && declares(&words, index, last));
     let explained = words.iter().any(|word| !["yes", "no", "or", "and"].contains(word));
-    let quoted = words.get(place + 1).is_some_and(|word| ["or", "and"].contains(word) || yes_or_no(word).is_some());
-    let begins = (place == 0 && explained && !quoted).then_some(place);
-    declared(true).or(begins).or_else(|| declared(false)).and_then(|at| yes_or_no(words[at]))
+    let quoted = words.get(position + 1).is_some_and(|word| ["or", "and"].contains(word) || yes_or_no(word).is_some());
+    let begins = (position == 0 && explained && !quoted).then_some(position);
+    declared(true).or(begins).or_else(|| declared(false)).and_then(|index| yes_or_no(words[index]))
 }
 
 fn yes_or_no(word: &str) -> Option<YesNo> {
@@ -57,18 +57,18 @@ fn yes_or_no(word: &str) -> Option<YesNo> {
 
 /// Whether a word stands where an answer is declared: *answer is ...*, `\boxed{...}`; with `last`, where the final one is. Not so
 /// in *answer yes or no*.
-fn declares(words: &[&str], at: usize, last: bool) -> bool {
+fn declares(words: &[&str], index: usize, last: bool) -> bool {
     let tied = |word: &&&str| {
         ["is", "be", "would", "should", "must", "therefore", "thus", "to", "question", "this", "text"].contains(word)
     };
-    let n_tied = words[..at].iter().rev().take_while(tied).count();
-    let Some(cue) = (at - n_tied).checked_sub(1) else { return false };
+    let n_tied = words[..index].iter().rev().take_while(tied).count();
+    let Some(cue) = (index - n_tied).checked_sub(1) else { return false };
     let announced = match words[cue] {
         "boxed" => true,
         "answer" => !last || (cue > 0 && words[cue - 1] == "final"),
         _ => false,
     };
-    let choice = words.get(at + 1).is_some_and(|next| *next == "or" || yes_or_no(next).is_some());
+    let choice = words.get(index + 1).is_some_and(|next| *next == "or" || yes_or_no(next).is_some());
     announced && !choice
 }
 
@@ -89,12 +89,12 @@ pub(crate) fn closed_in_words(words: &str, label: &str) -> Option<bool> {
     }
 }
 
-/// Whether the label stands in the words at a place that is not denied (*not left*).
+/// Whether the label is in the words at a position that is not denied (*not left*).
 fn says(words: &str, label: &str) -> bool {
     let words = format!(" {words} ");
     let label = format!(" {label} ");
-    let mut places = words.match_indices(&label).map(|(at, _)| &words[..at]);
-    places.any(|before| ![" not", " no", "n't", " without"].iter().any(|denial| before.ends_with(denial)))
+    let mut positions = words.match_indices(&label).map(|(offset, _)| &words[..offset]);
+    positions.any(|before| ![" not", " no", "n't", " without"].iter().any(|denial| before.ends_with(denial)))
 }
 
 #[cfg(test)]

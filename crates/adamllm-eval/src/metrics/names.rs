@@ -39,7 +39,7 @@ struct LongestFirst {
     /// Indices, the longest name first; names of one length in their order.
     order: Vec<usize>,
     /// Place of each name in `order`.
-    place: Vec<usize>,
+    rank: Vec<usize>,
 }
 
 /// The names as whole words.
@@ -84,14 +84,14 @@ impl NameSet {
     /// The reference's reading of a list: lower-cased, the longest name first, every name that the text contains (inside
     /// other words too) counts and is cut out of the text. Sorted indices.
     pub fn cut_out(&self, text: &str) -> Vec<usize> {
-        let LongestFirst { order, place } = self.longest_first.get_or_init(|| LongestFirst::new(&self.names));
+        let LongestFirst { order, rank } = self.longest_first.get_or_init(|| LongestFirst::new(&self.names));
         let (lower, contained) = (self.lower(), self.contained());
         let mut text = text.to_lowercase();
         let mut found = Vec::new();
         let mut next = 0;
         loop {
-            let places = contained.find_overlapping_iter(&text).map(|hit| place[hit.pattern().as_usize()]);
-            let Some(first) = places.filter(|&place| place >= next).min() else { break };
+            let ranks = contained.find_overlapping_iter(&text).map(|hit| rank[hit.pattern().as_usize()]);
+            let Some(first) = ranks.filter(|&rank| rank >= next).min() else { break };
             found.push(order[first]);
             text = text.replace(&lower[order[first]], "");
             next = first + 1;
@@ -101,7 +101,7 @@ impl NameSet {
     }
 
     /// The name whose last occurrence in the lower-cased text starts last; the first of them in the list's order where
-    /// two start at the same place.
+    /// two start at the same offset.
     pub(crate) fn last_contained(&self, text: &str) -> Option<usize> {
         let text = text.to_lowercase();
         let later = |start: usize, index: usize| (start, std::cmp::Reverse(index));
@@ -136,9 +136,9 @@ impl NameSet {
     /// The names that stand in the text as whole words, read from left to right, the longest first where several start at
     /// the same word, none inside another. Each once, in the order of the text.
     pub fn whole_words(&self, text: &str) -> Vec<usize> {
-        let mut seen = BTreeSet::new();
+        let mut found = BTreeSet::new();
         let hits = self.hits(&spaced_words(text));
-        hits.into_iter().filter(|hit| seen.insert(hit.name)).map(|hit| hit.name).collect()
+        hits.into_iter().filter(|hit| found.insert(hit.name)).map(|hit| hit.name).collect()
     }
 
     /// Where names stand in a text that went through [`spaced_words`], as [`NameSet::whole_words`] reads it.
@@ -181,11 +181,11 @@ impl LongestFirst {
     fn new(names: &[String]) -> Self {
         let mut order: Vec<usize> = (0..names.len()).collect();
         order.sort_by_key(|&i| std::cmp::Reverse(names[i].chars().count()));
-        let mut place = vec![0; names.len()];
-        for (at, &index) in order.iter().enumerate() {
-            place[index] = at;
+        let mut rank = vec![0; names.len()];
+        for (position, &index) in order.iter().enumerate() {
+            rank[index] = position;
         }
-        Self { order, place }
+        Self { order, rank }
     }
 }
 
@@ -207,7 +207,9 @@ impl Worded {
             }
             None => {
                 let named = self.spaced.iter().enumerate().filter(|(_, name)| name.len() > 1);
-                named.flat_map(|(i, name)| overlapping(text, name).map(move |at| (at, at + name.len(), i))).collect()
+                named
+                    .flat_map(|(i, name)| overlapping(text, name).map(move |offset| (offset, offset + name.len(), i)))
+                    .collect()
             }
         }
     }
@@ -217,9 +219,9 @@ impl Worded {
 fn overlapping<'a>(text: &'a str, part: &'a str) -> impl Iterator<Item = usize> {
     let mut from = 0;
     std::iter::from_fn(move || {
-        let at = from + text[from..].find(part)?;
-        from = at + 1;
-        Some(at)
+        let offset = from + text[from..].find(part)?;
+        from = offset + 1;
+        Some(offset)
     })
 }
 

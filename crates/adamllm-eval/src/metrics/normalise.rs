@@ -95,7 +95,7 @@ fn without_marks(text: &str, n_periods: usize) -> String {
     let vanishes = vanishing_marks(&text);
     let mut out = String::with_capacity(text.len());
     let mut n_left = n_periods;
-    // A period waits for the character behind it, which may come after marks that vanish.
+    // A period waits for the character after it, which may come after marks that vanish.
     let mut period_waits = false;
     for c in text.chars() {
         let c = match c {
@@ -144,9 +144,9 @@ fn vanishing_marks(text: &str) -> [bool; 128] {
 }
 
 fn has_comma_between_digits(text: &str) -> bool {
-    text.match_indices(',').any(|(at, _)| {
-        let before = text[..at].chars().next_back();
-        let after = text[at + 1..].chars().next();
+    text.match_indices(',').any(|(offset, _)| {
+        let before = text[..offset].chars().next_back();
+        let after = text[offset + 1..].chars().next();
         before.is_some_and(python_text::is_decimal) && after.is_some_and(python_text::is_decimal)
     })
 }

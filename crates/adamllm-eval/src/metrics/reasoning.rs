@@ -13,15 +13,15 @@ pub fn without_reasoning(answer: &str) -> Cow<'_, str> {
     if !answer.contains(['<', '[', '◁']) {
         return Cow::Borrowed(answer);
     }
-    let (mut said, mut kept_to, mut at) = (String::new(), 0, 0);
+    let (mut said, mut kept_to, mut offset) = (String::new(), 0, 0);
     let (mut in_reasoning, mut in_answer, mut marked) = (false, None, None);
     let mut found = false;
-    while let Some(tag) = next_tag(answer, at) {
+    while let Some(tag) = next_tag(answer, offset) {
         found = true;
         if !in_reasoning {
             said.push_str(&answer[kept_to..tag.start]);
         }
-        (at, kept_to) = (tag.end, tag.end);
+        (offset, kept_to) = (tag.end, tag.end);
         match tag.kind {
             Kind::Opens => in_reasoning = true,
             Kind::Closes if in_reasoning => in_reasoning = false,
@@ -87,7 +87,7 @@ fn next_tag(text: &str, mut from: usize) -> Option<Tag> {
             '[' => ']',
             _ => '▷',
         };
-        let length = text[inside..].char_indices().take(LONGEST).find(|&(_, c)| c == close).map(|(at, _)| at);
+        let length = text[inside..].char_indices().take(LONGEST).find(|&(_, c)| c == close).map(|(offset, _)| offset);
         if let Some(length) = length
             && let Some(kind) = kind_of(open, &text[inside..inside + length])
         {

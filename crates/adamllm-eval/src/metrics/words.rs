@@ -14,19 +14,20 @@ pub(crate) fn word_ranges(text: &str) -> Vec<Range<usize>> {
     let mut before: Option<char> = None;
     // Letters since the word's start or its last period.
     let mut run = 0;
-    for (at, c) in text.char_indices() {
+    for (offset, c) in text.char_indices() {
         let unspaced = is_unspaced(c);
         let belongs = c.is_alphanumeric() && !unspaced || start.is_some() && is_accent(c);
-        let joins =
-            !belongs && matches!(c, '\'' | '.' | ',' | '-') && joins(start.map(|_| run), before, c, &text[at + 1..]);
+        let joins = !belongs
+            && matches!(c, '\'' | '.' | ',' | '-')
+            && joins(start.map(|_| run), before, c, &text[offset + 1..]);
         if belongs || joins {
-            start.get_or_insert(at);
+            start.get_or_insert(offset);
             run = if joins { 0 } else { run + 1 };
         } else {
-            words.extend(start.take().map(|start| start..at));
+            words.extend(start.take().map(|start| start..offset));
             run = 0;
             if unspaced {
-                words.push(at..at + c.len_utf8());
+                words.push(offset..offset + c.len_utf8());
             }
         }
         before = Some(c);

@@ -3,11 +3,11 @@ use std::collections::HashMap;
 use adamllm_core::random::named_stream;
 use rand::Rng;
 
-use super::{Estimate, Interval, Resampling};
+use super::{BootstrapConfig, Estimate, Interval};
 
-/// Which cluster each row belongs to.
+/// Which cluster each example belongs to.
 pub(crate) struct Clusters {
-    of_row: Vec<u32>,
+    of_example: Vec<u32>,
     n: usize,
 }
 
@@ -21,18 +21,18 @@ impl Clusters {
             let next = ids.len() as u32;
             *ids.entry(name).or_insert(next)
         };
-        let of_row: Vec<u32> = names.into_iter().map(&mut id).collect();
-        Self { of_row, n: ids.len() }
+        let of_example: Vec<u32> = names.into_iter().map(&mut id).collect();
+        Self { of_example, n: ids.len() }
     }
 
     pub(crate) fn len(&self) -> usize {
         self.n
     }
 
-    /// One score per row, in the rows' order.
+    /// One score per example, in their order.
     pub(crate) fn sums(&self, scores: impl Iterator<Item = Option<f64>>) -> ClusterSums {
         let mut sums = vec![(0.0, 0); self.n];
-        for (&cluster, score) in self.of_row.iter().zip(scores) {
+        for (&cluster, score) in self.of_example.iter().zip(scores) {
             if let Some(score) = score {
                 let (sum, n) = &mut sums[cluster as usize];
                 *sum += score;
@@ -66,9 +66,9 @@ pub(crate) struct Bootstrap {
 }
 
 impl Bootstrap {
-    /// Estimates of several scorings of the same rows, from the same samples of clusters. `None` where a scoring has no
+    /// Estimates of several scorings of the same examples, from the same samples of clusters. `None` where a scoring has no
     /// score.
-    pub(crate) fn draw(scorings: &[ClusterSums], resampling: &Resampling) -> Vec<Option<Estimate>> {
+    pub(crate) fn draw(scorings: &[ClusterSums], resampling: &BootstrapConfig) -> Vec<Option<Estimate>> {
         let distributions = sample_means(scorings, resampling);
         let estimate = |(sums, bootstrap): (&ClusterSums, Bootstrap)| {
             if sums.n() == 0 {
@@ -92,9 +92,9 @@ impl Bootstrap {
     }
 
     fn quantile(&self, share: f64) -> Option<f64> {
-        let place = share.clamp(0.0, 1.0) * self.sorted.len().checked_sub(1)? as f64;
-        let (below, above) = (self.sorted[place.floor() as usize], self.sorted[place.ceil() as usize]);
-        Some(below + (above - below) * place.fract())
+        let position = share.clamp(0.0, 1.0) * self.sorted.len().checked_sub(1)? as f64;
+        let (below, above) = (self.sorted[position.floor() as usize], self.sorted[position.ceil() as usize]);
+        Some(below + (above - below) * position.fract())
     }
 
     /// Share of the means on the other side of zero than most, twice: a two-sided p-value for "the mean is zero", at
@@ -108,7 +108,7 @@ impl Bootstrap {
 }
 
 /// For each scoring, the means of the same bootstrap samples.
-pub(crate) fn sample_means(scorings: &[ClusterSums], resampling: &Resampling) -> Vec<Bootstrap> {
+pub(crate) fn sample_means(scorings: &[ClusterSums], resampling: &BootstrapConfig) -> Vec<Bootstrap> {
     let n_clusters = scorings.first().map_or(0, |sums| sums.0.len());
     let mut random = named_stream(resampling.seed, "bootstrap", "");
     let mut means = vec![Vec::with_capacity(resampling.n_resamples); scorings.len()];
@@ -147,7 +147,7 @@ mod tests {
         let alone: Vec<String> = (0..400).map(|i| i.to_string()).collect();
         let fours: Vec<String> = (0..400).map(|i| (i / 4).to_string()).collect();
         let of = |names: &[String]| {
-            estimate(&scores, names.iter().map(String::as_str), &Resampling::default()).expect("scores")
+            estimate(&scores, names.iter().map(String::as_str), &BootstrapConfig::default()).expect("scores")
         };
         let (alone, fours) = (of(&alone), of(&fours));
         assert_eq!(alone.mean, 50.0);
@@ -161,8 +161,8 @@ mod tests {
 
     #[test]
     fn nothing_and_one_have_no_interval() {
-        assert_eq!(estimate(&[], [], &Resampling::default()), None);
-        let one = estimate(&[40.0], ["a"], &Resampling::default()).expect("a score");
+        assert_eq!(estimate(&[], [], &BootstrapConfig::default()), None);
+        let one = estimate(&[40.0], ["a"], &BootstrapConfig::default()).expect("a score");
         assert_eq!(one, Estimate { mean: 40.0, standard_error: None, interval: None });
     }
 

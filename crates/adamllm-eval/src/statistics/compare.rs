@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde::{Deserialize, Serialize};
 
 use super::bootstrap::{Clusters, sample_means};
-use super::{Interval, McNemar, Resampling};
+use super::{BootstrapConfig, Interval, McNemar};
 use crate::{AnswerType, Outcome};
 
 /// Two runs on the same questions, question by question.
@@ -18,7 +18,7 @@ pub struct Comparison {
     /// Questions that only the second run answered; they are in no number.
     pub only_second: usize,
     /// How the intervals were computed.
-    pub resampling: Resampling,
+    pub resampling: BootstrapConfig,
 }
 
 /// Both scorings of one group of questions.
@@ -26,7 +26,7 @@ pub struct Comparison {
 pub struct PairedGroup {
     /// Questions.
     pub n: usize,
-    /// The reference's scoring; absent where a row has none.
+    /// The reference's scoring; absent where an example has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paper: Option<PairedScore>,
     /// What the score should mean; absent where there is no question.
@@ -74,7 +74,7 @@ impl Comparison {
 }
 
 /// Compares two runs by the outcomes' ids.
-pub fn compare(first: &[Outcome], second: &[Outcome], resampling: &Resampling) -> Comparison {
+pub fn compare(first: &[Outcome], second: &[Outcome], resampling: &BootstrapConfig) -> Comparison {
     let of_second: HashMap<_, _> = second.iter().map(|outcome| (&outcome.id, outcome)).collect();
     let pairs: Vec<(&Outcome, &Outcome)> = first.iter().filter_map(|a| of_second.get(&a.id).map(|&b| (a, b))).collect();
     let mut by_type: BTreeMap<AnswerType, Vec<_>> = BTreeMap::new();
@@ -91,7 +91,7 @@ pub fn compare(first: &[Outcome], second: &[Outcome], resampling: &Resampling) -
 }
 
 impl PairedGroup {
-    fn new(pairs: &[(&Outcome, &Outcome)], resampling: &Resampling) -> Self {
+    fn new(pairs: &[(&Outcome, &Outcome)], resampling: &BootstrapConfig) -> Self {
         let paper: Option<Vec<_>> = pairs.iter().map(|(a, b)| Some((a.paper?, b.paper?))).collect();
         let strict: Vec<_> = pairs.iter().map(|(a, b)| (a.strict, b.strict)).collect();
         let clusters = Clusters::new(pairs.iter().map(|(a, _)| a.cluster.as_str()));
@@ -102,7 +102,7 @@ impl PairedGroup {
 }
 
 impl PairedScore {
-    fn new(scores: &[(f64, f64)], clusters: &Clusters, binary: bool, resampling: &Resampling) -> Option<Self> {
+    fn new(scores: &[(f64, f64)], clusters: &Clusters, binary: bool, resampling: &BootstrapConfig) -> Option<Self> {
         if scores.is_empty() {
             return None;
         }
@@ -150,22 +150,22 @@ mod tests {
     fn a_clear_loss_is_a_regression_and_noise_is_not() {
         let half = run((0..200).map(|i| if i % 2 == 0 { 100.0 } else { 0.0 }));
         let third = run((0..200).map(|i| if i % 3 == 0 { 100.0 } else { 0.0 }));
-        let comparison = compare(&half, &third, &Resampling::default());
+        let comparison = compare(&half, &third, &BootstrapConfig::default());
         let strict = comparison.overall.strict.expect("scores");
         assert_eq!(strict.mcnemar.map(|m| (m.only_first, m.only_second)), Some((66, 33)));
         assert!(strict.is_regression() && strict.p_value.expect("clusters") < 0.01);
         assert_eq!(comparison.regressions(), [None, Some(AnswerType::Closed)]);
-        assert!(compare(&third, &half, &Resampling::default()).overall.strict.expect("scores").is_gain());
+        assert!(compare(&third, &half, &BootstrapConfig::default()).overall.strict.expect("scores").is_gain());
 
         let nearly = run((0..200).map(|i| if (i % 2 == 0) != (i == 7) { 100.0 } else { 0.0 }));
-        assert!(compare(&half, &nearly, &Resampling::default()).regressions().is_empty());
+        assert!(compare(&half, &nearly, &BootstrapConfig::default()).regressions().is_empty());
     }
 
     #[test]
     fn only_shared_questions_count() {
-        let comparison = compare(&run([0.0; 5].into_iter()), &run([100.0; 3].into_iter()), &Resampling::default());
+        let comparison = compare(&run([0.0; 5].into_iter()), &run([100.0; 3].into_iter()), &BootstrapConfig::default());
         assert_eq!((comparison.overall.n, comparison.only_first, comparison.only_second), (3, 2, 0));
-        let nothing = compare(&[], &run([1.0].into_iter()), &Resampling::default());
+        let nothing = compare(&[], &run([1.0].into_iter()), &BootstrapConfig::default());
         assert_eq!(nothing.overall, PairedGroup::default());
     }
 }

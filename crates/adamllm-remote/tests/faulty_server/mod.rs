@@ -64,7 +64,7 @@ impl FaultyServer {
         format!("http://{}/v1", self.address)
     }
 
-    /// The next posts fail so; the ones behind them are answered.
+    /// The next posts fail so; the ones after them are answered.
     pub(crate) fn fails(&self, faults: &[Fault]) {
         self.state.faults.lock().expect("unpoisoned").extend(faults);
     }
@@ -201,7 +201,7 @@ fn send(mut stream: &TcpStream, status: u16, headers: &str, body: &str) -> Optio
 fn completion(body: &Value) -> Value {
     let usage = json!({"prompt_tokens": 3, "completion_tokens": 2});
     if body["messages"].is_array() {
-        let message = json!({"role": "assistant", "content": "a picture"});
+        let message = json!({"role": "assistant", "content": "an image"});
         return json!({"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage});
     }
     let prompt = body["prompt"].as_str().unwrap_or_default();

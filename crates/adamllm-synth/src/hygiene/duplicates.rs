@@ -5,7 +5,7 @@ use adamllm_core::RecordId;
 use super::min_hash::{MinHash, Signature};
 use super::normalise;
 
-/// How a row repeats an earlier one.
+/// How a text repeats an earlier one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum DuplicateKind {
     /// The same words.
@@ -17,21 +17,21 @@ pub enum DuplicateKind {
     },
 }
 
-/// An earlier row that a row repeats.
+/// An earlier text that a text repeats.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Duplicate {
-    /// The earlier row.
+    /// The earlier record.
     pub of: RecordId,
     /// How.
     pub kind: DuplicateKind,
 }
 
-/// Texts seen so far. A text is looked for among those of its own scope only (an image, say), or among all where every
+/// The texts so far. A text is looked for among those of its own scope only (an image, say), or among all where every
 /// caller gives the same scope.
 ///
 /// Near duplicates are found by 21 bands of 6 minima: two texts of similarity 0.8 meet with a probability of
 /// `1 - (1 - 0.8^6)^21` = 0.998, of 0.5 with 0.28, and are then compared by all 128 minima. A band that 64 texts share
-/// tells nothing and takes no more, so that a million rows of one wording do not become a million comparisons each.
+/// says nothing and takes no more, so that a million texts of one wording do not become a million comparisons each.
 #[derive(Debug)]
 pub struct DuplicateIndex {
     hasher: MinHash,
@@ -55,7 +55,7 @@ impl DuplicateIndex {
         Self { hasher: MinHash::default(), threshold, exact, bands, kept: Vec::new() }
     }
 
-    /// The earlier row that this one repeats; where there is none, the row is remembered.
+    /// The earlier text that this one repeats; where there is none, the text is remembered.
     pub fn insert(&mut self, scope: &str, text: &str, id: &RecordId) -> Option<Duplicate> {
         let normal = normalise(text);
         let key = content_key(scope, &normal);
@@ -68,12 +68,12 @@ impl DuplicateIndex {
             if let Some(near) = self.nearest(&signature, &bands, threshold) {
                 return Some(near);
             }
-            let at = self.kept.len() as u32;
+            let position = self.kept.len() as u32;
             self.kept.push((signature, id.clone()));
             for band in bands {
                 let crowd = self.bands.entry(band).or_default();
                 if crowd.len() < CROWD {
-                    crowd.push(at);
+                    crowd.push(position);
                 }
             }
         }
@@ -85,8 +85,8 @@ impl DuplicateIndex {
         let mut candidates: Vec<_> = bands.iter().filter_map(|band| self.bands.get(band)).flatten().copied().collect();
         candidates.sort_unstable();
         candidates.dedup();
-        let similar = candidates.into_iter().filter_map(|at| {
-            let (other, id) = &self.kept[at as usize];
+        let similar = candidates.into_iter().filter_map(|position| {
+            let (other, id) = &self.kept[position as usize];
             let similarity = signature.similarity(other);
             (similarity >= threshold).then_some((similarity, id))
         });
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn many_rows_of_one_wording_stay_fast() {
+    fn many_texts_of_one_wording_stay_fast() {
         let mut index = DuplicateIndex::new(Some(0.95));
         let text = |i: usize| format!("{LONG}, and number {i} at the border, which is hard to see");
         let kept = (0..3000).filter(|i| index.insert("", &text(*i), &id(&i.to_string())).is_none()).count();

@@ -1,9 +1,9 @@
 use std::collections::{BTreeMap, HashMap};
 
-use adamllm_core::{CoreError, ImageRef, ImageStore, InstructionTask, LedgerRow, Reason, RecordId, Stage};
+use adamllm_core::{CoreError, ImageRef, ImageStore, InstructionTask, LedgerEntry, Reason, RecordId, Stage};
 use serde::{Deserialize, Serialize};
 
-use super::{Duplicate, DuplicateIndex, DuplicateKind, ImageIndex, LeakIndex, PerceptualHash, picture_hash};
+use super::{Duplicate, DuplicateIndex, DuplicateKind, ImageIndex, LeakIndex, PerceptualHash, perceptual_hash};
 use crate::SynthError;
 
 /// What is dropped from the tasks.
@@ -14,15 +14,17 @@ pub struct HygieneConfig {
     /// exact duplicates only.
     pub near_threshold: Option<f64>,
     /// Whether two tasks must also be about the same image (by perceptual hash) to be duplicates. Without it, one
-    /// question with one answer can stand in the data once.
-    pub same_picture_only: bool,
+    /// question with one answer can be in the data once.
+    #[serde(alias = "same_picture_only")]
+    pub same_image_only: bool,
     /// Images whose hashes differ in at most so many of 64 bits are the same.
-    pub max_picture_distance: u32,
+    #[serde(alias = "max_picture_distance")]
+    pub max_image_distance: u32,
 }
 
 impl Default for HygieneConfig {
     fn default() -> Self {
-        Self { near_threshold: Some(0.8), same_picture_only: true, max_picture_distance: 6 }
+        Self { near_threshold: Some(0.8), same_image_only: true, max_image_distance: 6 }
     }
 }
 
@@ -37,8 +39,8 @@ impl HygieneConfig {
                 let (field, got) = ("near_threshold", threshold.to_string());
                 Err(SynthError::Config { field, expected: "above 0, at most 1", got })
             }
-            _ if self.max_picture_distance > 15 => {
-                let (field, got) = ("max_picture_distance", self.max_picture_distance.to_string());
+            _ if self.max_image_distance > 15 => {
+                let (field, got) = ("max_image_distance", self.max_image_distance.to_string());
                 Err(SynthError::Config { field, expected: "0 to 15", got })
             }
             _ => Ok(()),
@@ -50,13 +52,16 @@ impl HygieneConfig {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct HygieneReport {
     /// Tasks looked at.
-    pub rows_in: u64,
+    #[serde(alias = "rows_in")]
+    pub tasks_in: u64,
     /// Tasks kept.
-    pub rows_out: u64,
+    #[serde(alias = "rows_out")]
+    pub tasks_out: u64,
     /// Tasks dropped, by reason (`duplicate`, `near_duplicate`, `leak`, or what is wrong with the image).
     pub dropped: BTreeMap<String, u64>,
     /// Different images that look the same, as (later, earlier, different bits).
-    pub same_pictures: Vec<(ImageRef, ImageRef, u32)>,
+    #[serde(alias = "same_pictures")]
+    pub same_images: Vec<(ImageRef, ImageRef, u32)>,
     /// Tasks that ask a benchmark's question about another image: kept, for people to look at.
     pub benchmark_questions: u64,
 }
@@ -67,7 +72,7 @@ pub struct TaskHygiene<'a> {
     images: &'a dyn ImageStore,
     leaks: Option<&'a LeakIndex>,
     texts: DuplicateIndex,
-    pictures: ImageIndex<ImageRef>,
+    known_images: ImageIndex<ImageRef>,
     known: HashMap<ImageRef, Known>,
     report: HygieneReport,
 }
@@ -89,7 +94,7 @@ impl std::fmt::Debug for TaskHygiene<'_> {
 }
 
 impl<'a> TaskHygiene<'a> {
-    /// A worker that has seen nothing yet. With `leaks`, tasks about a benchmark's image are dropped too.
+    /// A worker that has checked nothing yet. With `leaks`, tasks about a benchmark's image are dropped too.
     ///
     /// # Errors
     /// [`SynthError::Config`].
@@ -100,15 +105,15 @@ impl<'a> TaskHygiene<'a> {
     ) -> Result<Self, SynthError> {
         config.validate()?;
         let texts = DuplicateIndex::new(config.near_threshold);
-        let pictures = ImageIndex::new(config.max_picture_distance);
-        Ok(Self { config, images, leaks, texts, pictures, known: HashMap::new(), report: HygieneReport::default() })
+        let known_images = ImageIndex::new(config.max_image_distance);
+        Ok(Self { config, images, leaks, texts, known_images, known: HashMap::new(), report: HygieneReport::default() })
     }
 
-    /// The task, or the ledger row that says why it is dropped.
+    /// The task, or the ledger entry that says why it is dropped.
     ///
     /// # Errors
-    /// The ledger row.
-    pub fn check(&mut self, task: InstructionTask) -> Result<InstructionTask, LedgerRow> {
+    /// The ledger entry.
+    pub fn check(&mut self, task: InstructionTask) -> Result<InstructionTask, LedgerEntry> {
         self.check_text(&task.pair, &task.image, &task.instruction, &task.response).map(|()| task)
     }
 
@@ -116,22 +121,22 @@ impl<'a> TaskHygiene<'a> {
     /// hide that two tasks are the same.
     ///
     /// # Errors
-    /// The ledger row.
+    /// The ledger entry.
     pub fn check_text(
         &mut self,
         pair: &RecordId,
         image: &ImageRef,
         question: &str,
         answer: &str,
-    ) -> Result<(), LedgerRow> {
-        self.report.rows_in += 1;
+    ) -> Result<(), LedgerEntry> {
+        self.report.tasks_in += 1;
         let Some((reason, detail)) = self.refusal(pair, image, question, answer) else {
-            self.report.rows_out += 1;
+            self.report.tasks_out += 1;
             return Ok(());
         };
         let code = serde_json::to_value(reason).unwrap_or_default();
         *self.report.dropped.entry(code.as_str().unwrap_or_default().into()).or_default() += 1;
-        Err(LedgerRow { id: pair.clone(), stage: Stage::Combine, reason, detail })
+        Err(LedgerEntry { id: pair.clone(), stage: Stage::Combine, reason, detail })
     }
 
     /// What was found so far.
@@ -140,17 +145,20 @@ impl<'a> TaskHygiene<'a> {
     }
 
     fn refusal(&mut self, pair: &RecordId, image: &ImageRef, question: &str, answer: &str) -> Option<(Reason, String)> {
-        let picture = match self.know(image) {
+        let known = match self.know(image) {
             Ok(known) => known,
             Err(error) => return Some((Reason::from(&error), error.to_string())),
         };
-        if let Some(leak) = self.leaks.and_then(|leaks| leaks.find_hash(question, picture.hash)) {
-            if let Some((row, distance)) = leak.picture {
-                return Some((Reason::Leak, format!("the picture of benchmark row {row} ({distance} bits differ)")));
+        if let Some(leak) = self.leaks.and_then(|leaks| leaks.find_hash(question, known.hash)) {
+            if let Some((example, distance)) = leak.image {
+                return Some((
+                    Reason::Leak,
+                    format!("the image of benchmark example {example} ({distance} bits differ)"),
+                ));
             }
             self.report.benchmark_questions += 1;
         }
-        let scope = if self.config.same_picture_only { picture.first.as_str() } else { "" };
+        let scope = if self.config.same_image_only { known.first.as_str() } else { "" };
         let Duplicate { of, kind } = self.texts.insert(scope, &format!("{question}\n{answer}"), pair)?;
         Some(match kind {
             DuplicateKind::Exact => (Reason::Duplicate, format!("the words of {of}")),
@@ -162,15 +170,16 @@ impl<'a> TaskHygiene<'a> {
         if let Some(known) = self.known.get(image) {
             return Ok(known.clone());
         }
-        let hash = picture_hash(&self.images.open(image)?);
-        let same = hash.and_then(|hash| self.pictures.find(hash)).map(|(first, distance)| (first.clone(), distance));
+        let hash = perceptual_hash(&self.images.open(image)?);
+        let same =
+            hash.and_then(|hash| self.known_images.find(hash)).map(|(first, distance)| (first.clone(), distance));
         let first = match same {
             Some((first, distance)) => {
-                self.report.same_pictures.push((image.clone(), first.clone(), distance));
+                self.report.same_images.push((image.clone(), first.clone(), distance));
                 first
             }
             None => {
-                hash.into_iter().for_each(|hash| self.pictures.insert(hash, image.clone()));
+                hash.into_iter().for_each(|hash| self.known_images.insert(hash, image.clone()));
                 image.clone()
             }
         };
@@ -207,20 +216,20 @@ mod tests {
         leaks.insert(&RecordId::given("bench-1"), "What is it?", None);
         let mut hygiene = TaskHygiene::new(HygieneConfig::default(), &images, Some(&leaks)).expect("valid");
         let mut reason = |image, instruction, response| {
-            hygiene.check(task(image, instruction, response)).map_err(|row| row.reason).err()
+            hygiene.check(task(image, instruction, response)).map_err(|entry| entry.reason).err()
         };
         assert_eq!(reason("a.png", "How many cells are there?", "Two"), None);
         assert_eq!(reason("copy.png", "How many cells are there", "two."), Some(Reason::Duplicate));
-        assert_eq!(reason("b.png", "How many cells are there?", "Two"), None, "another picture");
+        assert_eq!(reason("b.png", "How many cells are there?", "Two"), None, "another image");
         assert_eq!(reason("a.png", "What is it?", "A cell"), None, "a benchmark's question alone");
         assert_eq!(reason("gone.png", "How many?", "Two"), Some(Reason::ImageMissing));
         let report = hygiene.report();
-        assert_eq!((report.rows_in, report.rows_out, report.benchmark_questions), (5, 3, 1));
-        assert_eq!(report.same_pictures, [("copy.png".into(), "a.png".into(), 0)]);
+        assert_eq!((report.tasks_in, report.tasks_out, report.benchmark_questions), (5, 3, 1));
+        assert_eq!(report.same_images, [("copy.png".into(), "a.png".into(), 0)]);
 
         leaks.insert(&RecordId::given("bench-2"), "Else?", Some(&gradient(true)));
         let mut hygiene = TaskHygiene::new(HygieneConfig::default(), &images, Some(&leaks)).expect("valid");
-        assert_eq!(hygiene.check(task("b.png", "Q", "A")).map_err(|row| row.reason).err(), Some(Reason::Leak));
+        assert_eq!(hygiene.check(task("b.png", "Q", "A")).map_err(|entry| entry.reason).err(), Some(Reason::Leak));
         assert!(hygiene.check(task("a.png", "Q", "A")).is_ok());
     }
 }

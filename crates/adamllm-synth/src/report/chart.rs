@@ -41,15 +41,15 @@ impl Lengths {
 }
 
 /// Horizontal bars. `part` is drawn darker over `whole`: what was kept of each.
-pub(super) fn bars(rows: &[(String, u64, u64)]) -> String {
-    const ROW: usize = 22;
+pub(super) fn bars(bars: &[(String, u64, u64)]) -> String {
+    const HEIGHT: usize = 22;
     const LABEL: usize = 130;
     const WIDTH: usize = 460;
-    let largest = rows.iter().map(|(_, whole, _)| *whole).max().unwrap_or(0).max(1);
+    let largest = bars.iter().map(|(_, whole, _)| *whole).max().unwrap_or(0).max(1);
     let length = |n: u64| n as f64 / largest as f64 * (WIDTH - LABEL - 110) as f64;
-    let mut svg = format!("<svg viewBox=\"0 0 {WIDTH} {}\" role=\"img\">", rows.len() * ROW + 4);
-    for (i, (label, whole, part)) in rows.iter().enumerate() {
-        let (y, middle) = (i * ROW + 3, i * ROW + 15);
+    let mut svg = format!("<svg viewBox=\"0 0 {WIDTH} {}\" role=\"img\">", bars.len() * HEIGHT + 4);
+    for (i, (label, whole, part)) in bars.iter().enumerate() {
+        let (y, middle) = (i * HEIGHT + 3, i * HEIGHT + 15);
         let _ = write!(
             svg,
             "<text class=\"label\" x=\"{}\" y=\"{middle}\">{}</text>\
@@ -68,14 +68,14 @@ pub(super) fn bars(rows: &[(String, u64, u64)]) -> String {
 }
 
 /// One curve of a chart whose axes both run from 0 to 1.
-pub(super) struct Curve<'a> {
+pub(super) struct Polyline<'a> {
     pub(super) class: &'a str,
     pub(super) name: &'a str,
     pub(super) points: Vec<(f64, f64)>,
 }
 
 /// Curves over the threshold, with a mark at `suggested`.
-pub(super) fn curves(curves: &[Curve<'_>], suggested: Option<f64>) -> String {
+pub(super) fn curves(curves: &[Polyline<'_>], suggested: Option<f64>) -> String {
     const LEFT: f64 = 40.0;
     const TOP: f64 = 10.0;
     const SIDE: f64 = 260.0;

@@ -1,4 +1,4 @@
-use super::chart::{self, Curve, escaped};
+use super::chart::{self, Polyline, escaped};
 use super::{Card, Counts, ReportConfig};
 use crate::{RunSummary, Sweep, TaskType};
 
@@ -12,7 +12,7 @@ pub(super) fn render(
     sweep: Option<&Sweep>,
     config: &ReportConfig,
 ) -> String {
-    let rows = serde_json::to_string(cards).expect("texts and finite numbers are JSON");
+    let examples = serde_json::to_string(cards).expect("texts and finite numbers are JSON");
     let fill = |mark: &str| match mark {
         "title" => escaped(&config.title),
         "summary" => tiles(summary),
@@ -21,10 +21,10 @@ pub(super) fn render(
         "kinds" => kinds(counts),
         "lengths" => lengths(counts),
         // Inside a script element, `<` could end it.
-        "rows" => rows.replace('<', "\\u003c"),
+        "examples" => examples.replace('<', "\\u003c"),
         other => unreachable!("the page has no mark {other:?}"),
     };
-    let mut page = String::with_capacity(PAGE.len() + rows.len());
+    let mut page = String::with_capacity(PAGE.len() + examples.len());
     let mut pieces = PAGE.split("@@");
     page.extend(pieces.next());
     while let (Some(mark), Some(text)) = (pieces.next(), pieces.next()) {
@@ -37,15 +37,15 @@ pub(super) fn render(
 fn tiles(summary: &RunSummary) -> String {
     let tile = |(name, n): (&str, u64)| format!("<div class=\"tile\"><b>{n}</b><span>{name}</span></div>");
     let counts = [
-        ("rows in", summary.rows_in),
+        ("records in", summary.records_in),
         ("triplets", summary.triplets),
         ("consistent", summary.consistent),
         ("inconsistent", summary.inconsistent),
         ("open", summary.open),
         ("unclear", summary.unclear),
         ("unjudged", summary.unjudged),
-        ("tasks out", summary.rows_out),
-        ("in the ledger", summary.ledger_rows),
+        ("tasks out", summary.records_out),
+        ("in the ledger", summary.ledger_entries),
     ];
     let is_shown = |(name, n): &(&str, u64)| *n > 0 || *name != "unjudged";
     counts.into_iter().filter(is_shown).map(tile).collect()
@@ -53,10 +53,10 @@ fn tiles(summary: &RunSummary) -> String {
 
 fn ledger(summary: &RunSummary) -> String {
     let name = |key: &str| key.rsplit('/').next().unwrap_or(key).replace('_', " ");
-    let mut rows: Vec<_> = summary.ledger.iter().map(|(key, n)| (name(key), *n, 0)).collect();
-    rows.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-    rows.insert(0, ("tasks out".into(), summary.rows_out, summary.rows_out));
-    chart::bars(&rows)
+    let mut bars: Vec<_> = summary.ledger.iter().map(|(key, n)| (name(key), *n, 0)).collect();
+    bars.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    bars.insert(0, ("tasks out".into(), summary.records_out, summary.records_out));
+    chart::bars(&bars)
 }
 
 fn kinds(counts: &Counts) -> String {
@@ -64,16 +64,16 @@ fn kinds(counts: &Counts) -> String {
         let whole = counts.kinds.get(&kind).copied().unwrap_or_default();
         (kind.as_str().to_owned(), whole, counts.kept_kinds.get(&kind).copied().unwrap_or_default())
     };
-    let rows: Vec<_> = TaskType::ALL.into_iter().map(of).filter(|(_, whole, _)| *whole > 0).collect();
-    chart::bars(&rows)
+    let bars: Vec<_> = TaskType::ALL.into_iter().map(of).filter(|(_, whole, _)| *whole > 0).collect();
+    chart::bars(&bars)
 }
 
 fn lengths(counts: &Counts) -> String {
     let names = ["Caption", "Question", "Informative answer", "Precise answer"];
     let chart = |(name, lengths): (&str, &chart::Lengths)| {
-        let rows: Vec<_> = lengths.bars().into_iter().map(|(label, n)| (label, n, 0)).collect();
+        let bars: Vec<_> = lengths.bars().into_iter().map(|(label, n)| (label, n, 0)).collect();
         let mean = lengths.mean();
-        format!("<figure><figcaption>{name}: {mean:.1} words on average</figcaption>{}</figure>", chart::bars(&rows))
+        format!("<figure><figcaption>{name}: {mean:.1} words on average</figcaption>{}</figure>", chart::bars(&bars))
     };
     names.into_iter().zip(&counts.lengths).map(chart).collect()
 }
@@ -90,13 +90,13 @@ fn yield_curve(counts: &Counts, sweep: Option<&Sweep>) -> String {
         let below = p_yes.partition_point(|p| f64::from(*p) < threshold);
         (threshold, (p_yes.len() - below) as f64 / p_yes.len() as f64)
     };
-    let mut curves = vec![Curve { class: "kept", name: "share kept", points: (0..=100).map(kept).collect() }];
+    let mut curves = vec![Polyline { class: "kept", name: "share kept", points: (0..=100).map(kept).collect() }];
     if let Some(sweep) = sweep.filter(|sweep| sweep.n_labelled > 0) {
         let labelled = sweep.points.iter().filter(|point| point.precision.n > 0);
         let points = labelled.map(|point| (point.threshold, point.precision.value)).collect();
-        curves.push(Curve { class: "precision", name: "precision, by people", points });
+        curves.push(Polyline { class: "precision", name: "precision, by people", points });
         let points = sweep.points.iter().map(|point| (point.threshold, point.agreement.value)).collect();
-        curves.push(Curve { class: "agreement", name: "agreement", points });
+        curves.push(Polyline { class: "agreement", name: "agreement", points });
     }
     let suggested = sweep.and_then(|sweep| sweep.suggested);
     let note = suggested.map(|t| format!("<p class=\"note\">Suggested threshold: {t:.2}</p>")).unwrap_or_default();

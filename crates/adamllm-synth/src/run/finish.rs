@@ -2,7 +2,7 @@ use std::fs;
 use std::path::Path;
 
 use adamllm_core::jsonl;
-use adamllm_core::{CoreError, InstructionTask, LedgerRow, Progress, write_atomically};
+use adamllm_core::{CoreError, InstructionTask, LedgerEntry, Progress, write_atomically};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -11,10 +11,11 @@ use super::{RunSummary, SynthesisRun};
 use crate::hygiene::TaskHygiene;
 use crate::{Judged, SynthError, TaskTriplet};
 
-/// What the first stage counts and no file of rows tells.
+/// What the first stage counts and no file of records says.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct ProposeCounts {
-    pub(super) rows_in: u64,
+    #[serde(alias = "rows_in")]
+    pub(super) records_in: u64,
 }
 
 /// The stages' own ledgers, in the order in which they make up the run's.
@@ -24,7 +25,7 @@ pub(super) const LEDGERS: [&str; 3] = ["ledger-propose.jsonl", "ledger-judge.jso
 const FILES: [&str; 5] = ["triplets", "judged", "tasks", "ledger", "quarantine"];
 
 impl SynthesisRun<'_> {
-    /// Third stage: the kept rows of `judged.jsonl` to `tasks.jsonl`, each in the wording of the run's variant.
+    /// Third stage: the kept records of `judged.jsonl` to `tasks.jsonl`, each in the wording of the run's variant.
     ///
     /// # Errors
     /// Files that cannot be read or written.
@@ -38,7 +39,7 @@ impl SynthesisRun<'_> {
             if let Some(task) = self.config.variant.task(&judged, self.config.seed) {
                 match hygiene.as_mut().map_or(Ok(()), |hygiene| check(hygiene, &judged.triplet)) {
                     Ok(()) => tasks.append(&task)?,
-                    Err(row) => ledger.append(&row)?,
+                    Err(entry) => ledger.append(&entry)?,
                 }
             }
             progress.advance(1);
@@ -62,22 +63,22 @@ impl SynthesisRun<'_> {
     /// # Errors
     /// Files that cannot be read or written; [`SynthError::Unaccounted`].
     pub fn finish(&self) -> Result<RunSummary, SynthError> {
-        let mut summary = RunSummary { rows_in: self.read_counts()?.rows_in, ..RunSummary::default() };
+        let mut summary = RunSummary { records_in: self.read_counts()?.records_in, ..RunSummary::default() };
         let mut ledger = OrderedFile::create(self.file("ledger.jsonl"))?;
         for part in LEDGERS {
             let path = self.work(part);
             if !path.exists() {
                 continue;
             }
-            for row in jsonl::read::<LedgerRow>(path)? {
-                let row = row?;
-                summary.count_lost(&row);
-                ledger.append(&row)?;
+            for entry in jsonl::read::<LedgerEntry>(path)? {
+                let entry = entry?;
+                summary.count_dropped(&entry);
+                ledger.append(&entry)?;
             }
         }
         ledger.finish()?;
-        summary.triplets = count_rows::<TaskTriplet>(&self.file("triplets.jsonl"))?;
-        summary.rows_out = count_rows::<InstructionTask>(&self.file("tasks.jsonl"))?;
+        summary.triplets = count_records::<TaskTriplet>(&self.file("triplets.jsonl"))?;
+        summary.records_out = count_records::<InstructionTask>(&self.file("tasks.jsonl"))?;
         for judged in jsonl::read::<Judged>(self.file("judged.jsonl"))? {
             summary.count_verdict(judged?.verdict);
         }
@@ -96,15 +97,15 @@ impl SynthesisRun<'_> {
     fn read_counts(&self) -> Result<ProposeCounts, CoreError> {
         let path = self.work("propose-counts.json");
         let content = fs::read(&path).map_err(CoreError::io("read", &path))?;
-        serde_json::from_slice(&content).map_err(|source| CoreError::Json { path, row: 1, source })
+        serde_json::from_slice(&content).map_err(|source| CoreError::Json { path, number: 1, source })
     }
 }
 
-fn check(hygiene: &mut TaskHygiene<'_>, triplet: &TaskTriplet) -> Result<(), LedgerRow> {
+fn check(hygiene: &mut TaskHygiene<'_>, triplet: &TaskTriplet) -> Result<(), LedgerEntry> {
     let answer = format!("{}\n{}", triplet.informative, triplet.precise);
     hygiene.check_text(&triplet.pair, &triplet.image, &triplet.instruction, &answer)
 }
 
-fn count_rows<T: DeserializeOwned>(path: &Path) -> Result<u64, CoreError> {
-    jsonl::read::<T>(path)?.try_fold(0, |n, row| row.map(|_| n + 1))
+fn count_records<T: DeserializeOwned>(path: &Path) -> Result<u64, CoreError> {
+    jsonl::read::<T>(path)?.try_fold(0, |n, record| record.map(|_| n + 1))
 }

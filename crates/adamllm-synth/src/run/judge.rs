@@ -53,7 +53,7 @@ impl SynthesisRun<'_> {
                     }
                     Err(lost) => Some(lost),
                 };
-                lost.map_or(Ok(()), |lost| ledger.append(&lost.row))?;
+                lost.map_or(Ok(()), |lost| ledger.append(&lost.entry))?;
             }
             progress.advance(batch.len() as u64);
         }

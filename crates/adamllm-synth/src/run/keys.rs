@@ -9,9 +9,9 @@ pub(super) fn proposal_key<S: Generate>(
     synthesizer: &Synthesizer<S>,
     images: &dyn ImageStore,
 ) -> Result<RecordId, SynthError> {
-    let (prompt, picture) = (synthesizer.prompt(pair)?, image_hash(images, &pair.image)?);
+    let (prompt, image) = (synthesizer.prompt(pair)?, image_hash(images, &pair.image)?);
     let (identity, decoding) = (synthesizer.model().identity(), &synthesizer.config().decoding);
-    Ok(answer_key("propose", &identity, decoding, &prompt, &[picture]))
+    Ok(answer_key("propose", &identity, decoding, &prompt, &[image]))
 }
 
 /// The threshold is not part of the key: it is applied to the remembered probabilities.

@@ -1,16 +1,16 @@
-use adamllm_core::{LedgerRow, Reason, RecordId, Stage};
+use adamllm_core::{LedgerEntry, Reason, RecordId, Stage};
 
 use crate::{Judged, SynthError, Verdict};
 
-/// A row on its way into the ledger, with the text to quarantine where the model wrote one.
+/// A record on its way into the ledger, with the text to quarantine where the model wrote one.
 pub(super) struct Lost {
-    pub(super) row: LedgerRow,
+    pub(super) entry: LedgerEntry,
     pub(super) text: Option<String>,
 }
 
 impl Lost {
     pub(super) fn new(id: &RecordId, stage: Stage, reason: Reason, detail: impl ToString) -> Self {
-        Self { row: LedgerRow { id: id.clone(), stage, reason, detail: detail.to_string() }, text: None }
+        Self { entry: LedgerEntry { id: id.clone(), stage, reason, detail: detail.to_string() }, text: None }
     }
 
     pub(super) fn of(id: &RecordId, stage: Stage, error: SynthError) -> Self {

@@ -1,20 +1,20 @@
 use std::iter::Peekable;
 use std::path::{Path, PathBuf};
 
-use adamllm_core::jsonl::{self, Rows};
-use adamllm_core::{CoreError, DiskTable, InstructionTask, LedgerRow, Reason, RecordId, Shard};
+use adamllm_core::jsonl::{self, JsonLines};
+use adamllm_core::{CoreError, DiskTable, InstructionTask, LedgerEntry, Reason, RecordId, Shard};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::finish::{LEDGERS, ProposeCounts};
 use super::ordered_file::OrderedFile;
-use super::{InputRow, RunSummary, SynthesisRun};
+use super::{InputRecord, RunSummary, SynthesisRun};
 use crate::{Judged, SynthError, TaskTriplet};
 
-/// A row of any of the run's files, with the id of the input row that it came from.
+/// A record of any of the run's files, with the id of the input record that it came from.
 trait FromPair: Serialize + DeserializeOwned {
     fn pair(&self) -> &RecordId;
-    /// Whether the row stands for a second occurrence of its id.
+    /// Whether the record is for a second occurrence of its id.
     fn repeats_id(&self) -> bool {
         false
     }
@@ -38,7 +38,7 @@ impl FromPair for InstructionTask {
     }
 }
 
-impl FromPair for LedgerRow {
+impl FromPair for LedgerEntry {
     fn pair(&self) -> &RecordId {
         &self.id
     }
@@ -48,12 +48,12 @@ impl FromPair for LedgerRow {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct QuarantinedRow {
+struct QuarantinedRecord {
     id: RecordId,
     pred: String,
 }
 
-impl FromPair for QuarantinedRow {
+impl FromPair for QuarantinedRecord {
     fn pair(&self) -> &RecordId {
         &self.id
     }
@@ -61,7 +61,7 @@ impl FromPair for QuarantinedRow {
 
 /// One file, spread over the shards' folders, put together in the order of the input.
 struct Merger<T: FromPair> {
-    parts: Vec<Peekable<Rows<T>>>,
+    parts: Vec<Peekable<JsonLines<T>>>,
     out: OrderedFile,
 }
 
@@ -71,23 +71,23 @@ impl<T: FromPair> Merger<T> {
         Ok(Self { parts, out: OrderedFile::create(out)? })
     }
 
-    /// Takes the shard's next row where it belongs to this input row.
+    /// Takes the shard's next record where it belongs to this input record.
     fn take(&mut self, shard: usize, id: &RecordId, repeats: bool) -> Result<(), CoreError> {
-        let next = self.parts[shard].next_if(|row| match row {
-            Ok(row) => row.pair() == id && row.repeats_id() == repeats,
+        let next = self.parts[shard].next_if(|record| match record {
+            Ok(record) => record.pair() == id && record.repeats_id() == repeats,
             Err(_) => true,
         });
-        next.map_or(Ok(()), |row| self.out.append(&row?))
+        next.map_or(Ok(()), |record| self.out.append(&record?))
     }
 }
 
-/// All files of the shards, row by row beside each other.
+/// All files of the shards, record by record beside each other.
 struct Mergers {
     triplets: Merger<TaskTriplet>,
     judged: Merger<Judged>,
     tasks: Merger<InstructionTask>,
-    quarantine: Merger<QuarantinedRow>,
-    ledgers: Vec<Merger<LedgerRow>>,
+    quarantine: Merger<QuarantinedRecord>,
+    ledgers: Vec<Merger<LedgerEntry>>,
 }
 
 impl Mergers {
@@ -112,30 +112,30 @@ impl SynthesisRun<'_> {
     /// Puts the folders of all `i/n` shards together in this run's folder: the files are those of a run over the whole, and
     /// repeated tasks are looked for here.
     ///
-    /// `rows` are the whole input again: they give the order. `shards[i]` is the folder of shard `i`. This run's settings must
+    /// `records` are the whole input again: they give the order. `shards[i]` is the folder of shard `i`. This run's settings must
     /// be those of the shards.
     ///
     /// # Errors
     /// Files that cannot be read or written; [`SynthError::Unaccounted`] where a shard is missing or is another run's.
     pub fn merge(
         &self,
-        rows: impl IntoIterator<Item = impl Into<InputRow>>,
+        records: impl IntoIterator<Item = impl Into<InputRecord>>,
         shards: &[impl AsRef<Path>],
     ) -> Result<RunSummary, SynthError> {
         self.make_folders()?;
         let mut mergers = self.mergers(shards)?;
         let parts = (0..).map_while(|i| Shard::new(i, shards.len() as u64));
         let parts: Vec<_> = parts.collect();
-        let (mut seen, mut counts) = (DiskTable::new(&self.folder)?, ProposeCounts::default());
-        for row in rows {
-            let row: InputRow = row.into();
-            let Some(shard) = parts.iter().position(|part| part.holds(row.id())) else { continue };
-            counts.rows_in += 1;
-            let repeats = match &row {
-                InputRow::Pair(pair) => seen.insert(pair.id.to_u64(), 0)?.is_some(),
-                InputRow::Lost(lost) => lost.repeats_id(),
+        let (mut ids, mut counts) = (DiskTable::new(&self.folder)?, ProposeCounts::default());
+        for record in records {
+            let record: InputRecord = record.into();
+            let Some(shard) = parts.iter().position(|part| part.holds(record.id())) else { continue };
+            counts.records_in += 1;
+            let repeats = match &record {
+                InputRecord::Pair(pair) => ids.insert(pair.id.to_u64(), 0)?.is_some(),
+                InputRecord::Dropped(entry) => entry.repeats_id(),
             };
-            mergers.take(shard, row.id(), repeats)?;
+            mergers.take(shard, record.id(), repeats)?;
         }
         mergers.finish()?;
         self.write_counts(&counts)?;

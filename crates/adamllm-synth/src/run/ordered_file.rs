@@ -5,7 +5,7 @@ use adamllm_core::CoreError;
 use adamllm_core::jsonl::Appender;
 use serde::Serialize;
 
-/// A final file while it is written: rows go beside its place, [`OrderedFile::finish`] moves it there.
+/// A final file while it is written: records go to a temporary file beside it, which [`OrderedFile::finish`] renames.
 pub(crate) struct OrderedFile {
     appender: Appender,
     beside: PathBuf,
@@ -19,8 +19,8 @@ impl OrderedFile {
         Ok(Self { appender: Appender::open(&beside)?, beside, path })
     }
 
-    pub(crate) fn append(&mut self, row: &impl Serialize) -> Result<(), CoreError> {
-        self.appender.append([row])
+    pub(crate) fn append(&mut self, record: &impl Serialize) -> Result<(), CoreError> {
+        self.appender.append([record])
     }
 
     pub(crate) fn finish(self) -> Result<PathBuf, CoreError> {

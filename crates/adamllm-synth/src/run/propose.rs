@@ -6,18 +6,18 @@ use super::finish::ProposeCounts;
 use super::keys::proposal_key;
 use super::lost::Lost;
 use super::ordered_file::OrderedFile;
-use super::{InputRow, SynthesisRun};
+use super::{InputRecord, SynthesisRun};
 use crate::hygiene::TaskHygiene;
 use crate::{SynthError, Synthesizer, TaskTriplet, task_by_rule};
 
 /// A text that held no triplet, kept whole for people who debug a synthesizer.
 #[derive(Debug, Serialize)]
-struct Quarantined<'a> {
+struct QuarantinedText<'a> {
     id: &'a RecordId,
     pred: &'a str,
 }
 
-/// Where the first stage's rows go.
+/// Where the first stage's records go.
 struct Sinks {
     out: OrderedFile,
     quarantine: OrderedFile,
@@ -27,12 +27,12 @@ struct Sinks {
 impl Sinks {
     fn put<T: Serialize>(&mut self, outcome: Result<T, Lost>) -> Result<(), SynthError> {
         match outcome {
-            Ok(row) => self.out.append(&row)?,
-            Err(Lost { row, text }) => {
+            Ok(record) => self.out.append(&record)?,
+            Err(Lost { entry, text }) => {
                 if let Some(pred) = &text {
-                    self.quarantine.append(&Quarantined { id: &row.id, pred })?;
+                    self.quarantine.append(&QuarantinedText { id: &entry.id, pred })?;
                 }
-                self.ledger.append(&row)?;
+                self.ledger.append(&entry)?;
             }
         }
         Ok(())
@@ -40,18 +40,20 @@ impl Sinks {
 }
 
 impl SynthesisRun<'_> {
-    /// First stage: captions to `triplets.jsonl`. What does not parse lies in `quarantine.jsonl`.
+    /// First stage: captions to `triplets.jsonl`. What does not parse is in `quarantine.jsonl`.
     ///
     /// # Errors
     /// Files that cannot be written.
     pub fn propose<S: Generate>(
         &self,
-        rows: impl IntoIterator<Item = impl Into<InputRow>>,
+        records: impl IntoIterator<Item = impl Into<InputRecord>>,
         synthesizer: &Synthesizer<S>,
         progress: &mut dyn Progress,
     ) -> Result<(), SynthError> {
         let mut journal = self.journal::<Completion>("propose.jsonl")?;
-        self.first_stage("triplets.jsonl", rows, progress, |pairs| self.propose_batch(pairs, synthesizer, &mut journal))
+        self.first_stage("triplets.jsonl", records, progress, |pairs| {
+            self.propose_batch(pairs, synthesizer, &mut journal)
+        })
     }
 
     /// First stage of [`Variant::RuleBased`](crate::Variant::RuleBased): captions to `tasks.jsonl`, without any model.
@@ -60,7 +62,7 @@ impl SynthesisRun<'_> {
     /// Files that cannot be written.
     pub fn propose_by_rule(
         &self,
-        rows: impl IntoIterator<Item = impl Into<InputRow>>,
+        records: impl IntoIterator<Item = impl Into<InputRecord>>,
         progress: &mut dyn Progress,
     ) -> Result<(), SynthError> {
         self.make_folders()?;
@@ -73,17 +75,17 @@ impl SynthesisRun<'_> {
             let task = task.map_err(|error| Lost::of(&pair.id, Stage::Propose, error))?;
             let check = |hygiene: &mut TaskHygiene<'_>| hygiene.check(task.clone()).map(drop);
             let checked = hygiene.as_mut().map_or(Ok(()), check);
-            checked.map(|()| task).map_err(|row| Lost { row, text: None })
+            checked.map(|()| task).map_err(|entry| Lost { entry, text: None })
         };
-        self.first_stage("tasks.jsonl", rows, progress, |pairs| Ok(pairs.into_iter().map(&mut task).collect()))?;
+        self.first_stage("tasks.jsonl", records, progress, |pairs| Ok(pairs.into_iter().map(&mut task).collect()))?;
         self.write_hygiene(hygiene).map_err(SynthError::from)
     }
 
-    /// Reads the rows in batches, lets `work` turn the sound pairs of each into outcomes, and writes all of them in order.
+    /// Reads the records in batches, lets `work` turn the sound pairs of each into outcomes, and writes all of them in order.
     fn first_stage<T: Serialize>(
         &self,
         out: &str,
-        rows: impl IntoIterator<Item = impl Into<InputRow>>,
+        records: impl IntoIterator<Item = impl Into<InputRecord>>,
         progress: &mut dyn Progress,
         mut work: impl FnMut(Vec<ImageCaption>) -> Result<Vec<Result<T, Lost>>, SynthError>,
     ) -> Result<(), SynthError> {
@@ -93,25 +95,25 @@ impl SynthesisRun<'_> {
             quarantine: OrderedFile::create(self.file("quarantine.jsonl"))?,
             ledger: OrderedFile::create(self.work("ledger-propose.jsonl"))?,
         };
-        let rows = rows.into_iter();
-        progress.begin("propose", rows.size_hint().1.unwrap_or(0) as u64);
-        let mut rows = rows.map(Into::into).filter(|row: &InputRow| self.shard.holds(row.id()));
-        let (mut seen, mut counts) = (DiskTable::new(&self.folder)?, ProposeCounts::default());
+        let records = records.into_iter();
+        progress.begin("propose", records.size_hint().1.unwrap_or(0) as u64);
+        let mut records = records.map(Into::into).filter(|record: &InputRecord| self.shard.holds(record.id()));
+        let (mut ids, mut counts) = (DiskTable::new(&self.folder)?, ProposeCounts::default());
         loop {
-            let batch: Vec<_> = rows.by_ref().take(self.config.batch_size).collect();
+            let batch: Vec<_> = records.by_ref().take(self.config.batch_size).collect();
             if batch.is_empty() {
                 break;
             }
-            let n_rows = batch.len() as u64;
-            counts.rows_in += n_rows;
-            let admitted = batch.into_iter().map(|row| admit(row, &mut seen));
+            let n_records = batch.len() as u64;
+            counts.records_in += n_records;
+            let admitted = batch.into_iter().map(|record| admit(record, &mut ids));
             let admitted: Vec<_> = admitted.collect::<Result<_, _>>()?;
-            let pairs = admitted.iter().filter_map(|slot| slot.as_ref().ok()).cloned().collect();
+            let pairs = admitted.iter().filter_map(|pair| pair.as_ref().ok()).cloned().collect();
             let mut outcomes = work(pairs)?.into_iter();
-            for slot in admitted {
-                sinks.put(slot.and_then(|_| outcomes.next().expect("one outcome per pair")))?;
+            for pair in admitted {
+                sinks.put(pair.and_then(|_| outcomes.next().expect("one outcome per pair")))?;
             }
-            progress.advance(n_rows);
+            progress.advance(n_records);
         }
         for file in [sinks.out, sinks.quarantine, sinks.ledger] {
             file.finish()?;
@@ -133,7 +135,7 @@ impl SynthesisRun<'_> {
             pairs.iter().zip(&keyed).filter(|(_, key)| key.is_ok()).map(|(pair, _)| pair.clone()).collect();
         let mut written = journal.complete(&keys, &whole, |missing| synthesizer.write(missing))?.into_iter();
         let outcome = |(key, pair): (Result<RecordId, SynthError>, &ImageCaption)| {
-            let completion = key.and_then(|_| written.next().expect("one slot per key"));
+            let completion = key.and_then(|_| written.next().expect("one result per key"));
             let triplet = completion.and_then(|completion| synthesizer.read(pair, &completion));
             triplet.map_err(|error| Lost::of(&pair.id, Stage::Propose, self.diagnosed(error, &pair.image)))
         };
@@ -149,11 +151,11 @@ impl SynthesisRun<'_> {
     }
 }
 
-/// A pair that was not seen before. Ids are compared by 64 bits of their hash.
-fn admit(row: InputRow, seen: &mut DiskTable) -> Result<Result<ImageCaption, Lost>, SynthError> {
-    Ok(match row {
-        InputRow::Pair(pair) if seen.insert(pair.id.to_u64(), 0)?.is_none() => Ok(pair),
-        InputRow::Pair(pair) => Err(Lost::new(&pair.id, Stage::Read, Reason::DuplicateId, "the id came before")),
-        InputRow::Lost(row) => Err(Lost { row, text: None }),
+/// A pair whose id did not occur before. Ids are compared by 64 bits of their hash.
+fn admit(record: InputRecord, ids: &mut DiskTable) -> Result<Result<ImageCaption, Lost>, SynthError> {
+    Ok(match record {
+        InputRecord::Pair(pair) if ids.insert(pair.id.to_u64(), 0)?.is_none() => Ok(pair),
+        InputRecord::Pair(pair) => Err(Lost::new(&pair.id, Stage::Read, Reason::DuplicateId, "the id came before")),
+        InputRecord::Dropped(entry) => Err(Lost { entry, text: None }),
     })
 }

@@ -1,16 +1,17 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use adamllm_core::LedgerRow;
+use adamllm_core::LedgerEntry;
 use serde::{Deserialize, Serialize};
 
 use crate::{SynthError, Verdict};
 
-/// What became of a run's rows.
+/// What became of a run's records.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunSummary {
-    /// Rows read, those of other shards left out.
-    pub rows_in: u64,
+    /// Records read, those of other shards left out.
+    #[serde(alias = "rows_in")]
+    pub records_in: u64,
     /// Pairs with a triplet.
     pub triplets: u64,
     /// Triplets judged consistent.
@@ -24,10 +25,12 @@ pub struct RunSummary {
     /// Triplets that no judge was asked about.
     pub unjudged: u64,
     /// Tasks written.
-    pub rows_out: u64,
-    /// Rows in the ledger: `rows_in = rows_out + ledger_rows`.
-    pub ledger_rows: u64,
-    /// Rows in the ledger by `stage/reason`.
+    #[serde(alias = "rows_out")]
+    pub records_out: u64,
+    /// Entries in the ledger: `records_in = records_out + ledger_entries`.
+    #[serde(alias = "ledger_rows")]
+    pub ledger_entries: u64,
+    /// Entries in the ledger by `stage/reason`.
     pub ledger: BTreeMap<String, u64>,
     /// The files written.
     pub files: Vec<PathBuf>,
@@ -44,19 +47,33 @@ impl RunSummary {
         } += 1;
     }
 
-    pub(super) fn count_lost(&mut self, row: &LedgerRow) {
-        self.ledger_rows += 1;
-        let key = format!("{}/{}", row.stage.code(), row.reason.code());
+    pub(super) fn count_dropped(&mut self, entry: &LedgerEntry) {
+        self.ledger_entries += 1;
+        let key = format!("{}/{}", entry.stage.code(), entry.reason.code());
         *self.ledger.entry(key).or_default() += 1;
     }
 
     /// # Errors
-    /// [`SynthError::Unaccounted`] unless every row came out or stands in the ledger.
+    /// [`SynthError::Unaccounted`] unless every record came out or is in the ledger.
     pub(super) fn check(&self) -> Result<(), SynthError> {
-        let Self { rows_in, rows_out, ledger_rows, .. } = *self;
-        if rows_in == rows_out + ledger_rows {
+        let Self { records_in, records_out, ledger_entries, .. } = *self;
+        if records_in == records_out + ledger_entries {
             return Ok(());
         }
-        Err(SynthError::Unaccounted { rows_in, rows_out, ledger_rows })
+        Err(SynthError::Unaccounted { records_in, records_out, ledger_entries })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_with_the_old_names_is_read() {
+        let summary = RunSummary { records_in: 3, records_out: 1, ledger_entries: 2, ..RunSummary::default() };
+        let new = serde_json::to_string(&summary).expect("JSON");
+        let old = new.replace("records_", "rows_").replace("ledger_entries", "ledger_rows");
+        assert_ne!(new, old);
+        assert_eq!(serde_json::from_str::<RunSummary>(&old).expect("reads"), summary);
     }
 }

@@ -49,19 +49,19 @@ impl SeedEntry {
 /// One element of VisionFLAN's `metadata.json`, or of ALLaVA's files: `{"id", "image", "conversations": [{"from", "value"},
 /// ...], "task_name"}`, the last in VisionFLAN only.
 #[derive(Debug)]
-pub(super) struct SeedRow {
-    place: String,
+pub(super) struct SeedRecord {
+    location: String,
     image: ImageRef,
     conversations: Vec<Message>,
     pub(super) task_name: Option<String>,
 }
 
-impl SeedRow {
-    pub(super) fn read(path: &Path, row: u64, value: Value) -> Result<Self, CoreError> {
-        let form = RecordForm::new(path, row, value);
+impl SeedRecord {
+    pub(super) fn read(path: &Path, number: u64, value: Value) -> Result<Self, CoreError> {
+        let form = RecordForm::new(path, number, value);
         let task_name = form.text("task_name")?;
         let (image, conversations) = form.into_turns()?;
-        Ok(Self { place: format!("{} row {row}", path.display()), image, conversations, task_name })
+        Ok(Self { location: format!("{} record {number}", path.display()), image, conversations, task_name })
     }
 
     /// The file's name, which is what the three files have in common.
@@ -73,7 +73,7 @@ impl SeedRow {
     /// The exchanges, without image markers.
     pub(super) fn exchanges(&self) -> Result<Vec<QuestionAnswer>, CoreError> {
         let error = |expected: &str, got: &str| CoreError::Field {
-            record: self.place.clone(),
+            record: self.location.clone(),
             field: "conversations",
             expected: expected.into(),
             got: got.into(),

@@ -8,15 +8,18 @@ use super::{SeedConfig, SeedIndex, Split};
 use crate::SynthError;
 use crate::run::OrderedFile;
 
-/// What became of the seed files' rows.
+/// What became of the seed files' records.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeedSummary {
-    /// Rows in all three files.
-    pub rows_in: u64,
-    /// Rows that stand in a conversation.
-    pub rows_used: u64,
-    /// Rows in the ledger: `rows_in = rows_used + ledger_rows`.
-    pub ledger_rows: u64,
+    /// Records in all three files.
+    #[serde(alias = "rows_in")]
+    pub records_in: u64,
+    /// Records that are in a conversation.
+    #[serde(alias = "rows_used")]
+    pub records_used: u64,
+    /// Entries in the ledger: `records_in = records_used + ledger_entries`.
+    #[serde(alias = "ledger_rows")]
+    pub ledger_entries: u64,
     /// Conversations to train on.
     pub train: u64,
     /// Conversations held out.
@@ -41,7 +44,7 @@ impl SeedIndex {
         fs::create_dir_all(folder).map_err(CoreError::io("create", folder))?;
         let create = |name: &str| OrderedFile::create(folder.join(name));
         let (mut train, mut dev, mut ledger) = (create("train.jsonl")?, create("dev.jsonl")?, create("ledger.jsonl")?);
-        let mut summary = SeedSummary { rows_in: self.rows_in(), ..SeedSummary::default() };
+        let mut summary = SeedSummary { records_in: self.records_in(), ..SeedSummary::default() };
         progress.begin("seeds", self.n_images() as u64);
         let mut lost_later = 0;
         for outcome in self.conversations(config)? {
@@ -55,21 +58,21 @@ impl SeedIndex {
                     file.append(&seed.conversation)?;
                     *count += 1;
                 }
-                Err(rows) => {
-                    lost_later += rows.len() as u64;
-                    rows.iter().try_for_each(|row| ledger.append(row))?;
+                Err(entries) => {
+                    lost_later += entries.len() as u64;
+                    entries.iter().try_for_each(|entry| ledger.append(entry))?;
                 }
             }
             progress.advance(1);
         }
-        self.lost().iter().try_for_each(|row| ledger.append(row))?;
-        summary.ledger_rows = self.lost().len() as u64 + lost_later;
-        summary.rows_used = self.n_rows_joined() - lost_later;
+        self.lost().iter().try_for_each(|entry| ledger.append(entry))?;
+        summary.ledger_entries = self.lost().len() as u64 + lost_later;
+        summary.records_used = self.n_records_joined() - lost_later;
         summary.files = vec![train.finish()?, dev.finish()?, ledger.finish()?];
         progress.end();
-        let SeedSummary { rows_in, rows_used: rows_out, ledger_rows, .. } = summary;
-        if rows_in != rows_out + ledger_rows {
-            return Err(SynthError::Unaccounted { rows_in, rows_out, ledger_rows });
+        let SeedSummary { records_in, records_used: records_out, ledger_entries, .. } = summary;
+        if records_in != records_out + ledger_entries {
+            return Err(SynthError::Unaccounted { records_in, records_out, ledger_entries });
         }
         Ok(summary)
     }

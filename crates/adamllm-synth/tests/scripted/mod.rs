@@ -7,7 +7,7 @@ use adamllm_core::{ImageCaption, MemoryImages, Prompt, RgbImage, TurnMarkers};
 use adamllm_synth::{INFORMATIVE_HINT, PRECISE_HINT};
 
 /// Ten images, `0.png` to `9.png`, each of another grey.
-pub(crate) fn pictures() -> MemoryImages {
+pub(crate) fn images() -> MemoryImages {
     let mut images = MemoryImages::new();
     for i in 0..10u8 {
         images.insert(format!("{i}.png"), grey(i));
@@ -20,7 +20,7 @@ pub(crate) fn grey(level: u8) -> RgbImage {
     RgbImage::from_raw(8, 8, vec![level; 8 * 8 * 3]).expect("8 x 8 pixels of 3 bytes")
 }
 
-/// A hundred pairs: most are sound, some are bad in each of the ways that a row can be.
+/// A hundred pairs: most are sound, some are bad in each of the ways that a record can be.
 pub(crate) fn captions() -> Vec<ImageCaption> {
     let caption = |i: usize| match i % 20 {
         3 => format!("silent {i}"),

@@ -1,17 +1,17 @@
 use super::{broken, truncated};
 use crate::DecodeError;
 
-/// The bits of a scan, without the zero bytes that are stuffed behind `FF`.
+/// The bits of a scan, without the zero bytes that are stuffed after `FF`.
 ///
 /// At a marker, and at the file's end, zero bits follow; [`Bits::overrun`] tells when one of those was used.
 pub(super) struct Bits<'a> {
     bytes: &'a [u8],
-    at: usize,
+    offset: usize,
     /// The next bits, left-aligned.
     buffer: u64,
     /// How many bits of the buffer are accounted for.
     n_ready: u32,
-    /// How many of these stand behind the end of the data.
+    /// How many of these are past the end of the data.
     n_invented: u32,
     /// Something was read that no encoder writes.
     is_damaged: bool,
@@ -19,7 +19,7 @@ pub(super) struct Bits<'a> {
 
 impl<'a> Bits<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0, buffer: 0, n_ready: 0, n_invented: 0, is_damaged: false }
+        Self { bytes, offset: 0, buffer: 0, n_ready: 0, n_invented: 0, is_damaged: false }
     }
 
     /// Makes at least 32 bits ready.
@@ -28,12 +28,12 @@ impl<'a> Bits<'a> {
         if self.n_ready >= 32 {
             return;
         }
-        if let Some(next) = self.bytes.get(self.at..).and_then(|rest| rest.first_chunk::<8>()) {
+        if let Some(next) = self.bytes.get(self.offset..).and_then(|rest| rest.first_chunk::<8>()) {
             let word = u64::from_be_bytes(*next);
             let has_ff = word & !word.wrapping_add(0x0101_0101_0101_0101) & 0x8080_8080_8080_8080 != 0;
             if !has_ff && self.n_invented == 0 {
                 self.buffer |= word >> self.n_ready;
-                self.at += (63 - self.n_ready as usize) >> 3;
+                self.offset += (63 - self.n_ready as usize) >> 3;
                 self.n_ready |= 56;
                 return;
             }
@@ -59,16 +59,16 @@ impl<'a> Bits<'a> {
     }
 
     fn next_byte(&mut self) -> Option<u8> {
-        let &byte = self.bytes.get(self.at)?;
+        let &byte = self.bytes.get(self.offset)?;
         if byte != 0xFF {
-            self.at += 1;
+            self.offset += 1;
             return Some(byte);
         }
-        let after = self.at + self.bytes[self.at..].iter().position(|&byte| byte != 0xFF)?;
+        let after = self.offset + self.bytes[self.offset..].iter().position(|&byte| byte != 0xFF)?;
         if self.bytes[after] != 0 {
             return None;
         }
-        self.at = after + 1;
+        self.offset = after + 1;
         Some(0xFF)
     }
 
@@ -110,26 +110,26 @@ impl<'a> Bits<'a> {
         self.is_damaged |= !self.overrun();
     }
 
-    /// An error where the data are damaged, or the file itself was too short (a marker in the wrong place is tolerated,
+    /// An error where the data are damaged, or the file itself was too short (a marker at the wrong offset is tolerated,
     /// as in libjpeg).
     pub(super) fn check_end(&self) -> Result<(), DecodeError> {
         if self.is_damaged {
             return Err(broken("damaged pixels: codes that no encoder writes"));
         }
-        if self.overrun() && self.bytes[self.at..].iter().all(|&byte| byte == 0xFF) {
+        if self.overrun() && self.bytes[self.offset..].iter().all(|&byte| byte == 0xFF) {
             return Err(truncated("inside the pixels"));
         }
         Ok(())
     }
 
-    /// Goes behind the next restart marker, number `index` of the scan; stays before any other marker.
+    /// Goes past the next restart marker, number `index` of the scan; stays before any other marker.
     ///
     /// # Errors
-    /// A marker with another number: a part of the scan is lost, and decoders differ in what they put in its place.
+    /// A marker with another number: a part of the scan is lost, and decoders differ in what they put there instead.
     pub(super) fn restart(&mut self, index: usize) -> Result<(), DecodeError> {
         (self.buffer, self.n_ready, self.n_invented) = (0, 0, 0);
-        let Some(marker) = next_marker(self.bytes, self.at) else {
-            self.at = self.bytes.len();
+        let Some(marker) = next_marker(self.bytes, self.offset) else {
+            self.offset = self.bytes.len();
             return Ok(());
         };
         let code = self.bytes[marker];
@@ -137,30 +137,30 @@ impl<'a> Bits<'a> {
         if is_restart && usize::from(code & 7) != index % 8 {
             return Err(broken("a part between two restart markers is lost"));
         }
-        self.at = if is_restart { marker + 1 } else { marker - 1 };
+        self.offset = if is_restart { marker + 1 } else { marker - 1 };
         Ok(())
     }
 
-    /// Where the first marker behind the scan begins, its `FF` included.
+    /// Where the first marker after the scan begins, its `FF` included.
     pub(super) fn end_of_scan(mut self) -> usize {
         loop {
-            let Some(marker) = next_marker(self.bytes, self.at) else { return self.bytes.len() };
+            let Some(marker) = next_marker(self.bytes, self.offset) else { return self.bytes.len() };
             if !(0xD0..=0xD7).contains(&self.bytes[marker]) {
                 return marker - 1;
             }
-            self.at = marker + 1;
+            self.offset = marker + 1;
         }
     }
 }
 
 /// Where the code of the next marker stands.
 fn next_marker(bytes: &[u8], from: usize) -> Option<usize> {
-    let mut at = from;
+    let mut offset = from;
     loop {
-        at += bytes.get(at..)?.iter().position(|&byte| byte == 0xFF)?;
-        at += bytes[at..].iter().position(|&byte| byte != 0xFF)?;
-        if bytes[at] != 0 {
-            return Some(at);
+        offset += bytes.get(offset..)?.iter().position(|&byte| byte == 0xFF)?;
+        offset += bytes[offset..].iter().position(|&byte| byte != 0xFF)?;
+        if bytes[offset] != 0 {
+            return Some(offset);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::super::cmyk;
 use super::frame::Frame;
-use super::picture::Plane;
+use super::planes::Plane;
 use super::segments::ColourHints;
 use super::unsupported;
 use super::upsample::Rows;

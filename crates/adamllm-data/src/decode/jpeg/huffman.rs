@@ -13,12 +13,12 @@ pub(super) struct HuffmanTable {
     whole: Box<[Whole; 1 << LOOK]>,
     /// Behind the last code of each length, left-aligned in 16 bits.
     ends: [u32; 17],
-    /// Added to a code of each length gives its symbol's place.
+    /// Added to a code of each length gives its symbol's index.
     offsets: [i32; 17],
     symbols: Vec<u8>,
 }
 
-/// A run of zeros and the value behind it, read at once; no bits where it does not fit.
+/// A run of zeros and the value after it, read at once; no bits where it does not fit.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Whole {
     pub(super) n_bits: u8,
@@ -36,9 +36,9 @@ impl HuffmanTable {
             offsets: [0; 17],
             symbols: symbols.to_vec(),
         };
-        let (mut code, mut place) = (0_u32, 0_usize);
+        let (mut code, mut index) = (0_u32, 0_usize);
         for (length, &n) in (1_u32..).zip(lengths) {
-            table.offsets[length as usize] = place as i32 - code as i32;
+            table.offsets[length as usize] = index as i32 - code as i32;
             let next = code + u32::from(n);
             if next > 1 << length {
                 return Err(broken("Huffman table with too many codes"));
@@ -46,9 +46,9 @@ impl HuffmanTable {
             for code in code..next {
                 if length <= LOOK {
                     let first = (code << (LOOK - length)) as usize;
-                    table.short[first..first + (1 << (LOOK - length))].fill((length as u8, symbols[place]));
+                    table.short[first..first + (1 << (LOOK - length))].fill((length as u8, symbols[index]));
                 }
-                place += 1;
+                index += 1;
             }
             table.ends[length as usize] = next << (16 - length);
             code = next << 1;
@@ -86,8 +86,8 @@ impl HuffmanTable {
         for length in LOOK + 1..=16 {
             if look < self.ends[length as usize] {
                 bits.skip(length);
-                let place = (look >> (16 - length)) as i32 + self.offsets[length as usize];
-                let symbol = usize::try_from(place).ok().and_then(|place| self.symbols.get(place));
+                let index = (look >> (16 - length)) as i32 + self.offsets[length as usize];
+                let symbol = usize::try_from(index).ok().and_then(|index| self.symbols.get(index));
                 return symbol.copied().unwrap_or_else(|| {
                     bits.note_damage();
                     0

@@ -42,14 +42,14 @@ pub(super) fn decode(
         tables,
         bits,
         &mut state,
-        |state, bits, place| {
-            let plane = &mut state.coefficients[scan.parts[place.part].component];
-            let block = &mut plane.blocks[place.row * plane.n_columns + place.column];
-            match (codes[place.part], scan.high) {
+        |state, bits, position| {
+            let plane = &mut state.coefficients[scan.parts[position.part].component];
+            let block = &mut plane.blocks[position.row * plane.n_columns + position.column];
+            match (codes[position.part], scan.high) {
                 ((Some(dc), _), 0) if scan.start == 0 => {
                     bits.refill();
                     let size = u32::from(dc.symbol(bits)).min(15);
-                    let last = &mut state.dc[place.part];
+                    let last = &mut state.dc[position.part];
                     *last = last.wrapping_add(extended(bits.take(size), size));
                     block[0] = (*last << scan.low) as i16;
                 }

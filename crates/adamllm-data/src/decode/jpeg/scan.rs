@@ -15,22 +15,22 @@ pub(super) struct Scan {
     pub(super) end: usize,
     /// Bit position of an earlier scan that this one refines; 0 in a first scan.
     pub(super) high: u8,
-    /// Bit position down to which this scan tells the values.
+    /// Bit position down to which this scan gives the values.
     pub(super) low: u8,
 }
 
 /// A component in a scan.
 #[derive(Clone, Copy)]
 pub(super) struct Part {
-    /// The component's place in the frame.
+    /// The component's index in the frame.
     pub(super) component: usize,
     pub(super) dc: usize,
     pub(super) ac: usize,
 }
 
-/// A block's place: the scan's part, the component, block row and block column.
+/// A block's position: the scan's part, the component, block row and block column.
 #[derive(Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct BlockPosition {
     pub(super) part: usize,
     pub(super) row: usize,
     pub(super) column: usize,
@@ -65,8 +65,8 @@ impl Scan {
         Ok(scan)
     }
 
-    /// Calls `block` for every block in the order of the file, with restarts on the way, and `row` behind every row of
-    /// coded units. A coded unit behind a lost end is left out.
+    /// Calls `block` for every block in the order of the file, with restarts on the way, and `row` after every row of
+    /// coded units. A coded unit after a lost end is left out.
     #[expect(clippy::too_many_arguments, reason = "three call-backs over one state, called in two places")]
     pub(super) fn walk<S>(
         &self,
@@ -74,7 +74,7 @@ impl Scan {
         tables: &Tables,
         bits: &mut Bits<'_>,
         state: &mut S,
-        mut block: impl FnMut(&mut S, &mut Bits<'_>, Place),
+        mut block: impl FnMut(&mut S, &mut Bits<'_>, BlockPosition),
         restart: impl Fn(&mut S),
         mut row: impl FnMut(&mut S, usize),
     ) -> Result<(), DecodeError> {
@@ -93,7 +93,7 @@ impl Scan {
                     until_restart -= 1;
                 }
                 if !bits.overrun() {
-                    self.unit(frame, (unit_row, unit_column), |place| block(state, bits, place));
+                    self.unit(frame, (unit_row, unit_column), |position| block(state, bits, position));
                 }
             }
             bits.check_end()?;
@@ -112,15 +112,19 @@ impl Scan {
     }
 
     #[inline(always)]
-    fn unit(&self, frame: &Frame, (unit_row, unit_column): (usize, usize), mut block: impl FnMut(Place)) {
+    fn unit(&self, frame: &Frame, (unit_row, unit_column): (usize, usize), mut block: impl FnMut(BlockPosition)) {
         if self.parts.len() == 1 {
-            return block(Place { part: 0, row: unit_row, column: unit_column });
+            return block(BlockPosition { part: 0, row: unit_row, column: unit_column });
         }
         for (part, spec) in self.parts.iter().enumerate() {
             let component = &frame.components[spec.component];
             for y in 0..component.v {
                 for x in 0..component.h {
-                    block(Place { part, row: unit_row * component.v + y, column: unit_column * component.h + x });
+                    block(BlockPosition {
+                        part,
+                        row: unit_row * component.v + y,
+                        column: unit_column * component.h + x,
+                    });
                 }
             }
         }

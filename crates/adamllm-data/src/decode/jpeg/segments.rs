@@ -24,7 +24,7 @@ pub(super) struct Tables {
     pub(super) restart_interval: usize,
 }
 
-/// Where the coefficients stand in a block of eight rows, in the order of the file.
+/// Where the coefficients are in a block of eight rows, in the order of the file.
 pub(super) const ZIGZAG: [u8; 64] = zigzag();
 
 const fn zigzag() -> [u8; 64] {
@@ -52,15 +52,15 @@ impl Tables {
         while let [head, rest @ ..] = segment {
             let wide = usize::from(head >> 4 != 0);
             let n_bytes = 64 << wide;
-            let slot = self.quantisation.get_mut(usize::from(head & 15));
-            let (Some(slot), Some(values)) = (slot, rest.get(..n_bytes)) else {
+            let entry = self.quantisation.get_mut(usize::from(head & 15));
+            let (Some(entry), Some(values)) = (entry, rest.get(..n_bytes)) else {
                 return Err(broken("quantisation table"));
             };
             let mut table = [0; 64];
-            for (value, place) in values.chunks_exact(1 << wide).zip(ZIGZAG) {
-                table[usize::from(place)] = value.iter().fold(0, |sum, &byte| sum * 256 + i32::from(byte));
+            for (value, index) in values.chunks_exact(1 << wide).zip(ZIGZAG) {
+                table[usize::from(index)] = value.iter().fold(0, |sum, &byte| sum * 256 + i32::from(byte));
             }
-            *slot = Some(table);
+            *entry = Some(table);
             segment = &rest[n_bytes..];
         }
         Ok(())
@@ -73,8 +73,8 @@ impl Tables {
             let n_symbols = lengths.iter().map(|&n| usize::from(n)).sum();
             let Some(symbols) = rest.get(..n_symbols) else { return Err(broken("Huffman table")) };
             let family = if head >> 4 == 0 { &mut self.dc } else { &mut self.ac };
-            let slot = family.get_mut(usize::from(head & 15)).ok_or_else(|| broken("Huffman table's number"))?;
-            *slot = Some(HuffmanTable::new(lengths, symbols)?);
+            let table = family.get_mut(usize::from(head & 15)).ok_or_else(|| broken("Huffman table's number"))?;
+            *table = Some(HuffmanTable::new(lengths, symbols)?);
             segment = &rest[n_symbols..];
         }
         Ok(())
@@ -98,7 +98,7 @@ impl ColourHints {
     }
 }
 
-/// A segment's content and what stands behind it.
+/// A segment's content and what comes after it.
 pub(super) fn split_segment(bytes: &[u8]) -> Result<(&[u8], &[u8]), DecodeError> {
     let length = bytes.first_chunk().map(|length| usize::from(u16::from_be_bytes(*length)));
     let length = length.ok_or_else(|| truncated("inside a segment's length"))?;

@@ -5,7 +5,7 @@ use super::broken;
 use super::frame::Frame;
 use super::huffman::{HuffmanTable, MAX_AC_SIZE, MAX_DC_SIZE, extended};
 use super::idct::transform_row;
-use super::picture::Plane;
+use super::planes::Plane;
 use super::scan::Scan;
 use super::segments::{Tables, ZIGZAG};
 use crate::DecodeError;
@@ -45,10 +45,10 @@ pub(super) fn decode(
         tables,
         bits,
         &mut state,
-        |state, bits, place| {
-            let (dc, ac) = codes[place.part];
-            let at = place.row % rows_in_unit[place.part] * columns[place.part] + place.column;
-            decode_block(bits, dc, ac, &mut state.dc[place.part], &mut state.rows[place.part][at]);
+        |state, bits, position| {
+            let (dc, ac) = codes[position.part];
+            let index = position.row % rows_in_unit[position.part] * columns[position.part] + position.column;
+            decode_block(bits, dc, ac, &mut state.dc[position.part], &mut state.rows[position.part][index]);
         },
         |state| state.dc.fill(0),
         |state, unit_row| {
@@ -112,7 +112,7 @@ fn decode_block(bits: &mut Bits<'_>, dc: &HuffmanTable, ac: &HuffmanTable, last:
     }
 }
 
-/// A run that leads out of the block ends in its last place, and is noted.
+/// A run that leads out of the block ends at its last coefficient, and is noted.
 #[inline(always)]
 fn natural(k: usize) -> usize {
     usize::from(ZIGZAG[k.min(63)])

@@ -1,7 +1,7 @@
 //! Coarse colour planes to full size: libjpeg's "fancy upsampling", a triangle filter with alternating rounding.
 
 use super::frame::{Component, Frame};
-use super::picture::Plane;
+use super::planes::Plane;
 
 /// How a component's rows are enlarged.
 #[derive(Clone, Copy)]

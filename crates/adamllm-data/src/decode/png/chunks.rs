@@ -14,16 +14,16 @@ const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
 /// Text longer than this is not searched for an orientation.
 const MAX_TEXT: u64 = 64 << 20;
 
-/// Size and orientation. The orientation may stand behind the pixels.
+/// Size and orientation. The orientation may come after the pixels.
 pub(super) fn header(reader: &mut impl ImageReader) -> Result<Header, DecodeError> {
     let io = |source| DecodeError::io(FORMAT, &source);
     let end = reader.seek(SeekFrom::End(0)).map_err(io)?;
-    let mut at = SIGNATURE.len() as u64;
+    let mut offset = SIGNATURE.len() as u64;
     let (mut size, mut hints, mut raw_profile) = (None, Hints::default(), None);
     let mut seen_pixels = false;
     loop {
         let mut head = [0; 8];
-        reader.seek(SeekFrom::Start(at)).map_err(io)?;
+        reader.seek(SeekFrom::Start(offset)).map_err(io)?;
         match reader.read_exact(&mut head) {
             Ok(()) => {}
             Err(_) if seen_pixels => break,
@@ -33,7 +33,7 @@ pub(super) fn header(reader: &mut impl ImageReader) -> Result<Header, DecodeErro
         if !is_name(name) || &name == b"IEND" {
             break;
         }
-        let is_whole = at + 8 + u64::from(length) <= end;
+        let is_whole = offset + 8 + u64::from(length) <= end;
         match &name {
             b"IHDR" if size.is_none() => {
                 let mut fields = [0; 8];
@@ -49,7 +49,7 @@ pub(super) fn header(reader: &mut impl ImageReader) -> Result<Header, DecodeErro
             }
             _ => {}
         }
-        at += 12 + u64::from(length);
+        offset += 12 + u64::from(length);
     }
     let (width, height) = size.ok_or_else(|| DecodeError::broken(FORMAT, "no header chunk"))?;
     hints.exif = hints.exif.or(raw_profile);
@@ -127,7 +127,7 @@ impl<'a> Chunks<'a> {
         let mut frame = None;
         let mut rest = bytes.get(SIGNATURE.len()..).unwrap_or_default();
         loop {
-            let (name, data, behind) = match chunk(rest) {
+            let (name, data, tail) = match chunk(rest) {
                 Some(chunk) => chunk,
                 // Pixels that break off are the decoder's to judge: there may be enough of them.
                 None if rest.get(4..8) == Some(b"IDAT") => {
@@ -142,7 +142,7 @@ impl<'a> Chunks<'a> {
                 break;
             }
             if !is_pixels {
-                check(name, data, behind)?;
+                check(name, data, tail)?;
             }
             match &name {
                 b"IHDR" => {
@@ -156,7 +156,7 @@ impl<'a> Chunks<'a> {
                 b"IEND" => return Err(truncated("before its pixels")),
                 _ => {}
             }
-            rest = behind.get(4..).unwrap_or_default();
+            rest = tail.get(4..).unwrap_or_default();
         }
         // The first frame of an animation may cover a part of the canvas only.
         let whole = [&chunks.header[..8], &[0; 8]].concat();
@@ -214,7 +214,7 @@ impl<'a> Chunks<'a> {
 
     /// Deflate makes at most 1032 bytes of one: fewer bytes than that cannot hold the announced pixels.
     fn check_plausible(&self, n_bytes: usize) -> Result<(), DecodeError> {
-        let side = |at: usize| u32::from_be_bytes([0, 1, 2, 3].map(|i| self.header[at + i])) as u128;
+        let side = |offset: usize| u32::from_be_bytes([0, 1, 2, 3].map(|i| self.header[offset + i])) as u128;
         let n_samples = match self.header[9] {
             2 => 3,
             4 => 2,
@@ -236,7 +236,7 @@ fn chunk(bytes: &[u8]) -> Option<([u8; 4], &[u8], &[u8])> {
     Some((name, data, &bytes[8 + data.len()..]))
 }
 
-fn check(name: [u8; 4], data: &[u8], behind: &[u8]) -> Result<(), DecodeError> {
+fn check(name: [u8; 4], data: &[u8], tail: &[u8]) -> Result<(), DecodeError> {
     let shown = name.escape_ascii();
     if !is_name(name) {
         return Err(DecodeError::broken(FORMAT, format!("a chunk named {shown}")));
@@ -244,7 +244,7 @@ fn check(name: [u8; 4], data: &[u8], behind: &[u8]) -> Result<(), DecodeError> {
     let mut crc = flate2::Crc::new();
     crc.update(&name);
     crc.update(data);
-    match behind.first_chunk().map(|stored| u32::from_be_bytes(*stored)) {
+    match tail.first_chunk().map(|stored| u32::from_be_bytes(*stored)) {
         Some(stored) if stored == crc.sum() => Ok(()),
         Some(_) => Err(DecodeError::broken(FORMAT, format!("wrong checksum of chunk {shown}"))),
         None => Err(truncated("before its pixels")),

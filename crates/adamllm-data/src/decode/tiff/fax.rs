@@ -12,7 +12,7 @@ use crate::DecodeError;
 pub(in super::super) enum Coding {
     /// Runs alone, every row from a new byte (TIFF's "modified Huffman").
     Runs,
-    /// Group 3: rows end with a mark; in two dimensions a bit behind the mark tells how the next row is coded.
+    /// Group 3: rows end with a mark; in two dimensions a bit after the mark says how the next row is coded.
     Group3 { two_dimensional: bool },
     /// Group 4: every row by the row above.
     Group4,
@@ -86,13 +86,13 @@ fn run(bits: &mut Bits<'_>, is_black: bool) -> Result<u32, DecodeError> {
 
 /// Alternating runs; `changes` gets the columns where the colour changes.
 fn runs(bits: &mut Bits<'_>, changes: &mut Vec<u32>, width: u32) -> Result<(), DecodeError> {
-    let (mut at, mut is_black) = (0_u32, false);
-    while at < width {
-        at = at.saturating_add(run(bits, is_black)?);
-        if at > width {
+    let (mut x, mut is_black) = (0_u32, false);
+    while x < width {
+        x = x.saturating_add(run(bits, is_black)?);
+        if x > width {
             return Err(broken("a fax row that is too long"));
         }
-        changes.push(at);
+        changes.push(x);
         is_black = !is_black;
     }
     Ok(())
@@ -104,36 +104,36 @@ fn two_dimensional_row(
     changes: &mut Vec<u32>,
     width: u32,
 ) -> Result<(), DecodeError> {
-    let (mut at, mut is_black, mut begun) = (0_u32, false, false);
+    let (mut x, mut is_black, mut started) = (0_u32, false, false);
     let mut cursor = 0;
-    while at < width {
+    while x < width {
         // The first change of the row above to the other colour, right of here; and the one after it. Changes to black
         // have even indices. At a row's beginning one in the first column counts as right of here.
-        while above.get(cursor).is_some_and(|&column| column <= at && (begun || column > 0)) {
+        while above.get(cursor).is_some_and(|&column| column <= x && (started || column > 0)) {
             cursor += 1;
         }
         let index = cursor + usize::from((cursor % 2 == 1) != is_black);
         let first = above.get(index).copied().unwrap_or(width);
         let second = above.get(index + 1).copied().unwrap_or(width);
         match mode::decode(bits).ok_or_else(|| truncated("fax codes"))? {
-            Mode::Pass => at = second,
+            Mode::Pass => x = second,
             Mode::Vertical(shift) => {
                 let to = i64::from(first) + i64::from(shift);
-                let to = u32::try_from(to).ok().filter(|to| (at..=width).contains(to));
-                at = to.ok_or_else(|| broken("a fax row's change outside the row"))?;
-                changes.push(at);
+                let to = u32::try_from(to).ok().filter(|to| (x..=width).contains(to));
+                x = to.ok_or_else(|| broken("a fax row's change outside the row"))?;
+                changes.push(x);
                 is_black = !is_black;
             }
             Mode::Horizontal => {
                 for colour in [is_black, !is_black] {
-                    at = at.saturating_add(run(bits, colour)?).min(width);
-                    changes.push(at);
+                    x = x.saturating_add(run(bits, colour)?).min(width);
+                    changes.push(x);
                 }
             }
             Mode::Extension => return Err(unsupported("uncompressed mode of fax")),
             Mode::EOF => return Err(truncated("fax rows")),
         }
-        begun = true;
+        started = true;
         if changes.len() > width as usize * 2 + 4 {
             return Err(broken("a fax row that does not end"));
         }

@@ -52,10 +52,10 @@ pub(super) fn raster(page: &Page, bytes: &[u8]) -> Result<Raster, DecodeError> {
         if page.packing == Packing::Jpeg {
             let samples = jpeg_samples(page, packed, area)?;
             let row_bytes = samples.len() / area.height;
-            place(page, &colours, area, &samples, row_bytes, &mut image, planes.get_mut(plane))?;
+            copy_area(page, &colours, area, &samples, row_bytes, &mut image, planes.get_mut(plane))?;
         } else {
             let samples = unpacked(page, packed, area)?;
-            place(page, &colours, area, &samples, page.row_bytes(), &mut image, planes.get_mut(plane))?;
+            copy_area(page, &colours, area, &samples, page.row_bytes(), &mut image, planes.get_mut(plane))?;
         }
     }
     if is_separate {
@@ -70,7 +70,7 @@ fn packed<'a>(page: &Page, bytes: &'a [u8], index: usize) -> Result<&'a [u8], De
         return Err(truncated(format!("strip or tile {index} is left out"))); // sparse files of GDAL's
     }
     let start = usize::try_from(page.offsets[index]).ok().filter(|&start| start < bytes.len());
-    let start = start.ok_or_else(|| truncated(format!("strip or tile {index} begins behind the file's end")))?;
+    let start = start.ok_or_else(|| truncated(format!("strip or tile {index} begins past the file's end")))?;
     let rest = &bytes[start..];
     if page.packing == Packing::None {
         return Ok(rest); // Pillow does not ask how long it is said to be
@@ -80,7 +80,7 @@ fn packed<'a>(page: &Page, bytes: &'a [u8], index: usize) -> Result<&'a [u8], De
         Some(None) => Err(broken(format!("strip or tile {index} has no length"))),
         Some(Some(&count)) => {
             let count = usize::try_from(count).ok().filter(|&count| count <= rest.len());
-            let count = count.ok_or_else(|| truncated(format!("strip or tile {index} ends behind the file's end")))?;
+            let count = count.ok_or_else(|| truncated(format!("strip or tile {index} ends past the file's end")))?;
             Ok(&rest[..count])
         }
     }
@@ -166,7 +166,7 @@ impl Colours {
 }
 
 /// Writes a strip's or tile's samples into the image, or into the plane that they belong to.
-fn place(
+fn copy_area(
     page: &Page,
     colours: &Colours,
     area: Area,
@@ -280,10 +280,10 @@ fn grey_or_colour(page: &Page, colours: &Colours, value: u8) -> [u8; 3] {
 
 /// A sample of fewer than 16 bits, from a row that is packed from the highest bit.
 fn sample_at(row: &[u8], index: usize, bits: usize) -> u16 {
-    let at = index * bits;
-    let byte = |i: usize| u32::from(row.get(at / 8 + i).copied().unwrap_or(0));
+    let bit = index * bits;
+    let byte = |i: usize| u32::from(row.get(bit / 8 + i).copied().unwrap_or(0));
     let three = byte(0) << 16 | byte(1) << 8 | byte(2);
-    (three >> (24 - bits - at % 8)) as u16 & ((1_u16 << bits) - 1)
+    (three >> (24 - bits - bit % 8)) as u16 & ((1_u16 << bits) - 1)
 }
 
 fn u16_of(bytes: &[u8], big_endian: bool) -> u16 {

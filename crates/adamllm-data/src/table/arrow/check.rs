@@ -2,25 +2,25 @@
 
 use arrow_ipc::CompressionType;
 
-use super::Failure;
+use super::BoxError;
 
 /// Looks at every message of a stream.
-pub(super) fn stream(mut rest: &[u8]) -> Result<(), Failure> {
-    while let Some((header, behind)) = header(rest)? {
+pub(super) fn stream(mut rest: &[u8]) -> Result<(), BoxError> {
+    while let Some((header, tail)) = header(rest)? {
         let length =
             usize::try_from(arrow_ipc::root_as_message(header).map_err(|error| error.to_string())?.bodyLength())?;
-        let body = behind.get(..length).ok_or("the file is cut off inside a batch")?;
+        let body = tail.get(..length).ok_or("the file is cut off inside a batch")?;
         message(header, body)?;
-        rest = &behind[length..];
+        rest = &tail[length..];
     }
     Ok(())
 }
 
-/// A message's header, and what stands behind it.
+/// A message's header, and what comes after it.
 type Parts<'a> = (&'a [u8], &'a [u8]);
 
 /// The next message; `None` at the end of a stream.
-pub(super) fn header(bytes: &[u8]) -> Result<Option<Parts<'_>>, Failure> {
+pub(super) fn header(bytes: &[u8]) -> Result<Option<Parts<'_>>, BoxError> {
     if bytes.is_empty() {
         return Ok(None);
     }
@@ -33,7 +33,7 @@ pub(super) fn header(bytes: &[u8]) -> Result<Option<Parts<'_>>, Failure> {
 }
 
 /// Checks what a message says about its packed buffers: neither packing makes more of its bytes than so much.
-pub(super) fn message(header: &[u8], body: &[u8]) -> Result<(), Failure> {
+pub(super) fn message(header: &[u8], body: &[u8]) -> Result<(), BoxError> {
     const MOST_OF_LZ4: u64 = 256;
     const MOST_OF_ZSTD: u64 = 1 << 16;
     let message = arrow_ipc::root_as_message(header).map_err(|error| error.to_string())?;

@@ -10,10 +10,10 @@ use arrow_ipc::reader::{FileDecoder, read_footer_length};
 use arrow_schema::SchemaRef;
 use bytes::Bytes;
 
-use super::{Failure, Pages, Shared, check};
+use super::{BoxError, Pages, Shared, check};
 use crate::table::{Part, arrow_error, guarded};
 
-/// What stands behind the footer: its length, and the mark again.
+/// What comes after the footer: its length, and the mark again.
 const TRAILER: usize = 10;
 
 /// An Arrow file with a footer, also one whose buffers are packed: the batch that was decoded last is kept.
@@ -38,7 +38,7 @@ pub(super) fn opened(path: &Path, map: Shared) -> Result<Vec<(Part, usize)>, Cor
 }
 
 impl IpcFile {
-    fn new(path: &Path, map: Shared) -> Result<Self, Failure> {
+    fn new(path: &Path, map: Shared) -> Result<Self, BoxError> {
         let whole = &map.0[..];
         let trailer = whole.len().checked_sub(TRAILER).ok_or("the file is cut off")?;
         let length = read_footer_length(whole[trailer..].try_into()?)
@@ -57,7 +57,7 @@ impl IpcFile {
     }
 
     /// The number of rows, from the batch's header alone.
-    fn n_rows(&self, block: &Block) -> Result<usize, Failure> {
+    fn n_rows(&self, block: &Block) -> Result<usize, BoxError> {
         let block = data(&self.map, block)?;
         let (header, _) = check::header(&block)?.ok_or("a block without a header")?;
         let message = arrow_ipc::root_as_message(header).map_err(|error| error.to_string())?;
@@ -82,7 +82,7 @@ impl IpcFile {
         Ok(batch)
     }
 
-    fn decode(&self, block: &Block) -> Result<RecordBatch, Failure> {
+    fn decode(&self, block: &Block) -> Result<RecordBatch, BoxError> {
         let batch = self.decoder.read_record_batch(block, &data(&self.map, block)?)?;
         batch.ok_or_else(|| "a block without a batch".into())
     }
@@ -93,7 +93,7 @@ impl IpcFile {
         if decoded.as_ref().is_some_and(|(number, _)| *number == block) {
             *decoded = None;
         }
-        if let Some((start, length)) = place(&self.map, &self.blocks[block]) {
+        if let Some((start, length)) = extent(&self.map, &self.blocks[block]) {
             Pages { map: self.map.clone(), start, length }.release();
         }
     }
@@ -104,15 +104,15 @@ impl IpcFile {
 }
 
 /// Start and length of a block, where it lies in the file.
-fn place(map: &Shared, block: &Block) -> Option<(usize, usize)> {
+fn extent(map: &Shared, block: &Block) -> Option<(usize, usize)> {
     let start = usize::try_from(block.offset()).ok()?;
     let header = usize::try_from(block.metaDataLength()).ok()?;
     let length = usize::try_from(block.bodyLength()).ok()?.checked_add(header)?;
     (start.checked_add(length)? <= map.0.len()).then_some((start, length))
 }
 
-fn data(map: &Shared, block: &Block) -> Result<Buffer, Failure> {
-    let (start, length) = place(map, block).ok_or("a block outside of the file: it may be cut off")?;
+fn data(map: &Shared, block: &Block) -> Result<Buffer, BoxError> {
+    let (start, length) = extent(map, block).ok_or("a block outside of the file: it may be cut off")?;
     let bytes = &map.0[start..start + length];
     let (header, _) = check::header(bytes)?.ok_or("a block without a header")?;
     check::message(header, bytes.get(block.metaDataLength() as usize..).unwrap_or_default())?;

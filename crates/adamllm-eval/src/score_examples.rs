@@ -1,52 +1,53 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use adamllm_core::RowSource;
+use adamllm_core::RecordSource;
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use serde::{Deserialize, Serialize};
 
 use crate::score_answer;
-use crate::{AnswerType, Benchmark, BenchmarkDescription, DescribedBenchmark, EvalError, JsonRows, LabelMetric};
+use crate::{AnswerType, Benchmark, BenchmarkDescription, DescribedBenchmark, EvalError, JsonExamples, LabelMetric};
 
 /// The column that holds an answer made elsewhere.
 pub const ANSWER_COLUMN: &str = "pred";
 
-/// Rows that held their answers, scored.
+/// Examples that held their answers, scored.
 #[derive(Debug)]
-pub struct ScoredRows {
+pub struct ScoredExamples {
     /// The sums.
     pub summary: ScoreSummary,
-    /// One per row that could be scored, in the rows' order.
-    pub rows: Vec<RowScore>,
+    /// One per example that could be scored, in their order.
+    pub examples: Vec<ExampleScore>,
     /// What was wrong with the others.
     pub rejected: Vec<EvalError>,
 }
 
-/// Both scorings of a file: the mean of each score over its rows, by the names that the reference's summaries use.
+/// Both scorings of a file: the mean of each score over its examples, by the names that the reference's summaries use.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ScoreSummary {
     /// The task.
     pub task: String,
-    /// Rows in the scores.
+    /// Examples in the scores.
     pub n: usize,
-    /// The reference's scores. A group without rows is absent.
+    /// The reference's scores. A group without examples is absent.
     pub paper: BTreeMap<String, f64>,
     /// What the scores should mean.
     pub strict: BTreeMap<String, f64>,
-    /// Rows that the strict scoring could not read (counted as wrong).
+    /// Examples that the strict scoring could not read (counted as wrong).
     pub unparsed: usize,
-    /// Rows for which the paper scoring drew an option at random.
+    /// Examples for which the paper scoring drew an option at random.
     pub random: usize,
-    /// Rows that could not be scored at all; they are in no number.
+    /// Examples that could not be scored at all; they are in no number.
     #[serde(default)]
     pub rejected: usize,
 }
 
-/// One row's scores.
+/// One example's scores.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RowScore {
-    /// The row's position in its file, from 0.
-    pub row: usize,
+pub struct ExampleScore {
+    /// The example's index in its file, from 0.
+    #[serde(alias = "example")]
+    pub index: usize,
     /// How it was scored.
     pub answer_type: AnswerType,
     /// The reference's score, 0 to 100.
@@ -65,30 +66,33 @@ pub struct RowScore {
     pub strict_read: Option<String>,
 }
 
-/// [`score_rows`] of a JSON or JSON Lines file.
+/// [`score_examples`] of a JSON or JSON Lines file.
 ///
 /// # Errors
-/// The file, and as [`score_rows`].
-pub fn score_file(task: &BenchmarkDescription, path: impl AsRef<Path>) -> Result<ScoredRows, EvalError> {
+/// The file, and as [`score_examples`].
+pub fn score_file(task: &BenchmarkDescription, path: impl AsRef<Path>) -> Result<ScoredExamples, EvalError> {
     let mut columns = task.scoring_columns();
     columns.push(ANSWER_COLUMN.to_owned());
-    score_rows(task, Box::new(JsonRows::read_columns(path, &columns)?))
+    score_examples(task, Box::new(JsonExamples::read_columns(path, &columns)?))
 }
 
-/// Scores rows that hold inputs and an answer each (column `pred`), such as the reference writes.
+/// Scores examples that hold inputs and an answer each (column `pred`), such as the reference writes.
 ///
 /// # Errors
-/// [`EvalError::OtherTask`] where the rows are another task's. A row that cannot be scored is in
-/// [`ScoredRows::rejected`]; where that is every row, the first one's error is the file's.
-pub fn score_rows(task: &BenchmarkDescription, rows: Box<dyn RowSource>) -> Result<ScoredRows, EvalError> {
-    let benchmark = DescribedBenchmark::new(task.clone(), rows)?;
+/// [`EvalError::OtherTask`] where the examples are another task's. An example that cannot be scored is in
+/// [`ScoredExamples::rejected`]; where that is every example, the first one's error is the file's.
+pub fn score_examples(
+    task: &BenchmarkDescription,
+    records: Box<dyn RecordSource>,
+) -> Result<ScoredExamples, EvalError> {
+    let benchmark = DescribedBenchmark::new(task.clone(), records)?;
     let (mut scored, mut rejected) = (Vec::new(), Vec::new());
     let n = benchmark.len();
-    let scores: Vec<_> = (0..n).into_par_iter().map(|row| score_row(&benchmark, row)).collect();
+    let scores: Vec<_> = (0..n).into_par_iter().map(|index| score_example(&benchmark, index)).collect();
     for score in scores {
         match score {
             Ok(score) => scored.push(score),
-            Err(error) if error.is_row() => rejected.push(error),
+            Err(error) if error.is_example_error() => rejected.push(error),
             Err(error) => return Err(error),
         }
     }
@@ -98,20 +102,20 @@ pub fn score_rows(task: &BenchmarkDescription, rows: Box<dyn RowSource>) -> Resu
     let summary = ScoreSummary {
         task: task.name.clone(),
         n: scored.len(),
-        paper: means(task, &scored, |row| row.paper),
-        strict: means(task, &scored, |row| Some(row.strict)),
-        unparsed: scored.iter().filter(|row| row.unparsed).count(),
-        random: scored.iter().filter(|row| row.random).count(),
+        paper: means(task, &scored, |example| example.paper),
+        strict: means(task, &scored, |example| Some(example.strict)),
+        unparsed: scored.iter().filter(|example| example.unparsed).count(),
+        random: scored.iter().filter(|example| example.random).count(),
         rejected: rejected.len(),
     };
-    Ok(ScoredRows { summary, rows: scored, rejected })
+    Ok(ScoredExamples { summary, examples: scored, rejected })
 }
 
-fn score_row(benchmark: &DescribedBenchmark, row: usize) -> Result<RowScore, EvalError> {
-    let (expected, guess_seed, answer) = benchmark.scoring_row(row, ANSWER_COLUMN)?;
+fn score_example(benchmark: &DescribedBenchmark, index: usize) -> Result<ExampleScore, EvalError> {
+    let (expected, guess_seed, answer) = benchmark.scoring_record(index, ANSWER_COLUMN)?;
     let score = score_answer(&expected, guess_seed, &answer);
-    Ok(RowScore {
-        row,
+    Ok(ExampleScore {
+        index,
         answer_type: expected.answer_type(),
         paper: score.paper,
         strict: score.strict,
@@ -124,13 +128,13 @@ fn score_row(benchmark: &DescribedBenchmark, row: usize) -> Result<RowScore, Eva
 
 fn means(
     task: &BenchmarkDescription,
-    rows: &[RowScore],
-    score: impl Fn(&RowScore) -> Option<f64>,
+    examples: &[ExampleScore],
+    score: impl Fn(&ExampleScore) -> Option<f64>,
 ) -> BTreeMap<String, f64> {
     let mut sums: BTreeMap<AnswerType, (f64, usize)> = BTreeMap::new();
-    for row in rows {
-        if let Some(score) = score(row) {
-            let (sum, n) = sums.entry(row.answer_type).or_default();
+    for example in examples {
+        if let Some(score) = score(example) {
+            let (sum, n) = sums.entry(example.answer_type).or_default();
             *sum += score;
             *n += 1;
         }

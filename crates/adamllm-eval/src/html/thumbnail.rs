@@ -27,23 +27,23 @@ fn kind(bytes: &[u8]) -> Option<&'static str> {
     }
 }
 
-fn shrink(picture: RgbImage, edge: u32) -> RgbImage {
-    let (width, height) = picture.dimensions();
+fn shrink(pixels: RgbImage, edge: u32) -> RgbImage {
+    let (width, height) = pixels.dimensions();
     let longer = width.max(height);
     if longer <= edge {
-        return picture;
+        return pixels;
     }
     let scaled = |side: u32| ((u64::from(side) * u64::from(edge)) / u64::from(longer)).max(1) as u32;
-    image::imageops::thumbnail(&picture, scaled(width), scaled(height))
+    image::imageops::thumbnail(&pixels, scaled(width), scaled(height))
 }
 
-fn jpeg(picture: &RgbImage, image: &ImageRef) -> Result<Vec<u8>, CoreError> {
+fn jpeg(pixels: &RgbImage, image: &ImageRef) -> Result<Vec<u8>, CoreError> {
     let too_large = |detail: String| CoreError::ImageDecode { image: image.to_string(), detail };
     let side = |side: u32| u16::try_from(side).map_err(|_| too_large(format!("{side} pixels do not fit in a JPEG")));
-    let (width, height) = (side(picture.width())?, side(picture.height())?);
+    let (width, height) = (side(pixels.width())?, side(pixels.height())?);
     let mut jpeg = Vec::new();
     let encoder = jpeg_encoder::Encoder::new(&mut jpeg, 85);
-    let encoded = encoder.encode(picture.as_raw(), width, height, jpeg_encoder::ColorType::Rgb);
+    let encoded = encoder.encode(pixels.as_raw(), width, height, jpeg_encoder::ColorType::Rgb);
     encoded.map_err(|error| too_large(error.to_string()))?;
     Ok(jpeg)
 }
@@ -55,10 +55,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn large_pictures_shrink() {
+    fn large_images_shrink() {
         let mut store = MemoryImages::new();
         store.insert("wide.png", RgbImage::from_pixel(1000, 10, image::Rgb([200, 10, 10])));
-        let url = data_url(&store, &"wide.png".into(), 100).expect("a picture");
+        let url = data_url(&store, &"wide.png".into(), 100).expect("an image");
         let bytes = STANDARD.decode(url.strip_prefix("data:image/jpeg;base64,").expect("a JPEG")).expect("base64");
         let frame = bytes.windows(2).position(|pair| pair == [0xff, 0xc0]).expect("a frame header");
         assert_eq!(bytes[frame + 5..frame + 9], [0, 1, 0, 100], "height 1, width 100");

@@ -20,8 +20,8 @@ const LOW: usize = 8;
 /// The hash of an image: which of its 63 lowest spatial frequencies (a discrete cosine transform of the 32 x 32 grey
 /// image, without the mean, whose bit stays 0) lie above their median (Zauner, "Implementation and benchmarking of perceptual image hash
 /// functions", 2010). `None` for an image of one colour, which has no structure to compare.
-pub fn picture_hash(picture: &RgbImage) -> Option<PerceptualHash> {
-    let grey = small_grey(picture)?;
+pub fn perceptual_hash(image: &RgbImage) -> Option<PerceptualHash> {
+    let grey = small_grey(image)?;
     let frequencies = low_frequencies(&grey);
     let strongest = frequencies[1..].iter().fold(0.0, |strongest: f64, f| strongest.max(f.abs()));
     if strongest < 1.0 {
@@ -35,8 +35,8 @@ pub fn picture_hash(picture: &RgbImage) -> Option<PerceptualHash> {
 }
 
 /// 32 x 32 grey values, each the mean over its part of the image. Images smaller than that repeat pixels.
-fn small_grey(picture: &RgbImage) -> Option<[[f64; SIDE]; SIDE]> {
-    let (width, height) = (picture.width() as usize, picture.height() as usize);
+fn small_grey(image: &RgbImage) -> Option<[[f64; SIDE]; SIDE]> {
+    let (width, height) = (image.width() as usize, image.height() as usize);
     if width == 0 || height == 0 {
         return None;
     }
@@ -44,7 +44,7 @@ fn small_grey(picture: &RgbImage) -> Option<[[f64; SIDE]; SIDE]> {
         let start = i * length / SIDE;
         start..((i + 1) * length / SIDE).max(start + 1)
     };
-    let raw = picture.as_raw();
+    let raw = image.as_raw();
     let mut small = [[0.0; SIDE]; SIDE];
     for (y, row) in small.iter_mut().enumerate() {
         for (x, value) in row.iter_mut().enumerate() {
@@ -67,7 +67,7 @@ fn luma(pixel: &[u8]) -> f64 {
 fn low_frequencies(grey: &[[f64; SIDE]; SIDE]) -> [f64; LOW * LOW] {
     let wave = |k: usize, x: usize| (PI * k as f64 * (2 * x + 1) as f64 / (2 * SIDE) as f64).cos();
     let waves: [[f64; SIDE]; LOW] = std::array::from_fn(|k| std::array::from_fn(|x| wave(k, x)));
-    let along_rows: [[f64; LOW]; SIDE] =
+    let of_rows: [[f64; LOW]; SIDE] =
         std::array::from_fn(|y| std::array::from_fn(|k| (0..SIDE).map(|x| grey[y][x] * waves[k][x]).sum()));
     let norm = 2.0 / SIDE as f64;
     std::array::from_fn(|i| {
@@ -75,11 +75,11 @@ fn low_frequencies(grey: &[[f64; SIDE]; SIDE]) -> [f64; LOW * LOW] {
         if i == 0 {
             return f64::NEG_INFINITY;
         }
-        (0..SIDE).map(|y| along_rows[y][u] * waves[v][y]).sum::<f64>() * norm
+        (0..SIDE).map(|y| of_rows[y][u] * waves[v][y]).sum::<f64>() * norm
     })
 }
 
-/// Images seen so far, to be found again by nearly the same hash.
+/// Images so far, to be found again by nearly the same hash.
 #[derive(Clone, Debug)]
 pub struct ImageIndex<T> {
     max_distance: u32,
@@ -96,17 +96,17 @@ impl<T> ImageIndex<T> {
     /// The nearest image within the distance, with its distance; the earliest of equally near ones.
     pub fn find(&self, hash: PerceptualHash) -> Option<(&T, u32)> {
         let candidates = self.part_keys(hash).filter_map(|key| self.parts.get(&key)).flatten();
-        let near = candidates.map(|&at| (self.kept[at as usize].0.distance(hash), at));
-        let (distance, at) = near.filter(|(distance, _)| *distance <= self.max_distance).min()?;
-        Some((&self.kept[at as usize].1, distance))
+        let near = candidates.map(|&position| (self.kept[position as usize].0.distance(hash), position));
+        let (distance, position) = near.filter(|(distance, _)| *distance <= self.max_distance).min()?;
+        Some((&self.kept[position as usize].1, distance))
     }
 
     /// Adds an image.
     pub fn insert(&mut self, hash: PerceptualHash, name: T) {
-        let at = self.kept.len() as u32;
+        let position = self.kept.len() as u32;
         let keys: Vec<_> = self.part_keys(hash).collect();
         for key in keys {
-            self.parts.entry(key).or_default().push(at);
+            self.parts.entry(key).or_default().push(position);
         }
         self.kept.push((hash, name));
     }
@@ -126,14 +126,14 @@ impl<T> ImageIndex<T> {
 mod tests {
     use super::*;
 
-    /// Discs of several greys at places that `seed` chooses.
-    fn picture(width: u32, height: u32, seed: u32, brightness: f64) -> RgbImage {
+    /// Discs of several greys at positions that `seed` chooses.
+    fn discs(width: u32, height: u32, seed: u32, brightness: f64) -> RgbImage {
         let mut raw = Vec::new();
-        let place = |i: u32, factor: u32| f64::from((seed + 1) * (i + 3) * factor % 17) / 17.0;
+        let centre = |i: u32, factor: u32| f64::from((seed + 1) * (i + 3) * factor % 17) / 17.0;
         for y in 0..height {
             for x in 0..width {
                 let (u, v) = (f64::from(x) / f64::from(width), f64::from(y) / f64::from(height));
-                let covers = |i: &u32| (u - place(*i, 5)).hypot(v - place(*i, 7)) < 0.08 + 0.04 * f64::from(*i);
+                let covers = |i: &u32| (u - centre(*i, 5)).hypot(v - centre(*i, 7)) < 0.08 + 0.04 * f64::from(*i);
                 let grey = (0..5).rev().find(covers).map_or(230.0, |i| 40.0 * f64::from(i));
                 raw.extend([(grey * brightness) as u8, (grey * brightness) as u8, 90]);
             }
@@ -142,22 +142,22 @@ mod tests {
     }
 
     #[test]
-    fn a_scaled_and_darker_picture_keeps_its_hash() {
+    fn a_scaled_and_darker_image_keeps_its_hash() {
         let mut index = ImageIndex::new(6);
         for seed in 0..10 {
-            index.insert(picture_hash(&picture(200, 150, seed, 1.0)).expect("structure"), seed);
+            index.insert(perceptual_hash(&discs(200, 150, seed, 1.0)).expect("structure"), seed);
         }
         for seed in 0..10 {
-            let changed = picture_hash(&picture(130, 97, seed, 0.8)).expect("structure");
+            let changed = perceptual_hash(&discs(130, 97, seed, 0.8)).expect("structure");
             assert_eq!(index.find(changed).map(|(found, _)| *found), Some(seed));
         }
-        assert_eq!(index.find(picture_hash(&picture(200, 150, 12, 1.0)).expect("structure")), None);
+        assert_eq!(index.find(perceptual_hash(&discs(200, 150, 12, 1.0)).expect("structure")), None);
     }
 
     #[test]
-    fn a_flat_picture_has_no_hash() {
+    fn a_flat_image_has_no_hash() {
         let flat = RgbImage::from_raw(40, 40, vec![90; 40 * 40 * 3]).expect("three bytes a pixel");
-        assert_eq!(picture_hash(&flat), None);
+        assert_eq!(perceptual_hash(&flat), None);
     }
 
     #[test]

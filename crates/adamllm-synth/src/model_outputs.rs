@@ -2,9 +2,9 @@ use adamllm_core::{Generate, RecordId};
 
 use crate::SynthError;
 
-/// Asks the model for the inputs that are whole, and puts its answers back between the errors of the others: one slot per
+/// Asks the model for the inputs that are whole, and puts its answers back between the errors of the others: one result per
 /// input, in order.
-pub(crate) fn slots<G: Generate, I, O>(
+pub(crate) fn model_outputs<G: Generate, I, O>(
     model: &G,
     ids: &[&RecordId],
     inputs: Vec<Result<I, SynthError>>,
@@ -24,7 +24,7 @@ pub(crate) fn slots<G: Generate, I, O>(
         match answers.next() {
             Some(Ok(answer)) => Ok(answer),
             Some(Err(source)) => Err(SynthError::Model { record, model: model.identity(), source: Box::new(source) }),
-            None => Err(SynthError::MissingSlot { record, model: model.identity(), expected, got }),
+            None => Err(SynthError::MissingOutput { record, model: model.identity(), expected, got }),
         }
     };
     refused.into_iter().zip(ids).map(fill).collect()

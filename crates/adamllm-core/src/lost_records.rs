@@ -2,14 +2,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
-use crate::{CoreError, LedgerRow, Reason, Stage, jsonl};
+use crate::{CoreError, LedgerEntry, Reason, Stage, jsonl};
 
 /// How many of a job's records were lost to faults, and why: a job that lost nearly everything has not succeeded, even if
 /// what was left went well.
 ///
-/// What a filter takes out on purpose (an inconsistent triplet, a duplicate, a leak) is no loss.
+/// What a filter takes out on purpose (an inconsistent triplet, a duplicate, a leak) is not lost.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Losses {
+pub struct LostRecords {
     /// Records that went in.
     records: u64,
     /// For each cause, how many, and what was wrong with the first.
@@ -37,27 +37,27 @@ impl Reason {
     }
 }
 
-impl Losses {
-    /// No losses yet, of so many records.
+impl LostRecords {
+    /// No lost record yet, of so many.
     pub fn of(records: u64) -> Self {
         Self { records, ..Self::default() }
     }
 
-    /// Counts the losses that stand in a ledger's file.
+    /// Counts the lost records of a ledger's file.
     ///
     /// # Errors
     /// [`CoreError::Io`] and [`CoreError::Json`].
     pub fn from_ledger(records: u64, path: impl AsRef<Path>) -> Result<Self, CoreError> {
-        let mut losses = Self::of(records);
-        for row in jsonl::read::<LedgerRow>(path)? {
-            losses.add(&row?);
+        let mut lost = Self::of(records);
+        for entry in jsonl::read::<LedgerEntry>(path)? {
+            lost.add(&entry?);
         }
-        Ok(losses)
+        Ok(lost)
     }
 
     /// Counts one record, unless a filter took it out.
-    pub fn add(&mut self, row: &LedgerRow) {
-        self.add_all(row.stage, row.reason, 1, row.detail.clone());
+    pub fn add(&mut self, entry: &LedgerEntry) {
+        self.add_all(entry.stage, entry.reason, 1, entry.detail.clone());
     }
 
     /// Counts records that left for the same reason; `first` says what was wrong with one of them.
@@ -104,7 +104,7 @@ impl Losses {
 }
 
 /// The causes, the most frequent first, and what was wrong with the first record of that.
-impl fmt::Display for Losses {
+impl fmt::Display for LostRecords {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} of {} records were lost", self.n_lost(), self.records)?;
         let mut causes: Vec<_> = self.lost.iter().collect();
@@ -131,16 +131,16 @@ mod tests {
         let mut ledger = Ledger::create(&path).expect("created");
         let id = RecordId::of("test", ["x"]);
         for reason in [Reason::Inconsistent, Reason::ImageMissing, Reason::InvalidJson, Reason::ImageMissing] {
-            ledger.drop_row(&id, Stage::Read, reason, format!("detail of {reason:?}")).expect("noted");
+            ledger.drop_record(&id, Stage::Read, reason, format!("detail of {reason:?}")).expect("noted");
         }
         ledger.sync().expect("synced");
-        let losses = Losses::from_ledger(10, &path).expect("read");
-        assert_eq!(losses.n_lost(), 3);
-        assert!(losses.exceed(0.29) && !losses.exceed(0.3));
-        let text = losses.to_string();
+        let lost = LostRecords::from_ledger(10, &path).expect("read");
+        assert_eq!(lost.n_lost(), 3);
+        assert!(lost.exceed(0.29) && !lost.exceed(0.3));
+        let text = lost.to_string();
         let expected =
             "3 of 10 records were lost: 2 read/image_missing, 1 read/invalid_json; the first: detail of ImageMissing";
         assert_eq!(text, expected);
-        assert!(!Losses::of(0).exceed(0.0));
+        assert!(!LostRecords::of(0).exceed(0.0));
     }
 }

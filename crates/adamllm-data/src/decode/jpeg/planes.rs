@@ -12,8 +12,8 @@ use crate::DecodeError;
 /// More scans than this are refused: each may cost a pass over the whole image for a few bytes.
 const MAX_SCANS: usize = 256;
 
-/// A decoded file before its colours are put together.
-pub(super) struct Picture {
+/// The decoded planes of a file, before its colours are put together.
+pub(super) struct Planes {
     pub(super) frame: Frame,
     pub(super) planes: Vec<Plane>,
     pub(super) hints: ColourHints,
@@ -45,11 +45,11 @@ struct Reader {
     planes: Vec<Plane>,
     coefficients: Vec<Coefficients>,
     /// Per component: whether a scan of it was read, and the quantisation table at that time.
-    seen: Vec<Option<[i32; 64]>>,
+    quantisation: Vec<Option<[i32; 64]>>,
     n_scans: usize,
 }
 
-impl Picture {
+impl Planes {
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader {
             frame: None,
@@ -57,16 +57,16 @@ impl Picture {
             hints: ColourHints::default(),
             planes: Vec::new(),
             coefficients: Vec::new(),
-            seen: Vec::new(),
+            quantisation: Vec::new(),
             n_scans: 0,
         };
         let ended = reader.read(bytes)?;
         let Some(frame) = reader.frame else { return Err(broken("no frame header")) };
-        if reader.seen.iter().any(Option::is_none) || (frame.progressive && !ended) {
+        if reader.quantisation.iter().any(Option::is_none) || (frame.progressive && !ended) {
             return Err(truncated("before the last scan"));
         }
         let mut planes = reader.planes;
-        for ((plane, coefficients), table) in planes.iter_mut().zip(&reader.coefficients).zip(&reader.seen) {
+        for ((plane, coefficients), table) in planes.iter_mut().zip(&reader.coefficients).zip(&reader.quantisation) {
             let table = table.as_ref().ok_or_else(|| broken("no quantisation table"))?;
             for (row, blocks) in coefficients.blocks.chunks_exact(coefficients.n_columns).enumerate() {
                 if sequential::beyond_range(blocks, table) {
@@ -96,11 +96,11 @@ impl Reader {
                 0xD9 => return Ok(true),
                 _ => {}
             }
-            let (segment, behind) = match split_segment(&rest[1..]) {
+            let (segment, tail) = match split_segment(&rest[1..]) {
                 Err(DecodeError::Truncated { .. }) if self.is_complete() => return Ok(false),
                 other => other?,
             };
-            rest = behind;
+            rest = tail;
             match code {
                 0xC4 => self.tables.read_huffman(segment)?,
                 0xCC => return Err(unsupported("arithmetic coding")),
@@ -116,7 +116,7 @@ impl Reader {
     /// Whether nothing is missing that the image needs.
     fn is_complete(&self) -> bool {
         let sequential = self.frame.as_ref().is_some_and(|frame| !frame.progressive);
-        sequential && self.seen.iter().all(Option::is_some)
+        sequential && self.quantisation.iter().all(Option::is_some)
     }
 
     fn begin(&mut self, frame: Frame) -> Result<(), DecodeError> {
@@ -124,7 +124,7 @@ impl Reader {
             return Err(unsupported("a second frame"));
         }
         self.planes = frame.components.iter().map(Plane::new).collect();
-        self.seen = vec![None; frame.components.len()];
+        self.quantisation = vec![None; frame.components.len()];
         if frame.progressive {
             let whole = |c: &Component| Coefficients {
                 blocks: vec![[0; 64]; c.n_block_columns * c.n_block_rows],
@@ -146,8 +146,8 @@ impl Reader {
         let scan = Scan::parse(segment, frame)?;
         for part in &scan.parts {
             let table = self.tables.quantisation[frame.components[part.component].table];
-            let seen = &mut self.seen[part.component];
-            *seen = seen.or(table);
+            let used = &mut self.quantisation[part.component];
+            *used = used.or(table);
         }
         let mut bits = Bits::new(data);
         if frame.progressive {
