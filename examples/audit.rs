@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use adamllm::core::jsonl;
+use adamllm::recipes::caption_records;
 use adamllm::synth::{AuditReport, AuditSample, Judged, ReportConfig, Sweep, write_report};
 use adamllm_examples::cli::{self, JobResult};
 use clap::Parser;
@@ -57,7 +58,7 @@ fn run(arguments: Arguments) -> JobResult {
 
 fn judged(arguments: &Arguments) -> Result<impl Iterator<Item = Judged> + use<>, Box<dyn std::error::Error>> {
     let path = arguments.run.join("judged.jsonl");
-    // Read once for its errors; memory holds one row.
+    // Read once for its errors; memory holds one record.
     jsonl::read::<Judged>(&path)?.try_for_each(|row| row.map(drop))?;
     Ok(jsonl::read::<Judged>(&path)?.flatten())
 }
@@ -88,7 +89,7 @@ fn read(arguments: &Arguments) -> JobResult {
         let images = adamllm::data::images_at(images)?;
         let config =
             ReportConfig { title: format!("Synthesis from {}", captions.display()), ..ReportConfig::default() };
-        write_report(&arguments.run, cli::pairs(captions)?.flatten(), &*images, Some(&sweep), &config)?;
+        write_report(&arguments.run, caption_records(captions)?.flatten(), &*images, Some(&sweep), &config)?;
     }
     if arguments.json {
         let suggested = json!({"agreement": sweep.suggested, "precision": for_precision});
@@ -96,7 +97,7 @@ fn read(arguments: &Arguments) -> JobResult {
         return Ok(());
     }
     let p = &report.precision;
-    println!("{} labels, {} rows without one", report.n_labelled, report.n_unlabelled);
+    println!("{} labels, {} without one", report.n_labelled, report.n_unlabelled);
     println!(
         "kept triplets that are consistent: {:.1} % (95 %: {:.1} to {:.1})",
         100.0 * p.value,

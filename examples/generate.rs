@@ -7,10 +7,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use adamllm::core::{IMAGE_MARKER, Sampling};
-use adamllm::model::{Encoded, EncodedImage, GenerationDefaults};
+use adamllm::core::IMAGE_MARKER;
+use adamllm::model::{Encoded, EncodedImage};
 use adamllm::prelude::*;
-use adamllm_examples::cli::{self, Dtype, JobResult};
+use adamllm::recipes::Dtype;
+use adamllm_examples::cli::{self, JobResult};
+use adamllm_examples::decoding::DecodingArguments;
+use adamllm_examples::{Files, devices, folders};
 use clap::Parser;
 use serde_json::json;
 
@@ -29,40 +32,15 @@ struct Arguments {
     /// The question
     #[arg(long)]
     prompt: String,
-    /// At most this many tokens are written [default: what the folder's generation_config.json says, else 64]
-    #[arg(long)]
-    max_new_tokens: Option<usize>,
-    /// The end token is forbidden until this many tokens are written
-    #[arg(long, default_value_t = 0)]
-    min_new_tokens: usize,
-    /// Draws at random as the folder's generation_config.json says, instead of greedily
-    #[arg(long)]
-    sample: bool,
-    /// Draws at random, with this temperature
-    #[arg(long)]
-    temperature: Option<f64>,
-    /// Keeps the k most probable tokens
-    #[arg(long)]
-    top_k: Option<usize>,
-    /// Keeps the smallest set of tokens that holds this much probability
-    #[arg(long)]
-    top_p: Option<f64>,
-    /// Divides the logits of tokens seen before; 1 for no penalty [default: what generation_config.json says]
-    #[arg(long)]
-    repetition_penalty: Option<f64>,
-    /// Takes nothing from generation_config.json but the end tokens
-    #[arg(long)]
-    no_model_defaults: bool,
-    /// Seeds the random draws
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
+    #[command(flatten)]
+    decoding: DecodingArguments,
     /// flex (the CPU), or another backend that is compiled in
     #[arg(long, default_value = "flex")]
     device: String,
-    /// The dtype of the weights on the device
-    #[arg(long, value_enum, default_value = "f32")]
+    /// The dtype of the weights on the device: f32, bf16 or f16
+    #[arg(long, value_parser = cli::setting::<Dtype>, default_value = "f32")]
     dtype: Dtype,
-    /// Adds the logits of the token behind the prompt to the JSON
+    /// Adds the logits of the token after the prompt to the JSON
     #[arg(long)]
     logits: bool,
     /// Prints one JSON object
@@ -76,9 +54,9 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> JobResult {
     let begun = Instant::now();
-    let folder = cli::model_folder(&arguments.model)?;
-    let device = cli::device(&arguments.device)?;
-    let images = Arc::new(cli::Files);
+    let folder = folders::model_folder(&arguments.model)?;
+    let device = devices::device(&arguments.device)?;
+    let images = Arc::new(Files);
     let model = LocalModel::load(&folder, arguments.dtype.into(), &device, images)?;
     let load_s = begun.elapsed().as_secs_f64();
 
@@ -86,7 +64,7 @@ fn run(arguments: Arguments) -> JobResult {
     let begun = Instant::now();
     let encoded = model.processor().encode_prompt(&prompt, model.images())?;
     let encode_s = begun.elapsed().as_secs_f64();
-    let options = decoding(&arguments, model.generation_defaults(), encoded.tokens.len())?;
+    let options = arguments.decoding.decoding(model.generation_defaults(), encoded.tokens.len())?;
     // The prompt alone, for its time and its logits; the answer's time is the rest of the generation.
     let begun = Instant::now();
     let logits = model.last_logits(&encoded);
@@ -105,7 +83,7 @@ fn run(arguments: Arguments) -> JobResult {
         "family": folder.config().family,
         "prompt_text": model.processor().render(&prompt)?.text,
         "input_ids": encoded.tokens,
-        "n_image_rows": encoded.images.iter().map(|image| image.layout().n_features).collect::<Vec<_>>(),
+        "n_image_tokens": encoded.images.iter().map(|image| image.layout().n_features).collect::<Vec<_>>(),
         "pixel_shape": pixels.shape,
         "pixel_mean": pixels.mean,
         "pixel_std": pixels.std,
@@ -134,44 +112,6 @@ fn prompt(arguments: &Arguments) -> Result<Prompt, std::io::Error> {
     let images: Vec<ImageRef> = arguments.image.iter().map(absolute).collect::<Result<_, _>>()?;
     let markers = IMAGE_MARKER.repeat(images.len());
     Ok(Prompt::chat(vec![Message::user(format!("{markers}{}", arguments.prompt))], images))
-}
-
-/// What the flags say, and the folder's own settings where they say nothing.
-fn decoding(
-    arguments: &Arguments,
-    folder: &GenerationDefaults,
-    prompt: usize,
-) -> Result<Decoding, Box<dyn std::error::Error>> {
-    let seed = arguments.seed;
-    let drawn = arguments.sample || arguments.temperature.is_some();
-    let sampling = match arguments.temperature {
-        _ if !drawn => Sampling::Greedy,
-        Some(temperature) if temperature <= 0.0 || temperature.is_nan() => {
-            return Err(format!("--temperature: expected a positive number, got {temperature}").into());
-        }
-        given => {
-            let of_folder = match arguments.sample && !arguments.no_model_defaults {
-                true => folder.sampling(seed)?,
-                false => Sampling::Random { temperature: 1.0, top_k: None, top_p: None, seed },
-            };
-            let Sampling::Random { temperature, top_k, top_p, .. } = of_folder else { unreachable!("random draws") };
-            Sampling::Random {
-                temperature: given.unwrap_or(temperature),
-                top_k: arguments.top_k.or(top_k),
-                top_p: arguments.top_p.or(top_p),
-                seed,
-            }
-        }
-    };
-    let recommended = folder.max_new_tokens_for(prompt).filter(|_| !arguments.no_model_defaults);
-    Ok(Decoding {
-        max_new_tokens: arguments.max_new_tokens.or(recommended).unwrap_or(64),
-        min_new_tokens: arguments.min_new_tokens,
-        sampling,
-        repetition_penalty: arguments.repetition_penalty,
-        model_defaults: !arguments.no_model_defaults,
-        ..Decoding::default()
-    })
 }
 
 /// What the encoder reads, in numbers that can be compared with another implementation's.

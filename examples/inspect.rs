@@ -1,5 +1,5 @@
-//! Shows how a training row is rendered: every token, whether it counts for the loss, and where the images are. We will:
-//! read a file of conversations, encode one row by the preset and the limits that were asked for, and print it token by token.
+//! Shows how a training example is rendered: every token, whether it counts for the loss, and where the images are. We will:
+//! read a file of conversations, encode one record by the preset and the limits that were asked for, and print it token by token.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a job talks to a person")]
 
 use std::path::PathBuf;
@@ -9,10 +9,11 @@ use adamllm::core::Supervision;
 use adamllm::model::{Encoded, Encoder, Encoding, Preset, Truncation};
 use adamllm::prelude::*;
 use adamllm_examples::cli::{self, JobResult};
+use adamllm_examples::folders;
 use clap::Parser;
 use serde_json::{Value, json};
 
-/// Shows how a training row is rendered.
+/// Shows how a training example is rendered.
 #[derive(Parser, Debug)]
 struct Arguments {
     /// A model folder; its weights are not read
@@ -24,29 +25,24 @@ struct Arguments {
     /// Where the images are; the conversations' folder otherwise
     #[arg(long)]
     images: Option<PathBuf>,
-    /// The row, counted from 0; all rows otherwise
+    /// The record, counted from 0; all of them otherwise
     #[arg(long)]
     row: Option<usize>,
     /// Which tokens count: replies, last-reply, everything, or after-first-exchange (the synthesizer's way)
-    #[arg(long, value_parser = setting::<Supervision>, default_value = "replies")]
+    #[arg(long, value_parser = cli::setting::<Supervision>, default_value = "replies")]
     supervision: Supervision,
     /// Whose format: chat-template, or a training tool's, such as llama-factory-0-9-1-qwen2-vl or llava-llama-3
-    #[arg(long, value_parser = setting::<Preset>, default_value = "chat-template")]
+    #[arg(long, value_parser = cli::setting::<Preset>, default_value = "chat-template")]
     preset: Preset,
-    /// The longest row in tokens
+    /// The longest example in tokens
     #[arg(long)]
     max_tokens: Option<usize>,
     /// What becomes of a longer one: drop-sample, drop-tail-turns, shrink-images or llama-factory
-    #[arg(long, value_parser = setting::<Truncation>, default_value = "drop-sample")]
+    #[arg(long, value_parser = cli::setting::<Truncation>, default_value = "drop-sample")]
     truncation: Truncation,
     /// Prints one JSON object (a list of them without --row)
     #[arg(long)]
     json: bool,
-}
-
-/// A setting by its name in configuration files.
-fn setting<T: serde::de::DeserializeOwned>(name: &str) -> Result<T, String> {
-    serde_json::from_value(Value::String(name.replace('-', "_"))).map_err(|error| error.to_string())
 }
 
 fn main() -> ExitCode {
@@ -54,7 +50,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> JobResult {
-    let folder = cli::model_folder(&arguments.model)?;
+    let folder = folders::model_folder(&arguments.model)?;
     let processor = Processor::read(&folder)?;
     let beside = arguments.conversations.parent().unwrap_or_else(|| ".".as_ref()).to_owned();
     let images = FolderImages::new(arguments.images.clone().unwrap_or(beside));
@@ -78,12 +74,12 @@ fn run(arguments: Arguments) -> JobResult {
             let n_whole = whole.example_size(&conversation, &images)?.tokens;
             shown.push(to_json(row, &encoded, &processor, &encoder, n_whole)?);
         } else {
-            print_row(row, &encoded, &processor)?;
+            print_example(row, &encoded, &processor)?;
             shown.push(Value::Null);
         }
     }
     match (arguments.row, arguments.json) {
-        (Some(row), _) if shown.is_empty() => return Err(format!("there is no row {row}").into()),
+        (Some(row), _) if shown.is_empty() => return Err(format!("there is no record {row}").into()),
         (Some(_), true) => println!("{}", shown.remove(0)),
         (None, true) => println!("{}", Value::Array(shown)),
         _ => {}
@@ -124,14 +120,17 @@ fn to_json(
     }))
 }
 
-/// Trained text between `»` and `«`, images as their number of rows.
-fn print_row(row: usize, encoded: &Encoded, processor: &Processor) -> JobResult {
-    println!("row {row} ({}): {} tokens, {} trained", encoded.id, encoded.tokens.len(), encoded.n_targets());
+/// Trained text between `»` and `«`, images as their number of tokens.
+fn print_example(row: usize, encoded: &Encoded, processor: &Processor) -> JobResult {
+    println!("record {row} ({}): {} tokens, {} trained", encoded.id, encoded.tokens.len(), encoded.n_targets());
     let mut at = 0;
     while at < encoded.tokens.len() {
         if let Some(i) = encoded.image_starts.iter().position(|&start| start == at) {
             let layout = encoded.images[i].layout();
-            println!("  [{}: {} rows of {} patches]", encoded.images[i].image, layout.n_features, layout.n_patches);
+            println!(
+                "  [{}: {} image tokens of {} patches]",
+                encoded.images[i].image, layout.n_features, layout.n_patches
+            );
             at += layout.n_placeholders;
             continue;
         }

@@ -1,8 +1,8 @@
 //! A benchmark that no description can express. We will: implement `Benchmark` for descriptions of images, whose score is the share of
 //! the image's known facts that the description mentions, and examine two models with it.
 //!
-//! A description file (TOML) is enough where every row is a question and its answer; see `datasets/mini/slides/benchmark.toml` and
-//! `evaluate --benchmark`. Here several rows make one example, and the score is our own.
+//! A description file (TOML) is enough where every record is a question and its answer; see `datasets/mini/slides/benchmark.toml` and
+//! `evaluate --benchmark`. Here several records make one example, and the score is our own.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a job talks to a person")]
 
 use std::collections::BTreeMap;
@@ -17,6 +17,7 @@ use adamllm::eval::{
 };
 use adamllm::prelude::*;
 use adamllm_examples::cli::{self, Bar, JobResult};
+use adamllm_examples::{devices, folders};
 use clap::Parser;
 use serde_json::{Map, Value, json};
 
@@ -47,7 +48,7 @@ struct Facts {
 }
 
 impl Facts {
-    /// The open questions of a benchmark's rows, gathered by image: their answers are the facts.
+    /// The open questions of a benchmark's records, gathered by image: their answers are the facts.
     fn read(folder: PathBuf) -> Result<Self, EvalError> {
         let rows: Vec<Map<String, Value>> = jsonl::read_all(folder.join("benchmark.jsonl"))?;
         let mut facts: BTreeMap<ImageRef, Vec<String>> = BTreeMap::new();
@@ -125,8 +126,8 @@ fn run(arguments: Arguments) -> JobResult {
 }
 
 fn examine(model: &str, facts: &Facts, out: &std::path::Path) -> Result<Scored, Box<dyn std::error::Error>> {
-    let folder = cli::model_folder(model)?;
-    let model = LocalModel::load(&folder, DType::F32, &cli::device("flex")?, facts.images.clone())?;
+    let folder = folders::model_folder(model)?;
+    let model = LocalModel::load(&folder, DType::F32, &devices::device("flex")?, facts.images.clone())?;
     let options = PredictOptions { batch_size: 16, software: cli::software(), ..PredictOptions::default() };
     Ok(evaluate(&model, facts, out, &options, &mut Bar::default())?)
 }

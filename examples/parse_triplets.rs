@@ -1,5 +1,5 @@
 //! Shows what is read out of a synthesizer's raw text, for people who debug a synthesizer of their own. We will: read the
-//! predictions row by row, and print for each the turns and the triplet that the synthesis would find in it.
+//! predictions record by record, and print for each the turns and the triplet that the synthesis would find in it.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a job talks to a person")]
 
 use std::io::Write;
@@ -14,10 +14,10 @@ use clap::Parser;
 use serde::Deserialize;
 use serde_json::json;
 
-/// Shows what is read out of a synthesizer's raw text: one JSON object `{turns, triplet}` for each row.
+/// Shows what is read out of a synthesizer's raw text: one JSON object `{turns, triplet}` for each record.
 #[derive(Parser, Debug)]
 struct Arguments {
-    /// JSON Lines (or one JSON array) of rows with a `pred`, such as a run's quarantine.jsonl
+    /// JSON Lines (or one JSON array) of records with a `pred`, such as a run's quarantine.jsonl
     #[arg(long)]
     predictions: PathBuf,
     /// The template that the text was written in
@@ -59,7 +59,7 @@ fn run(arguments: Arguments) -> JobResult {
         None => jsonl::read::<Prediction>(&arguments.predictions)?.try_for_each(&mut show)?,
     }
     if lost > 0 {
-        return Err(format!("{lost} rows of {} have no `pred`", arguments.predictions.display()).into());
+        return Err(format!("{lost} records of {} have no `pred`", arguments.predictions.display()).into());
     }
     Ok(())
 }

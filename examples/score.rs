@@ -1,4 +1,4 @@
-//! Scores answers that are in a file already. We will: find the task, score every row both ways, and print the sums.
+//! Scores answers that are in a file already. We will: find the task, score every answer both ways, and print the sums.
 //!
 //! No model and no tensor library is needed: `--no-default-features` compiles none.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a job talks to a person")]
@@ -26,7 +26,7 @@ struct Arguments {
     /// JSON Lines or a JSON array: the task's columns, and the model's answer in `pred`
     #[arg(long)]
     predictions: PathBuf,
-    /// Writes every row's scores to this file, as JSON Lines
+    /// Writes every answer's scores to this file, as JSON Lines
     #[arg(long)]
     rows: Option<PathBuf>,
     #[command(flatten)]
@@ -49,7 +49,7 @@ fn run(arguments: Arguments) -> JobResult {
     let scored = score_file(&task, &arguments.predictions)?;
     scored.rejected.iter().take(10).for_each(|error| eprintln!("left out: {error}"));
     if scored.rejected.len() > 10 {
-        eprintln!("left out: {} more rows", scored.rejected.len() - 10);
+        eprintln!("left out: {} more records", scored.rejected.len() - 10);
     }
     if let Some(file) = &arguments.rows {
         jsonl::write(file, &scored.examples)?;
@@ -67,7 +67,7 @@ fn run(arguments: Arguments) -> JobResult {
 }
 
 fn print_summary(summary: &ScoreSummary) {
-    println!("{}: {} rows", summary.task, summary.n);
+    println!("{}: {} answers", summary.task, summary.n);
     println!("{:24}{:>8}{:>8}", "", "paper", "strict");
     for (name, strict) in &summary.strict {
         let paper = summary.paper.get(name).map_or("–".to_owned(), |score| format!("{score:.2}"));

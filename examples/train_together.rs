@@ -1,25 +1,21 @@
 //! Trains one model on several devices at once, or in several processes of an MPI job. We will:
 //!
-//! 1. encode image-caption pairs, in every process the same rows,
-//! 2. load the model once for each member,
-//! 3. let the members split every step's forward passes and add their gradients up,
+//! 1. encode image-caption pairs, in every process the same,
+//! 2. load the model once for each rank,
+//! 3. let the ranks split every step's forward passes and sum their gradients,
 //! 4. write the model, which all of them now hold.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a job talks to a person")]
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::OnceLock;
-use std::sync::atomic::AtomicBool;
-use std::time::Instant;
 
-use adamllm::core::Supervision;
-use adamllm::model::{Encoded, Padding, VisionLanguageModel, VlmBatch};
+use adamllm::core::Ledger;
 use adamllm::prelude::*;
-use adamllm::train::{
-    Collective, ExampleBatches, FitOptions, FitOutcome, FitReport, Schedule, Transport, on_each_device,
-};
-use adamllm_examples::cli::{self, Bar, Dtype, JobResult};
-use adamllm_examples::replicas;
+use adamllm::recipes::post_train::{DataSettings, ModelSettings, PostTraining};
+use adamllm::recipes::{Dtype, PostTrainReport, PostTrainSettings, RunOptions, SourceSettings};
+use adamllm::train::{Collective, Schedule, Transport, on_each_device};
+use adamllm_examples::cli::{self, Answer, Bar, JobResult, MaxLost};
+use adamllm_examples::{devices, folders, ranks};
 use clap::Parser;
 use serde_json::json;
 
@@ -47,22 +43,22 @@ struct Arguments {
     /// flex (the CPU), or another backend that is compiled in
     #[arg(long, default_value = "flex")]
     device: String,
-    /// Members in this process, each with a device of its own (on the CPU they share its cores)
+    /// Ranks in this process, each with a device of its own (on the CPU they share its cores)
     #[arg(long, default_value_t = 1)]
     devices: usize,
-    /// How they add their gradients up: through the host's memory, or from device to device (CUDA)
-    #[arg(long, value_enum, default_value = "host")]
-    exchange: ExchangeName,
-    /// The dtype of the weights on the device
-    #[arg(long, value_enum, default_value = "f32")]
+    /// How their gradients are summed: through the host's memory, or from device to device (CUDA)
+    #[arg(long, value_parser = ["host", "device"], default_value = "host")]
+    exchange: String,
+    /// The dtype of the weights on the device: f32, bf16 or f16
+    #[arg(long, value_parser = cli::setting::<Dtype>, default_value = "f32")]
     dtype: Dtype,
-    /// Rows in an optimizer step, those of all members together
+    /// Conversations in an optimizer step, those of all ranks together
     #[arg(long, default_value_t = 16)]
     batch_size: usize,
-    /// Rows in one forward pass, at most
+    /// Conversations in one forward pass, at most
     #[arg(long, default_value_t = 4)]
     micro_batch_size: usize,
-    /// Passes over the rows
+    /// Passes over the data
     #[arg(long, default_value_t = 1.0)]
     epochs: f64,
     /// Ends after so many steps
@@ -77,132 +73,86 @@ struct Arguments {
     /// Seeds every random choice
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    #[command(flatten)]
+    losses: MaxLost,
     /// Prints one JSON object
     #[arg(long)]
     json: bool,
 }
 
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum ExchangeName {
-    Host,
-    Device,
-}
-
-impl From<ExchangeName> for Transport {
-    fn from(name: ExchangeName) -> Self {
-        match name {
-            ExchangeName::Host => Self::HostMemory,
-            ExchangeName::Device => Self::DeviceToDevice,
-        }
-    }
-}
-
 fn main() -> ExitCode {
-    replicas::main(run)
+    ranks::main(run)
 }
 
 fn run(arguments: Arguments, processes: &dyn Collective) -> JobResult {
-    let begun = Instant::now();
     if arguments.devices == 0 || (arguments.devices > 1 && processes.size() > 1) {
         let got = format!("--devices {} in each of {} processes", arguments.devices, processes.size());
         return Err(format!("expected several devices in one process, or one in each process; got {got}").into());
     }
-    let folder = cli::model_folder(&arguments.model)?;
-    let job = Job { rows: rows(&arguments, &folder)?, folder, arguments };
-    let (model, report) = match job.arguments.devices {
-        1 => job.fit(&cli::device(&job.arguments.device)?, processes)?,
-        n => job.fit_on_devices(n)?,
+    let (base, settings) = (folders::model_folder(&arguments.model)?, arguments.settings());
+    let processor = Processor::read(&base)?;
+    let job = PostTraining::read(&settings, &base, &processor, Ledger::new(), &mut ())?;
+    let stop = cli::interrupted()?;
+    let fit = |device: &Device, collective: &dyn Collective| -> Result<PostTrainReport, String> {
+        let progress: &mut dyn Progress = if collective.rank() == 0 { &mut Bar::default() } else { &mut () };
+        let (out, resume) = (arguments.out.clone(), arguments.resume);
+        let run = RunOptions { out, resume, stop: Some(stop), collective: Some(collective) };
+        job.run(device, &run, &mut |_| {}, progress).map_err(|error| error.to_string())
     };
-    if report.outcome == FitOutcome::Stopped {
-        return Err(format!("stopped behind step {} with a checkpoint; --resume goes on", report.steps).into());
+    let report = match arguments.devices {
+        1 => fit(&devices::device(&arguments.device)?, processes)?,
+        n => {
+            let transport =
+                if arguments.exchange == "device" { Transport::DeviceToDevice } else { Transport::HostMemory };
+            let reports = on_each_device(&devices::devices(&arguments.device, n)?, transport, fit)?;
+            reports.into_iter().next().ok_or("no device")?
+        }
+    };
+    if processes.rank() == 0 {
+        arguments.tell(processes.size() * arguments.devices, &report)?;
     }
-    if processes.rank() > 0 {
-        return Ok(());
-    }
-    let to = job.arguments.out.join("model");
-    job.folder.save(&model, &to)?;
-    let loss = |step: Option<&adamllm::train::StepMetrics>| step.map(|step| step.loss);
-    let members = processes.size() * job.arguments.devices;
-    let (first, last) = (loss(report.metrics.first()), loss(report.metrics.last()));
-    if job.arguments.json {
-        println!(
-            "{}",
-            json!({"members": members, "rows": job.rows.len(), "steps": report.steps, "loss_first": first, "loss_last": last,
-                "model": to, "seconds": begun.elapsed().as_secs_f64()})
-        );
-    } else {
-        let shown = |loss: Option<f64>| loss.map_or_else(|| "none".into(), |loss| format!("{loss:.4}"));
-        let (first, last) = (shown(first), shown(last));
-        println!("{members} members, {} steps, loss {first} -> {last}: {}", report.steps, to.display());
-    }
-    Ok(())
+    cli::check_losses(job.losses(), job.counts().records_out, arguments.losses.max_lost, "")
 }
 
-/// The captions as conversations, encoded.
-fn rows(arguments: &Arguments, folder: &ModelFolder) -> Result<Vec<Encoded>, Box<dyn std::error::Error>> {
-    let pairs: Vec<ImageCaption> =
-        cli::pairs(&arguments.captions)?.collect::<Result<_, _>>().map_err(|lost| lost.detail)?;
-    let (processor, images) = (Processor::read(folder)?, FolderImages::new(&arguments.images));
-    let conversations = SingleStage { seed: arguments.seed, ..SingleStage::default() }.compose(&pairs, &[])?;
-    let encode = |row: &Conversation| Ok(processor.encode(row, Supervision::Replies, &images)?);
-    conversations.iter().map(encode).collect()
-}
-
-struct Job {
-    arguments: Arguments,
-    folder: ModelFolder,
-    rows: Vec<Encoded>,
-}
-
-type Fitted = Result<(VisionLanguageModel, FitReport), Box<dyn std::error::Error>>;
-
-impl Job {
-    /// What one member does: it loads the model on its device, and trains it with the others.
-    fn fit(&self, device: &Device, replicas: &dyn Collective) -> Fitted {
-        let Arguments { batch_size, micro_batch_size, epochs, max_steps, learning_rate, save_every, seed, .. } =
-            self.arguments;
-        let config = TrainConfig {
-            schedule: Schedule { warmup: 0.1, ..Schedule::default() },
-            save_every: Some(save_every),
-            ..TrainConfig {
-                batch_size,
-                micro_batch_size,
-                epochs,
-                max_steps,
-                learning_rate,
+impl Arguments {
+    fn settings(&self) -> PostTrainSettings {
+        let Self { batch_size, micro_batch_size, epochs, max_steps, learning_rate, seed, .. } = *self;
+        let mut source = SourceSettings {
+            captions: Some(self.captions.clone()),
+            images: vec![self.images.clone()],
+            ..SourceSettings::default()
+        };
+        source.compose.seed = seed;
+        let train =
+            TrainConfig { batch_size, micro_batch_size, epochs, max_steps, learning_rate, ..TrainConfig::default() };
+        PostTrainSettings {
+            model: ModelSettings { dtype: self.dtype, ..ModelSettings::default() },
+            data: DataSettings { sources: vec![source], ..DataSettings::default() },
+            train: TrainConfig {
+                schedule: Schedule { warmup: 0.1, ..Schedule::default() },
+                save_every: Some(self.save_every),
                 seed,
-                ..TrainConfig::default()
-            }
-        };
-        let processor = Processor::read(&self.folder)?;
-        let batches = ExampleBatches::new(self.rows.len(), |wanted: &[usize]| {
-            let rows: Vec<&Encoded> = wanted.iter().map(|&row| &self.rows[row]).collect();
-            Ok::<_, String>(VlmBatch::collate(&rows, Padding::Right, &processor))
-        });
-        let model: VisionLanguageModel = self.folder.load(self.arguments.dtype.into(), &device.clone().autodiff())?;
-        let run = FitOptions {
-            folder: Some(self.arguments.out.join("training")),
-            resume: self.arguments.resume,
-            stop: Some(stop()?),
-            collective: Some(replicas),
-            ..FitOptions::default()
-        };
-        let progress: &mut dyn Progress = if replicas.rank() == 0 { &mut Bar::default() } else { &mut () };
-        Ok(Trainer::new(config)?.fit(model, &batches, run, progress)?)
+                ..train
+            },
+            ..PostTrainSettings::default()
+        }
     }
 
-    /// A thread for each device of this process; the first one's model is as good as any.
-    fn fit_on_devices(&self, n: usize) -> Fitted {
-        let devices = replicas::devices(&self.arguments.device, n)?;
-        let fitted = on_each_device(&devices, self.arguments.exchange.into(), |device, replicas| {
-            self.fit(device, replicas).map_err(|error| error.to_string())
-        })?;
-        Ok(fitted.into_iter().next().expect("a device"))
+    fn tell(&self, ranks: usize, report: &PostTrainReport) -> Answer<()> {
+        let PostTrainReport { steps, loss_first, loss_last, model, seconds, .. } = report;
+        let model = model.as_ref().ok_or("rank 0 writes the model")?;
+        if self.json {
+            let examples = report.plan.counts.records_out;
+            println!(
+                "{}",
+                json!({"ranks": ranks, "examples": examples, "steps": steps, "loss_first": loss_first, "loss_last": loss_last,
+                    "model": model, "seconds": seconds})
+            );
+        } else {
+            let shown = |loss: &Option<f64>| loss.map_or_else(|| "none".into(), |loss| format!("{loss:.4}"));
+            let (first, last) = (shown(loss_first), shown(loss_last));
+            println!("{ranks} ranks, {steps} steps, loss {first} -> {last}: {}", model.display());
+        }
+        Ok(())
     }
-}
-
-/// Set by Ctrl-C and by a terminating signal; handled once, whichever member asks first.
-fn stop() -> Result<&'static AtomicBool, String> {
-    static STOP: OnceLock<Result<&'static AtomicBool, String>> = OnceLock::new();
-    STOP.get_or_init(|| cli::interrupted().map_err(|error| error.to_string())).clone()
 }

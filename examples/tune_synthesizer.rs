@@ -1,22 +1,22 @@
 //! Makes a synthesizer of a vision-language model (paper, section 3.1). We will:
 //!
 //! 1. join VisionFLAN's and ALLaVA's files to seed conversations, one for each image, split by task,
-//! 2. encode them, with the loss on everything behind the caption, the user's questions included,
-//! 3. tune the model on them, examined on the held-out ones,
+//! 2. encode them, with the loss on everything after the caption, the user's questions included,
+//! 3. tune the model on them, evaluated on the held-out ones,
 //! 4. write it as a Hugging Face folder that `synthesize` takes.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a job talks to a person")]
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use adamllm::core::{Ledger, LostRecords, Reason, Stage, jsonl};
-use adamllm::model::{Padding, VisionLanguageModel, VlmBatch};
-use adamllm::prelude::*;
+use adamllm::core::LostRecords;
+use adamllm::recipes::tune_synthesizer::TuneEvent;
+use adamllm::recipes::{Dtype, RunOptions, TuneSynthesizerSettings, tune_synthesizer};
 use adamllm::synth::Variant;
-use adamllm::synth::seed::{BlankImages, SEED_SUPERVISION, SeedConfig, SeedIndex, SeedSources, SeedSummary};
-use adamllm::train::{ExampleBatches, FitOptions, FitOutcome, FitReport, ParameterGroup, Schedule, Validation};
-use adamllm_examples::cli::{self, Bar, Dtype, JobResult, MaxLost};
+use adamllm::synth::seed::SeedSummary;
+use adamllm_examples::cli::{self, Bar, JobResult, MaxLost, Output};
+use adamllm_examples::{devices, folders};
 use clap::Parser;
 use serde_json::json;
 
@@ -41,16 +41,9 @@ struct Arguments {
     /// The model's folder
     #[arg(long)]
     model: String,
-    /// Everything is written here
-    #[arg(long)]
-    out: PathBuf,
-    /// Goes on with the run in --out instead of starting anew
-    #[arg(long)]
-    resume: bool,
-    /// Replaces the run in --out
-    #[arg(long, conflicts_with = "resume")]
-    overwrite: bool,
-    /// Ends behind the first step of the job: seed conversations, no model
+    #[command(flatten)]
+    output: Output,
+    /// Ends after the first step of the job: seed conversations, no model
     #[arg(long)]
     seeds_only: bool,
     /// full, or the ablation no_blank_images
@@ -83,7 +76,7 @@ struct Arguments {
     /// Longer conversations are left out
     #[arg(long, default_value_t = 6144)]
     max_tokens: usize,
-    /// A checkpoint, and an examination on the held-out conversations, after every so many steps
+    /// A checkpoint, and an evaluation on the held-out conversations, after every so many steps
     #[arg(long, default_value_t = 500)]
     save_every: usize,
     /// Seeds every random choice
@@ -92,8 +85,8 @@ struct Arguments {
     /// flex (the CPU), or another backend that is compiled in
     #[arg(long, default_value = "flex")]
     device: String,
-    /// The dtype of the weights on the device
-    #[arg(long, value_enum, default_value = "f32")]
+    /// The dtype of the weights on the device: f32, bf16 or f16
+    #[arg(long, value_parser = cli::setting::<Dtype>, default_value = "f32")]
     dtype: Dtype,
     #[command(flatten)]
     losses: MaxLost,
@@ -107,174 +100,69 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> JobResult {
-    let begun = Instant::now();
-    if !matches!(arguments.variant, Variant::Full | Variant::NoBlankImages) {
-        return Err(format!("--variant: expected full or no_blank_images, got {}", arguments.variant.as_str()).into());
-    }
-    cli::prepare(&arguments.out, "tune_synthesizer.json", arguments.resume, arguments.overwrite)?;
-    let seeds = seeds(&arguments)?;
-    let mut result = json!({"seeds": seeds});
-    say(
-        &arguments,
-        &format!(
-            "1. seeds: {} rows in, {} used, {} in the ledger; {} conversations to train on, {} held out, {} with a blank image",
-            seeds.records_in, seeds.records_used, seeds.ledger_entries, seeds.train, seeds.dev, seeds.blank
-        ),
-    );
-    if !arguments.seeds_only {
-        let tuning = Tuning::new(&arguments)?;
-        let (train, dev) = tuning.read()?;
-        say(&arguments, &format!("2. {} of them fit into the context, {} held out", train.len(), dev.len()));
-        let report = tuning.fit(&train, &dev)?;
-        let losses: Vec<f64> = report.metrics.iter().map(|m| m.loss).collect();
-        let examined = report.validation.last().map(|row| row.loss);
-        result["encoded"] = json!(train.len() + dev.len());
-        result["encode_ledger_rows"] = json!(seeds.train + seeds.dev - (train.len() + dev.len()) as u64);
-        result["steps"] = json!(report.steps);
-        result["loss_first"] = json!(losses.first());
-        result["loss_last"] = json!(losses.last());
-        result["loss_held_out"] = json!(examined);
-        result["model"] = json!(arguments.out.join("model"));
-        say(
-            &arguments,
-            &format!(
-                "3. {} steps, loss {:.3?} -> {:.3?}, held out {examined:.3?}",
-                report.steps,
-                losses.first(),
-                losses.last()
-            ),
-        );
-        say(&arguments, &format!("4. the synthesizer: {}", arguments.out.join("model").display()));
-    }
-    result["seconds"] = json!(begun.elapsed().as_secs_f64());
-    adamllm::core::write_atomically(arguments.out.join("tune_synthesizer.json"), format!("{result:#}\n"))?;
-    if arguments.json {
-        println!("{result}");
-    }
-    let places = [("seeds/ledger.jsonl", seeds.records_in), ("encode-ledger.jsonl", seeds.train + seeds.dev)];
-    for (name, n_records) in places.into_iter().take(if arguments.seeds_only { 1 } else { 2 }) {
-        let ledger = arguments.out.join(name);
-        let losses = LostRecords::from_ledger(n_records, &ledger)?;
-        cli::check_losses(&losses, seeds.train + seeds.dev, arguments.losses.max_lost, &ledger.display().to_string())?;
-    }
-    Ok(())
-}
-
-fn say(arguments: &Arguments, text: &str) {
-    if !arguments.json {
-        println!("{text}");
-    }
-}
-
-/// The three files, streamed, to `seeds/train.jsonl`, `seeds/dev.jsonl` and `seeds/ledger.jsonl`.
-fn seeds(arguments: &Arguments) -> Result<SeedSummary, Box<dyn std::error::Error>> {
-    let index = SeedIndex::build(SeedSources {
-        precise: arguments.visionflan.clone(),
-        captions: arguments.allava_captions.clone(),
-        informative: arguments.allava_instructions.clone(),
-    })?;
-    let blank_share = arguments.variant.blank_share(arguments.blank_share);
-    let config =
-        SeedConfig { seed: arguments.seed, dev_share: arguments.dev_share, blank_share, ..SeedConfig::default() };
-    Ok(index.write(&arguments.out.join("seeds"), &config, &mut Bar::default())?)
-}
-
-/// The model and what it reads.
-struct Tuning<'a> {
-    arguments: &'a Arguments,
-    folder: ModelFolder,
-    processor: Processor,
-    images: BlankImages<FolderImages>,
-}
-
-impl<'a> Tuning<'a> {
-    fn new(arguments: &'a Arguments) -> Result<Self, Box<dyn std::error::Error>> {
-        let folder = cli::model_folder(&arguments.model)?;
-        let processor = Processor::read(&folder)?;
-        let images = BlankImages::new(FolderImages::new(&arguments.images), SeedConfig::default().blank_image);
-        Ok(Self { arguments, folder, processor, images })
-    }
-
-    /// The conversations that can be encoded; the others stand in `encode-ledger.jsonl`. Only texts are held in memory:
-    /// images are read again for each batch.
-    fn read(&self) -> Result<(Vec<Conversation>, Vec<Conversation>), Box<dyn std::error::Error>> {
-        let mut ledger = Ledger::create(self.arguments.out.join("encode-ledger.jsonl"))?;
-        let mut part = |name: &str| -> Result<Vec<Conversation>, Box<dyn std::error::Error>> {
-            let mut whole = Vec::new();
-            for row in jsonl::read::<Conversation>(self.arguments.out.join("seeds").join(name))? {
-                let row = row?;
-                match self.processor.encode(&row, SEED_SUPERVISION, &self.images) {
-                    Ok(encoded) if encoded.tokens.len() > self.limit() => {
-                        let detail = format!("{} tokens, expected at most {}", encoded.tokens.len(), self.limit());
-                        ledger.drop_record(&row.id, Stage::Encode, Reason::TooLong, detail)?;
-                    }
-                    Ok(_) => whole.push(row),
-                    Err(error) => ledger.drop_record(&row.id, Stage::Encode, Reason::from(&error), error)?,
-                }
-            }
-            Ok(whole)
-        };
-        let parts = (part("train.jsonl")?, part("dev.jsonl")?);
-        if parts.0.is_empty() {
-            let losses = ledger.lost_records(parts.0.len() as u64 + ledger.total());
-            return Err(format!("no conversation is left to train on; {losses}; see seeds/ledger.jsonl too").into());
+    let (settings, output, started) = (arguments.settings(), &arguments.output, Instant::now());
+    let base = (!arguments.seeds_only).then(|| folders::model_folder(&arguments.model)).transpose()?;
+    output.prepare("tune_synthesizer.json")?;
+    let (seeds, result) = match base {
+        None => {
+            let seeds = settings.write_seeds(&output.out, &mut Bar::default())?;
+            arguments.tell(TuneEvent::Seeds(&seeds));
+            (seeds.clone(), json!({"seeds": seeds, "seconds": started.elapsed().as_secs_f64()}))
         }
-        Ok(parts)
-    }
+        Some(base) => {
+            let device = devices::device(&arguments.device)?;
+            let stop = Some(cli::interrupted()?);
+            let run = RunOptions { resume: output.resume, stop, ..RunOptions::new(&output.out) };
+            let mut on_event = |event: TuneEvent| arguments.tell(event);
+            let report = tune_synthesizer(&settings, &base, &device, &run, &mut on_event, &mut Bar::default())?;
+            (report.seeds.clone(), json!(report))
+        }
+    };
+    cli::tell_json(&output.file("tune_synthesizer.json"), &result, arguments.json)?;
+    arguments.check_losses(&seeds)
+}
 
-    fn limit(&self) -> usize {
-        self.arguments.max_tokens.min(self.processor.config().max_context)
-    }
-
-    fn config(&self) -> TrainConfig {
-        let vision = ParameterGroup {
-            prefix: "vision.".into(),
-            learning_rate: Some(self.arguments.vision_learning_rate),
-            weight_decay: None,
-            frozen: false,
-        };
-        TrainConfig {
-            seed: self.arguments.seed,
-            epochs: self.arguments.epochs,
-            max_steps: self.arguments.max_steps,
-            batch_size: self.arguments.batch_size,
-            micro_batch_size: self.arguments.micro_batch_size,
-            learning_rate: self.arguments.learning_rate,
-            schedule: Schedule { warmup: 0.03, ..Schedule::default() },
-            weight_decay: 0.0,
-            groups: vec![vision],
-            save_every: Some(self.arguments.save_every),
-            ..TrainConfig::default()
+impl Arguments {
+    fn settings(&self) -> TuneSynthesizerSettings {
+        TuneSynthesizerSettings {
+            visionflan: self.visionflan.clone(),
+            allava_captions: self.allava_captions.clone(),
+            allava_instructions: self.allava_instructions.clone(),
+            images: self.images.clone(),
+            variant: self.variant,
+            dev_share: self.dev_share,
+            blank_share: self.blank_share,
+            epochs: self.epochs,
+            max_steps: self.max_steps,
+            batch_size: self.batch_size,
+            micro_batch_size: self.micro_batch_size,
+            learning_rate: self.learning_rate,
+            vision_learning_rate: self.vision_learning_rate,
+            max_tokens: self.max_tokens,
+            save_every: self.save_every,
+            seed: self.seed,
+            dtype: self.dtype,
         }
     }
 
-    fn fit(&self, train: &[Conversation], dev: &[Conversation]) -> Result<FitReport, Box<dyn std::error::Error>> {
-        let batch = |rows: &[Conversation], wanted: &[usize]| -> Result<VlmBatch, String> {
-            let encode = |&row: &usize| self.processor.encode(&rows[row], SEED_SUPERVISION, &self.images);
-            let encoded = wanted.iter().map(encode).collect::<Result<Vec<_>, _>>().map_err(|e| e.to_string())?;
-            Ok(VlmBatch::collate(&encoded.iter().collect::<Vec<_>>(), Padding::Right, &self.processor))
-        };
-        let batches = ExampleBatches::new(train.len(), |wanted: &[usize]| batch(train, wanted));
-        let held_out = ExampleBatches::new(dev.len(), |wanted: &[usize]| batch(dev, wanted));
-        let (every, batch_size) = (self.arguments.save_every, self.arguments.micro_batch_size);
-        let validation =
-            (!dev.is_empty()).then_some(Validation { source: &held_out, every, batch_size, patience: None });
-        let device = cli::device(&self.arguments.device)?.autodiff();
-        let model: VisionLanguageModel = self.folder.load(self.arguments.dtype.into(), &device)?;
-        let folder: PathBuf = self.arguments.out.join("training");
-        let run = FitOptions {
-            folder: Some(folder),
-            resume: self.arguments.resume,
-            stop: Some(cli::interrupted()?),
-            ..FitOptions::default()
-        };
-        let trainer = Trainer::new(self.config())?;
-        let (model, report) = trainer.fit_validated(model, &batches, validation, run, &mut Bar::default())?;
-        if report.outcome == FitOutcome::Stopped {
-            return Err(format!("stopped behind step {}; --resume goes on", report.steps).into());
+    fn tell(&self, event: TuneEvent) {
+        match event {
+            _ if self.json => {}
+            TuneEvent::Seeds(_) => println!("1. {event}"),
+            TuneEvent::Encoded { .. } => println!("2. {event}"),
+            TuneEvent::Ended(report) => println!("3. {event}\n4. the synthesizer: {}", report.model.display()),
         }
-        let to: &Path = &self.arguments.out.join("model");
-        self.folder.save(&model, to)?;
-        Ok(report)
+    }
+
+    /// Records of the seed files, and conversations that could not be encoded.
+    fn check_losses(&self, seeds: &SeedSummary) -> JobResult {
+        let n_conversations = seeds.train + seeds.dev;
+        let ledgers = [("seeds/ledger.jsonl", seeds.records_in), ("encode-ledger.jsonl", n_conversations)];
+        for (name, n_records) in ledgers.into_iter().take(if self.seeds_only { 1 } else { 2 }) {
+            let ledger = self.output.file(name);
+            let losses = LostRecords::from_ledger(n_records, &ledger)?;
+            cli::check_losses(&losses, n_conversations, self.losses.max_lost, &ledger.display().to_string())?;
+        }
+        Ok(())
     }
 }

@@ -1,30 +1,35 @@
-//! What the examples share: the command line ([`cli`]), benchmarks named on it ([`benchmarks`]), models by name (`models`),
-//! settings files ([`settings`]), the parts of the training job (`post_train`) and its members (`replicas`), and the mini world (`mini`).
+//! What the examples share. They are shells: the jobs themselves are `adamllm::recipes`.
 //!
-//! ```
-//! use adamllm_examples::mini::{CaptionPlan, Domain, Form, Scene, Task};
-//! use adamllm_core::random::named_stream;
-//!
-//! let scene = Scene::new(7, Domain::Slides, 0);
-//! let mut random = named_stream(7, "example", "0");
-//! let caption = CaptionPlan::draw(&mut random).write(&scene);
-//! let task = Task::draw(&scene, Form::Open, &mut random);
-//! assert!(caption.contains(&task.precise()));
-//! assert!(task.informative(&scene, &mut random).contains(&task.precise()));
-//! assert_eq!(scene.picture().dimensions(), (112, 112));
-//! ```
+//! | module | |
+//! |---|---|
+//! | [`cli`] | exit codes, logs, a progress bar, output folders |
+//! | [`benchmarks`] | benchmarks named on the command line |
+//! | `folders`, `models`, `devices` | model folders, models and devices by name |
+//! | `decoding` | how an answer is decoded, as flags |
+//! | `ranks` | the processes of an MPI job |
 
+mod bar;
 pub mod benchmarks;
 pub mod cli;
 #[cfg(feature = "models")]
-pub mod mini;
+pub mod decoding;
+#[cfg(feature = "models")]
+pub mod devices;
+#[cfg(feature = "models")]
+mod files;
+#[cfg(feature = "models")]
+pub mod folders;
+#[cfg(feature = "hub")]
+pub mod hub;
+mod losses;
 #[cfg(feature = "models")]
 pub mod models;
+mod output;
 #[cfg(feature = "models")]
-pub mod post_train;
+pub mod ranks;
+
 #[cfg(feature = "models")]
-pub mod replicas;
-pub mod settings;
+pub use files::Files;
 
 /// The root README's example, compiled.
 #[cfg(doctest)]

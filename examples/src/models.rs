@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use adamllm::core::{BoxedModel, Completion, GenerateError, ScoreRequest, TurnMarkers, boxed};
+use adamllm::core::{BoxedModel, TurnMarkers, boxed};
 use adamllm::prelude::*;
+use adamllm::recipes::Dtype;
 use adamllm::remote::{ApiKey, RemoteConfig, RemoteModel, ScoreMethod, UserTurn};
 
-use crate::cli::{self, Dtype, JobResult};
+use crate::cli::{Answer, JobResult, setting};
+use crate::folders::model_folder;
 
 /// How the models of a job are loaded, or asked where they are servers.
 #[derive(clap::Args, Clone, Debug)]
@@ -15,8 +17,8 @@ pub struct ModelArguments {
     /// flex (the CPU), or another backend that is compiled in
     #[arg(long, default_value = "flex")]
     pub device: String,
-    /// The dtype of the weights on the device
-    #[arg(long, value_enum, default_value = "f32")]
+    /// The dtype of the weights on the device: f32, bf16 or f16
+    #[arg(long, value_parser = setting::<Dtype>, default_value = "f32")]
     pub dtype: Dtype,
     /// A file that holds the servers' API key
     #[arg(long)]
@@ -74,66 +76,54 @@ impl TemplateName {
 pub enum ScoreBy {
     /// The answers are looked for among the 20 most probable tokens.
     TopTokens,
-    /// Each answer is sent behind the prompt, and its log-probability read back.
+    /// Each answer is sent after the prompt, and its log-probability read back.
     Echo,
 }
 
 /// A model in this process, or behind servers.
-pub struct AnyModel {
-    model: BoxedModel,
+pub struct OpenedModel {
+    /// The model.
+    pub model: BoxedModel,
     /// What of its folder's generation settings a local model follows; a server follows its own.
-    generation_defaults: Option<String>,
+    pub generation_defaults: Option<String>,
 }
 
-impl std::fmt::Debug for AnyModel {
+impl std::fmt::Debug for OpenedModel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("AnyModel").field(&self.identity()).finish()
+        f.debug_tuple("OpenedModel").field(&self.model.identity()).finish()
     }
 }
 
-impl AnyModel {
-    /// Finds out that a model folder is not there before anything is written. Servers are asked later.
-    ///
-    /// # Errors
-    /// As [`cli::model_folder`].
-    pub fn check(name: &str) -> JobResult {
-        if is_url(name) { Ok(()) } else { cli::model_folder(name).map(drop) }
-    }
-
-    /// Loads a model folder (or a Hub id), or connects to servers: `http://host:port[/v1]`, several with commas between
-    /// them, and `#name` behind the last one where they serve several models.
-    ///
-    /// # Errors
-    /// What was wrong with the folder or the servers.
-    pub fn open(
-        name: &str,
-        arguments: &ModelArguments,
-        images: Arc<dyn ImageStore>,
-    ) -> Result<Self, Box<dyn std::error::Error>> {
-        if is_url(name) {
-            let model = RemoteModel::connect(remote_config(name, arguments)?, images)?;
-            return Ok(Self { model: boxed(model), generation_defaults: None });
-        }
-        let folder = cli::model_folder(name)?;
-        let device = cli::device(&arguments.device)?;
-        let model = LocalModel::load(&folder, arguments.dtype.into(), &device, images)?;
-        let generation_defaults = model.generation_defaults().summary();
-        Ok(Self { model: boxed(model), generation_defaults })
-    }
+/// Finds out that a model folder is not there before anything is written. Servers are asked later.
+///
+/// # Errors
+/// As [`model_folder`].
+pub fn check(name: &str) -> JobResult {
+    if is_url(name) { Ok(()) } else { model_folder(name).map(drop) }
 }
 
-impl AnyModel {
-    /// What of its folder's generation settings a local model follows; a server follows its own.
-    pub fn generation_defaults(&self) -> Option<String> {
-        self.generation_defaults.clone()
+/// Loads a model folder (or a Hub id), or connects to servers: `http://host:port[/v1]`, several with commas between them, and
+/// `#name` after the last one where they serve several models.
+///
+/// # Errors
+/// What was wrong with the folder or the servers.
+pub fn open(name: &str, arguments: &ModelArguments, images: Arc<dyn ImageStore>) -> Answer<OpenedModel> {
+    if is_url(name) {
+        let model = RemoteModel::connect(remote_config(name, arguments)?, images)?;
+        return Ok(OpenedModel { model: boxed(model), generation_defaults: None });
     }
+    let folder = model_folder(name)?;
+    let device = crate::devices::device(&arguments.device)?;
+    let model = LocalModel::load(&folder, arguments.dtype.into(), &device, images)?;
+    let generation_defaults = model.generation_defaults().summary();
+    Ok(OpenedModel { model: boxed(model), generation_defaults })
 }
 
 fn is_url(name: &str) -> bool {
     name.starts_with("http://") || name.starts_with("https://")
 }
 
-fn remote_config(name: &str, arguments: &ModelArguments) -> Result<RemoteConfig, Box<dyn std::error::Error>> {
+fn remote_config(name: &str, arguments: &ModelArguments) -> Answer<RemoteConfig> {
     let (urls, model) = name.split_once('#').map_or((name, None), |(urls, model)| (urls, Some(model.to_owned())));
     let user_turn = match arguments.user_turn.as_str() {
         "server" => UserTurn::ServersTemplate,
@@ -158,24 +148,4 @@ fn remote_config(name: &str, arguments: &ModelArguments) -> Result<RemoteConfig,
         request_timeout: std::time::Duration::from_secs(arguments.request_timeout.max(1)),
         ..RemoteConfig::new(urls.split(',').map(str::trim).filter(|url| !url.is_empty()))
     })
-}
-
-impl Generate for AnyModel {
-    type Error = GenerateError;
-
-    fn generate(&self, prompts: &[Prompt], options: &Decoding) -> Vec<Result<Completion, GenerateError>> {
-        self.model.generate(prompts, options)
-    }
-
-    fn score(&self, requests: &[ScoreRequest]) -> Vec<Result<Vec<f64>, GenerateError>> {
-        self.model.score(requests)
-    }
-
-    fn identity(&self) -> String {
-        self.model.identity()
-    }
-
-    fn turn_markers(&self) -> Option<TurnMarkers> {
-        self.model.turn_markers()
-    }
 }

@@ -12,6 +12,38 @@
 //! | [`vision`], [`language`], [`nn`] | vision encoders, decoders, and what they share | yes |
 //! | [`model`] | joins them; Hugging Face folders in and out | yes |
 //! | [`train`] | the single-stage mixture and the training loop | yes |
+//! | [`recipes`] | whole jobs, each from one settings struct | those that train |
+//!
+//! The whole adaptation, from image-caption pairs to a better domain model and its scores:
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//!
+//! use adamllm::eval::report_table;
+//! use adamllm::prelude::*;
+//! use adamllm::recipes::{AdaptSettings, RunOptions, adapt};
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let settings = AdaptSettings {
+//!         captions: "pairs.json".into(),
+//!         images: "photos".into(),
+//!         benchmark: Some("benchmark.toml".into()),
+//!         ..AdaptSettings::default() // the paper's
+//!     };
+//!     let device = Device::flex();
+//!     let base = ModelFolder::open("Qwen2-VL-2B-Instruct")?;
+//!     let images = Arc::new(FolderImages::new("photos"));
+//!     let open = |folder: &str| LocalModel::load(&ModelFolder::open(folder)?, DType::F32, &device, images.clone());
+//!     let models = (open("my-synthesizer")?, open("Meta-Llama-3-8B")?);
+//!     let report = adapt(&settings, &base, models, &device, &RunOptions::new("runs/mine"), &mut ())?;
+//!     println!("{} conversations, loss {:?} -> {:?}", report.encoded, report.loss_first, report.loss_last);
+//!     if let (Some(before), Some(after)) = (&report.base, &report.post_trained) {
+//!         println!("{}", report_table(&[("base", before), ("post-trained", after)]));
+//!     }
+//!     println!("the model: {}", report.model.display());
+//!     Ok(())
+//! }
+//! ```
 //!
 //! A stage can run alone; what one writes, the next reads:
 //!
@@ -20,8 +52,8 @@
 //!
 //! let pair = ImageCaption::new("slide.png", "Three round cells with two nuclei.");
 //! let task = InstructionTask::new(pair.id.clone(), pair.image.clone(), "How many cells are there?", "Three.");
-//! let rows = SingleStage::default().compose(&[pair], &[task])?;
-//! assert_eq!(rows[0].images.len(), 1);
+//! let conversations = SingleStage::default().compose(&[pair], &[task])?;
+//! assert_eq!(conversations[0].images.len(), 1);
 //! # Ok::<(), adamllm::train::TrainError>(())
 //! ```
 
@@ -36,6 +68,8 @@ pub use adamllm_language as language;
 pub use adamllm_model as model;
 #[cfg(any(feature = "language", feature = "vision", feature = "train"))]
 pub use adamllm_nn as nn;
+#[cfg(feature = "recipes")]
+pub use adamllm_recipes as recipes;
 #[cfg(feature = "remote")]
 pub use adamllm_remote as remote;
 #[cfg(feature = "synth")]

@@ -1,0 +1,232 @@
+//! The paper's whole path: image-caption pairs in, a better domain model out.
+//!
+//! 1. a synthesizer proposes a task for each pair, and a judge keeps the consistent ones,
+//! 2. captions and tasks become one conversation per image,
+//! 3. the base model is post-trained on them in a single stage,
+//! 4. base and post-trained model answer the same held-out questions.
+//!
+//! [`adapt`] is the whole job; the methods of [`Adaptation`] are its parts.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use adamllm_core::{
+    Conversation, Generate, ImageCaption, ImageStore, InstructionTask, Ledger, LedgerEntry, LostRecords, Progress,
+    jsonl,
+};
+use adamllm_model::{Encoder, Encoding, ModelFolder, Processor, VisionLanguageModel, VlmBatch};
+use adamllm_nn::Objective;
+use adamllm_synth::{ConsistencyFilter, RunSummary, SynthesisRun, Synthesizer};
+use adamllm_train::{FitOptions, FitOutcome, FitReport, SingleStage, Trainer};
+use burn::tensor::Device;
+
+use crate::captions::caption_records;
+use crate::training_set::{ConversationSource, ReadOptions, TrainingSetReader};
+use crate::{RecipeError, RunOptions, TrainingSet};
+
+mod evaluation;
+mod report;
+mod settings;
+
+pub use evaluation::{AdaptEvaluation, Sample};
+pub use report::{AdaptEvent, AdaptReport};
+pub use settings::AdaptSettings;
+
+/// The whole job. Everything is written below `run.out`: `synthesis/`, `conversations.jsonl`, `training/`, `model/` (a Hugging Face
+/// folder like the base), `evaluation/`. The two models are dropped when their part is done.
+///
+/// # Errors
+/// Settings, files, a model's folder; [`RecipeError::NoRecordLeft`], [`RecipeError::Stopped`]. One bad record ends nothing.
+pub fn adapt<S: Generate, J: Generate>(
+    settings: &AdaptSettings,
+    base: &ModelFolder,
+    (synthesizer, judge): (S, J),
+    device: &Device,
+    run: &RunOptions,
+    progress: &mut dyn Progress,
+) -> Result<AdaptReport, RecipeError> {
+    Adaptation::new(settings, base, device, run)?.run((synthesizer, judge), &mut |_| {}, progress)
+}
+
+/// An adaptation and where it happens.
+pub struct Adaptation<'a> {
+    settings: &'a AdaptSettings,
+    base: &'a ModelFolder,
+    device: &'a Device,
+    run: &'a RunOptions<'a>,
+    processor: Processor,
+    images: Arc<dyn ImageStore>,
+    started: Instant,
+}
+
+impl std::fmt::Debug for Adaptation<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Adaptation").field("settings", &self.settings).field("run", &self.run).finish_non_exhaustive()
+    }
+}
+
+/// The conversations that are trained on.
+#[derive(Debug)]
+pub struct Composed<'a> {
+    /// Those that can be encoded.
+    pub examples: TrainingSet<'a>,
+    /// All of them.
+    pub n_conversations: usize,
+}
+
+impl<'a> Adaptation<'a> {
+    /// Opens what the job needs beside the two models: the base's processor and the pairs' images.
+    ///
+    /// # Errors
+    /// Those files; the run's folder.
+    pub fn new(
+        settings: &'a AdaptSettings,
+        base: &'a ModelFolder,
+        device: &'a Device,
+        run: &'a RunOptions<'a>,
+    ) -> Result<Self, RecipeError> {
+        let images = adamllm_data::images_at(&settings.images)?.into();
+        let processor = Processor::read(base)?;
+        std::fs::create_dir_all(&run.out).map_err(crate::error::io("create", &run.out))?;
+        Ok(Self { settings, base, device, run, processor, images, started: Instant::now() })
+    }
+
+    /// The pairs' images, for the synthesizer to look at.
+    pub fn images(&self) -> Arc<dyn ImageStore> {
+        self.images.clone()
+    }
+
+    /// All parts, one after the other; `on_event` hears of each.
+    ///
+    /// # Errors
+    /// As [`adapt`].
+    pub fn run<S: Generate, J: Generate>(
+        &self,
+        (synthesizer, judge): (S, J),
+        on_event: &mut dyn FnMut(AdaptEvent),
+        progress: &mut dyn Progress,
+    ) -> Result<AdaptReport, RecipeError> {
+        let synthesis = self.synthesize(&synthesizer, &judge, progress)?;
+        // Their memory is wanted for training.
+        drop((synthesizer, judge));
+        on_event(AdaptEvent::Synthesized(&synthesis));
+
+        let composed = self.compose(progress)?;
+        on_event(AdaptEvent::Composed(&composed));
+
+        let (steps, batch_size) = (self.n_steps(&composed), self.settings.batch_size);
+        on_event(AdaptEvent::PostTraining { steps, batch_size });
+        let model: VisionLanguageModel = self.base.load(self.settings.dtype.into(), &self.device.clone().autodiff())?;
+        let (model, fitted) = self.post_train(model, &composed, progress)?;
+        self.base.save(&model, &self.model())?;
+        drop(model);
+        on_event(AdaptEvent::PostTrained(&fitted));
+
+        let evaluation = self.settings.benchmark.as_ref().map(|benchmark| {
+            on_event(AdaptEvent::Evaluating(benchmark));
+            self.evaluate(benchmark, progress)
+        });
+        let evaluation = evaluation.transpose()?;
+        let samples = self.samples(self.settings.samples)?;
+        let losses = self.losses(&synthesis)?;
+        let report = AdaptReport::new(synthesis, &composed, &fitted, evaluation, losses);
+        Ok(AdaptReport { samples, model: self.model(), seconds: self.started.elapsed().as_secs_f64(), ..report })
+    }
+
+    /// Part 1: pairs to tasks, in `synthesis`.
+    ///
+    /// # Errors
+    /// Files; the judge's prompt.
+    pub fn synthesize<S: Generate, J: Generate>(
+        &self,
+        synthesizer: &S,
+        judge: &J,
+        progress: &mut dyn Progress,
+    ) -> Result<RunSummary, RecipeError> {
+        let filter = ConsistencyFilter::with_config(judge, self.settings.filter()?)?;
+        let run = SynthesisRun::new(self.file("synthesis"), &*self.images).resuming(self.run.resume);
+        let pairs = caption_records(&self.settings.captions)?;
+        Ok(run.run(pairs, &Synthesizer::new(synthesizer), &filter, progress)?)
+    }
+
+    /// Part 2, first half: one conversation per image, in `conversations.jsonl`. What cannot be encoded stands in
+    /// `encode-ledger.jsonl`, each with its own reason.
+    ///
+    /// # Errors
+    /// Files; [`RecipeError::NoRecordLeft`].
+    pub fn compose(&self, progress: &mut dyn Progress) -> Result<Composed<'_>, RecipeError> {
+        // A pair that cannot be read, or says nothing, stands in the synthesis' ledger already.
+        let pairs = caption_records(&self.settings.captions)?.flatten().filter(|pair| pair.validate().is_ok());
+        let pairs: Vec<ImageCaption> = pairs.collect();
+        let tasks: Vec<InstructionTask> = jsonl::read_all(self.file("synthesis").join("tasks.jsonl"))?;
+        let stage = SingleStage { seed: self.settings.seed, ..SingleStage::default() };
+        let conversations: Vec<Conversation> = stage.compose(&pairs, &tasks)?;
+        let file = self.file("conversations.jsonl");
+        jsonl::write(&file, &conversations)?;
+
+        let encoder = Encoder::new(&self.processor, Encoding::default())?;
+        let ledger = Ledger::create(self.file("encode-ledger.jsonl"))?;
+        let mut reader = TrainingSetReader::new(&self.processor, encoder, ReadOptions::default(), ledger)?;
+        let (n_conversations, place) = (conversations.len(), file.display().to_string());
+        let source = ConversationSource { place, conversations, images: self.images.clone(), weight: 1.0 };
+        Ok(Composed { examples: reader.take(source, progress)?, n_conversations })
+    }
+
+    /// Optimizer steps of [`Adaptation::post_train`].
+    pub fn n_steps(&self, composed: &Composed) -> usize {
+        self.settings.training().n_steps(composed.examples.len())
+    }
+
+    /// Part 2, second half: the single stage, with checkpoints and metrics in `training`. Any model that reads the batches will do.
+    ///
+    /// # Errors
+    /// The run's own; [`RecipeError::Stopped`].
+    pub fn post_train<M>(
+        &self,
+        model: M,
+        composed: &Composed,
+        progress: &mut dyn Progress,
+    ) -> Result<(M, FitReport), RecipeError>
+    where
+        M: Objective<Batch = VlmBatch> + 'static,
+    {
+        let options = FitOptions {
+            folder: Some(self.file("training")),
+            resume: self.run.resume,
+            stop: self.run.stop,
+            collective: self.run.collective,
+            ..FitOptions::default()
+        };
+        let trainer = Trainer::new(self.settings.training())?;
+        let (model, report) = trainer.fit(model, &composed.examples, options, progress)?;
+        match report.outcome {
+            FitOutcome::Stopped => Err(RecipeError::Stopped { step: report.steps }),
+            _ => Ok((model, report)),
+        }
+    }
+
+    /// Pairs that could not be read, asked about or encoded.
+    fn losses(&self, synthesis: &RunSummary) -> Result<LostRecords, RecipeError> {
+        let [first, second] = self.ledgers();
+        let mut losses = LostRecords::from_ledger(synthesis.records_in, first)?;
+        for lost in jsonl::read::<LedgerEntry>(second)? {
+            losses.add(&lost?);
+        }
+        Ok(losses)
+    }
+
+    /// The ledgers of synthesis and encoding.
+    pub fn ledgers(&self) -> [PathBuf; 2] {
+        [self.file("synthesis").join("ledger.jsonl"), self.file("encode-ledger.jsonl")]
+    }
+
+    /// The post-trained model's folder.
+    pub fn model(&self) -> PathBuf {
+        self.file("model")
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.run.out.join(name)
+    }
+}

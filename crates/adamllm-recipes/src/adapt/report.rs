@@ -1,0 +1,123 @@
+use std::path::{Path, PathBuf};
+
+use adamllm_core::LostRecords;
+use adamllm_eval::{Comparison, Report};
+use adamllm_synth::RunSummary;
+use adamllm_train::FitReport;
+use serde::Serialize;
+
+use super::{AdaptEvaluation, Composed, Sample};
+
+/// What an adaptation did.
+#[derive(Clone, Debug, Serialize)]
+pub struct AdaptReport {
+    /// What became of the pairs.
+    pub synthesis: RunSummary,
+    /// Conversations that were trained on.
+    pub encoded: usize,
+    /// Those that could not be encoded, in `encode-ledger.jsonl`.
+    pub encode_ledger_entries: usize,
+    /// Steps done.
+    pub steps: usize,
+    /// The loss of the first step of this process, per target token in nats.
+    pub loss_first: Option<f64>,
+    /// The loss of the last step.
+    pub loss_last: Option<f64>,
+    /// The base model's scores, where there is a benchmark.
+    pub base: Option<Report>,
+    /// The post-trained model's.
+    pub post_trained: Option<Report>,
+    /// From the base's to the post-trained model's.
+    pub comparison: Option<Comparison>,
+    /// What both models say about the first images.
+    pub samples: Vec<Sample>,
+    /// The post-trained model's folder.
+    pub model: PathBuf,
+    /// Seconds.
+    pub seconds: f64,
+    /// The records that were lost to faults.
+    #[serde(skip)]
+    pub losses: LostRecords,
+}
+
+impl AdaptReport {
+    pub(super) fn new(
+        synthesis: RunSummary,
+        composed: &Composed,
+        fitted: &FitReport,
+        evaluation: Option<AdaptEvaluation>,
+        losses: LostRecords,
+    ) -> Self {
+        let (mut base, mut post_trained, mut comparison) = (None, None, None);
+        if let Some(evaluation) = evaluation {
+            base = Some(evaluation.base.report);
+            post_trained = Some(evaluation.post_trained.report);
+            comparison = Some(evaluation.comparison);
+        }
+        Self {
+            synthesis,
+            encoded: composed.examples.len(),
+            encode_ledger_entries: composed.n_conversations - composed.examples.len(),
+            steps: fitted.steps,
+            loss_first: fitted.metrics.first().map(|step| step.loss),
+            loss_last: fitted.metrics.last().map(|step| step.loss),
+            base,
+            post_trained,
+            comparison,
+            samples: Vec::new(),
+            model: PathBuf::new(),
+            seconds: 0.0,
+            losses,
+        }
+    }
+}
+
+/// What a running adaptation tells.
+#[derive(Clone, Copy, Debug)]
+pub enum AdaptEvent<'e> {
+    /// The tasks are made.
+    Synthesized(&'e RunSummary),
+    /// The conversations are made.
+    Composed(&'e Composed<'e>),
+    /// Training begins.
+    PostTraining {
+        /// Optimizer steps.
+        steps: usize,
+        /// Conversations in each.
+        batch_size: usize,
+    },
+    /// The model is trained and written.
+    PostTrained(&'e FitReport),
+    /// Both models are asked the questions of this benchmark.
+    Evaluating(&'e Path),
+}
+
+/// What happened, in a line.
+impl std::fmt::Display for AdaptEvent<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Synthesized(summary) => {
+                let RunSummary { records_in, triplets, consistent, inconsistent, open, unclear, records_out, .. } =
+                    summary;
+                write!(
+                    f,
+                    "{records_in} pairs in, {triplets} triplets: {consistent} consistent, {inconsistent} inconsistent, {open} open, \
+                     {unclear} unclear; {records_out} tasks out, {} records in the ledger",
+                    summary.ledger_entries
+                )
+            }
+            Self::Composed(composed) => {
+                let (all, encoded) = (composed.n_conversations, composed.examples.len());
+                write!(f, "composed {all} conversations; {encoded} encoded, {} in the ledger", all - encoded)
+            }
+            Self::PostTraining { steps, batch_size } => {
+                write!(f, "post-training: {steps} steps of {batch_size} conversations")
+            }
+            Self::PostTrained(fitted) => match &fitted.metrics[..] {
+                [first, .., last] => write!(f, "loss {:.3} -> {:.3} in {} steps", first.loss, last.loss, fitted.steps),
+                _ => write!(f, "{} steps", fitted.steps),
+            },
+            Self::Evaluating(benchmark) => write!(f, "evaluation: {}", benchmark.display()),
+        }
+    }
+}

@@ -1,0 +1,380 @@
+//! Asks a model the questions of benchmarks, and scores its answers both ways.
+//!
+//! [`evaluate`] is the whole job. [`Evaluation`] is its parts, for answers that were made elsewhere, and for those who want to hear
+//! of each task as it ends.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use adamllm_core::{CoreError, Decoding, Generate, ImageStore, LostRecords, Progress, Reason, Shard, Stage};
+use adamllm_data::CurrentImages;
+use adamllm_eval::{
+    Benchmark, BootstrapConfig, Comparison, CorruptedBenchmark, CorruptedImages, Corruption, PredictOptions,
+    Prediction, Report, Scored, compare, evaluate_answers, files, paper_table, read_predictions,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::RecipeError;
+use crate::benchmarks::{BenchmarkSettings, OpenedBenchmark, OpenedBenchmarks};
+use crate::files::write_json;
+
+mod pages;
+
+pub use pages::write_tables;
+
+/// How a model is evaluated.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EvaluationSettings {
+    /// What is asked.
+    pub benchmarks: BenchmarkSettings,
+    /// The run's name in tables.
+    pub name: String,
+    /// Asks again with images or words spoilt.
+    pub corruptions: Vec<Corruption>,
+    /// Seeds what is spoilt.
+    pub seed: u64,
+    /// Prompts that the model sees at once; answers do not depend on it.
+    pub batch_size: usize,
+    /// At most this many questions of each task.
+    pub limit: Option<usize>,
+    /// The longest answer in tokens, instead of the task's own limit.
+    pub max_new_tokens: Option<usize>,
+    /// The column of the paper's table 4 that the run belongs to, by its name.
+    pub pipeline: Option<String>,
+    /// Whether to write `report.html`.
+    pub html: bool,
+    /// The part of the questions to ask; not part of a settings file.
+    #[serde(skip)]
+    pub shard: Shard,
+    /// What else belongs into the reports' software: the engine and its version. Not part of a settings file.
+    #[serde(skip)]
+    pub software: BTreeMap<String, String>,
+}
+
+impl Default for EvaluationSettings {
+    fn default() -> Self {
+        Self {
+            benchmarks: BenchmarkSettings::default(),
+            name: "run".into(),
+            corruptions: Vec::new(),
+            seed: 0,
+            batch_size: 8,
+            limit: None,
+            max_new_tokens: None,
+            pipeline: None,
+            html: true,
+            shard: Shard::WHOLE,
+            software: BTreeMap::new(),
+        }
+    }
+}
+
+/// One task's answers and their scores, intact or spoilt.
+#[derive(Debug)]
+pub struct TaskScores {
+    /// Which of the opened benchmarks.
+    pub benchmark: usize,
+    /// How its images or words were spoilt.
+    pub corruption: Option<Corruption>,
+    /// Both scores.
+    pub scored: Scored,
+    /// The answers.
+    pub predictions: Vec<Prediction>,
+    /// Against the intact task, where this one is spoilt.
+    pub comparison: Option<Comparison>,
+}
+
+/// What an evaluation found.
+#[derive(Clone, Debug, Serialize)]
+pub struct EvaluationReport {
+    /// The run's name.
+    pub name: String,
+    /// Where everything was written.
+    pub out: PathBuf,
+    /// Each task's report.
+    pub tasks: BTreeMap<String, Report>,
+    /// Those of the spoilt tasks.
+    pub corrupted: BTreeMap<String, CorruptedReport>,
+    /// Tasks of the domain without data.
+    pub missing: Vec<String>,
+    /// What of its folder's generation settings the model follows.
+    pub generation_defaults: Option<String>,
+    /// Since the benchmarks were opened.
+    pub seconds: f64,
+}
+
+/// What spoiling a task did.
+#[derive(Clone, Debug, Serialize)]
+pub struct CorruptedReport {
+    /// How it was spoilt.
+    pub corruption: Corruption,
+    /// Seeded what was spoilt.
+    pub seed: u64,
+    /// The scores.
+    pub report: Report,
+    /// Against the intact task.
+    pub comparison: Comparison,
+}
+
+/// The questions that no answer was found or read for, over all tasks.
+#[derive(Clone, Debug, Default)]
+pub struct Unanswered {
+    /// How many, and why.
+    pub losses: LostRecords,
+    /// Questions that were answered.
+    pub n_answered: u64,
+    /// The tasks' ledgers.
+    pub ledgers: Vec<PathBuf>,
+}
+
+/// The whole job: opens the benchmarks of `settings`, asks the model that `open` makes over their images, and writes everything
+/// below `out`. Run again with the same folder, it asks only what has no answer yet.
+///
+/// # Errors
+/// Benchmarks that cannot be opened, a model that cannot, files.
+pub fn evaluate<G: Generate>(
+    settings: &EvaluationSettings,
+    out: &Path,
+    open: impl FnOnce(Arc<dyn ImageStore>) -> Result<G, RecipeError>,
+    progress: &mut dyn Progress,
+) -> Result<EvaluationReport, RecipeError> {
+    let fetch = |task: &adamllm_eval::BenchmarkDescription| Err(format!("where are the data of {}?", task.name));
+    let mut evaluation = Evaluation::new(settings, settings.benchmarks.open(fetch)?, out)?;
+    evaluation.check()?;
+    let model = open(Arc::new(evaluation.images()))?;
+    evaluation.ask(&model, &mut |_| {}, progress)?;
+    evaluation.write_pages()?;
+    Ok(evaluation.report())
+}
+
+/// All tasks of one run.
+#[derive(Debug)]
+pub struct Evaluation<'a> {
+    settings: &'a EvaluationSettings,
+    out: PathBuf,
+    benchmarks: OpenedBenchmarks,
+    images: CurrentImages,
+    done: Vec<TaskScores>,
+    /// Whether a model was asked; answers that were made elsewhere have no ledger.
+    asked: bool,
+    generation_defaults: Option<String>,
+    started: Instant,
+}
+
+impl<'a> Evaluation<'a> {
+    /// An evaluation that writes below `out`.
+    ///
+    /// # Errors
+    /// A column that the paper's table does not have; the folder.
+    pub fn new(
+        settings: &'a EvaluationSettings,
+        benchmarks: OpenedBenchmarks,
+        out: &Path,
+    ) -> Result<Self, RecipeError> {
+        if let Some(column) = &settings.pipeline {
+            let columns: Vec<_> = paper_table("T4")?.columns.iter().map(|column| column.name.as_str()).collect();
+            if !columns.contains(&column.as_str()) {
+                let expected = columns.join("; ");
+                return Err(RecipeError::Benchmarks(format!("pipeline {column:?}: expected one of {expected}")));
+            }
+        }
+        let Some(first) = benchmarks.opened.first() else {
+            return Err(RecipeError::Benchmarks("no benchmark was opened".into()));
+        };
+        std::fs::create_dir_all(out).map_err(CoreError::io("create", out))?;
+        let images = CurrentImages::new(first.images.clone());
+        Ok(Self {
+            settings,
+            out: out.to_owned(),
+            benchmarks,
+            images,
+            done: Vec::new(),
+            asked: false,
+            generation_defaults: None,
+            started: Instant::now(),
+        })
+    }
+
+    /// Finds out before a model is read that a benchmark's images cannot be had: answers without them would mean nothing.
+    ///
+    /// # Errors
+    /// [`EvalError::NoImages`](adamllm_eval::EvalError::NoImages).
+    pub fn check(&self) -> Result<(), RecipeError> {
+        Ok(self.benchmarks.opened.iter().try_for_each(|opened| opened.benchmark.check())?)
+    }
+
+    /// The images of the task that is asked at the moment, for the model to look through.
+    pub fn images(&self) -> CurrentImages {
+        self.images.clone()
+    }
+
+    /// Tells the report what of its folder's generation settings the model follows.
+    pub fn set_generation_defaults(&mut self, taken: Option<String>) {
+        self.generation_defaults = taken;
+    }
+
+    /// Asks a model that sees images through [`Evaluation::images`]: each task intact, then spoilt in every way that the settings
+    /// name. A task's scores are on disk, and heard by `on_task`, before the next one begins.
+    ///
+    /// # Errors
+    /// Files; a benchmark that fails as a whole.
+    pub fn ask<G: Generate>(
+        &mut self,
+        model: &G,
+        on_task: &mut dyn FnMut(&TaskScores),
+        progress: &mut dyn Progress,
+    ) -> Result<(), RecipeError> {
+        self.asked = true;
+        let seed = self.settings.seed;
+        for of in 0..self.benchmarks.opened.len() {
+            let intact = self.benchmarks.opened[of].images.clone();
+            self.images.set(intact.clone());
+            let benchmark = &self.benchmarks.opened[of].benchmark;
+            let (scored, folder) = self.ask_one(model, benchmark, progress)?;
+            self.keep(of, None, scored, &folder, on_task)?;
+            for &corruption in &self.settings.corruptions {
+                self.images.set(Arc::new(CorruptedImages::new(intact.clone(), corruption, seed)));
+                let spoilt = CorruptedBenchmark::new(&self.benchmarks.opened[of].benchmark, corruption, seed);
+                let (scored, folder) = self.ask_one(model, &spoilt, progress)?;
+                self.keep(of, Some(corruption), scored, &folder, on_task)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn ask_one<G: Generate>(
+        &self,
+        model: &G,
+        benchmark: &dyn Benchmark,
+        progress: &mut dyn Progress,
+    ) -> Result<(Scored, PathBuf), RecipeError> {
+        let decoding = benchmark.decoding();
+        let max_new_tokens = self.settings.max_new_tokens.unwrap_or(decoding.max_new_tokens);
+        let options = PredictOptions {
+            batch_size: self.settings.batch_size,
+            shard: self.settings.shard,
+            limit: self.settings.limit,
+            decoding: Some(Decoding { max_new_tokens, ..decoding }),
+            software: self.settings.software.clone(),
+            ..PredictOptions::default()
+        };
+        let folder = self.folder(benchmark);
+        Ok((adamllm_eval::evaluate(model, benchmark, &folder, &options, progress)?, folder))
+    }
+
+    /// Scores answers that are there already: `files` are those of the only task, or folders with a file for each task.
+    ///
+    /// # Errors
+    /// A task without answers; files.
+    pub fn take_answers(&mut self, files: &[PathBuf], on_task: &mut dyn FnMut(&TaskScores)) -> Result<(), RecipeError> {
+        for of in 0..self.benchmarks.opened.len() {
+            let benchmark = &self.benchmarks.opened[of].benchmark;
+            let answers = self.answers_to(benchmark.name(), files)?;
+            let folder = self.folder(benchmark);
+            let scored = evaluate_answers(&self.settings.name, benchmark, &answers, &folder)?;
+            self.keep(of, None, scored, &folder, on_task)?;
+        }
+        Ok(())
+    }
+
+    /// The files that hold answers to a task: those that were named, or the task's in a folder.
+    fn answers_to(&self, task: &str, given: &[PathBuf]) -> Result<Vec<PathBuf>, RecipeError> {
+        if given.iter().all(|path| path.is_file()) && self.benchmarks.opened.len() == 1 {
+            return Ok(given.to_vec());
+        }
+        let inside = |folder: &PathBuf| {
+            let alone = ["jsonl", "json"].map(|ending| folder.join(format!("{task}.{ending}")));
+            let mut places = [folder.join(task).join(files::PREDICTIONS)].into_iter().chain(alone);
+            places.find(|place| place.is_file())
+        };
+        let found: Vec<_> = given.iter().filter_map(inside).collect();
+        match found.is_empty() {
+            false => Ok(found),
+            true => {
+                let expected = format!("expected {task}/predictions.jsonl, {task}.jsonl or {task}.json");
+                Err(RecipeError::Benchmarks(format!("no answers to {task}: {expected} among the predictions")))
+            }
+        }
+    }
+
+    /// A folder for a benchmark, by its name.
+    fn folder(&self, benchmark: &dyn Benchmark) -> PathBuf {
+        let safe = |c: char| if c.is_alphanumeric() || "-_.() ".contains(c) { c } else { '_' };
+        self.out.join(benchmark.name().chars().map(safe).collect::<String>())
+    }
+
+    /// Keeps a task's scores, and writes all scores so far.
+    fn keep(
+        &mut self,
+        of: usize,
+        corruption: Option<Corruption>,
+        scored: Scored,
+        folder: &Path,
+        on_task: &mut dyn FnMut(&TaskScores),
+    ) -> Result<(), RecipeError> {
+        let (predictions, _) = read_predictions(folder.join(files::PREDICTIONS))?;
+        let intact = self.intact().find(|done| done.benchmark == of);
+        let comparison =
+            intact.map(|intact| compare(&intact.scored.outcomes, &scored.outcomes, &BootstrapConfig::default()));
+        let done = TaskScores { benchmark: of, corruption, scored, predictions, comparison };
+        on_task(&done);
+        self.done.push(done);
+        Ok(write_json(self.out.join("evaluate.json"), &self.report())?)
+    }
+
+    fn intact(&self) -> impl Iterator<Item = &TaskScores> {
+        self.done.iter().filter(|done| done.corruption.is_none())
+    }
+
+    /// The tasks that are done.
+    pub fn tasks(&self) -> &[TaskScores] {
+        &self.done
+    }
+
+    /// What was found so far.
+    pub fn report(&self) -> EvaluationReport {
+        let name = |done: &TaskScores| done.scored.report.benchmark.clone();
+        let spoilt = self.done.iter().filter_map(|done| {
+            let (corruption, comparison) = (done.corruption?, done.comparison.clone()?);
+            let (seed, report) = (self.settings.seed, done.scored.report.clone());
+            Some((name(done), CorruptedReport { corruption, seed, report, comparison }))
+        });
+        EvaluationReport {
+            name: self.settings.name.clone(),
+            out: self.out.clone(),
+            tasks: self.intact().map(|done| (name(done), done.scored.report.clone())).collect(),
+            corrupted: spoilt.collect(),
+            missing: self.benchmarks.missing.clone(),
+            generation_defaults: self.generation_defaults.clone(),
+            seconds: self.started.elapsed().as_secs_f64(),
+        }
+    }
+
+    /// The questions without an answer.
+    ///
+    /// # Errors
+    /// The ledgers.
+    pub fn unanswered(&self) -> Result<Unanswered, RecipeError> {
+        let mut all = Unanswered::default();
+        for done in self.intact() {
+            let OpenedBenchmark { benchmark, .. } = &self.benchmarks.opened[done.benchmark];
+            let n_answered = done.scored.outcomes.len() as u64;
+            let mut losses = LostRecords::of(n_answered);
+            if self.asked {
+                let ledger = self.folder(benchmark).join(files::LEDGER);
+                losses = LostRecords::from_ledger(n_answered, &ledger)?;
+                all.ledgers.push(ledger);
+            }
+            if let Some(first) = done.scored.rejected.first() {
+                let (n, detail) = (done.scored.rejected.len() as u64, format!("{}: {}", first.id, first.detail));
+                losses.add_all(Stage::Predict, Reason::InvalidField, n, detail);
+            }
+            all.n_answered += n_answered;
+            all.losses.join(losses);
+        }
+        Ok(all)
+    }
+}

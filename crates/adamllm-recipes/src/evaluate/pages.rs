@@ -1,0 +1,69 @@
+use std::path::Path;
+
+use adamllm_core::{CoreError, write_atomically};
+use adamllm_eval::{Grid, HtmlOptions, HtmlRun, HtmlSection, Report, TableRun, html_report, tables_beside};
+
+use super::{Evaluation, TaskScores};
+use crate::RecipeError;
+use crate::benchmarks::OpenedBenchmark;
+
+impl Evaluation<'_> {
+    /// Writes the paper's tables with this run below their own, where it has tasks of the paper, and `report.html` where the settings
+    /// ask for it. Gives the names of the files.
+    ///
+    /// # Errors
+    /// Files.
+    pub fn write_pages(&self) -> Result<Vec<String>, RecipeError> {
+        let reports: Vec<Report> = self.intact().map(|done| done.scored.report.clone()).collect();
+        let column = self.settings.pipeline.as_deref();
+        let run = TableRun { name: &self.settings.name, reports: &reports, column };
+        let mut written = write_tables(&self.out, &tables_beside(&[run]))?;
+        if self.settings.html {
+            write_atomically(self.out.join("report.html"), self.page()?)?;
+            written.push("report.html".into());
+        }
+        Ok(written)
+    }
+
+    /// Spoilt runs stand beside the intact one, so that the page can filter for what they change.
+    fn page(&self) -> Result<String, RecipeError> {
+        let run_name = &self.settings.name;
+        let name =
+            |done: &TaskScores| done.corruption.map_or(run_name.clone(), |c| format!("{run_name}, {}", c.name()));
+        let names: Vec<String> = self.done.iter().map(name).collect();
+        let mut exhibits = Vec::new();
+        for (of, OpenedBenchmark { benchmark, .. }) in self.benchmarks.opened.iter().enumerate() {
+            let runs = self.done.iter().zip(&names).filter(|(done, _)| done.benchmark == of);
+            exhibits.push(HtmlSection { benchmark, runs: runs.map(|(done, name)| exhibit_run(done, name)).collect() });
+        }
+        Ok(html_report(run_name, &exhibits, &HtmlOptions::default())?)
+    }
+}
+
+fn exhibit_run<'e>(done: &'e TaskScores, name: &'e str) -> HtmlRun<'e> {
+    HtmlRun { name, report: &done.scored.report, outcomes: &done.scored.outcomes, predictions: &done.predictions }
+}
+
+/// Tables as `tables.md`, `tables.csv` and `tables.html` in a folder; nothing where there are none. Gives the files' names.
+///
+/// # Errors
+/// The files.
+pub fn write_tables(folder: &Path, tables: &[Grid]) -> Result<Vec<String>, CoreError> {
+    if tables.is_empty() {
+        return Ok(Vec::new());
+    }
+    let joined = |text: fn(&Grid) -> String| tables.iter().map(text).collect::<Vec<_>>().join("\n");
+    let page = "<!doctype html>\n<meta charset=\"utf-8\">\n<title>Tables</title>\n<style>body { font: 15px/1.5 system-ui, sans-serif; \
+                margin: 2rem; } table { border-collapse: collapse; margin: 0 0 2rem; font-variant-numeric: tabular-nums; } \
+                caption { text-align: left; font-weight: 600; padding: .5rem 0; } th, td { padding: .2rem .6rem; text-align: right; \
+                border-bottom: 1px solid #ddd; } th:first-child { text-align: left; font-weight: 400; }</style>\n";
+    let texts = [
+        ("tables.md", joined(|grid| format!("**{}**\n\n{}", grid.title, grid.to_markdown()))),
+        ("tables.csv", joined(Grid::to_csv)),
+        ("tables.html", format!("{page}{}", joined(Grid::to_html))),
+    ];
+    for (name, text) in &texts {
+        write_atomically(folder.join(name), text)?;
+    }
+    Ok(texts.map(|(name, _)| name.to_owned()).to_vec())
+}

@@ -1,0 +1,237 @@
+//! Image-caption pairs to filtered instruction tasks (paper, sections 3.1 and 3.2), and to the conversations that are trained on.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use adamllm_core::{
+    CoreError, Generate, ImageStore, Ledger, LostRecords, Progress, Reason, Shard, Stage, write_atomically,
+};
+use adamllm_synth::hygiene::{HygieneConfig, LeakIndex};
+use adamllm_synth::{
+    ConsistencyFilter, FilterConfig, JudgeMode, ReportConfig, RunConfig, RunSummary, SynthesisRun, Synthesizer,
+    Variant, write_report,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::RecipeError;
+use crate::captions::caption_records;
+
+mod conversations;
+mod leaks;
+
+pub use leaks::UncomparedBenchmark;
+
+/// How tasks are made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SynthesisSettings {
+    /// The pairs: ShareGPT JSON or JSON Lines.
+    pub captions: PathBuf,
+    /// Where the pairs' images are: a folder or an archive.
+    pub images: PathBuf,
+    /// The paper's method, or an ablation or baseline of its tables 4 and 5.
+    pub variant: Variant,
+    /// How the judge is read.
+    pub judge_mode: JudgeMode,
+    /// The judge's few-shot prompt with `{Q}`, `{informative_A}` and `{precise_A}`; the library's own otherwise.
+    pub judge_prompt: Option<PathBuf>,
+    /// Records given to a model, and synced to disk, at once.
+    pub batch_size: usize,
+    /// Seeds every random choice.
+    pub seed: u64,
+    /// Drops tasks that repeat an earlier one (same words about the same image).
+    pub hygiene: bool,
+    /// With hygiene: the similarity from which on two texts are nearly the same.
+    pub near_threshold: f64,
+    /// Drops tasks and captions about images of these benchmarks (their descriptions); implies `hygiene`.
+    pub benchmarks: Vec<PathBuf>,
+    /// Records that the report shows with their images.
+    pub report_records: usize,
+}
+
+impl Default for SynthesisSettings {
+    fn default() -> Self {
+        Self {
+            captions: PathBuf::new(),
+            images: PathBuf::new(),
+            variant: Variant::Full,
+            judge_mode: JudgeMode::Generated,
+            judge_prompt: None,
+            batch_size: 64,
+            seed: 0,
+            hygiene: false,
+            near_threshold: 0.8,
+            benchmarks: Vec::new(),
+            report_records: 240,
+        }
+    }
+}
+
+/// Where a synthesis writes, and which part of it this process does.
+#[derive(Clone, Debug, Default)]
+pub struct SynthesisOptions {
+    /// Everything is written below this folder.
+    pub out: PathBuf,
+    /// Goes on with what an earlier run has left there.
+    pub resume: bool,
+    /// Only the records of this part, chosen by id; its conversations are written when all parts are merged.
+    pub shard: Option<Shard>,
+    /// The folders of all parts, in order: puts them together instead of asking models.
+    pub merge: Vec<PathBuf>,
+}
+
+/// What a synthesis did.
+#[derive(Clone, Debug)]
+pub struct SynthesisReport {
+    /// What became of the records, and every file that was written.
+    pub summary: RunSummary,
+    /// The records that were lost to faults.
+    pub losses: LostRecords,
+    /// Records that can be trained on. A pair without a task still trains as a caption, where the variant trains captions.
+    pub n_left: u64,
+    /// Benchmarks whose examples could not all be compared with the training data.
+    pub uncompared: Vec<UncomparedBenchmark>,
+}
+
+impl SynthesisSettings {
+    /// Opens the pairs' images.
+    ///
+    /// # Errors
+    /// [`CoreError::Io`].
+    pub fn open_images(&self) -> Result<Arc<dyn ImageStore>, CoreError> {
+        Ok(adamllm_data::images_at(&self.images)?.into())
+    }
+
+    /// Which models the variant asks: a synthesizer, a judge.
+    pub fn asks(&self) -> (bool, bool) {
+        (self.variant.asks_synthesizer(), self.variant.asks_judge())
+    }
+
+    fn filter(&self) -> Result<FilterConfig, RecipeError> {
+        let mut config = FilterConfig { mode: self.judge_mode, ..FilterConfig::default() };
+        if let Some(file) = &self.judge_prompt {
+            config.prompt = adamllm_core::read_text(file)?;
+        }
+        Ok(config)
+    }
+
+    fn report(&self) -> ReportConfig {
+        let title = format!("Synthesis from {}", self.captions.display());
+        ReportConfig { title, max_examples: self.report_records, seed: self.seed, ..ReportConfig::default() }
+    }
+}
+
+/// The whole job: pairs in, tasks and conversations out, everything below `options.out`. A model that the variant does not ask
+/// need not be given.
+///
+/// # Errors
+/// [`RecipeError::ModelWanted`], files, settings; one bad record ends nothing.
+pub fn synthesize<S: Generate, J: Generate>(
+    settings: &SynthesisSettings,
+    options: &SynthesisOptions,
+    synthesizer: Option<&S>,
+    judge: Option<&J>,
+    progress: &mut dyn Progress,
+) -> Result<SynthesisReport, RecipeError> {
+    let images = settings.open_images()?;
+    let (leaks, uncompared) = leaks::index(&settings.benchmarks)?;
+    std::fs::create_dir_all(&options.out).map_err(CoreError::io("create", &options.out))?;
+
+    let mut summary = match settings.variant {
+        Variant::CaptionOnly => check_captions(settings, &options.out, &*images)?,
+        _ => Job { settings, options, images: &*images, leaks: leaks.as_ref() }.run(synthesizer, judge, progress)?,
+    };
+    if options.shard.is_none() {
+        let conversations =
+            conversations::Writer { settings, out: &options.out, images: &*images, leaks: leaks.as_ref() };
+        summary.files.extend(conversations.write()?);
+        let pairs = caption_records(&settings.captions)?.flatten();
+        summary.files.push(write_report(&options.out, pairs, &*images, None, &settings.report())?);
+        summary.files.dedup();
+    }
+
+    let losses = LostRecords::from_ledger(summary.records_in, options.out.join("ledger.jsonl"))?;
+    let n_left = match settings.variant.trains_captions() {
+        true => summary.records_in.saturating_sub(losses.n_lost()),
+        false => summary.records_out,
+    };
+    Ok(SynthesisReport { summary, losses, n_left, uncompared })
+}
+
+/// The run that asks models.
+struct Job<'a> {
+    settings: &'a SynthesisSettings,
+    options: &'a SynthesisOptions,
+    images: &'a dyn ImageStore,
+    leaks: Option<&'a LeakIndex>,
+}
+
+impl Job<'_> {
+    fn run<S: Generate, J: Generate>(
+        &self,
+        synthesizer: Option<&S>,
+        judge: Option<&J>,
+        progress: &mut dyn Progress,
+    ) -> Result<RunSummary, RecipeError> {
+        let (settings, options) = (self.settings, self.options);
+        let hygiene = HygieneConfig { near_threshold: Some(settings.near_threshold), ..HygieneConfig::default() };
+        let config = RunConfig {
+            batch_size: settings.batch_size,
+            seed: settings.seed,
+            variant: settings.variant,
+            hygiene: (settings.hygiene || self.leaks.is_some()).then_some(hygiene),
+        };
+        let mut run = SynthesisRun::new(&options.out, self.images).with_config(config)?.resuming(options.resume);
+        if let Some(leaks) = self.leaks {
+            run = run.with_leaks(leaks);
+        }
+        let pairs = caption_records(&settings.captions)?;
+        if !options.merge.is_empty() {
+            return Ok(run.merge(pairs, &options.merge)?);
+        }
+
+        let run = run.with_shard(options.shard.unwrap_or(Shard::WHOLE));
+        let wanted = |role| RecipeError::ModelWanted { variant: settings.variant.as_str(), role };
+        match settings.asks() {
+            (false, _) => Ok(run.run_by_rule(pairs, progress)?),
+            (true, false) => {
+                let synthesizer = Synthesizer::new(synthesizer.ok_or_else(|| wanted("synthesizer"))?);
+                Ok(run.run_unfiltered(pairs, &synthesizer, progress)?)
+            }
+            (true, true) => {
+                let synthesizer = Synthesizer::new(synthesizer.ok_or_else(|| wanted("synthesizer"))?);
+                let judge = ConsistencyFilter::with_config(judge.ok_or_else(|| wanted("judge"))?, settings.filter()?)?;
+                Ok(run.run(pairs, &synthesizer, &judge, progress)?)
+            }
+        }
+    }
+}
+
+/// The ablation that makes no task: its pairs are checked and counted all the same.
+fn check_captions(
+    settings: &SynthesisSettings,
+    out: &Path,
+    images: &dyn ImageStore,
+) -> Result<RunSummary, RecipeError> {
+    let mut summary = RunSummary::default();
+    let mut ledger = Ledger::create(out.join("ledger.jsonl"))?;
+    for name in ["triplets", "judged", "tasks"] {
+        write_atomically(out.join(format!("{name}.jsonl")), "")?;
+    }
+    for pair in caption_records(&settings.captions)? {
+        summary.records_in += 1;
+        match pair {
+            Ok(pair) => match pair.validate().and_then(|()| images.size(&pair.image)) {
+                Ok(_) => summary.records_out += 1,
+                Err(error) => ledger.drop_record(&pair.id, Stage::Read, Reason::from(&error), error)?,
+            },
+            Err(lost) => ledger.record(lost)?,
+        }
+    }
+    ledger.sync()?;
+    summary.ledger_entries = ledger.total();
+    summary.ledger = ledger.causes();
+    summary.files = vec![out.join("ledger.jsonl")];
+    crate::files::write_json(out.join("summary.json"), &summary)?;
+    Ok(summary)
+}
