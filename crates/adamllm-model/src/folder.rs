@@ -25,8 +25,8 @@ pub struct ModelFolder {
     config: ModelConfig,
     /// A PEFT folder whose pairs are added to the weights when they are read.
     adapter: Option<PathBuf>,
-    /// Whether the caller put a vision encoder before the folder's decoder.
-    own_vision: bool,
+    /// Whether the caller put a vision encoder before a text-only folder's decoder.
+    adds_vision: bool,
 }
 
 impl ModelFolder {
@@ -53,7 +53,7 @@ impl ModelFolder {
             return Err(ModelError::FileMissing { folder: path, expected: &["config.json"] });
         }
         let config = ModelConfig::read_with(&file, families)?;
-        Ok(Self { path, config, adapter: None, own_vision: false })
+        Ok(Self { path, config, adapter: None, adds_vision: false })
     }
 
     /// The same folder with a PEFT adapter, whose pairs [`ModelFolder::load`] adds to the weights.
@@ -70,14 +70,15 @@ impl ModelFolder {
     /// image's placeholders are the token `image_token` of the folder's tokenizer. [`Processor::read`](crate::Processor::read)
     /// then reads conversations with images.
     pub fn with_vision(mut self, vision: Arc<dyn VisionConfig>, image_token: u32) -> Self {
+        self.adds_vision |= self.config.vision.is_none();
         self.config.vision = Some(vision);
         self.config.image_token = Some(image_token);
-        self.own_vision = true;
         self
     }
 
-    pub(crate) fn has_own_vision(&self) -> bool {
-        self.own_vision
+    /// Whether the folder's own template and processor files know no images.
+    pub(crate) fn adds_vision(&self) -> bool {
+        self.adds_vision
     }
 
     /// The base model that an adapter's own settings name, where it is a folder: as the path stands, or beside the adapter.

@@ -45,7 +45,7 @@ impl Processor {
         let prompt = config.vision.as_ref().map(|vision| vision.image_prompt()).unwrap_or_default();
         let (builtin, begins_behind) = (prompt.template, prompt.begins_behind);
         let kind =
-            FolderKind { processor: config.vision.is_some() && !folder.has_own_vision(), builtin, begins_behind };
+            FolderKind { processor: config.vision.is_some() && !folder.adds_vision(), builtin, begins_behind };
         let n_embeddings = config.decoder.vocab_size + config.decoder.n_extra_embeddings;
         let text = TextCodec::read_as(folder.path(), kind)?.with_embeddings(n_embeddings);
         let vocabulary = text.model_vocab_size();
@@ -64,7 +64,7 @@ impl Processor {
         let placeholder = images.as_ref().and_then(|images| text.token_text(images.token));
         // A text-only folder's template knows no images.
         let text = match &placeholder {
-            Some(placeholder) if folder.has_own_vision() => text.with_image_text(placeholder),
+            Some(placeholder) if folder.adds_vision() => text.with_image_text(placeholder),
             _ => text,
         };
         Ok(Self { text, images, placeholder, config })

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use adamllm_core::{Ledger, LostRecords, Progress};
 use adamllm_model::{Encoder, ModelFolder, Processor, VisionLanguageModel, VlmBatch};
-use adamllm_nn::{Objective, Parameters};
+use adamllm_nn::{LanguageBackbone, Objective, Parameters, VisionEncoder};
 use adamllm_train::StepMetrics;
 use burn::tensor::Device;
 use serde::Serialize;
@@ -278,7 +278,11 @@ impl<'a> PostTraining<'a> {
     ///
     /// # Errors
     /// [`RecipeError::Altered`]; files.
-    pub fn export(&self, model: VisionLanguageModel, out: &Path) -> Result<PathBuf, RecipeError> {
+    pub fn export<V: VisionEncoder, L: LanguageBackbone>(
+        &self,
+        model: VisionLanguageModel<V, L>,
+        out: &Path,
+    ) -> Result<PathBuf, RecipeError> {
         match (self.settings.export.kind, &self.settings.adapter) {
             (ExportKind::Adapter, Some(adapter)) => {
                 let to = out.join("adapter");
