@@ -75,15 +75,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Part 3, evaluation.
     let opened = open_description(&mini.join("slides/benchmark.toml"))?;
     let trained_model = adamllm::burn::module::Module::valid(&model);
-    let mut reports = Vec::new();
+    let mut runs = Vec::new();
     for (name, model) in [("trained", trained_model), ("loaded again", again)] {
         let local = LocalModel::new(model, Processor::read(&saved)?, opened.images.clone(), name.into());
         let options = PredictOptions { batch_size: 32, ..PredictOptions::default() };
         let scored =
             adamllm::eval::evaluate(&local, &opened.benchmark, &out.join("evaluation").join(name), &options, &mut ())?;
-        reports.push((name, scored.report));
+        runs.push((name, scored));
     }
-    let rows: Vec<_> = reports.iter().map(|(name, report)| (*name, report)).collect();
-    println!("{}", report_table(&rows));
+    let reports: Vec<_> = runs.iter().map(|(name, scored)| (*name, &scored.report)).collect();
+    println!("{}", report_table(&reports));
+    if runs[0].1.outcomes != runs[1].1.outcomes {
+        return Err("the loaded model answers otherwise than the trained one".into());
+    }
+    println!("the model: {}", saved.path().display());
     Ok(())
 }
