@@ -90,7 +90,7 @@ pub struct TuneSynthesizerReport {
     /// Conversations that were trained on or held out.
     pub encoded: usize,
     /// Those that could not be encoded, in `encode-ledger.jsonl`.
-    pub encode_ledger_records: u64,
+    pub encode_ledger_entries: u64,
     /// Steps done.
     pub steps: usize,
     /// The loss of the first step of this process, per target token in nats.
@@ -165,7 +165,7 @@ pub fn tune_synthesizer(
     base.save(&model, &to)?;
     let report = TuneSynthesizerReport {
         encoded: conversations.train.len() + held_out,
-        encode_ledger_records: conversations.n_lost,
+        encode_ledger_entries: conversations.n_lost,
         seeds,
         steps: fitted.steps,
         loss_first: fitted.metrics.first().map(|step| step.loss),
@@ -268,7 +268,7 @@ impl<'a> SeedConversations<'a> {
             Err(RecipeError::NoRecordLeft { .. }) => None,
             other => Some(other?),
         };
-        Ok(Self { train, held_out, n_lost: reader.counts().ledger_records, losses: reader.losses() })
+        Ok(Self { train, held_out, n_lost: reader.counts().ledger_entries, losses: reader.losses() })
     }
 
     /// Trains a model on them, evaluated on the held-out ones. Checkpoints and metrics go to `training` below `run.out`.

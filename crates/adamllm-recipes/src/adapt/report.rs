@@ -16,7 +16,7 @@ pub struct AdaptReport {
     /// Conversations that were trained on.
     pub encoded: usize,
     /// Those that could not be encoded, in `encode-ledger.jsonl`.
-    pub encode_ledger_records: usize,
+    pub encode_ledger_entries: usize,
     /// Steps done.
     pub steps: usize,
     /// The loss of the first step of this process, per target token in nats.
@@ -57,7 +57,7 @@ impl AdaptReport {
         Self {
             synthesis,
             encoded: composed.examples.len(),
-            encode_ledger_records: composed.n_conversations - composed.examples.len(),
+            encode_ledger_entries: composed.n_conversations - composed.examples.len(),
             steps: fitted.steps,
             loss_first: fitted.metrics.first().map(|step| step.loss),
             loss_last: fitted.metrics.last().map(|step| step.loss),
