@@ -65,22 +65,26 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments, collective: &dyn Collective) -> JobResult {
     let shell = Shell { speaks: collective.rank() == 0, arguments };
     let (base, settings) = shell.arguments.settings()?;
-    let device = devices::device(&settings.model.device)?;
+    let device = || devices::device(&settings.model.device);
     let processor = Processor::read(&base)?;
     let out = shell.arguments.out();
     let ledger = shell.ledger(&settings, collective)?;
     let check = if shell.arguments.plan { ImageCheck::Headers } else { settings.data.check };
     let job = PostTraining::read_checking(&settings, &base, &processor, check, ledger, &mut Bar::default())?;
     shell.tell_plan(&job);
+    if shell.speaks && job.losses().exceed(settings.data.max_lost) {
+        eprintln!("{}", job.losses());
+    }
     match out {
         None if shell.arguments.plan => shell.print(json!(job.plan())),
-        None => shell.tell_dry_run(&job, &job.dry_run(&job.load(&device)?)?),
+        None => shell.tell_dry_run(&job, &job.dry_run(&job.load(&device()?)?)?),
         Some(_) => {
-            let run = RunOptions { stop: Some(cli::interrupted()?), ..shell.arguments.options(collective) };
+            cli::stop_on_signal()?;
+            let run = RunOptions { stop: Some(&cli::STOP), ..shell.arguments.options(collective) };
             let (every, json) = (settings.train.log_every, shell.arguments.json);
             let mut on_event = |event: PostTrainEvent| shell.tell(event, every, json);
             let progress: &mut dyn Progress = if shell.speaks { &mut Bar::default() } else { &mut () };
-            let report = job.run(&device, &run, &mut on_event, progress)?;
+            let report = job.run(&device()?, &run, &mut on_event, progress)?;
             report.model.iter().for_each(|model| shell.say(&format!("4. the model: {}", model.display())));
             shell.print(json!(report));
         }
@@ -141,7 +145,7 @@ impl Shell {
 
     fn tell_plan(&self, job: &PostTraining) {
         let counts = job.counts();
-        let (records_in, out, lost) = (counts.records_in, counts.records_out, counts.ledger_records);
+        let (records_in, out, lost) = (counts.records_in, counts.records_out, counts.ledger_entries);
         self.say(&format!("1. records: {records_in} in, {out} to use, {lost} in the ledger"));
         for stage in job.stages() {
             self.say(&format!("2. plan of stage {}: {}", stage.plan.stage, stage.plan));

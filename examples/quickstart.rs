@@ -93,15 +93,23 @@ fn run(arguments: Arguments) -> JobResult {
     let base = folders::model_folder(&base)?;
     cli::prepare(&arguments.out, "quickstart.json", arguments.resume, arguments.overwrite)?;
     let device = devices::device(&arguments.models.device)?;
-    let stop = Some(cli::interrupted()?);
-    let run = RunOptions { resume: arguments.resume, stop, ..RunOptions::new(&arguments.out) };
+    let run = RunOptions { resume: arguments.resume, stop: Some(&cli::STOP), ..RunOptions::new(&arguments.out) };
     let job = Adaptation::new(&settings, &base, &device, &run)?;
 
     let synthesis = arguments.out.join("synthesis");
     arguments.say(&format!("1. synthesis: {} -> {}", settings.captions.display(), synthesis.display()));
     let open = |name: &str| models::open(name, &arguments.models, job.images()).map(|opened| opened.model);
     let models = (open(&synthesizer)?, open(&judge)?);
-    let report = job.run(models, &mut |event| arguments.tell(event), &mut Bar::default())?;
+    let mut handled = Ok(());
+    let mut on_event = |event: AdaptEvent| {
+        // Until training begins, a signal ends the process as ever: nothing is lost.
+        if matches!(event, AdaptEvent::PostTraining { .. }) {
+            handled = cli::stop_on_signal();
+        }
+        arguments.tell(event);
+    };
+    let report = job.run(models, &mut on_event, &mut Bar::default())?;
+    handled?;
 
     cli::tell_json(&arguments.out.join("quickstart.json"), &json!(report), arguments.json)?;
     if !arguments.json {

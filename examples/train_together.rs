@@ -92,11 +92,11 @@ fn run(arguments: Arguments, processes: &dyn Collective) -> JobResult {
     let (base, settings) = (folders::model_folder(&arguments.model)?, arguments.settings());
     let processor = Processor::read(&base)?;
     let job = PostTraining::read(&settings, &base, &processor, Ledger::new(), &mut ())?;
-    let stop = cli::interrupted()?;
+    cli::stop_on_signal()?;
     let fit = |device: &Device, collective: &dyn Collective| -> Result<PostTrainReport, String> {
         let progress: &mut dyn Progress = if collective.rank() == 0 { &mut Bar::default() } else { &mut () };
         let (out, resume) = (arguments.out.clone(), arguments.resume);
-        let run = RunOptions { out, resume, stop: Some(stop), collective: Some(collective) };
+        let run = RunOptions { out, resume, stop: Some(&cli::STOP), collective: Some(collective) };
         job.run(device, &run, &mut |_| {}, progress).map_err(|error| error.to_string())
     };
     let report = match arguments.devices {

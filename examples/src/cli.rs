@@ -75,14 +75,15 @@ pub fn mini_folder() -> PathBuf {
     if beside.is_dir() { beside } else { PathBuf::from("datasets/mini") }
 }
 
-/// Set by Ctrl-C and by a terminating signal: training writes a checkpoint and ends.
+/// Set by a signal once [`stop_on_signal`] was called: training writes a checkpoint and ends.
+pub static STOP: AtomicBool = AtomicBool::new(false);
+
+/// From here on, Ctrl-C and a terminating signal set [`STOP`] instead of ending the process.
 ///
 /// # Errors
 /// Where the signals are handled by somebody else.
-pub fn interrupted() -> Result<&'static AtomicBool, ctrlc::Error> {
-    static STOP: AtomicBool = AtomicBool::new(false);
-    ctrlc::set_handler(|| STOP.store(true, Ordering::Relaxed))?;
-    Ok(&STOP)
+pub fn stop_on_signal() -> Result<(), ctrlc::Error> {
+    ctrlc::set_handler(|| STOP.store(true, Ordering::Relaxed))
 }
 
 /// A setting by its name in settings files, on the command line with `-` for `_`.

@@ -111,7 +111,16 @@ impl<'a> Adaptation<'a> {
         // Their memory is wanted for training.
         drop((synthesizer, judge));
         on_event(AdaptEvent::Synthesized(&synthesis));
+        self.train_and_evaluate(synthesis, on_event, progress)
+    }
 
+    /// Parts 2 and 3. Compiled once, whatever the two models are.
+    fn train_and_evaluate(
+        &self,
+        synthesis: RunSummary,
+        on_event: &mut dyn FnMut(AdaptEvent),
+        progress: &mut dyn Progress,
+    ) -> Result<AdaptReport, RecipeError> {
         let composed = self.compose(progress)?;
         on_event(AdaptEvent::Composed(&composed));
 

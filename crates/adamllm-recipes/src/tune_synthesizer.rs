@@ -268,7 +268,7 @@ impl<'a> SeedConversations<'a> {
             Err(RecipeError::NoRecordLeft { .. }) => None,
             other => Some(other?),
         };
-        Ok(Self { train, held_out, n_lost: reader.counts().ledger_records, losses: reader.losses() })
+        Ok(Self { train, held_out, n_lost: reader.counts().ledger_entries, losses: reader.losses() })
     }
 
     /// Trains a model on them, evaluated on the held-out ones. Checkpoints and metrics go to `training` below `run.out`.

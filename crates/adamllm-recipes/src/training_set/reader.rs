@@ -25,8 +25,8 @@ pub struct RecordCounts {
     pub records_in: u64,
     /// Records that can be trained on.
     pub records_out: u64,
-    /// Records in the ledger: `records_in = records_out + ledger_records`.
-    pub ledger_records: u64,
+    /// Entries in the ledger: `records_in = records_out + ledger_entries`.
+    pub ledger_entries: u64,
 }
 
 /// How training sets are read.
@@ -185,7 +185,7 @@ impl<'a> TrainingSetReader<'a> {
             }
         }
         progress.end();
-        self.counts.ledger_records = self.ledger.total();
+        self.counts.ledger_entries = self.ledger.total();
         self.counts.records_out = self.counts.records_in - self.ledger.total();
         Ok(SourceShare { n_examples: examples.len() - before, weight })
     }

@@ -87,7 +87,7 @@ fn each_fault_has_its_own_stage_and_reason() {
     let mut reader = reader(&processor, 128, 2, Ledger::create(&kept).expect("created"));
     let set = reader.read(&[&source], &mut ()).expect("two examples are left");
     assert_eq!(set.len(), 2);
-    assert_eq!(reader.counts(), RecordCounts { records_in: 9, records_out: 2, ledger_records: 7 });
+    assert_eq!(reader.counts(), RecordCounts { records_in: 9, records_out: 2, ledger_entries: 7 });
 
     let rows: Vec<LedgerEntry> = jsonl::read_all(&kept).expect("the ledger");
     let mut found: Vec<_> = rows.iter().map(|row| (row.stage, row.reason)).collect();
