@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# Everything of this folder on a machine that has a GPU but neither a network nor cargo, in under six minutes: the check in f32, the
+# measurements, transformers' on the same folder, and the check in bf16. Run in the repository's root, with executables that
+# `tools/gpu/check --carry FOLDER` built elsewhere:
+#
+#   tools/gpu/on-device.sh FOLDER [PART...]     PART: check-f32, bench, peers, check-bf16 (all of them, in this order)
+#
+# Logs and JSON files go to $OUT (default: gpu-results). Each part has its own time limit, and none stops another.
+set -uo pipefail
+cd "$(dirname "$0")/../.."
+root=$PWD carried=$(cd "${1:-.cuda}" && pwd) || exit 2
+shift; parts=${*:-check-f32 bench peers check-bf16}
+out=${OUT:-gpu-results}; mkdir -p "$out"; out=$(cd "$out" && pwd)
+work=${WORK:-/tmp/adamllm-gpu}; mkdir -p "$work"; cd "$work" || exit 2
+export PYTHONUNBUFFERED=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
+begun=$SECONDS
+say() { echo; echo "== $* (at $((SECONDS - begun)) s)"; }
+limited() { local s=$1; shift; timeout --kill-after=5 "$s" "$@"; local rc=$?; [ $rc -lt 124 ] || echo "ended after $s s"; return $rc; }
+
+# The backend's own log: which kernels were compiled, and which ones were chosen after which trials.
+cat > cubecl.toml <<T
+[compilation.logger]
+level = "basic"
+file = "$work/compilation.log"
+append = true
+[autotune]
+level = "${AUTOTUNE:-minimal}"
+[autotune.logger]
+level = "minimal"
+file = "$work/autotune.log"
+append = true
+T
+program() { "$carried/run" adamllm-gpu-check "$@"; }
+export -f program; export carried
+if ! command -v xz > /dev/null; then # `run` unpacks with xz
+    mkdir -p "${TMPDIR:-/tmp}/cuda-run"
+    python3 - "$carried/adamllm-gpu-check.xz" "${TMPDIR:-/tmp}/cuda-run/adamllm-gpu-check" <<'P'
+import lzma, os, shutil, sys
+with lzma.open(sys.argv[1]) as packed, open(sys.argv[2], "wb") as plain: shutil.copyfileobj(packed, plain)
+os.chmod(sys.argv[2], 0o755)
+P
+fi
+
+say "the machine"
+nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader
+nproc; python3 -c 'import torch, transformers; print("torch", torch.__version__, "transformers", transformers.__version__)'
+
+# Made while the check runs: random weights of the sizes of Qwen2-VL-2B.
+model=$work/2b
+make_model() { python3 "$root/tools/peers/make_model.py" 2b "$model.part" --dtype bf16 "$@" && mv "$model.part" "$model"; }
+if [[ $parts = *bench* || $parts = *peers* ]] && [ ! -d "$model" ]; then
+    { make_model --device cuda || { rm -rf "$model.part"; make_model; }; } > "$work/make_model.log" 2>&1 &
+    making=$!
+fi
+model_is_there() {
+    [ -z "${making:-}" ] || wait "$making"; making=
+    [ -d "$model" ] || { echo "no model:"; tail -3 "$work/make_model.log"; return 1; }
+}
+
+for part in $parts; do
+    say "$part"
+    case $part in
+    check-f32 | check-bf16)
+        dtype=${part#check-} limit=$([ "$part" = check-f32 ] && echo "${CHECK_LIMIT:-140}" || echo "${BF16_LIMIT:-45}")
+        limited $((limit + 25)) bash -c 'program "$@"' program check --device "${DEVICE:-cuda}" --dtype "$dtype" \
+            --fixtures "$root/crates/adamllm-model/tests/fixtures" --time-limit "$limit" --json "$out/$part.json" 2>&1 |
+            tee "$out/$part.log" | grep -v '^\.\.\. ' | cut -c -300
+        ;;
+    bench)
+        model_is_there && limited "${BENCH_LIMIT:-120}" bash -c 'program "$@"' program bench --device "${DEVICE:-cuda}" --model "$model" \
+            --part-limit 25 --time-limit $((${BENCH_LIMIT:-120} - 25)) --write-batch "$work/batch.json" --json "$out/bench.json" ${BENCH_ARGS:-} 2>&1 |
+            tee "$out/bench.log" | cut -c -600
+        ;;
+    peers)
+        model_is_there && limited "${PEERS_LIMIT:-75}" python3 "$root/tools/gpu/bench_transformers.py" --model "$model" --batch "$work/batch.json" \
+            --part-limit 15 --json "$out/transformers.json" ${PEERS_ARGS:-} 2>&1 | tee "$out/transformers.log" | grep -v Warning | cut -c -600
+        ;;
+    *) echo "no part $part" ;;
+    esac
+done
+
+say "summary"
+for log in compilation autotune; do [ ! -f "$work/$log.log" ] || echo "$log.log: $(wc -l < "$work/$log.log") lines"; done
+tail -c 4000000 "$work"/compilation.log "$work"/autotune.log 2> /dev/null | gzip > "$out/backend.log.gz"
+python3 "$root/tools/gpu/table.py" "$out"
+echo "$((SECONDS - begun)) s in all"
