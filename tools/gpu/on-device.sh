@@ -7,8 +7,10 @@
 #
 # Logs and JSON files go to $OUT (default: gpu-results). Each part has its own time limit, and none stops another.
 set -uo pipefail
-cd "$(dirname "$0")/../.."
-root=$PWD carried=$(cd "${1:-.cuda}" && pwd) || exit 2
+carried=$(cd "${1:-.cuda}" && pwd) || exit 2
+fixtures=$PWD/crates/adamllm-model/tests/fixtures
+# The scripts may have been carried beside the executables.
+root=$(cd "$(dirname "$0")/../.." && pwd)
 shift; parts=${*:-check-f32 bench peers check-bf16}
 out=${OUT:-gpu-results}; mkdir -p "$out"; out=$(cd "$out" && pwd)
 work=${WORK:-/tmp/adamllm-gpu}; mkdir -p "$work"; cd "$work" || exit 2
@@ -63,7 +65,7 @@ for part in $parts; do
     check-f32 | check-bf16)
         dtype=${part#check-} limit=$([ "$part" = check-f32 ] && echo "${CHECK_LIMIT:-140}" || echo "${BF16_LIMIT:-45}")
         limited $((limit + 25)) bash -c 'program "$@"' program check --device "${DEVICE:-cuda}" --dtype "$dtype" \
-            --fixtures "$root/crates/adamllm-model/tests/fixtures" --time-limit "$limit" --json "$out/$part.json" 2>&1 |
+            --fixtures "$fixtures" --time-limit "$limit" --json "$out/$part.json" 2>&1 |
             tee "$out/$part.log" | grep -v '^\.\.\. ' | cut -c -300
         ;;
     bench)
