@@ -70,7 +70,6 @@ pub(crate) fn run_all(cases: &[Case], selection: &Selection, report: &mut Report
     for case in cases.iter().filter(wanted) {
         if selection.time_limit.is_some_and(|limit| begun.elapsed() >= limit) {
             tally.skipped += 1;
-            println!("SKIP {:<34} no time left", case.name);
             lines.push(json!({"name": case.name, "verdict": "skip"}));
             continue;
         }
@@ -103,6 +102,9 @@ pub(crate) fn run_all(cases: &[Case], selection: &Selection, report: &mut Report
     report.set("seconds", json!(begun.elapsed().as_secs_f64()))?;
     let Tally { passed, failed, skipped } = tally;
     report.set("tally", json!({"passed": passed, "failed": failed, "skipped": skipped}))?;
+    if skipped > 0 {
+        println!("SKIP {skipped} cases: no time left");
+    }
     println!("{passed} passed, {failed} failed, {skipped} skipped in {:.1} s", begun.elapsed().as_secs_f64());
     Ok(tally)
 }
