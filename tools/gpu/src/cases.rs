@@ -1,6 +1,7 @@
 //! Runs cases one after the other: none stops another, each is timed, and each has its line.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -64,6 +65,7 @@ pub(crate) struct Tally {
 /// # Errors
 /// The report's file.
 pub(crate) fn run_all(cases: &[Case], selection: &Selection, report: &mut Report) -> Answer<Tally> {
+    note_panics();
     let begun = Instant::now();
     let (mut tally, mut lines) = (Tally::default(), Vec::<Value>::new());
     let wanted = |case: &&Case| selection.only.is_empty() || selection.only.iter().any(|part| case.name.contains(part));
@@ -83,6 +85,7 @@ pub(crate) fn run_all(cases: &[Case], selection: &Selection, report: &mut Report
             Ok(Err(error)) => Found::new(f64::NAN, 0.0, format!("error: {error}")),
             Err(panic) => Found::new(f64::NAN, 0.0, format!("panic: {}", said(panic.as_ref()))),
         };
+        let found = Found { note: with_panics(found.note), ..found };
         let verdict = if found.passes() { "PASS" } else { "FAIL" };
         if found.passes() {
             tally.passed += 1
@@ -107,6 +110,31 @@ pub(crate) fn run_all(cases: &[Case], selection: &Selection, report: &mut Report
     }
     println!("{passed} passed, {failed} failed, {skipped} skipped in {:.1} s", begun.elapsed().as_secs_f64());
     Ok(tally)
+}
+
+/// What panics said since the last case, those of a backend's own threads included.
+static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// From now on a panic is one line on stderr, and kept for the case's line: what a backend's thread said is the cause of what the
+/// case's own thread says.
+fn note_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(|at| format!("{}:{}", at.file(), at.line())).unwrap_or_default();
+        let line = format!("{} ({place})", said(panic.payload()));
+        eprintln!("panic: {line}");
+        if let Ok(mut panics) = PANICS.lock() {
+            panics.push(line);
+        }
+    }));
+}
+
+/// A note with the first panics of its case behind it.
+fn with_panics(note: String) -> String {
+    let panics = PANICS.lock().map(|mut panics| std::mem::take(&mut *panics)).unwrap_or_default();
+    match panics.is_empty() {
+        true => note,
+        false => format!("{note} [{}]", panics.into_iter().take(2).collect::<Vec<_>>().join("; ")),
+    }
 }
 
 /// What a panic said, as one line.
