@@ -43,6 +43,13 @@ os.chmod(sys.argv[2], 0o755)
 P
 fi
 
+# `run` looks for the driver in the usual places; where it is elsewhere, the linker's cache knows.
+driver=$(ldconfig -p 2> /dev/null | awk '/libcuda\.so\.1 /{print $NF; exit}')
+case ${driver%/*} in
+"" | /usr/local/nvidia/lib64 | /usr/local/nvidia/lib | /usr/local/cuda/lib64 | /usr/lib/x86_64-linux-gnu) ;;
+*) ln -sf "${driver%/*}"/libcuda.so* "${driver%/*}"/libnvidia-*.so* "$carried/lib/" ;;
+esac
+
 say "the machine"
 nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader
 nproc; python3 -c 'import torch, transformers; print("torch", torch.__version__, "transformers", transformers.__version__)'
