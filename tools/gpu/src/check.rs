@@ -145,6 +145,7 @@ fn cases(checked: &Checked) -> Vec<Case<'_>> {
     cases.extend(each(training::five_steps, "five AdamW steps"));
     cases.push(Case::new("mllama/cross-attention", || gradients::cross_attention(checked)));
     cases.push(Case::new("qwen2_vl/adapter of PEFT", || logits::adapter(checked)));
+    cases.push(Case::new("qwen2_vl/new adapter", || gradients::new_adapter(checked)));
     cases.extend(each(gradients::adapter, "LoRA"));
     cases.extend(each(gradients::packed, "packed = padded"));
     cases.extend(each(gradients::checkpointing, "checkpointing = none"));

@@ -73,7 +73,12 @@ fn fit(bench: &Bench, dtype: DType, lora: bool, micro_batch: usize) -> Answer<Fi
     let mut model = bench.folder.load(dtype, &device)?;
     if lora {
         let targets = ["query", "key", "value", "output", "gate", "up", "down"].map(String::from).to_vec();
-        model = model.with_lora(&LoraConfig { rank: 16, alpha: 32.0, targets })?;
+        let config = LoraConfig { rank: 16, alpha: 32.0, targets };
+        // Written and read again, so that the factors have the weights' dtype: new ones are in f32.
+        let to = tempfile::tempdir()?;
+        model = model.with_lora(&config)?;
+        bench.folder.save_adapter(&model, &config, to.path())?;
+        model = bench.folder.load_adapter(model, to.path())?;
     }
     let (started, stop) = (Instant::now(), AtomicBool::new(false));
     let mut on_step = |step: &StepMetrics| {

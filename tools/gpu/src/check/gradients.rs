@@ -156,3 +156,20 @@ pub(super) fn adapter(checked: &Checked, family: &str) -> Answer<Found> {
     }
     Ok(between(checked, &got, &expected))
 }
+
+/// A new adapter changes no loss, and its second factors get gradients.
+pub(super) fn new_adapter(checked: &Checked) -> Answer<Found> {
+    let fixture = checked.fixture("qwen2_vl")?;
+    let config = LoraConfig { rank: 4, alpha: 8.0, targets: ["query", "down"].map(String::from).to_vec() };
+    let examples = fixture.examples()?;
+    let batch = fixture.padded(&examples.iter().collect::<Vec<_>>());
+    let (without, _) = step(&checked.trained(&fixture)?, batch.clone(), TrainConfig::default())?;
+    let (loss, gradients) = step(&checked.trained(&fixture)?.with_lora(&config)?, batch, TrainConfig::default())?;
+    let second = gradients.iter().filter(|(name, _)| name.ends_with(".lora.b"));
+    let (n, moved) =
+        second.fold((0, 0), |(n, moved), (_, g)| (n + 1, moved + usize::from(g.iter().any(|&v| v != 0.0))));
+    if n == 0 || moved < n {
+        return Err(format!("{moved} of {n} second factors have a gradient").into());
+    }
+    Ok(Found::new(relative_number(loss, without), checked.limits.loss, format!("{} gradients", gradients.len())))
+}
