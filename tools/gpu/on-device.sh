@@ -17,6 +17,7 @@ work=${WORK:-/tmp/adamllm-gpu}; mkdir -p "$work"; cd "$work" || exit 2
 export PYTHONUNBUFFERED=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 begun=$SECONDS
 say() { echo; echo "== $* (at $((SECONDS - begun)) s)"; }
+shown() { awk -v width="$1" '/^\.\.\. |Warning|[Ll]oading weights|^(stack backtrace| +[0-9]+: | +at )/ {next} {print substr($0, 1, width); fflush()}'; }
 limited() { local s=$1; shift; timeout --kill-after=5 "$s" "$@"; local rc=$?; [ $rc -lt 124 ] || echo "ended after $s s"; return $rc; }
 
 # The backend's own log: which kernels were compiled, and which ones were chosen after which trials.
@@ -70,19 +71,19 @@ for part in $parts; do
     say "$part"
     case $part in
     check-f32 | check-bf16)
-        dtype=${part#check-} limit=$([ "$part" = check-f32 ] && echo "${CHECK_LIMIT:-140}" || echo "${BF16_LIMIT:-45}")
-        limited $((limit + 25)) bash -c 'program "$@"' program check --device "${DEVICE:-cuda}" --dtype "$dtype" \
+        dtype=${part#check-} limit=$([ "$part" = check-f32 ] && echo "${CHECK_LIMIT:-120}" || echo "${BF16_LIMIT:-35}")
+        limited $((limit + 20)) bash -c 'program "$@"' program check --device "${DEVICE:-cuda}" --dtype "$dtype" \
             --fixtures "$fixtures" --time-limit "$limit" --json "$out/$part.json" 2>&1 |
-            tee "$out/$part.log" | grep -v '^\.\.\. ' | cut -c -300
+            tee "$out/$part.log" | shown 300
         ;;
     bench)
         model_is_there && limited "${BENCH_LIMIT:-120}" bash -c 'program "$@"' program bench --device "${DEVICE:-cuda}" --model "$model" \
-            --part-limit 25 --time-limit $((${BENCH_LIMIT:-120} - 25)) --write-batch "$work/batch.json" --json "$out/bench.json" ${BENCH_ARGS:-} 2>&1 |
-            tee "$out/bench.log" | cut -c -600
+            --steps 3 --part-limit 30 --time-limit $((${BENCH_LIMIT:-120} - 25)) --write-batch "$work/batch.json" --json "$out/bench.json" ${BENCH_ARGS:-} 2>&1 |
+            tee "$out/bench.log" | shown 500
         ;;
     peers)
         model_is_there && limited "${PEERS_LIMIT:-75}" python3 "$root/tools/gpu/bench_transformers.py" --model "$model" --batch "$work/batch.json" \
-            --part-limit 15 --json "$out/transformers.json" ${PEERS_ARGS:-} 2>&1 | tee "$out/transformers.log" | grep -v Warning | cut -c -600
+            --steps 3 --part-limit 12 --json "$out/transformers.json" ${PEERS_ARGS:-} 2>&1 | tee "$out/transformers.log" | shown 500
         ;;
     *) echo "no part $part" ;;
     esac
