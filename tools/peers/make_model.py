@@ -1,4 +1,4 @@
-"""Writes a Qwen2-VL folder with random weights, for measuring speed and memory. Run: `python make_model.py SIZE FOLDER [--dtype bf16]`.
+"""Writes a Qwen2-VL folder with random weights, for measuring speed and memory. Run: `python make_model.py SIZE FOLDER [--dtype bf16] [--device cuda]`.
 
 SIZE is `33m` (width 512, 8 layers, a vision encoder of 4), `100m` (width 768, 12 layers, a vision encoder of 6) or `2b` (the sizes of Qwen2-VL-2B-Instruct). Tokenizer and template are made
 here; the answers mean nothing.
@@ -54,6 +54,7 @@ def main() -> None:
     parser.add_argument("size", choices=SIZES)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--dtype", choices=["f32", "bf16"], default="f32")
+    parser.add_argument("--device", default="cpu", help="where the weights are drawn: cuda is faster, with other values")
     arguments = parser.parse_args()
     torch.manual_seed(0)
     tokens = tokenizer()
@@ -68,7 +69,8 @@ def main() -> None:
         vision_start_token_id=ids["<|vision_start|>"], vision_end_token_id=ids["<|vision_end|>"],
     )
     dtype = torch.bfloat16 if arguments.dtype == "bf16" else torch.float32
-    model = Qwen2VLForConditionalGeneration._from_config(config, dtype=dtype)
+    with torch.device(arguments.device):
+        model = Qwen2VLForConditionalGeneration._from_config(config, dtype=dtype)
     model.generation_config.eos_token_id = ids["<|im_end|>"]
     model.save_pretrained(arguments.folder)
     tokens.save_pretrained(arguments.folder)

@@ -3,6 +3,7 @@ use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor};
 
 use crate::Lora;
+use crate::norm::cast_to;
 
 /// The sizes of a [`Linear`].
 #[derive(Config, Debug)]
@@ -65,7 +66,9 @@ impl Linear {
     /// Adds the adapter's product to the weight and drops the adapter. The sum has no history: it can be trained on.
     pub fn merge_lora(self) -> Self {
         let Some(lora) = self.lora else { return self };
-        let merged = (self.weight.val() + lora.product()).detach();
+        let weight = self.weight.val();
+        let product = cast_to(lora.product(), weight.dtype());
+        let merged = (weight + product).detach();
         let id = self.weight.id;
         Self { weight: self.weight.transform_for_load(merged, id), lora: None, ..self }
     }

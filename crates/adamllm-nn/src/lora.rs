@@ -2,6 +2,8 @@ use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use crate::norm::cast_to;
+
 /// What low-rank adapters look like, in PEFT's terms (Hu et al., 2021, arXiv 2106.09685).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -49,8 +51,14 @@ impl Lora {
     /// # Shapes
     /// - input: `[n, d_input]`
     /// - output: `[n, d_output]`
+    ///
+    /// The factors may have another dtype than the layer, as PEFT keeps those of a half-precision model in f32: the product is
+    /// computed in theirs and given in the layer's.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        x.matmul(self.a.val().transpose()).matmul(self.b.val().transpose()) * self.scale
+        let dtype = x.dtype();
+        let a = self.a.val();
+        let x = cast_to(x, a.dtype());
+        cast_to(x.matmul(a.transpose()).matmul(self.b.val().transpose()) * self.scale, dtype)
     }
 
     /// What is added to the layer's weight when the adapter is merged: `[d_output, d_input]`.

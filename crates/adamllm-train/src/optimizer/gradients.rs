@@ -7,22 +7,27 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use crate::{Collective, TrainError};
 
-/// The norm over all gradients together.
+/// The norm over all gradients together. One read from the device, since each waits for all that was asked of it before.
 pub(crate) fn global_norm<M: Module>(model: &M, gradients: &GradientsParams) -> f64 {
-    let mut squares = Squares { gradients, sum: 0.0 };
+    let mut squares = Squares { gradients, sums: Vec::new() };
     model.visit(&mut squares);
-    squares.sum.sqrt()
+    if squares.sums.is_empty() {
+        return 0.0;
+    }
+    let sums = Tensor::cat(squares.sums, 0).into_data();
+    sums.iter::<f32>().map(f64::from).sum::<f64>().sqrt()
 }
 
 struct Squares<'a> {
     gradients: &'a GradientsParams,
-    sum: f64,
+    /// Of each gradient, on its device.
+    sums: Vec<Tensor<1>>,
 }
 
 impl ModuleVisitor for Squares<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let Some(gradient) = self.gradients.get::<D>(param.id) else { return };
-        self.sum += f64::from(square_sum(gradient).into_scalar::<f32>());
+        self.sums.push(square_sum(gradient));
     }
 }
 
