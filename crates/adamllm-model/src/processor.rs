@@ -44,8 +44,7 @@ impl Processor {
         let config = folder.config().clone();
         let prompt = config.vision.as_ref().map(|vision| vision.image_prompt()).unwrap_or_default();
         let (builtin, begins_behind) = (prompt.template, prompt.begins_behind);
-        let kind =
-            FolderKind { processor: config.vision.is_some() && !folder.adds_vision(), builtin, begins_behind };
+        let kind = FolderKind { processor: config.vision.is_some() && !folder.adds_vision(), builtin, begins_behind };
         let n_embeddings = config.decoder.vocab_size + config.decoder.n_extra_embeddings;
         let text = TextCodec::read_as(folder.path(), kind)?.with_embeddings(n_embeddings);
         let vocabulary = text.model_vocab_size();

@@ -16,7 +16,7 @@ pub(super) fn answers(bench: &Bench, dtype: DType, n: usize) -> Answer<Value> {
     let model = bench.folder.load(dtype, &bench.device)?;
     let processor = Processor::read(&bench.folder)?;
     let local = LocalModel::new(model, processor, Arc::new(bench.work.images.clone()), "bench".into())
-        .with_limits(BatchLimits { rows: n, tokens: usize::MAX });
+        .with_limits(BatchLimits { prompts: n, tokens: usize::MAX });
     bench.device.sync()?;
     let load_s = started.elapsed().as_secs_f64();
 

@@ -40,7 +40,7 @@ pub(super) fn steps(bench: &Bench, dtype: DType, lora: bool) -> Answer<Value> {
     rest.sort_by(f64::total_cmp);
     let step_s = rest.get(rest.len() / 2).copied();
     let config = bench.folder.config();
-    let flops = (0..n).map(|i| config.flops(&bench.work.measure(i))).fold(Flops::default(), std::ops::Add::add);
+    let flops = (0..n).map(|i| config.flops(&bench.work.size_of(i))).fold(Flops::default(), std::ops::Add::add);
     // Beside an adapter no weight has a gradient, and the encoder no backward pass.
     let flops = if lora { flops.decoder * 2.0 / 3.0 + flops.encoder / 3.0 } else { flops.total() };
     let tokens = bench.work.n_tokens(n);
@@ -74,11 +74,7 @@ fn fit(bench: &Bench, dtype: DType, lora: bool, micro_batch: usize) -> Answer<Fi
     if lora {
         let targets = ["query", "key", "value", "output", "gate", "up", "down"].map(String::from).to_vec();
         let config = LoraConfig { rank: 16, alpha: 32.0, targets };
-        // Written and read again, so that the factors have the weights' dtype: new ones are in f32.
-        let to = tempfile::tempdir()?;
         model = model.with_lora(&config)?;
-        bench.folder.save_adapter(&model, &config, to.path())?;
-        model = bench.folder.load_adapter(model, to.path())?;
     }
     let (started, stop) = (Instant::now(), AtomicBool::new(false));
     let mut on_step = |step: &StepMetrics| {

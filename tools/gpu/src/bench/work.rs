@@ -1,7 +1,8 @@
 //! What is trained on and asked: examples of a given length, each with an image of noise that repeats in every process.
 
 use adamllm::core::{MemoryImages, Supervision};
-use adamllm::model::{Encoded, Measure, Padding, TileLayout, VlmBatch};
+use adamllm::model::{Encoded, Padding, VlmBatch};
+use adamllm::nn::ExampleSize;
 use adamllm::prelude::*;
 use image::{Rgb, RgbImage};
 use serde_json::{Value, json};
@@ -78,22 +79,12 @@ impl Work {
     }
 
     /// How large an example is.
-    pub(super) fn measure(&self, example: usize) -> Measure {
+    pub(super) fn size_of(&self, example: usize) -> ExampleSize {
         let example = &self.examples[example];
-        let mut measure = Measure { tokens: example.tokens.len(), targets: example.n_targets(), ..Measure::default() };
-        for image in &example.images {
-            let n = image.layout.n_patches();
-            // Within a tile where the encoder reads tiles by themselves; here a bound for those.
-            let pairs = match &image.layout {
-                TileLayout::Patches { .. } => n * n,
-                other => other.n_rows().pow(2),
-            };
-            measure.images += 1;
-            measure.patches += n;
-            measure.image_rows += image.layout.n_rows();
-            measure.patch_pairs += pairs as u64;
-        }
-        measure
+        let (tokens, targets) = (example.tokens.len(), example.n_targets());
+        let mut size = ExampleSize { tokens, targets, ..ExampleSize::default() };
+        example.images.iter().for_each(|image| size.add_image(image.layout()));
+        size
     }
 
     /// Token ids and labels of examples, and ids of prompts.

@@ -29,7 +29,7 @@ pub(super) fn together(checked: &Checked, family: &str) -> Answer<Found> {
 /// rounding: which of two tokens that are almost equally good was taken is no error in a narrow dtype, a wrong cache is.
 fn generation(checked: &Checked, family: &str, rows: usize) -> Answer<Found> {
     let fixture = checked.fixture(family)?;
-    let local = local(checked, &fixture)?.with_limits(BatchLimits { rows, ..BatchLimits::default() });
+    let local = local(checked, &fixture)?.with_limits(BatchLimits { prompts: rows, ..BatchLimits::default() });
     let prompts: Vec<Prompt> = fixture.prompts().iter().map(prompt).collect::<Answer<_>>()?;
     let options = Decoding { max_new_tokens: TOKENS, keep_special_tokens: true, ..Decoding::default() };
     let answers = local.generate(&prompts, &options);

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use adamllm::core::ImageStore;
 use adamllm::model::{Encoded, LocalModel, Padding, Processor, VlmBatch};
 
+use adamllm::nn::LanguageBackbone;
+
 use super::Checked;
 use crate::Answer;
 use crate::cases::Found;
@@ -14,7 +16,7 @@ use crate::fixtures::{self, Fixture, bytes, name, prompt};
 /// `[n, vocab]` logits of every position.
 pub(super) fn logits(local: &LocalModel, encoded: &Encoded) -> Vec<Vec<f32>> {
     let batch = VlmBatch::collate(&[encoded], Padding::Left, local.processor());
-    let hidden = batch.with_input(|input| local.model().hidden(input, batch.padding(), None));
+    let hidden = batch.with_input(|input| local.model().hidden(input, batch.padding()));
     let logits = local.model().language.logits(hidden.flatten(0, 1));
     let [_, vocab] = logits.dims();
     let values: Vec<f32> = logits.into_data().iter::<f32>().collect();
