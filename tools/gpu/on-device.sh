@@ -73,12 +73,12 @@ for part in $parts; do
     check-f32 | check-bf16)
         dtype=${part#check-} limit=$([ "$part" = check-f32 ] && echo "${CHECK_LIMIT:-120}" || echo "${BF16_LIMIT:-35}")
         limited $((limit + 20)) bash -c 'program "$@"' program check --device "${DEVICE:-cuda}" --dtype "$dtype" \
-            --fixtures "$fixtures" --time-limit "$limit" --json "$out/$part.json" 2>&1 |
+            --fixtures "$fixtures" --time-limit "$limit" --json "$out/$part.json" ${CHECK_ARGS:-} 2>&1 |
             tee "$work/logs/$part.log" | shown 300
         ;;
     bench)
         model_is_there && limited "${BENCH_LIMIT:-120}" bash -c 'program "$@"' program bench --device "${DEVICE:-cuda}" --model "$model" \
-            --steps 3 --part-limit 30 --time-limit $((${BENCH_LIMIT:-120} - 25)) --write-batch "$work/batch.json" --json "$out/bench.json" ${BENCH_ARGS:-} 2>&1 |
+            --steps "${STEPS:-3}" --part-limit "${PART_LIMIT:-30}" --time-limit $((${BENCH_LIMIT:-120} - 25)) --write-batch "$work/batch.json" --json "$out/bench.json" ${BENCH_ARGS:-} 2>&1 |
             tee "$work/logs/bench.log" | shown 500
         ;;
     peers)
