@@ -46,7 +46,7 @@ pub enum RecipeError {
         /// What the model would do.
         role: &'static str,
     },
-    /// A run that shall go on was begun with another setting.
+    /// A run that shall go on was started with another setting.
     #[error("the run in {folder} was started with {key} = {before}, got {now}; go on with {folder}/config.toml", folder = folder.display())]
     OtherSettings {
         /// The run's folder.
