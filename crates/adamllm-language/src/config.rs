@@ -30,10 +30,10 @@ pub struct DecoderConfig {
     /// Rows of the embedding that the head does not have (Mllama's image token).
     #[config(default = 0)]
     pub n_extra_embeddings: usize,
-    /// Places of the layers that read images, among all layers, counted from 0 (Mllama).
+    /// Indices of the cross-attention layers among all layers, from 0 (Mllama).
     #[config(default = "Vec::new()")]
     pub cross_layers: Vec<usize>,
-    /// Layers that attend within a window (Mistral, Qwen2); `None` where every layer sees all that came before.
+    /// Layers that attend within a window (Mistral, Qwen2); `None` where every layer attends to all earlier tokens.
     #[config(default = "None")]
     pub sliding_window: Option<SlidingWindow>,
     /// Rotary positions.
@@ -43,7 +43,7 @@ pub struct DecoderConfig {
 /// Attention within a window (Mistral 7B, arXiv 2310.06825, section 2).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SlidingWindow {
-    /// How many tokens a token sees, itself included.
+    /// How many tokens a token attends to, itself included.
     pub width: usize,
     /// The layers with self-attention that have the window, counted from 0, rising.
     pub layers: Vec<usize>,

@@ -108,7 +108,7 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> TrainLoop<'_, M, 
                 break;
             }
         }
-        self.unreached.tell();
+        self.unreached.warn();
         report.validation = validation_log.into_entries();
         Ok((self.model.expect("a model between steps"), report))
     }
@@ -158,7 +158,7 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> TrainLoop<'_, M, 
         Ok(outcome)
     }
 
-    /// Whether any rank was told to stop: all of them find out after the same step.
+    /// Whether any rank was asked to stop: all of them know after the same step.
     fn stopped(&self) -> Result<bool, TrainError> {
         let mut votes = [f64::from(u8::from(self.told_to_stop()))];
         self.collective.all_reduce_sum_f64(&mut votes)?;
