@@ -16,7 +16,7 @@ pub struct DecoderConfig {
     pub d_head: usize,
     /// Width inside the MLP.
     pub d_hidden: usize,
-    /// Rows of the head.
+    /// Tokens of the head.
     pub vocab_size: usize,
     /// Added to the mean square in the norms.
     #[config(default = 1e-6)]
@@ -27,7 +27,7 @@ pub struct DecoderConfig {
     /// Whether the embedding also serves as the head.
     #[config(default = false)]
     pub tied_head: bool,
-    /// Rows of the embedding that the head does not have (Mllama's image token).
+    /// Tokens of the embedding that the head does not have (Mllama's image token).
     #[config(default = 0)]
     pub n_extra_embeddings: usize,
     /// Indices of the cross-attention layers among all layers, from 0 (Mllama).
