@@ -157,7 +157,7 @@ fn encode(messages: Vec<Message>, names: &[&str]) -> Result<adamllm_model::Encod
 }
 
 #[test]
-fn rows_are_refused_with_their_fault() {
+fn records_are_refused_with_their_fault() {
     let ask = |text: &str| vec![Message::user(text), Message::assistant("Yes.")];
     assert!(encode(ask("<image>\nWhat?"), &["a.png"]).is_ok());
     let fault = |messages, names: &[&str]| encode(messages, names).expect_err("a bad record").to_string();

@@ -150,7 +150,7 @@ fn llava_llama_3_with_and_without_its_second_begin() {
 }
 
 #[test]
-fn the_synthesizer_learns_all_behind_the_first_exchange() {
+fn all_after_the_first_exchange_is_supervised_for_the_synthesizer() {
     let with = |preset| Encoding { preset, supervision: Supervision::AfterFirstExchange, ..Encoding::default() };
     let llava = shown_by("llava_next/model", with(Preset::LlavaLlama3), &two_turns());
     let (before, supervised) = llava.split_once('»').expect("something is supervised");
@@ -249,7 +249,7 @@ fn which_replies_count() {
 }
 
 #[test]
-fn rows_out_of_order_are_refused() {
+fn examples_out_of_order_are_refused() {
     let processor = processor("qwen2_vl/model");
     let user = |text: &str| Message::user(text);
     let reply = |text: &str| Message::assistant(text);

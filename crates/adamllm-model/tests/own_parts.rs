@@ -184,7 +184,7 @@ fn batch(processor: &Processor, supervision: Supervision, conversations: &[Conve
 
 /// Generation by the cache equals choosing the argmax of whole passes, and an image changes what is written.
 #[test]
-fn a_backbone_of_ones_own_behind_a_real_encoder() {
+fn a_backbone_of_ones_own_after_a_real_encoder() {
     let folder = ModelFolder::open(fixtures().join("qwen2_vl/model")).expect("opens");
     let device = Device::flex();
     let processor = Processor::read(&folder).expect("reads");

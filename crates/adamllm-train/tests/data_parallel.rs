@@ -171,7 +171,7 @@ fn assert_same_course(one: &[StepMetrics], several: &[StepMetrics]) {
 /// Nine steps of 8 examples in micro-batches of 3, 3 and 2: two processes have five and three examples, three processes
 /// unequal ones, and of four processes one has none. Bounds: weights of about 1, f32 sums in another order.
 #[test]
-fn several_members_make_the_steps_of_one() {
+fn several_ranks_make_the_steps_of_one() {
     for loss_normalization in [LossNormalization::Step, LossNormalization::MicroBatch] {
         let config = TrainConfig { loss_normalization, ..config() };
         let (alone, report) = fit(1, &config);
@@ -189,7 +189,7 @@ fn several_members_make_the_steps_of_one() {
 
 /// What is drawn at random differs from process to process; rank 0's counts.
 #[test]
-fn members_begin_with_the_weights_of_the_first() {
+fn ranks_begin_with_the_weights_of_the_first() {
     let (alone, _) = fit(1, &config());
     let processes = together(3, |device, collective| {
         let run = FitOptions { collective: Some(collective), ..FitOptions::default() };
@@ -201,7 +201,7 @@ fn members_begin_with_the_weights_of_the_first() {
 
 /// One process is asked to stop; all end after the same step, and go on to the same bits as if nothing had been.
 #[test]
-fn a_stop_of_one_member_stops_all_and_resumes() {
+fn a_stop_of_one_rank_stops_all_and_resumes() {
     let (whole, _) = fit(2, &config());
     for stopped_one in [0, 1] {
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -232,7 +232,7 @@ fn a_stop_of_one_member_stops_all_and_resumes() {
 
 /// A process that was alone may stop in the middle of a step; several begin that step anew.
 #[test]
-fn several_members_go_on_from_a_step_that_one_had_begun() {
+fn several_ranks_go_on_from_a_step_that_one_had_started() {
     let (whole, _) = fit(1, &config());
     let folder = tempfile::tempdir().expect("a temporary folder");
     let stop = AtomicBool::new(true);
@@ -251,7 +251,7 @@ fn several_members_go_on_from_a_step_that_one_had_begun() {
 /// Held-out points of another curve get worse: every process ends after the same evaluation, also when those before a stop
 /// stand in rank 0's file only.
 #[test]
-fn members_end_early_together_also_behind_a_resume() {
+fn ranks_end_early_together_also_after_a_resume() {
     let held_out = ExampleBatches::new(8, |examples: &[usize]| {
         let mut points = batch(examples)?;
         points.y.iter_mut().for_each(|y| *y *= -3.0);
@@ -325,7 +325,7 @@ fn an_example_that_fails_ends_all_processes_and_says_why() {
 
 /// Only rank 0 writes; what it cannot write ends the others, too.
 #[test]
-fn a_checkpoint_that_cannot_be_written_ends_all_members() {
+fn a_checkpoint_that_cannot_be_written_ends_all_ranks() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     std::fs::write(folder.path().join("step-000004.partial"), "a file in the way").expect("writes");
     let outcomes = refused(|device, collective| {
@@ -354,7 +354,7 @@ fn ranks_with_other_settings_or_examples_are_refused() {
 
 /// A folder that is not the same for all (no shared file system) is found out.
 #[test]
-fn members_that_see_other_checkpoints_are_refused() {
+fn ranks_that_find_other_checkpoints_are_refused() {
     let folders = [(); 2].map(|()| tempfile::tempdir().expect("a temporary folder"));
     fit_in(1, &TrainConfig { max_steps: Some(4), ..config() }, Some(folders[0].path()), false);
     let outcomes = refused(|device, collective| {
@@ -370,7 +370,7 @@ fn members_that_see_other_checkpoints_are_refused() {
 
 /// A thread that fails outside of the loop does not leave the others waiting, and it is its own error that is returned.
 #[test]
-fn the_first_failure_is_told() {
+fn the_first_failure_is_reported() {
     let devices = vec![Device::flex().autodiff(); 3];
     let failed = on_each_device(&devices, Transport::HostMemory, |device, collective| {
         if collective.rank() == 2 {

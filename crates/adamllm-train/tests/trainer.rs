@@ -169,7 +169,7 @@ fn a_half_written_checkpoint_is_passed_over() {
 }
 
 #[test]
-fn every_split_of_a_window_has_the_same_gradient() {
+fn every_split_of_a_step_has_the_same_gradient() {
     let one = |micro_batch_size| {
         let config = TrainConfig { micro_batch_size, epochs: 1.0, ..config() };
         fit(config, FitOptions::default()).expect("fits").1.iter().map(|m| (m.loss, m.grad_norm)).collect::<Vec<_>>()
@@ -316,7 +316,7 @@ fn a_run_ends_when_the_held_out_loss_gets_no_better() {
 }
 
 #[test]
-fn a_dry_run_tells_what_a_batch_takes_and_changes_nothing() {
+fn a_dry_run_measures_what_a_batch_takes_and_changes_nothing() {
     let (model, examples) = (model(), [0, 1, 2]);
     let before = weights(&model);
     let trainer = Trainer::new(config()).expect("valid");

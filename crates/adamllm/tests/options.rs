@@ -48,7 +48,7 @@ fn in_folder<'a>(folder: &Path, resume: bool) -> FitOptions<'a> {
 
 /// Stopped after every pass, of which a step has three, and resumed by a new trainer with a new model each time.
 #[test]
-fn a_run_stopped_behind_every_pass_changes_no_bit() {
+fn a_run_stopped_after_every_pass_changes_no_bit() {
     let config = TrainConfig { epochs: 2.0, keep_last: 2, ..config() };
     let (expected, whole) = fit(&config, DType::F32, FitOptions::default());
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -190,14 +190,15 @@ fn frozen_parts_are_the_same_with_activation_checkpointing() {
     }
 }
 
-/// Tokens of another model's tokenizer, which the embedding does not have: stands for every way in which a backend gives up.
+/// Tokens of another model's tokenizer, which the embedding does not have: stands for every way in which a backend fails.
 #[test]
-fn a_pass_that_the_backend_gives_up_is_named() {
+fn a_pass_in_which_the_backend_fails_is_named() {
     let mut family = Family::read("qwen2_vl", DType::F32);
     family.examples[2].tokens[0] = 9_999_999;
     let trainer = Trainer::new(config()).expect("valid");
-    let error =
-        trainer.fit(family.model.clone(), &source(&family), FitOptions::default(), &mut ()).expect_err("gives up");
+    let error = trainer
+        .fit(family.model.clone(), &source(&family), FitOptions::default(), &mut ())
+        .expect_err("a backend error");
     let adamllm::train::TrainError::Backend { examples, tokens, .. } = &error else { panic!("{error}") };
     assert_eq!((&examples[..], *tokens), (&[2][..], family.examples[2].tokens.len()));
     assert!(error.to_string().contains("micro_batch_size"), "{error}");

@@ -44,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn every_member_hears_every_other() {
+    fn every_rank_receives_from_every_other() {
         let heard = each(3, |rank| rank.all_gather(&vec![7; rank.rank() * 2]).expect("all are there"));
         assert_eq!(heard, vec![vec![vec![], vec![7; 2], vec![7; 4]]; 3]);
         let first = each(3, |rank| rank.broadcast(&[5 + rank.rank() as u8]).expect("all are there"));
