@@ -1,4 +1,4 @@
-//! Conversations to batches, and the same rows measured from their images' headers: the mini world, by every family.
+//! Conversations to batches, and the same examples measured from their images' headers: the mini world, by every family.
 #![allow(missing_docs)]
 
 use std::path::{Path, PathBuf};
@@ -10,38 +10,46 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const ROWS: usize = 64;
+const EXAMPLES: usize = 64;
 
 fn here(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }
 
-fn rows() -> Vec<Conversation> {
+fn conversations() -> Vec<Conversation> {
     let file = here("datasets/mini/plates/captions.json");
-    let rows = adamllm::data::conversations(&file).expect("opens").take(ROWS);
-    rows.collect::<Result<_, _>>().expect("sound rows")
+    let conversations = adamllm::data::conversations(&file).expect("opens").take(EXAMPLES);
+    conversations.collect::<Result<_, _>>().expect("sound records")
 }
 
 fn encoding(criterion: &mut Criterion) {
     let images = FolderImages::new(here("datasets/mini/plates"));
-    let rows = rows();
+    let conversations = conversations();
     for family in ["qwen2_vl", "qwen2_5_vl", "llava_next", "mllama"] {
         let folder = here("crates/adamllm-model/tests/fixtures").join(family).join("model");
         let processor = Processor::read(&ModelFolder::open(&folder).expect("opens")).expect("reads");
         let encoder = Encoder::new(&processor, Encoding::default()).expect("the defaults fit");
-        let encode = || rows.iter().map(|row| encoder.encode(row, &images).expect("encodes")).collect::<Vec<_>>();
+        let encode = || {
+            conversations
+                .iter()
+                .map(|conversation| encoder.encode(conversation, &images).expect("encodes"))
+                .collect::<Vec<_>>()
+        };
         let encoded = encode();
-        let collate = |rows: &[Encoded]| {
-            let rows: Vec<&Encoded> = rows.iter().collect();
-            VlmBatch::collate(&rows, Padding::Right, &processor)
+        let collate = |examples: &[Encoded]| {
+            let examples: Vec<&Encoded> = examples.iter().collect();
+            VlmBatch::collate(&examples, Padding::Right, &processor)
         };
         let mut group = criterion.benchmark_group(format!("encoding/{family}"));
-        group.throughput(Throughput::Elements(rows.len() as u64));
+        group.throughput(Throughput::Elements(conversations.len() as u64));
         group.bench_function("encode", |b| b.iter(encode));
         group.bench_function("collate", |b| b.iter(|| collate(&encoded)));
         group.bench_function("measure", |b| {
             b.iter(|| {
-                rows.iter().map(|row| encoder.example_size(row, &images).expect("measures").tokens).sum::<usize>()
+                conversations
+                    .iter()
+                    .map(|conversation| encoder.example_size(conversation, &images).expect("measures").tokens)
+                    .sum::<usize>()
             });
         });
         group.finish();

@@ -22,49 +22,55 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let processor = Processor::read(&ModelFolder::open(model)?)?;
     let encoding = Encoding { preset: Preset::LlamaFactory092Qwen2Vl, ..Encoding::default() };
     let encoder = Encoder::new(&processor, encoding)?;
-    let rows: Vec<Conversation> = adamllm::data::conversations(conversations)?.collect::<Result<_, _>>()?;
+    let conversations: Vec<Conversation> = adamllm::data::conversations(conversations)?.collect::<Result<_, _>>()?;
     let images = FolderImages::new(images);
     let batch: usize = batch.parse()?;
     let (mut encoded_in, mut measured_in, mut totals) = (json!(null), json!(null), json!(null));
     for _ in 0..2 {
         let clock = Clock::start();
         let mut sums = [0_u64; 3];
-        for rows in rows.chunks(batch) {
-            let encoded = rows.iter().map(|row| encoder.encode(row, &images)).collect::<Result<Vec<_>, _>>()?;
+        for chunk in conversations.chunks(batch) {
+            let encoded = chunk
+                .iter()
+                .map(|conversation| encoder.encode(conversation, &images))
+                .collect::<Result<Vec<_>, _>>()?;
             let together = VlmBatch::collate(&encoded.iter().collect::<Vec<&Encoded>>(), Padding::Right, &processor);
-            assert_eq!(together.dims()[0], rows.len());
-            for row in &encoded {
-                sums[0] += row.tokens.len() as u64;
-                sums[1] += row.tokens.iter().map(|&token| u64::from(token)).sum::<u64>();
-                sums[2] += row.targets.iter().filter(|target| **target).count() as u64;
+            assert_eq!(together.dims()[0], chunk.len());
+            for example in &encoded {
+                sums[0] += example.tokens.len() as u64;
+                sums[1] += example.tokens.iter().map(|&token| u64::from(token)).sum::<u64>();
+                sums[2] += example.targets.iter().filter(|target| **target).count() as u64;
             }
         }
         encoded_in = clock.read();
         totals = json!({ "tokens": sums[0], "sum_of_ids": sums[1], "targets": sums[2] });
         let clock = Clock::start();
-        for row in &rows {
-            encoder.example_size(row, &images)?;
+        for conversation in &conversations {
+            encoder.example_size(conversation, &images)?;
         }
         measured_in = clock.read();
     }
-    println!("{}", json!({ "encode": encoded_in, "measure": measured_in, "rows": rows.len(), "totals": totals }));
+    println!(
+        "{}",
+        json!({ "encode": encoded_in, "measure": measured_in, "examples": conversations.len(), "totals": totals })
+    );
     Ok(())
 }
 
 /// The clock, and what Linux says about this thread's time on a core.
 struct Clock {
-    begun: Instant,
+    started: Instant,
     on_core: Option<f64>,
 }
 
 impl Clock {
     fn start() -> Self {
-        Self { begun: Instant::now(), on_core: on_core() }
+        Self { started: Instant::now(), on_core: on_core() }
     }
 
     fn read(&self) -> serde_json::Value {
         let on_core = on_core().zip(self.on_core).map(|(now, then)| now - then);
-        json!({ "wall_s": self.begun.elapsed().as_secs_f64(), "cpu_s": on_core })
+        json!({ "wall_s": self.started.elapsed().as_secs_f64(), "cpu_s": on_core })
     }
 }
 

@@ -10,7 +10,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const SIZES: [(u32, u32); 2] = [(410, 273), (1024, 768)];
 
-fn picture(width: u32, height: u32) -> RgbImage {
+fn gradient(width: u32, height: u32) -> RgbImage {
     RgbImage::from_fn(width, height, |x, y| Rgb([(x * 7 + y * 3) as u8, (x ^ y) as u8, (x + y * 5) as u8]))
 }
 
@@ -19,9 +19,9 @@ fn qwen2_vl(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(1));
     let config = Qwen2VlImageConfig::default();
     for (width, height) in SIZES {
-        let picture = picture(width, height);
+        let image = gradient(width, height);
         group.bench_function(format!("{width}x{height}"), |b| {
-            b.iter(|| config.patches(&picture).expect("an ordinary shape"));
+            b.iter(|| config.patches(&image).expect("an ordinary shape"));
         });
     }
     group.finish();
@@ -32,8 +32,8 @@ fn llava_next(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("llava_next tiles");
     group.throughput(Throughput::Elements(1));
     for (width, height) in SIZES {
-        let picture = picture(width, height);
-        group.bench_function(format!("{width}x{height}"), |b| b.iter(|| config.tiles(&picture).expect("tiles")));
+        let image = gradient(width, height);
+        group.bench_function(format!("{width}x{height}"), |b| b.iter(|| config.tiles(&image).expect("tiles")));
     }
     group.finish();
 }
@@ -43,8 +43,8 @@ fn mllama(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("mllama tiles");
     group.throughput(Throughput::Elements(1));
     for (width, height) in SIZES {
-        let picture = picture(width, height);
-        group.bench_function(format!("{width}x{height}"), |b| b.iter(|| config.tiles(&picture).expect("tiles")));
+        let image = gradient(width, height);
+        group.bench_function(format!("{width}x{height}"), |b| b.iter(|| config.tiles(&image).expect("tiles")));
     }
     group.finish();
 }

@@ -1,4 +1,4 @@
-//! Scoring: rows in memory to scores, one task of each kind.
+//! Scoring: examples in memory to scores, one task of each kind.
 #![allow(missing_docs)]
 
 use adamllm::core::JsonObject;
@@ -9,13 +9,13 @@ use serde_json::json;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const N_ROWS: usize = 2000;
+const N_EXAMPLES: usize = 2000;
 
 /// Answers as models give them: a sentence around the label, another label, or nothing that can be read.
-fn rows(task: &str) -> Vec<JsonObject> {
+fn examples(task: &str) -> Vec<JsonObject> {
     let names = tasks::named(task).expect("a task").names.clone().unwrap_or_default();
     let name = |i: usize| names[i * 7919 % names.len()].as_str();
-    let row = |i: usize| match task {
+    let example = |i: usize| match task {
         "SLAKE" => {
             let (label, answer_type) =
                 if i.is_multiple_of(2) { ("the left upper lobe", "OPEN") } else { ("Yes", "CLOSED") };
@@ -31,22 +31,22 @@ fn rows(task: &str) -> Vec<JsonObject> {
         _ => json!({"label": "Mix the flour with two eggs. Add salt and bake it at 375 for 8 minutes. ".repeat(4),
                     "pred": "Mix two eggs and the flour. Bake for 8 minutes at 375, then serve it warm. ".repeat(4)}),
     };
-    let object = |i| match row(i) {
-        serde_json::Value::Object(row) => row,
+    let object = |i| match example(i) {
+        serde_json::Value::Object(example) => example,
         other => unreachable!("{other} is an object"),
     };
-    (0..N_ROWS).map(object).collect()
+    (0..N_EXAMPLES).map(object).collect()
 }
 
 fn scoring(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("score rows");
-    group.throughput(Throughput::Elements(N_ROWS as u64)).sample_size(20);
+    let mut group = criterion.benchmark_group("score examples");
+    group.throughput(Throughput::Elements(N_EXAMPLES as u64)).sample_size(20);
     for name in ["SLAKE", "PMC_VQA", "Food101", "FoodSeg103", "Recipe1M"] {
-        let (task, rows) = (tasks::named(name).expect("a task"), rows(name));
+        let (task, examples) = (tasks::named(name).expect("a task"), examples(name));
         group.bench_function(BenchmarkId::from_parameter(name), |b| {
             b.iter_batched(
-                || Box::new(JsonExamples::from_records(name, rows.clone())),
-                |rows| score_examples(task, rows).expect("the task's rows"),
+                || Box::new(JsonExamples::from_records(name, examples.clone())),
+                |examples| score_examples(task, examples).expect("the task's examples"),
                 criterion::BatchSize::LargeInput,
             );
         });

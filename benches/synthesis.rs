@@ -53,7 +53,7 @@ fn stages(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("synthesis");
     group.throughput(Throughput::Elements(N as u64));
     group.bench_function("parse", |b| b.iter(|| texts.iter().map(parse).collect::<Vec<_>>()));
-    group.bench_function("combine", |b| b.iter(|| judged.iter().map(|row| combine(row, 0)).collect::<Vec<_>>()));
+    group.bench_function("combine", |b| b.iter(|| judged.iter().map(|judged| combine(judged, 0)).collect::<Vec<_>>()));
     group.bench_function("parse and combine", |b| {
         let both = |(text, pair): (&String, &ImageCaption)| {
             let found = parse(text);
@@ -64,10 +64,10 @@ fn stages(criterion: &mut Criterion) {
         b.iter(|| texts.iter().zip(&pairs).map(both).collect::<Vec<_>>());
     });
     group.bench_function("format", |b| {
-        b.iter(|| judged.iter().map(|row| serde_json::to_string(row).expect("JSON").len()).sum::<usize>());
+        b.iter(|| judged.iter().map(|judged| serde_json::to_string(judged).expect("JSON").len()).sum::<usize>());
     });
     group.bench_function("read back", |b| {
-        let lines: Vec<_> = judged.iter().map(|row| serde_json::to_string(row).expect("JSON")).collect();
+        let lines: Vec<_> = judged.iter().map(|judged| serde_json::to_string(judged).expect("JSON")).collect();
         b.iter(|| lines.iter().map(|line| serde_json::from_str::<Judged>(line).expect("JSON")).collect::<Vec<_>>());
     });
     group.finish();
@@ -92,11 +92,10 @@ fn hashes(criterion: &mut Criterion) {
         };
         b.iter_batched(|| DuplicateIndex::new(Some(0.95)), look_up, BatchSize::LargeInput);
     });
-    let picture =
-        image::RgbImage::from_fn(672, 672, |x, y| image::Rgb([(x * 7 + y * 3) as u8, (x ^ y) as u8, y as u8]));
+    let image = image::RgbImage::from_fn(672, 672, |x, y| image::Rgb([(x * 7 + y * 3) as u8, (x ^ y) as u8, y as u8]));
     group.throughput(Throughput::Elements(1));
-    group.bench_function("picture 672x672", |b| b.iter(|| adamllm::synth::hygiene::perceptual_hash(&picture)));
-    group.bench_function("picture file of 200 kB", |b| {
+    group.bench_function("image 672x672", |b| b.iter(|| adamllm::synth::hygiene::perceptual_hash(&image)));
+    group.bench_function("image file of 200 kB", |b| {
         let file = vec![7; 200_000];
         b.iter(|| RecordId::of_bytes("image-file", [file.as_slice()]));
     });

@@ -1,8 +1,8 @@
-//! A whole synthesis run with scripted models: how long it takes and how much memory it holds, over more and more rows.
+//! A whole synthesis run with scripted models: how long it takes and how much memory it holds, over more and more records.
 //!
 //!     cargo bench --bench synthesis_memory -- 20000 1000000
 //!
-//! Linux only (it reads its peak memory from /proc). Each number of rows runs in a process of its own.
+//! Linux only (it reads its peak memory from /proc). Each number of records runs in a process of its own.
 #![allow(missing_docs, clippy::print_stdout)]
 
 use std::path::Path;
@@ -18,7 +18,7 @@ use adamllm::synth::{
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn rows(n: usize) -> impl Iterator<Item = ImageCaption> {
+fn records(n: usize) -> impl Iterator<Item = ImageCaption> {
     (0..n).map(|i| ImageCaption::new("a.png", format!("{i} cells of kind {} lie on a grey slide", i * 7919 % 1013)))
 }
 
@@ -63,14 +63,15 @@ fn run(n: usize, folder: &Path) {
     let writer = synthesizer();
     let config = RunConfig { batch_size: 1024, ..RunConfig::default() };
     let run = SynthesisRun::new(folder, &images).with_config(config).expect("valid");
-    let begun = Instant::now();
-    let summary = run.run(rows(n), &Synthesizer::new(&writer), &ConsistencyFilter::new(&Judge), &mut ()).expect("runs");
-    let (run_s, run_kb) = (begun.elapsed().as_secs_f64(), peak_kb());
-    let begun = Instant::now();
-    let n_kept = kept_pairs(folder, rows(n)).expect("opens").count();
-    let kept_s = begun.elapsed().as_secs_f64();
+    let started = Instant::now();
+    let summary =
+        run.run(records(n), &Synthesizer::new(&writer), &ConsistencyFilter::new(&Judge), &mut ()).expect("runs");
+    let (run_s, run_kb) = (started.elapsed().as_secs_f64(), peak_kb());
+    let started = Instant::now();
+    let n_kept = kept_pairs(folder, records(n)).expect("opens").count();
+    let kept_s = started.elapsed().as_secs_f64();
     println!(
-        "{n} rows: {run_s:.0} s, {:.0} rows/s, peak {:.1} MB; {} tasks, {n_kept} pairs read back in {kept_s:.0} s, peak {:.1} MB",
+        "{n} records: {run_s:.0} s, {:.0} records/s, peak {:.1} MB; {} tasks, {n_kept} pairs read back in {kept_s:.0} s, peak {:.1} MB",
         n as f64 / run_s,
         run_kb / 1024.0,
         summary.records_out,
@@ -91,12 +92,12 @@ fn main() {
         && mark == "one"
     {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        return run(n.parse().expect("a number of rows"), folder.path());
+        return run(n.parse().expect("a number of records"), folder.path());
     }
     let this = std::env::current_exe().expect("a program");
     let standard = ["20000".to_owned(), "100000".to_owned()];
     for n in if arguments.is_empty() { &standard[..] } else { &arguments[..] } {
         let done = Command::new(&this).args(["one", n]).status().expect("starts");
-        assert!(done.success(), "{n} rows");
+        assert!(done.success(), "{n} records");
     }
 }

@@ -23,12 +23,12 @@ fn json(path: &str) -> Value {
     serde_json::from_str(&text).expect("valid JSON")
 }
 
-struct Pictures(FolderImages, Value);
+struct FixtureImages(FolderImages, Value);
 
-impl ImageStore for Pictures {
+impl ImageStore for FixtureImages {
     fn open(&self, image: &ImageRef) -> Result<RgbImage, adamllm::core::CoreError> {
         let entry = self.1.as_array().and_then(|list| list.iter().find(|e| e["name"] == image.as_str()));
-        let entry = entry.expect("a picture of the fixtures");
+        let entry = entry.expect("an image of the fixtures");
         self.0.open(&entry["decoded"].as_str().or(entry["file"].as_str()).expect("a file").into())
     }
 }
@@ -36,22 +36,22 @@ impl ImageStore for Pictures {
 struct Family {
     model: VisionLanguageModel,
     processor: Processor,
-    rows: Vec<Encoded>,
+    examples: Vec<Encoded>,
 }
 
 fn family(name: &str) -> Family {
     let folder = ModelFolder::open(fixtures().join(name).join("model")).expect("opens");
     let processor = Processor::read(&folder).expect("reads");
-    let pictures = Pictures(FolderImages::new(fixtures().join("images")), json("images/images.json"));
+    let images = FixtureImages(FolderImages::new(fixtures().join("images")), json("images/images.json"));
     let cases = json(&format!("{name}/cases.json"));
     let conversations = cases["conversations"].as_array().expect("a list").iter().map(|case| {
         let messages = serde_json::from_value(case["messages"].clone()).expect("messages");
         let names = case["images"].as_array().expect("a list").iter();
         Conversation::new(messages, names.map(|i| i.as_str().expect("a name").into()).collect())
     });
-    let rows = conversations.filter_map(|c| processor.encode(&c, Supervision::Replies, &pictures).ok());
-    let rows: Vec<Encoded> = rows.collect();
-    Family { model: folder.load(DType::F32, &Device::flex().autodiff()).expect("loads"), processor, rows }
+    let examples = conversations.filter_map(|c| processor.encode(&c, Supervision::Replies, &images).ok());
+    let examples: Vec<Encoded> = examples.collect();
+    Family { model: folder.load(DType::F32, &Device::flex().autodiff()).expect("loads"), processor, examples }
 }
 
 fn step(family: &Family, batch: &VlmBatch, gradient_checkpointing: GradientCheckpointing) {
@@ -64,12 +64,12 @@ fn step(family: &Family, batch: &VlmBatch, gradient_checkpointing: GradientCheck
 fn training(criterion: &mut Criterion) {
     for name in ["qwen2_vl", "qwen2_5_vl", "llava_next", "mllama"] {
         let family = family(name);
-        let rows: Vec<&Encoded> = family.rows.iter().collect();
-        let padded = VlmBatch::collate(&rows, Padding::Right, &family.processor);
-        let packed = VlmBatch::pack(&rows, &family.processor);
+        let examples: Vec<&Encoded> = family.examples.iter().collect();
+        let padded = VlmBatch::collate(&examples, Padding::Right, &family.processor);
+        let packed = VlmBatch::pack(&examples, &family.processor);
         let mut group = criterion.benchmark_group(format!("training step/{name}"));
         group.sample_size(10);
-        group.throughput(Throughput::Elements(rows.iter().map(|row| row.tokens.len() as u64).sum()));
+        group.throughput(Throughput::Elements(examples.iter().map(|example| example.tokens.len() as u64).sum()));
         group.bench_function("padded", |b| b.iter(|| step(&family, &padded, GradientCheckpointing::Off)));
         group.bench_function("padded, activation checkpointing", |b| {
             b.iter(|| step(&family, &padded, GradientCheckpointing::Blocks))

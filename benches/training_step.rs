@@ -1,6 +1,6 @@
-//! Whole training steps of the trainer on one batch, again and again: how long they take and how much memory they hold.
+//! Whole training steps of the trainer on one batch: how long they take and how much memory they hold.
 //!
-//!     cargo bench --bench training_step -- FOLDER [--rows 4] [--tokens 256] [--side 224] [--steps 6] [--checkpointing]
+//!     cargo bench --bench training_step -- FOLDER [--examples 4] [--tokens 256] [--side 224] [--steps 6] [--checkpointing]
 //!
 //! Prints one JSON object; `tools/peers/training.py` sets it beside torch's.
 #![allow(missing_docs, clippy::print_stdout)]
@@ -21,7 +21,7 @@ const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 
 struct Arguments {
     folder: PathBuf,
-    rows: usize,
+    examples: usize,
     tokens: usize,
     side: u32,
     steps: usize,
@@ -30,12 +30,12 @@ struct Arguments {
 
 fn arguments() -> Arguments {
     let mut arguments =
-        Arguments { folder: PathBuf::new(), rows: 4, tokens: 256, side: 224, steps: 6, checkpointing: false };
+        Arguments { folder: PathBuf::new(), examples: 4, tokens: 256, side: 224, steps: 6, checkpointing: false };
     let mut given = std::env::args().skip(1).filter(|argument| argument != "--bench");
     while let Some(argument) = given.next() {
         let mut number = || given.next().and_then(|n| n.parse().ok()).expect("a number");
         match argument.as_str() {
-            "--rows" => arguments.rows = number(),
+            "--examples" => arguments.examples = number(),
             "--tokens" => arguments.tokens = number(),
             "--side" => arguments.side = number() as u32,
             "--checkpointing" => arguments.checkpointing = true,
@@ -47,7 +47,7 @@ fn arguments() -> Arguments {
 }
 
 /// An image of noise that repeats in every process.
-fn picture(side: u32, seed: u32) -> RgbImage {
+fn noise(side: u32, seed: u32) -> RgbImage {
     let value = |x: u32, y: u32, c: u32| (((x * 31 + y * 17 + c * 7 + seed * 13) * 2_654_435_761) >> 24) as u8;
     RgbImage::from_fn(side, side, |x, y| Rgb([value(x, y, 0), value(x, y, 1), value(x, y, 2)]))
 }
@@ -61,11 +61,11 @@ fn main() {
     let processor = Processor::read(&folder).expect("reads");
     let mut images = MemoryImages::new();
     let mut encoded = Vec::new();
-    for row in 0..arguments.rows {
-        let name = format!("{row}.png");
-        images.insert(name.as_str(), picture(arguments.side, row as u32));
+    for example in 0..arguments.examples {
+        let name = format!("{example}.png");
+        images.insert(name.as_str(), noise(arguments.side, example as u32));
         let conversation = |n: usize| {
-            let reply: String = (0..n).map(|i| char::from(b'a' + ((i * 7 + row) % 26) as u8)).collect();
+            let reply: String = (0..n).map(|i| char::from(b'a' + ((i * 7 + example) % 26) as u8)).collect();
             let messages = vec![Message::user("<image>\nDescribe it."), Message::assistant(reply)];
             Conversation::new(messages, vec![name.as_str().into()])
         };
@@ -74,9 +74,9 @@ fn main() {
         let bare = encode(1).tokens.len();
         encoded.push(encode(arguments.tokens.saturating_sub(bare) + 1));
     }
-    let rows: Vec<_> = encoded.iter().collect();
+    let examples: Vec<_> = encoded.iter().collect();
     let source = ExampleBatches::new(arguments.steps, |_: &[usize]| {
-        Ok::<_, String>(VlmBatch::collate(&rows, Padding::Right, &processor))
+        Ok::<_, String>(VlmBatch::collate(&examples, Padding::Right, &processor))
     });
     let config = TrainConfig {
         batch_size: 1,
@@ -96,12 +96,12 @@ fn main() {
     let (_, report) = trainer.fit(model, &source, FitOptions::default(), &mut ()).expect("fits");
     let seconds: Vec<f64> = report.metrics.iter().map(|m| m.step_s).collect();
     let losses: Vec<f64> = report.metrics.iter().map(|m| m.loss).collect();
-    let tokens: usize = rows.iter().map(|row| row.tokens.len()).sum();
+    let tokens: usize = examples.iter().map(|example| example.tokens.len()).sum();
     let peak = report.metrics.last().and_then(|m| m.peak_bytes);
-    let ids: Vec<&Vec<u32>> = rows.iter().map(|row| &row.tokens).collect();
+    let ids: Vec<&Vec<u32>> = examples.iter().map(|example| &example.tokens).collect();
     let label = |(&token, &target): (&u32, &bool)| if target { i64::from(token) } else { -100 };
     let labels: Vec<Vec<i64>> =
-        rows.iter().map(|row| row.tokens.iter().zip(&row.targets).map(label).collect()).collect();
+        examples.iter().map(|example| example.tokens.iter().zip(&example.targets).map(label).collect()).collect();
     let result = serde_json::json!({
         "step_s": seconds, "losses": losses, "tokens": tokens, "peak": peak, "ids": ids, "labels": labels,
     });

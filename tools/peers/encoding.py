@@ -81,7 +81,7 @@ def theirs(arguments) -> None:
         "sum_of_ids": sum(sum(feature["input_ids"]) for feature in features),
         "targets": sum(label != -100 for feature in features for label in feature["labels"]),
     }
-    print(json.dumps({"encode": taken, "rows": len(rows), "totals": totals}))
+    print(json.dumps({"encode": taken, "examples": len(rows), "totals": totals}))
 
 
 def run(command: list[str]) -> dict:
@@ -120,7 +120,7 @@ def main() -> None:
                 raise SystemExit(f"{side} makes other tokens: {answer['totals']}, ours {answers['ours']['totals']}")
         measured.append(answers["ours"]["measure"]["cpu_s"])
         print(f"round {round + 1}: " + ", ".join(f"{side} {answer['encode']}" for side, answer in answers.items()), file=sys.stderr)
-    rows = answers["ours"]["rows"]
+    rows = answers["ours"]["examples"]
     print(f"{rows} examples, {answers['ours']['totals']}, load {os.getloadavg()[0]:.1f}")
     for clock in ("wall_s", "cpu_s"):
         ours = statistics.median(taken["ours"][clock])

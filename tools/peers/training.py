@@ -1,6 +1,6 @@
 """Times whole training steps of adamllm and of transformers on the same folder and batch, in processes that take turns.
 
-    python training.py --binary target/release/deps/training_step-HASH --model FOLDER [--rows 4] [--tokens 256] [--side 224]
+    python training.py --binary target/release/deps/training_step-HASH --model FOLDER [--examples 4] [--tokens 256] [--side 224]
                        [--steps 6] [--rounds 5] [--checkpointing]
 
 The binary is built by `cargo bench --bench training_step --no-run`. Both sides run AdamW with a global gradient norm of 1 in f32 on
@@ -43,7 +43,7 @@ def theirs(arguments) -> None:
     with open(arguments.batch) as file:
         batch = json.load(file)
     ids, labels = torch.tensor(batch["ids"]), torch.tensor(batch["labels"])
-    pictures = [Image.fromarray(picture(arguments.side, row)) for row in range(arguments.rows)]
+    pictures = [Image.fromarray(picture(arguments.side, row)) for row in range(arguments.examples)]
     pixels = processor(images=pictures, return_tensors="pt")
     kinds = (ids == model.config.image_token_id).int()
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "mm_token_type_ids": kinds, "labels": labels, **pixels}
@@ -70,7 +70,7 @@ def theirs(arguments) -> None:
 
 def ours(arguments) -> dict:
     command = [arguments.binary, arguments.model]
-    for name in ("rows", "tokens", "side", "steps"):
+    for name in ("examples", "tokens", "side", "steps"):
         command += [f"--{name}", str(getattr(arguments, name))]
     if arguments.checkpointing:
         command.append("--checkpointing")
@@ -86,7 +86,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", required=True)
     parser.add_argument("--model", required=True)
-    parser.add_argument("--rows", type=int, default=4)
+    parser.add_argument("--examples", type=int, default=4)
     parser.add_argument("--tokens", type=int, default=256)
     parser.add_argument("--side", type=int, default=224)
     parser.add_argument("--steps", type=int, default=6)

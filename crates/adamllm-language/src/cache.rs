@@ -55,9 +55,9 @@ impl KvCache {
             let options = (&keys.device(), keys.dtype());
             LayerCache { keys: Tensor::zeros(shape, options), values: Tensor::zeros(shape, options) }
         });
-        let place = [0..batch, 0..n_kv_heads, self.length..end, 0..d_head];
-        let keys = stored.keys.slice_assign(place.clone(), keys);
-        let values = stored.values.slice_assign(place, values);
+        let region = [0..batch, 0..n_kv_heads, self.length..end, 0..d_head];
+        let keys = stored.keys.slice_assign(region.clone(), keys);
+        let values = stored.values.slice_assign(region, values);
         let so_far = (keys.clone().narrow(2, 0, end), values.clone().narrow(2, 0, end));
         self.layers[layer] = Some(LayerCache { keys, values });
         so_far

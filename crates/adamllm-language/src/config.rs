@@ -16,7 +16,7 @@ pub struct DecoderConfig {
     pub d_head: usize,
     /// Width inside the MLP.
     pub d_hidden: usize,
-    /// Rows of the head.
+    /// Tokens of the head.
     pub vocab_size: usize,
     /// Added to the mean square in the norms.
     #[config(default = 1e-6)]
@@ -27,13 +27,13 @@ pub struct DecoderConfig {
     /// Whether the embedding also serves as the head.
     #[config(default = false)]
     pub tied_head: bool,
-    /// Rows of the embedding that the head does not have (Mllama's image token).
+    /// Tokens of the embedding that the head does not have (Mllama's image token).
     #[config(default = 0)]
     pub n_extra_embeddings: usize,
-    /// Places of the layers that read images, among all layers, counted from 0 (Mllama).
+    /// Indices of the cross-attention layers among all layers, from 0 (Mllama).
     #[config(default = "Vec::new()")]
     pub cross_layers: Vec<usize>,
-    /// Layers that attend within a window (Mistral, Qwen2); `None` where every layer sees all that came before.
+    /// Layers that attend within a window (Mistral, Qwen2); `None` where every layer attends to all earlier tokens.
     #[config(default = "None")]
     pub sliding_window: Option<SlidingWindow>,
     /// Rotary positions.
@@ -43,7 +43,7 @@ pub struct DecoderConfig {
 /// Attention within a window (Mistral 7B, arXiv 2310.06825, section 2).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SlidingWindow {
-    /// How many tokens a token sees, itself included.
+    /// How many tokens a token attends to, itself included.
     pub width: usize,
     /// The layers with self-attention that have the window, counted from 0, rising.
     pub layers: Vec<usize>,

@@ -48,7 +48,7 @@ pub enum EndReason {
 
 /// The new tokens of one batch element.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct DecodedSequence {
     /// The tokens, the end token included where one ended the answer.
     pub tokens: Vec<u32>,
     /// Why the answer ended.
@@ -61,7 +61,7 @@ pub fn decode<L: LanguageBackbone>(
     backbone: &L,
     request: DecodeRequest,
     mut stop: impl FnMut(usize, &[u32]) -> bool,
-) -> Vec<Answer> {
+) -> Vec<DecodedSequence> {
     let DecodeRequest { embeddings, positions, images, mut prompts, end_tokens } = request;
     let [batch, seq, _] = embeddings.dims();
     let (device, dtype) = (embeddings.device(), embeddings.dtype());
@@ -103,7 +103,7 @@ pub fn decode<L: LanguageBackbone>(
         last = step(backbone, &mut cache, &chosen, &positions, &prompts, &padding, cross);
         prompts.iter_mut().for_each(|prompt| prompt.next_position += 1);
     }
-    let answer = |(tokens, end): (_, Option<_>)| Answer { tokens, end: end.unwrap_or(EndReason::Length) };
+    let answer = |(tokens, end): (_, Option<_>)| DecodedSequence { tokens, end: end.unwrap_or(EndReason::Length) };
     written.into_iter().zip(ends).map(answer).collect()
 }
 
@@ -120,9 +120,9 @@ fn step<L: LanguageBackbone>(
     let device = &backbone.device();
     let ids: Vec<i32> = chosen.iter().map(|&t| t as i32).collect();
     let tokens = Tensor::<2, Int>::from_data(TensorData::new(ids, [chosen.len(), 1]), device);
-    let at: Vec<i32> = prompts.iter().map(|prompt| prompt.next_position).collect();
+    let next: Vec<i32> = prompts.iter().map(|prompt| prompt.next_position).collect();
     let mask = AttentionMask::causal(padding, cache.len(), 1, device);
-    let positions = Positions::single(like, &at);
+    let positions = Positions::single(like, &next);
     let input = BackboneInput { embeddings: backbone.embed(tokens), positions: &positions, mask, cross };
     backbone.forward_cached(input, cache)
 }

@@ -57,10 +57,10 @@ pub struct SelfAttention {
     pub d_head: usize,
 }
 
-/// A layer and its number among its kind.
-enum Place<'a> {
-    Own(usize, &'a DecoderLayer),
-    Cross(usize, &'a CrossLayer),
+/// A layer, and its index among the layers of its kind.
+enum AnyLayer<'a> {
+    SelfAttention(usize, &'a DecoderLayer),
+    CrossAttention(usize, &'a CrossLayer),
 }
 
 impl DecoderConfig {
@@ -122,9 +122,9 @@ impl LanguageBackbone for Decoder {
         });
 
         let mut hidden = embeddings;
-        for place in self.places() {
-            hidden = match (place, &cross) {
-                (Place::Own(i, layer), _) => {
+        for layer in self.all_layers() {
+            hidden = match (layer, &cross) {
+                (AnyLayer::SelfAttention(i, layer), _) => {
                     let mask = if self.is_windowed(i) { windowed.clone() } else { mask.clone() };
                     let rotary = rotary.clone();
                     let forward = move |layer: &DecoderLayer, x: &[Tensor<3>]| {
@@ -132,14 +132,14 @@ impl LanguageBackbone for Decoder {
                     };
                     run_block(blocks, layer, vec![hidden], forward)
                 }
-                (Place::Cross(_, layer), Some((features, cross))) => {
+                (AnyLayer::CrossAttention(_, layer), Some((features, cross))) => {
                     let cross = cross.clone();
                     let forward = move |layer: &CrossLayer, x: &[Tensor<3>]| {
                         layer.forward(x[0].clone(), &cross.with_features(Some(x[1].clone())), None)
                     };
                     run_block(blocks, layer, vec![hidden, features.clone()], forward)
                 }
-                (Place::Cross(..), None) => hidden,
+                (AnyLayer::CrossAttention(..), None) => hidden,
             };
         }
         self.norm.forward(hidden)
@@ -152,14 +152,14 @@ impl LanguageBackbone for Decoder {
         let rotary = self.config.rope.table(positions, self.config.d_head, &embeddings.device());
 
         let mut hidden = embeddings;
-        for place in self.places() {
-            hidden = match (place, &cross) {
-                (Place::Own(i, layer), _) => {
+        for layer in self.all_layers() {
+            hidden = match (layer, &cross) {
+                (AnyLayer::SelfAttention(i, layer), _) => {
                     let mask = if self.is_windowed(i) { windowed.as_ref() } else { mask.as_ref() };
                     layer.forward(hidden, &rotary, mask, Some((i, cache)))
                 }
-                (Place::Cross(i, layer), Some(cross)) => layer.forward(hidden, cross, Some((i, cache))),
-                (Place::Cross(..), None) => hidden,
+                (AnyLayer::CrossAttention(i, layer), Some(cross)) => layer.forward(hidden, cross, Some((i, cache))),
+                (AnyLayer::CrossAttention(..), None) => hidden,
             };
         }
         cache.advance(seq);
@@ -215,16 +215,16 @@ impl Decoder {
         self.config.sliding_window.as_ref().is_some_and(|window| window.layers.contains(&layer))
     }
 
-    /// The layers in the order in which they are passed.
-    fn places(&self) -> impl Iterator<Item = Place<'_>> {
+    /// The layers of both kinds in the order of the forward pass.
+    fn all_layers(&self) -> impl Iterator<Item = AnyLayer<'_>> {
         let (mut own, mut cross) = (self.layers.iter().enumerate(), self.cross_layers.iter().enumerate());
-        (0..self.layers.len() + self.cross_layers.len()).map(move |place| {
-            if self.config.cross_layers.contains(&place) {
-                let (i, layer) = cross.next().expect("one layer for each place");
-                Place::Cross(i, layer)
+        (0..self.layers.len() + self.cross_layers.len()).map(move |index| {
+            if self.config.cross_layers.contains(&index) {
+                let (i, layer) = cross.next().expect("one layer for each index in cross_layers");
+                AnyLayer::CrossAttention(i, layer)
             } else {
-                let (i, layer) = own.next().expect("the other places are the decoder's own");
-                Place::Own(i, layer)
+                let (i, layer) = own.next().expect("the other indices are of self-attention layers");
+                AnyLayer::SelfAttention(i, layer)
             }
         })
     }

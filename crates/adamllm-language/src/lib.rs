@@ -1,7 +1,7 @@
 //! Embeddings to next tokens: the decoder that Llama 3 and Qwen2 (and the language side of Qwen2-VL) share, its
 //! key-value cache, sampling, and the decode loop.
 //!
-//! This crate sees embeddings and token ids, never a text or a tokenizer. Text-only models, vision-language models and
+//! This crate reads embeddings and token ids, never a text or a tokenizer. Text-only models, vision-language models and
 //! backbones of one's own ([`LanguageBackbone`](adamllm_nn::LanguageBackbone)) decode through the same [`decode`] loop:
 //! image features stand among the embeddings, or go to cross-attention layers ([`CrossLayer`]).
 //!
@@ -35,6 +35,6 @@ mod sampling;
 pub use cache::KvCache;
 pub use config::{DecoderConfig, RopeConfig, RopeScaling, SlidingWindow};
 pub use cross::{CrossAttention, CrossLayer};
-pub use decode::{Answer, DecodeRequest, EndReason, PromptRequest, decode};
+pub use decode::{DecodeRequest, DecodedSequence, EndReason, PromptRequest, decode};
 pub use decoder::{Decoder, DecoderLayer, SelfAttention};
 pub use sampling::{LogitRules, Sampler, SamplingRule};

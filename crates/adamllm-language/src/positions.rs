@@ -11,13 +11,13 @@ impl RopeConfig {
     pub fn table(&self, positions: &Positions, d_head: usize, device: &Device) -> RotaryTable {
         let frequencies = self.frequencies(d_head);
         let angles: Vec<f32> = match positions {
-            Positions::Plain { at, .. } => {
-                at.iter().flat_map(|&p| frequencies.iter().map(move |f| p as f32 * f)).collect()
+            Positions::Plain { position_ids, .. } => {
+                position_ids.iter().flat_map(|&p| frequencies.iter().map(move |f| p as f32 * f)).collect()
             }
-            Positions::MRope { at, .. } => {
+            Positions::MRope { position_ids, .. } => {
                 let axes = axes(self, d_head);
                 let turned = |p| frequencies.iter().zip(&axes).map(move |(f, &axis): (&f32, &usize)| turn(p, axis, f));
-                at.iter().flat_map(turned).collect()
+                position_ids.iter().flat_map(turned).collect()
             }
         };
         RotaryTable::new(&angles, positions.dims(), d_head, device)

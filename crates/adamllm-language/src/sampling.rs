@@ -20,15 +20,15 @@ pub enum SamplingRule {
 /// What changes the logits before a token is chosen, as transformers' processors of the same names do.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LogitRules {
-    /// Divides (multiplies, where negative) the logits of tokens seen before, the prompt's too; 1 leaves them as they are.
+    /// Divides (multiplies, where negative) the logits of tokens that occur already, in the prompt too; 1 leaves them as they are.
     pub repetition_penalty: f64,
-    /// No run of so many tokens is written that stood before, in the prompt too; 0 for no such rule.
+    /// No n-gram of this length is generated that occurs already, in the prompt too; 0 for no such rule.
     pub no_repeat_ngram_size: usize,
     /// Never chosen.
     pub suppressed: Vec<u32>,
     /// Not chosen as the first token.
     pub suppressed_at_first: Vec<u32>,
-    /// Sequences whose last token is not chosen behind the others.
+    /// Sequences whose last token is not chosen after the others.
     pub banned: Vec<Vec<u32>>,
 }
 
@@ -45,42 +45,42 @@ impl LogitRules {
         *self == Self::default()
     }
 
-    /// Changes the logits of the token behind `seen`, the prompt's and the answer's tokens, of which `n_new` are new.
-    fn apply(&self, logits: &mut [f32], seen: &[u32], n_new: usize) {
-        self.penalise(logits, seen);
+    /// Changes the logits of the token after `tokens`, the prompt's and the answer's, of which the last `n_new` are the answer's.
+    fn apply(&self, logits: &mut [f32], tokens: &[u32], n_new: usize) {
+        self.penalise(logits, tokens);
         let mut ban = |id: u32| {
             if let Some(logit) = logits.get_mut(id as usize) {
                 *logit = f32::NEG_INFINITY;
             }
         };
-        self.repeating(seen).for_each(&mut ban);
+        self.repeated_ngrams(tokens).for_each(&mut ban);
         let ended = self.banned.iter().filter_map(|sequence| sequence.split_last());
-        ended.filter(|(_, before)| seen.ends_with(before)).for_each(|(&last, _)| ban(last));
+        ended.filter(|(_, before)| tokens.ends_with(before)).for_each(|(&last, _)| ban(last));
         self.suppressed.iter().copied().for_each(&mut ban);
         if n_new == 0 {
             self.suppressed_at_first.iter().copied().for_each(&mut ban);
         }
     }
 
-    /// The tokens that would end a run that stood before.
-    fn repeating<'a>(&self, seen: &'a [u32]) -> impl Iterator<Item = u32> + 'a {
+    /// The tokens that would complete an n-gram that occurs already.
+    fn repeated_ngrams<'a>(&self, tokens: &'a [u32]) -> impl Iterator<Item = u32> + 'a {
         let n = self.no_repeat_ngram_size;
-        let applies = n > 0 && seen.len() + 1 >= n;
-        let last = if applies { &seen[seen.len() + 1 - n..] } else { &[] };
-        let runs = applies.then(|| seen.windows(n)).into_iter().flatten();
-        runs.filter(move |run| run[..n - 1] == *last).map(move |run| run[n - 1])
+        let applies = n > 0 && tokens.len() + 1 >= n;
+        let last = if applies { &tokens[tokens.len() + 1 - n..] } else { &[] };
+        let ngrams = applies.then(|| tokens.windows(n)).into_iter().flatten();
+        ngrams.filter(move |ngram| ngram[..n - 1] == *last).map(move |ngram| ngram[n - 1])
     }
 
     /// CTRL's repetition penalty (Keskar et al., 2019), once per different token.
-    fn penalise(&self, logits: &mut [f32], seen: &[u32]) {
+    fn penalise(&self, logits: &mut [f32], tokens: &[u32]) {
         if self.repetition_penalty == 1.0 {
             return;
         }
-        let mut seen = seen.to_vec();
-        seen.sort_unstable();
-        seen.dedup();
+        let mut ids = tokens.to_vec();
+        ids.sort_unstable();
+        ids.dedup();
         let penalty = self.repetition_penalty as f32;
-        for id in seen {
+        for id in ids {
             if let Some(logit) = logits.get_mut(id as usize) {
                 *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
             }
@@ -88,7 +88,7 @@ impl LogitRules {
     }
 }
 
-/// Draws one row's tokens, from a random stream of its own.
+/// Draws the tokens of one sequence, from a random stream of its own.
 #[derive(Clone, Debug)]
 pub struct Sampler {
     rule: SamplingRule,
@@ -107,10 +107,10 @@ impl Sampler {
         self.rule == SamplingRule::Greedy && self.logits.is_empty()
     }
 
-    /// Chooses a token. `seen` are the prompt's and the answer's tokens so far, of which `n_new` are the answer's;
+    /// Chooses a token. `tokens` are the prompt's and the answer's so far, of which the last `n_new` are the answer's;
     /// `forbidden` ids are never chosen.
-    pub fn choose(&mut self, logits: &mut [f32], seen: &[u32], n_new: usize, forbidden: &[u32]) -> u32 {
-        self.logits.apply(logits, seen, n_new);
+    pub fn choose(&mut self, logits: &mut [f32], tokens: &[u32], n_new: usize, forbidden: &[u32]) -> u32 {
+        self.logits.apply(logits, tokens, n_new);
         for &id in forbidden {
             if let Some(logit) = logits.get_mut(id as usize) {
                 *logit = f32::NEG_INFINITY;
@@ -195,20 +195,20 @@ mod tests {
         assert_eq!(greedy.choose(&mut [-1.0, -1.5], &[0], 0, &[]), 1);
     }
 
-    /// What may be chosen behind these tokens, of which the last `n_new` are new, among eight.
-    fn allowed(rules: LogitRules, seen: &[u32], n_new: usize) -> Vec<usize> {
+    /// What may be chosen after these tokens, of which the last `n_new` are new, among eight.
+    fn allowed(rules: LogitRules, tokens: &[u32], n_new: usize) -> Vec<usize> {
         let mut logits = [0.0; 8];
-        rules.apply(&mut logits, seen, n_new);
+        rules.apply(&mut logits, tokens, n_new);
         (0..8).filter(|&id| logits[id] == 0.0).collect()
     }
 
     #[test]
-    fn no_run_is_written_twice() {
-        let runs_of = |n| LogitRules { no_repeat_ngram_size: n, ..LogitRules::default() };
-        assert_eq!(allowed(runs_of(2), &[1, 2, 3, 1], 0), [0, 1, 3, 4, 5, 6, 7]);
-        assert_eq!(allowed(runs_of(3), &[1, 2, 3, 1, 2], 1), [0, 1, 2, 4, 5, 6, 7]);
-        assert_eq!(allowed(runs_of(1), &[1, 2, 7], 1), [0, 3, 4, 5, 6]);
-        assert_eq!(allowed(runs_of(4), &[1, 1], 1), [0, 1, 2, 3, 4, 5, 6, 7]);
+    fn no_ngram_is_generated_twice() {
+        let ngrams_of = |n| LogitRules { no_repeat_ngram_size: n, ..LogitRules::default() };
+        assert_eq!(allowed(ngrams_of(2), &[1, 2, 3, 1], 0), [0, 1, 3, 4, 5, 6, 7]);
+        assert_eq!(allowed(ngrams_of(3), &[1, 2, 3, 1, 2], 1), [0, 1, 2, 4, 5, 6, 7]);
+        assert_eq!(allowed(ngrams_of(1), &[1, 2, 7], 1), [0, 3, 4, 5, 6]);
+        assert_eq!(allowed(ngrams_of(4), &[1, 1], 1), [0, 1, 2, 3, 4, 5, 6, 7]);
     }
 
     #[test]

@@ -55,8 +55,10 @@ impl VlmBatch {
             batch.push_targets(example, left);
             batch.tokens.extend(std::iter::repeat_n(0, left).chain(example.tokens.iter().copied()));
             batch.tokens.extend(std::iter::repeat_n(0, right));
-            let (at, next) = example_positions(example, processor);
-            columns.extend(std::iter::repeat_n([0; 3], left).chain(at).chain(std::iter::repeat_n([0; 3], right)));
+            let (position_ids, next) = example_positions(example, processor);
+            columns.extend(
+                std::iter::repeat_n([0; 3], left).chain(position_ids).chain(std::iter::repeat_n([0; 3], right)),
+            );
             batch.padding.push(left);
             batch.next_positions.push(next);
         }
@@ -81,8 +83,8 @@ impl VlmBatch {
             batch.push_packed_images(example);
             batch.push_targets(example, 0);
             batch.tokens.extend_from_slice(&example.tokens);
-            let (at, next) = example_positions(example, processor);
-            columns.extend(at);
+            let (position_ids, next) = example_positions(example, processor);
+            columns.extend(position_ids);
             batch.next_positions = vec![next];
         }
         batch.padding = vec![0];
@@ -110,8 +112,8 @@ impl VlmBatch {
     fn with_positions(mut self, columns: Vec<[i32; 3]>, processor: &Processor) -> Self {
         let batch = self.dims[0];
         self.positions = match processor.config().decoder.rope.mrope_section {
-            Some(_) => Positions::MRope { batch, at: columns },
-            None => Positions::Plain { batch, at: columns.into_iter().map(|[p, ..]| p).collect() },
+            Some(_) => Positions::MRope { batch, position_ids: columns },
+            None => Positions::Plain { batch, position_ids: columns.into_iter().map(|[p, ..]| p).collect() },
         };
         self
     }

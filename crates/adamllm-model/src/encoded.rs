@@ -40,20 +40,20 @@ pub struct Encoded {
     pub source: Option<Arc<str>>,
     /// For each message, the task that it belongs to, for the log.
     pub tasks: Vec<Option<Arc<str>>>,
-    /// The positions that the decoder shall see.
+    /// The positions that the decoder gets.
     pub rope: RopeMode,
 }
 
 impl Encoded {
-    /// Tokens that count for the loss. The first token cannot: nothing stands before it.
+    /// Tokens that count for the loss. The first token cannot: nothing precedes it.
     pub fn n_targets(&self) -> usize {
         self.targets.iter().skip(1).filter(|t| **t).count()
     }
 
     /// The span of a token; `None` after the last.
     pub fn span_of(&self, token: usize) -> Option<&Span> {
-        let at = self.spans.partition_point(|span| span.tokens.end <= token);
-        self.spans.get(at)
+        let index = self.spans.partition_point(|span| span.tokens.end <= token);
+        self.spans.get(index)
     }
 
     /// The task that a token belongs to, where its message names one.

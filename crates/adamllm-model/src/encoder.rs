@@ -15,7 +15,7 @@ use crate::{Encoded, EncodedImage, Encoding, ModelError, Preset, Processor, Trun
 /// Conversations to training examples by one set of rules: ids, loss mask and the offsets of images come from one pass.
 ///
 /// Where a published tool had a trap, the preset does not copy it: special tokens' texts in a message are refused
-/// ([`ModelError::ForgedToken`]), not read as tokens, and Open-LLaVA-NeXT's habit of masking a whole example whose turns do not
+/// ([`ModelError::SpecialTokenInText`]), not read as tokens, and Open-LLaVA-NeXT's habit of masking a whole example whose turns do not
 /// tokenise alike together and apart has no counterpart.
 #[derive(Clone, Debug)]
 pub struct Encoder<'a> {
@@ -56,7 +56,7 @@ impl<'a> Encoder<'a> {
     ///
     /// # Errors
     /// One conversation's faults: [`ModelError::Core`] (turns out of order, image count, an image that is missing or broken),
-    /// [`ModelError::ForgedToken`], [`ModelError::Template`], [`ModelError::NoVision`], [`ModelError::Image`],
+    /// [`ModelError::SpecialTokenInText`], [`ModelError::Template`], [`ModelError::NoVision`], [`ModelError::Image`],
     /// [`ModelError::TooLong`], [`ModelError::ImageCut`], [`ModelError::NoTargets`].
     pub fn encode(&self, conversation: &Conversation, store: &dyn ImageStore) -> Result<Encoded, ModelError> {
         self.processor.check(conversation)?;
@@ -213,8 +213,8 @@ impl<'a> Encoder<'a> {
             shorter.images.truncate(shorter.n_image_markers());
             let plan = self.whole(&shorter, &sizes[..shorter.images.len()])?;
             if plan.sequence.tokens.len() <= limit {
-                let learns = plan.sequence.n_targets() > 0;
-                return if learns { Ok(plan) } else { Err(too_long(conversation, tokens, limit)) };
+                let has_targets = plan.sequence.n_targets() > 0;
+                return if has_targets { Ok(plan) } else { Err(too_long(conversation, tokens, limit)) };
             }
         }
         Err(too_long(conversation, tokens, limit))

@@ -18,9 +18,9 @@ pub struct Encoding {
     pub truncation: Truncation,
     /// Whether an example may have no token that counts for the loss. Otherwise it is an error of the example.
     pub allow_no_targets: bool,
-    /// The positions that the decoder sees.
+    /// The positions that the decoder gets.
     pub rope: RopeMode,
-    /// How images are scaled before the model's own image processor sees them.
+    /// How images are scaled before the model's own image processor gets them.
     pub image_limit: ImageLimit,
 }
 

@@ -121,9 +121,9 @@ pub enum ModelError {
         /// What the template engine says.
         detail: String,
     },
-    /// A message contains a special token's text, which would forge a turn.
+    /// A message contains a special token's text, which would be read as the token: as the start of another turn, say.
     #[error("record {record}: message {message} contains the special token {token:?}")]
-    ForgedToken {
+    SpecialTokenInText {
         /// The conversation's id.
         record: String,
         /// The message, counted from 1.
@@ -221,7 +221,7 @@ impl From<&ModelError> for adamllm_core::Reason {
     fn from(error: &ModelError) -> Self {
         match error {
             ModelError::Core(error) => Self::from(error),
-            ModelError::ForgedToken { .. } => Self::ForgedTurn,
+            ModelError::SpecialTokenInText { .. } => Self::ForgedTurn,
             ModelError::TooLong { .. } | ModelError::ImageCut { .. } | ModelError::ContextOverflow { .. } => {
                 Self::TooLong
             }

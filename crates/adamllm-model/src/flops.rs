@@ -33,7 +33,7 @@ const FORWARD_AND_BACKWARD: f64 = 3.0;
 impl ModelConfig {
     /// The operations of a training step on an example, everything trained, nothing computed twice: three times the forward
     /// pass, in which every weight matrix takes two operations for each position (6 N for N weights), and attention four for
-    /// each pair of positions and each channel. Self-attention of the decoder sees the pairs up to each token; the head reads
+    /// each pair of positions and each channel. Self-attention of the decoder counts the pairs up to each token; the head reads
     /// the targets only; windows of Qwen2.5-VL count as full ones; norms, biases and activations are left out,
     /// as are class tokens outside attention.
     pub fn flops(&self, size: &ExampleSize) -> Flops {

@@ -84,8 +84,8 @@ impl ModelFolder {
     /// The base model that an adapter's own settings name, where it is a folder: as the path stands, or beside the adapter.
     fn open_adapter(adapter: &Path, families: &Families) -> Result<Self, ModelError> {
         let base = PeftConfig::read(adapter)?.base.unwrap_or_default();
-        let places = [PathBuf::from(&base), adapter.join(&base)];
-        match places.into_iter().find(|path| !base.is_empty() && path.join("config.json").exists()) {
+        let candidates = [PathBuf::from(&base), adapter.join(&base)];
+        match candidates.into_iter().find(|path| !base.is_empty() && path.join("config.json").exists()) {
             Some(path) => Ok(Self { adapter: Some(adapter.into()), ..Self::open_with(path, families)? }),
             None => {
                 let expected = "the folder of the base model; give the base model, and the adapter beside it";

@@ -26,7 +26,7 @@ pub struct GenerationDefaults {
     pub file: Option<PathBuf>,
     /// The ids that end an answer: these and no others.
     pub end_tokens: Vec<u32>,
-    /// CTRL's penalty on tokens seen before.
+    /// CTRL's penalty on tokens that occur already.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repetition_penalty: Option<f64>,
     /// No run of so many tokens twice.

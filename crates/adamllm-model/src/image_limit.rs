@@ -4,8 +4,8 @@ use adamllm_core::RgbImage;
 use adamllm_vision::preprocess::{PassOrder, PreprocessError, Resampling, resize, resize_nearest};
 use serde::{Deserialize, Serialize};
 
-/// How images are scaled before the model's own image processor sees them: what LLaMA-Factory did unless told
-/// otherwise, by version.
+/// How images are scaled before the model's own image processor gets them: LLaMA-Factory's default,
+/// by version.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ImageLimit {
@@ -45,21 +45,21 @@ impl ImageLimit {
             return Vec::new();
         }
         let mut steps = Vec::new();
-        let mut at = size;
+        let mut reached = size;
         let mut go = |to: Option<(u32, u32)>| {
             if let Some(to) = to {
                 steps.push(to);
-                at = to;
+                reached = to;
             }
-            at
+            reached
         };
-        let at = go(self.area(size));
+        let reached = go(self.area(size));
         if shape == Shape::Merged {
-            let thin = at.0.min(at.1) < SHORTEST_SIDE;
-            let at = go(thin.then_some((at.0.max(SHORTEST_SIDE), at.1.max(SHORTEST_SIDE))));
+            let thin = reached.0.min(reached.1) < SHORTEST_SIDE;
+            let reached = go(thin.then_some((reached.0.max(SHORTEST_SIDE), reached.1.max(SHORTEST_SIDE))));
             let ratio = |(a, b): (u32, u32)| f64::from(a) / f64::from(b);
-            let at = go((ratio(at) > LONGEST_RATIO).then_some((at.1 * CUT_RATIO, at.1)));
-            go((ratio((at.1, at.0)) > LONGEST_RATIO).then_some((at.0, at.0 * CUT_RATIO)));
+            let reached = go((ratio(reached) > LONGEST_RATIO).then_some((reached.1 * CUT_RATIO, reached.1)));
+            go((ratio((reached.1, reached.0)) > LONGEST_RATIO).then_some((reached.0, reached.0 * CUT_RATIO)));
         }
         steps
     }
@@ -83,7 +83,7 @@ impl ImageLimit {
         Some((scaled(width), scaled(height)))
     }
 
-    /// The image as the image processor shall see it.
+    /// The image as the image processor gets it.
     pub(crate) fn apply(self, image: &RgbImage, shape: Shape) -> Result<Cow<'_, RgbImage>, PreprocessError> {
         let mut scaled = Cow::Borrowed(image);
         for step in self.steps(image.dimensions(), shape) {

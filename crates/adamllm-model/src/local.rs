@@ -4,7 +4,9 @@ use adamllm_core::random::named_stream;
 use adamllm_core::{
     Completion, Decoding, Finish, Generate, ImageRef, ImageStore, Prompt, Sampling, ScoreRequest, TurnMarkers,
 };
-use adamllm_language::{Answer, DecodeRequest, Decoder, EndReason, PromptRequest, Sampler, SamplingRule, decode};
+use adamllm_language::{
+    DecodeRequest, DecodedSequence, Decoder, EndReason, PromptRequest, Sampler, SamplingRule, decode,
+};
 use adamllm_nn::{LanguageBackbone, VisionEncoder};
 use burn::tensor::{DType, Device, TensorData, activation};
 
@@ -206,7 +208,7 @@ impl<V: VisionEncoder, L: LanguageBackbone> LocalModel<V, L> {
             options.stop.iter().any(|stop| text.contains(stop.as_str()))
         };
         let answers = decode(&self.model.language, request, stop);
-        let complete = |((i, encoded), answer): (&(usize, Encoded), Answer)| {
+        let complete = |((i, encoded), answer): (&(usize, Encoded), DecodedSequence)| {
             (*i, self.complete(encoded, &answer, options, end_tokens))
         };
         batch.iter().zip(answers).map(complete).collect()
@@ -215,7 +217,7 @@ impl<V: VisionEncoder, L: LanguageBackbone> LocalModel<V, L> {
     fn complete(
         &self,
         encoded: &Encoded,
-        answer: &Answer,
+        answer: &DecodedSequence,
         options: &Decoding,
         end_tokens: &[u32],
     ) -> Result<Completion, ModelError> {
@@ -223,8 +225,8 @@ impl<V: VisionEncoder, L: LanguageBackbone> LocalModel<V, L> {
         let ended = answer.tokens.last().is_some_and(|t| end_tokens.contains(t)) && !options.keep_special_tokens;
         let tokens = &answer.tokens[..answer.tokens.len() - usize::from(ended)];
         let mut text = self.processor.text().decode(tokens, options.keep_special_tokens)?;
-        if let Some(at) = options.stop.iter().filter_map(|stop| text.find(stop.as_str())).min() {
-            text.truncate(at);
+        if let Some(end) = options.stop.iter().filter_map(|stop| text.find(stop.as_str())).min() {
+            text.truncate(end);
         }
         Ok(Completion {
             text,

@@ -40,7 +40,7 @@ pub struct ModelInput<'a> {
 /// How image features reach the backbone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ImageInjection {
-    /// Among the embeddings, in place of their placeholders: for each, `[index among the batch's tokens, index among all images'
+    /// Among the embeddings, instead of their placeholders: for each, `[index among the batch's tokens, index among all images'
     /// features]`.
     Embedded(Vec<[usize; 2]>),
     /// Through cross-attention layers.
@@ -65,7 +65,7 @@ impl VisionLanguageModel {
     /// A model of a built-in family with random weights, made when first used.
     ///
     /// # Panics
-    /// If the vision side is none of the built-in ones; see [`VisionLanguageModel::try_init`].
+    /// If the vision encoder is none of the built-in ones; see [`VisionLanguageModel::try_init`].
     pub fn init(config: &ModelConfig, device: &Device) -> Self {
         Self::try_init(config, device).expect("a built-in vision encoder")
     }
@@ -111,7 +111,7 @@ impl<V: VisionEncoder, L: LanguageBackbone> VisionLanguageModel<V, L> {
         vision.encode(&pixels, blocks)
     }
 
-    /// Embeds the tokens, and puts the image features in place of their placeholders or into their slots.
+    /// Embeds the tokens, and puts the image features where their placeholders are or into their slots.
     ///
     /// # Panics
     /// If there are images and the model reads none.

@@ -12,7 +12,7 @@ use crate::{
     Encoded, EncodedImage, Encoder, Encoding, ModelConfig, ModelError, ModelFolder, RopeMode, Segment, VisionConfig,
 };
 
-/// Text and images to tokens and pixels: the only place where the one becomes the other.
+/// Text and images to tokens and pixels: nowhere else does the one become the other.
 #[derive(Debug)]
 pub struct Processor {
     text: TextCodec,
@@ -43,8 +43,8 @@ impl Processor {
     pub fn read(folder: &ModelFolder) -> Result<Self, ModelError> {
         let config = folder.config().clone();
         let prompt = config.vision.as_ref().map(|vision| vision.image_prompt()).unwrap_or_default();
-        let (builtin, begins_behind) = (prompt.template, prompt.begins_behind);
-        let kind = FolderKind { processor: config.vision.is_some() && !folder.adds_vision(), builtin, begins_behind };
+        let (builtin, begin_after) = (prompt.template, prompt.begin_after);
+        let kind = FolderKind { processor: config.vision.is_some() && !folder.adds_vision(), builtin, begin_after };
         let n_embeddings = config.decoder.vocab_size + config.decoder.n_extra_embeddings;
         let text = TextCodec::read_as(folder.path(), kind)?.with_embeddings(n_embeddings);
         let vocabulary = text.model_vocab_size();
@@ -142,7 +142,7 @@ impl Processor {
         }
     }
 
-    /// A plain text in spans, each with whether it counts for the loss: how a base model learns. Every span is tokenised
+    /// A plain text in spans, each with whether it counts for the loss: how a base model is trained. Every span is tokenised
     /// by itself.
     ///
     /// # Errors
@@ -195,7 +195,7 @@ impl Processor {
         self.text.template().ok_or_else(none)
     }
 
-    /// What must hold before a template sees the conversation.
+    /// What must hold before a template gets the conversation.
     pub(crate) fn check(&self, conversation: &Conversation) -> Result<(), ModelError> {
         conversation.validate()?;
         let record = || conversation.id.to_string();
@@ -205,12 +205,12 @@ impl Processor {
         }
         for (i, message) in conversation.messages.iter().enumerate() {
             if let Some(token) = self.text.special_token_in(&message.content) {
-                return Err(ModelError::ForgedToken { record: record(), message: i + 1, token: token.into() });
+                return Err(ModelError::SpecialTokenInText { record: record(), message: i + 1, token: token.into() });
             }
-            // A placeholder is forged also where the tokenizer does not call it special.
+            // A placeholder in a message would be read as an image, also where the tokenizer does not call it special.
             let words = message.content.replace(IMAGE_MARKER, " ");
             if let Some(token) = self.placeholder.as_ref().filter(|token| words.contains(token.as_str())) {
-                return Err(ModelError::ForgedToken { record: record(), message: i + 1, token: token.clone() });
+                return Err(ModelError::SpecialTokenInText { record: record(), message: i + 1, token: token.clone() });
             }
         }
         Ok(())

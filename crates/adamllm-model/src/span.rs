@@ -28,7 +28,7 @@ pub enum SpanKind {
     Image(usize),
 }
 
-/// The positions that the decoder's rotary embedding sees.
+/// The positions that the decoder's rotary embedding gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RopeMode {

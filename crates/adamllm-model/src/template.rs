@@ -67,7 +67,7 @@ struct Rendering {
 }
 
 const NAME: &str = "chat";
-/// Characters of a private-use area of Unicode that stand for places while a template runs. Messages may not hold them.
+/// Characters of a private-use area of Unicode that mark positions while a template runs. Messages may not hold them.
 const RESERVED: std::ops::RangeInclusive<char> = '\u{F8F0}'..='\u{F8F7}';
 /// Stands for the content of a turn that is opened, and is cut off again.
 const OPEN: &str = "\u{F8F0}";
@@ -219,7 +219,7 @@ impl ChatTemplate {
         messages.push(Message::new(open, OPEN));
         let mut text = self.render(&messages, false)?.text;
         match text.find(OPEN) {
-            Some(at) => text.truncate(at),
+            Some(offset) => text.truncate(offset),
             None => return Err(template_error("the template drops a turn's content")),
         }
         Ok(text)
@@ -230,7 +230,7 @@ impl ChatTemplate {
     ///
     /// Where the template has `{% generation %}`, the replies are what it encloses. Else a reply starts after the header
     /// that the template writes to open one, and ends with the special token that the template writes after its words
-    /// (after white space, at most). A template that writes none there teaches no end: its replies end with their last
+    /// (after white space, at most). A template that writes none there puts no end into the loss: its replies end with their last
     /// word. `special` are the texts of special tokens.
     ///
     /// # Errors
@@ -280,12 +280,12 @@ impl ChatTemplate {
     }
 }
 
-/// A message that holds a character that stands for a place would move that place.
+/// A message that holds a mark of ours would move what the mark stands for.
 fn check_reserved(messages: &[Message]) -> Result<(), ModelError> {
     match messages.iter().position(|message| message.content.contains(|c| RESERVED.contains(&c))) {
         None => Ok(()),
         Some(i) => Err(template_error(&format!(
-            "message {} holds a private-use character (U+F8F0 to U+F8F7), which stands for places in templates here",
+            "message {} holds a private-use character (U+F8F0 to U+F8F7), which marks positions in templates here",
             i + 1
         ))),
     }
@@ -301,24 +301,24 @@ fn divide(whole: &str, replies: &[Reply], messages: &[Message], supervision: Sup
     };
     let answered: Vec<usize> = (0..messages.len()).filter(|&i| messages[i].role == Role::Assistant).collect();
     let exchange = |message: usize| answered.partition_point(|&i| i < message);
-    let mut at = 0;
+    let mut offset = 0;
     for &Reply { start, end, message } in replies {
         let supervised = Supervised::of(supervision, exchange(message), answered.len());
-        push(&whole[at..start], message.saturating_sub(1), supervised.before);
+        push(&whole[offset..start], message.saturating_sub(1), supervised.before);
         push(&whole[start..end], message, supervised.reply);
-        at = end;
+        offset = end;
     }
     // The first exchange ends after its end-of-turn token; the line feed and the next header are in the loss.
     let supervised = Supervised::of(supervision, answered.len(), answered.len()).before && !replies.is_empty();
     let ends_with_text = supervision == Supervision::AfterFirstExchange;
-    let rest = if ends_with_text { whole[at..].trim_end_matches('\n') } else { &whole[at..] };
+    let rest = if ends_with_text { whole[offset..].trim_end_matches('\n') } else { &whole[offset..] };
     push(rest, messages.len().saturating_sub(1), supervised);
     segments
 }
 
 /// Which parts of an exchange count for the loss.
 pub(crate) struct Supervised {
-    /// What stands before the reply: the question and all headers.
+    /// What precedes the reply: the question and all headers.
     pub(crate) before: bool,
     /// The reply with the token that ends it.
     pub(crate) reply: bool,
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn the_synthesizer_learns_questions_too() {
+    fn questions_are_supervised_for_the_synthesizer() {
         let segments =
             template().segments(&conversation(), Supervision::AfterFirstExchange, &special()).expect("renders");
         let text = |target| segments.iter().filter(|s| s.target == target).map(|s| s.text.as_str()).collect::<String>();

@@ -33,9 +33,9 @@ pub struct TextCodec {
     /// Whether the folder's processor, not its tokenizer, writes chats: it adds a begin-of-text token that the template
     /// does not write.
     processor: bool,
-    /// See [`FolderKind::begins_behind`].
-    begins_behind: Option<String>,
-    /// Rows of the model's embedding.
+    /// See [`FolderKind::begin_after`].
+    begin_after: Option<String>,
+    /// Tokens that the model has embeddings for.
     n_embeddings: Option<usize>,
 }
 
@@ -48,7 +48,7 @@ pub(crate) struct FolderKind<'a> {
     pub(crate) builtin: Option<&'a str>,
     /// The placeholder of a processor that writes the begin-of-text token itself where the text has none, after the
     /// placeholders that the text begins with: Mllama's.
-    pub(crate) begins_behind: Option<&'a str>,
+    pub(crate) begin_after: Option<&'a str>,
 }
 
 /// Tokens that were written in one piece: of one message, and all for the loss or none.
@@ -66,7 +66,7 @@ impl TextCodec {
     ///
     /// # Errors
     /// [`ModelError::FileMissing`], [`ModelError::Tokenizer`], [`ModelError::Json`], [`ModelError::Template`];
-    /// [`ModelError::ConfigField`] for added tokens that have no place after those of `tokenizer.json`.
+    /// [`ModelError::ConfigField`] for added tokens that cannot follow those of `tokenizer.json`.
     pub fn read(folder: &Path) -> Result<Self, ModelError> {
         let files = ["preprocessor_config.json", "processor_config.json"];
         let processor = files.iter().any(|name| folder.join(name).exists());
@@ -130,7 +130,7 @@ impl TextCodec {
             end_of_turn: None,
             end_of_text: None,
             processor: kind.processor,
-            begins_behind: kind.begins_behind.map(str::to_owned),
+            begin_after: kind.begin_after.map(str::to_owned),
             n_embeddings: None,
         };
         codec.name_ends();
@@ -177,21 +177,21 @@ impl TextCodec {
     /// # Errors
     /// As [`TextCodec::encode`].
     pub fn encode_chat(&self, text: &str) -> Result<Vec<u32>, ModelError> {
-        let begun = self.begun(text);
-        self.encode(&begun.0, self.begins(text))
+        let with_begin = self.with_begin(text);
+        self.encode(&with_begin.0, self.begins(text))
     }
 
-    /// The text with the begin-of-text token that a processor writes, and where it wrote it.
-    fn begun<'t>(&self, text: &'t str) -> (std::borrow::Cow<'t, str>, std::ops::Range<usize>) {
-        let (Some(image), Some(token)) = (self.begins_behind.as_deref(), self.tokens.get("bos_token")) else {
+    /// The text with the begin-of-text token that a processor writes, and the range that it takes.
+    fn with_begin<'t>(&self, text: &'t str) -> (std::borrow::Cow<'t, str>, std::ops::Range<usize>) {
+        let (Some(image), Some(token)) = (self.begin_after.as_deref(), self.tokens.get("bos_token")) else {
             return (text.into(), 0..0);
         };
         if image.is_empty() || text.contains(token) {
             return (text.into(), 0..0);
         }
         let rest = text.trim_start_matches(image);
-        let at = text.len() - rest.len();
-        (format!("{}{token}{rest}", &text[..at]).into(), at..at + token.len())
+        let offset = text.len() - rest.len();
+        (format!("{}{token}{rest}", &text[..offset]).into(), offset..offset + token.len())
     }
 
     fn begins(&self, text: &str) -> bool {
@@ -199,7 +199,7 @@ impl TextCodec {
         self.processor && !written
     }
 
-    /// Token ids of a conversation in segments: those of the whole text, each counted to the segment where it stands. A
+    /// Token ids of a conversation in segments: those of the whole text, each counted to its segment. A
     /// token across a border counts for the loss if either side does, as in transformers' masks of assistant tokens.
     ///
     /// # Errors
@@ -207,10 +207,10 @@ impl TextCodec {
     pub(crate) fn encode_segments(&self, segments: &[Segment]) -> Result<Vec<Piece>, ModelError> {
         let text: String = segments.iter().map(|segment| segment.text.as_str()).collect();
         let begin = self.begins(&text);
-        let (text, written) = self.begun(&text);
+        let (text, written) = self.with_begin(&text);
         let encoding = file::guarded(&self.path, || self.tokenizer.encode(text.as_ref(), begin))?;
         self.checked(encoding.get_ids())?;
-        // What the processor writes belongs to the segment where it stands.
+        // What the processor writes belongs to the segment that it is in.
         let mut ends = Vec::with_capacity(segments.len());
         let mut length = 0;
         for segment in segments {
@@ -308,7 +308,7 @@ impl TextCodec {
         ends
     }
 
-    /// The token behind the last turn.
+    /// The token after the last turn.
     pub fn end_of_text(&self) -> Option<u32> {
         self.end_of_text
     }

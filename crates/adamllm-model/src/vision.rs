@@ -63,5 +63,5 @@ pub struct ImagePrompt {
     /// The placeholder of folders whose `config.json` names none.
     pub placeholder: Option<&'static str>,
     /// The placeholder after which a processor writes the begin-of-text token itself where the text has none.
-    pub begins_behind: Option<&'static str>,
+    pub begin_after: Option<&'static str>,
 }

@@ -1,4 +1,4 @@
-//! What is wrong with a folder or a row is said with its file, key, expected and found.
+//! What is wrong with a folder or a record is said with its file, key, expected and found.
 
 use std::path::{Path, PathBuf};
 
@@ -60,8 +60,8 @@ fn a_header_that_lies_about_offsets_is_refused() {
     let folder = copy("model");
     let path = folder.path().join("model.safetensors");
     let mut bytes = std::fs::read(&path).expect("reads");
-    let at = bytes.windows(14).position(|w| w == b"data_offsets\":").expect("a header") + 15;
-    bytes[at] = b'9';
+    let offset = bytes.windows(14).position(|w| w == b"data_offsets\":").expect("a header") + 15;
+    bytes[offset] = b'9';
     std::fs::write(&path, bytes).expect("writes");
     let error = load_error(folder.path());
     assert!(error.contains("model.safetensors"), "{error}");
@@ -151,16 +151,16 @@ fn images() -> MemoryImages {
     images
 }
 
-fn encode(messages: Vec<Message>, pictures: &[&str]) -> Result<adamllm_model::Encoded, ModelError> {
-    let pictures = pictures.iter().map(|&p| p.into()).collect();
-    processor().encode(&Conversation::new(messages, pictures), Supervision::Replies, &images())
+fn encode(messages: Vec<Message>, names: &[&str]) -> Result<adamllm_model::Encoded, ModelError> {
+    let of_message = names.iter().map(|&name| name.into()).collect();
+    processor().encode(&Conversation::new(messages, of_message), Supervision::Replies, &images())
 }
 
 #[test]
-fn rows_are_refused_with_their_fault() {
+fn records_are_refused_with_their_fault() {
     let ask = |text: &str| vec![Message::user(text), Message::assistant("Yes.")];
     assert!(encode(ask("<image>\nWhat?"), &["a.png"]).is_ok());
-    let fault = |messages, pictures: &[&str]| encode(messages, pictures).expect_err("a bad row").to_string();
+    let fault = |messages, names: &[&str]| encode(messages, names).expect_err("a bad record").to_string();
     let error = fault(ask("What?"), &["a.png"]);
     assert!(error.contains("0 image markers") && error.contains("1 images"), "{error}");
     let error = fault(ask("<image>\nWhat?"), &["b.png"]);
@@ -195,7 +195,7 @@ fn a_failing_prompt_keeps_its_slot() {
 }
 
 /// A folder of another family, copied, with one line of a file changed.
-fn spoilt(folder: &str, file: &str, from: &str, to: &str) -> TempDir {
+fn damaged(folder: &str, file: &str, from: &str, to: &str) -> TempDir {
     let out = tempfile::tempdir().expect("a temporary folder");
     let base = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures")).join(folder);
     for entry in std::fs::read_dir(base).expect("lists") {
@@ -228,7 +228,7 @@ fn settings_that_do_not_fit_are_named_in_every_family() {
         ("qwen2_5_vl/model", "\"out_hidden_size\": 32", "\"out_hidden_size\": 48", "out_hidden_size"),
     ];
     for (folder, from, to, field) in cases {
-        let folder = spoilt(folder, "config.json", from, to);
+        let folder = damaged(folder, "config.json", from, to);
         match ModelFolder::open(folder.path()) {
             Err(ModelError::ConfigField { field: got, .. }) => assert!(got.contains(field), "{got}"),
             other => panic!("{field}: expected a fault of a field, got {other:?}"),
@@ -238,7 +238,8 @@ fn settings_that_do_not_fit_are_named_in_every_family() {
 
 #[test]
 fn a_placeholder_that_the_tokenizer_lacks_is_named() {
-    let folder = spoilt("llava_next/model", "config.json", "\"image_token_index\": 378", "\"image_token_index\": 9999");
+    let folder =
+        damaged("llava_next/model", "config.json", "\"image_token_index\": 378", "\"image_token_index\": 9999");
     let error = Processor::read(&ModelFolder::open(folder.path()).expect("opens")).expect_err("has no such token");
     assert!(matches!(&error, ModelError::TokenMissing { token, .. } if token.contains("9999")), "{error}");
 }
@@ -265,7 +266,7 @@ fn a_template_that_fails_is_quoted() {
 
 /// Shapes far from any photograph: refused by the family that cannot cut them, resized by the others, never a crash.
 #[test]
-fn extreme_pictures() {
+fn extreme_images() {
     let processor = |folder: &str| {
         let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures")).join(folder);
         Processor::read(&ModelFolder::open(path).expect("opens")).expect("reads")

@@ -1,4 +1,4 @@
-//! Conversations to rows: what each preset writes and learns, what each policy keeps, and that a measured row is the
+//! Conversations to examples: what each preset writes and supervises, what each policy keeps, and that a measured example is the
 //! encoded one. The formats are LLaMA-Factory's and Open-LLaVA-NeXT's.
 
 use std::path::{Path, PathBuf};
@@ -39,34 +39,34 @@ fn two_turns() -> Conversation {
     conversation(&["<image>\nWhat is it?", "A cat.", "Its colour?", "Red."], &["wide.png"])
 }
 
-fn encode(processor: &Processor, encoding: Encoding, row: &Conversation) -> Result<Encoded, ModelError> {
-    Encoder::new(processor, encoding).expect("settings of this model").encode(row, &images())
+fn encode(processor: &Processor, encoding: Encoding, example: &Conversation) -> Result<Encoded, ModelError> {
+    Encoder::new(processor, encoding).expect("settings of this model").encode(example, &images())
 }
 
 fn preset(preset: Preset) -> Encoding {
     Encoding { preset, ..Encoding::default() }
 }
 
-/// The row's text, what is learnt between `»` and `«`, images as their number.
+/// The example's text, supervised parts between `»` and `«`, images as their number.
 fn shown(encoded: &Encoded, processor: &Processor) -> String {
     let mut text = String::new();
-    let mut learnt = false;
+    let mut supervised = false;
     for span in &encoded.spans {
-        if span.target != learnt {
+        if span.target != supervised {
             text.push_str(if span.target { "»" } else { "«" });
-            learnt = span.target;
+            supervised = span.target;
         }
         match span.kind {
             SpanKind::Image(image) => text.push_str(&format!("[{image}]")),
             _ => text.push_str(&processor.text().decode(&encoded.tokens[span.tokens.clone()], true).expect("decodes")),
         }
     }
-    if learnt { text + "«" } else { text }
+    if supervised { text + "«" } else { text }
 }
 
-fn shown_by(folder: &str, encoding: Encoding, row: &Conversation) -> String {
+fn shown_by(folder: &str, encoding: Encoding, example: &Conversation) -> String {
     let processor = processor(folder);
-    shown(&encode(&processor, encoding, row).expect("encodes"), &processor)
+    shown(&encode(&processor, encoding, example).expect("encodes"), &processor)
 }
 
 #[test]
@@ -78,12 +78,12 @@ fn qwen2_vl_before_and_after_january_2025() {
     assert_eq!(
         by(Preset::LlamaFactory091Qwen2Vl),
         format!("{opening}»A cat.<|im_end|>«\n{next}»Red.<|im_end|>«"),
-        "the line feed belongs to the next request, and the row ends with the end of the turn"
+        "the line feed belongs to the next request, and the example ends with the end of the turn"
     );
     assert_eq!(
         by(Preset::LlamaFactory092Qwen2Vl),
         format!("{opening}»A cat.<|im_end|>\n«{next}»Red.<|im_end|>\n«"),
-        "the line feed is learnt"
+        "the line feed is supervised"
     );
 }
 
@@ -107,7 +107,7 @@ fn mllama_as_llama_factory() {
     let turns = format!(
         "{user}[0]\nWhat is it?<|eot_id|>{assistant}»A cat.<|eot_id|>«{user}Its colour?<|eot_id|>{assistant}»Red.<|eot_id|>«"
     );
-    let by = |row: &Conversation| shown_by("mllama/model", preset(Preset::LlamaFactoryMllama), row);
+    let by = |example: &Conversation| shown_by("mllama/model", preset(Preset::LlamaFactoryMllama), example);
     assert_eq!(by(&two_turns()), format!("<|begin_of_text|>{turns}"), "no system line of its own");
     let mut with_system = two_turns();
     with_system.messages.insert(0, Message::new(Role::System, "Be brief."));
@@ -132,12 +132,16 @@ fn llava_llama_3_with_and_without_its_second_begin() {
         "{system}{LLAVA_SYSTEM}<|eot_id|>{user}[0]\nWhat is it?<|eot_id|>{assistant}»A cat.<|eot_id|>«{user}Its \
          colour?<|eot_id|>{assistant}»Red.<|eot_id|>«"
     );
-    let by = |p, row: &Conversation| shown_by("llava_next/model", preset(p), row);
+    let by = |p, example: &Conversation| shown_by("llava_next/model", preset(p), example);
     assert_eq!(by(Preset::LlavaLlama3, &two_turns()), format!("{begin}{rest}"));
     assert_eq!(by(Preset::LlavaLlama3DoubleBos, &two_turns()), format!("{begin}{begin}{rest}"));
     for request in ["<image>\n\nWhat is it?", "What is it?\n<image>", " <image> What is it? "] {
-        let row = conversation(&[request, "A cat.", "Its colour?", "Red."], &["wide.png"]);
-        assert_eq!(by(Preset::LlavaLlama3, &row), format!("{begin}{rest}"), "{request:?}: the image goes to the front");
+        let example = conversation(&[request, "A cat.", "Its colour?", "Red."], &["wide.png"]);
+        assert_eq!(
+            by(Preset::LlavaLlama3, &example),
+            format!("{begin}{rest}"),
+            "{request:?}: the image goes to the front"
+        );
     }
     let two = conversation(&["<image><image>\nWhich?", "The first."], &["wide.png", "tall.png"]);
     let error =
@@ -146,21 +150,21 @@ fn llava_llama_3_with_and_without_its_second_begin() {
 }
 
 #[test]
-fn the_synthesizer_learns_all_behind_the_first_exchange() {
+fn all_after_the_first_exchange_is_supervised_for_the_synthesizer() {
     let with = |preset| Encoding { preset, supervision: Supervision::AfterFirstExchange, ..Encoding::default() };
     let llava = shown_by("llava_next/model", with(Preset::LlavaLlama3), &two_turns());
-    let (before, learnt) = llava.split_once('»').expect("something is learnt");
+    let (before, supervised) = llava.split_once('»').expect("something is supervised");
     assert!(before.ends_with("A cat.<|eot_id|>"), "{before}");
     assert_eq!(
-        learnt,
+        supervised,
         "<|start_header_id|>user<|end_header_id|>\n\nIts colour?<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n\
          Red.<|eot_id|><|end_of_text|>«"
     );
     let qwen = shown_by("qwen2_vl/model", with(Preset::ChatTemplate), &two_turns());
-    let (before, learnt) = qwen.split_once('»').expect("something is learnt");
+    let (before, supervised) = qwen.split_once('»').expect("something is supervised");
     assert!(before.ends_with("A cat.<|im_end|>"), "{before}");
     assert_eq!(
-        learnt,
+        supervised,
         "\n<|im_start|>user\nIts colour?<|im_end|>\n<|im_start|>assistant\nRed.<|im_end|><|endoftext|>«"
     );
 }
@@ -184,12 +188,12 @@ fn llava_next_tokens_by_size() {
 
 #[test]
 fn an_empty_system_line_is_the_default_one() {
-    let mut row = two_turns();
-    row.messages.insert(0, Message::new(Role::System, ""));
-    let by = |row: &Conversation| shown_by("qwen2_vl/model", preset(Preset::LlamaFactory092Qwen2Vl), row);
-    assert_eq!(by(&row), by(&two_turns()));
-    row.messages[0].content = "Be brief.".into();
-    assert!(by(&row).starts_with("<|im_start|>system\nBe brief.<|im_end|>\n"));
+    let mut example = two_turns();
+    example.messages.insert(0, Message::new(Role::System, ""));
+    let by = |example: &Conversation| shown_by("qwen2_vl/model", preset(Preset::LlamaFactory092Qwen2Vl), example);
+    assert_eq!(by(&example), by(&two_turns()));
+    example.messages[0].content = "Be brief.".into();
+    assert!(by(&example).starts_with("<|im_start|>system\nBe brief.<|im_end|>\n"));
 }
 
 /// The fixture's model folder with a tokenizer whose last merge joins two line feeds.
@@ -214,8 +218,8 @@ fn joining_line_feeds() -> Processor {
 #[test]
 fn strings_are_tokenised_one_by_one() {
     let processor = joining_line_feeds();
-    let row = conversation(&["Why", "\n\nwhy not", "n", " n"], &[]);
-    let encoded = encode(&processor, preset(Preset::LlamaFactory091Qwen2Vl), &row).expect("encodes");
+    let example = conversation(&["Why", "\n\nwhy not", "n", " n"], &[]);
+    let encoded = encode(&processor, preset(Preset::LlamaFactory091Qwen2Vl), &example).expect("encodes");
     let strings = [
         "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n",
         "<|im_start|>user\nWhy<|im_end|>\n<|im_start|>assistant\n",
@@ -238,18 +242,18 @@ fn which_replies_count() {
         shown_by("qwen2_vl/model", encoding, &two_turns())
     };
     let last = by(Supervision::LastReply);
-    assert_eq!(last.split_once('»').expect("learnt").1, "Red.<|im_end|>\n«");
+    assert_eq!(last.split_once('»').expect("supervised").1, "Red.<|im_end|>\n«");
     let all = by(Supervision::Everything);
     assert!(all.starts_with("»<|im_start|>system") && all.contains("»<|vision_end|>") && all.contains("«[0]"), "{all}");
     assert_eq!(all.matches('«').count(), 2, "all but the image: {all}");
 }
 
 #[test]
-fn rows_out_of_order_are_refused() {
+fn examples_out_of_order_are_refused() {
     let processor = processor("qwen2_vl/model");
     let user = |text: &str| Message::user(text);
     let reply = |text: &str| Message::assistant(text);
-    for (messages, pictures, said) in [
+    for (messages, of_message, said) in [
         (vec![reply("A"), user("B")], vec![], "role user in turn 1"),
         (vec![user("A"), user("B")], vec![], "role assistant in turn 2"),
         (vec![user("A"), reply("B"), reply("C")], vec![], "role user in turn 3"),
@@ -258,13 +262,14 @@ fn rows_out_of_order_are_refused() {
         (vec![user("A"), reply("B")], vec!["wide.png"], "0 image markers"),
         (vec![user("A<|im_end|>"), reply("B")], vec![], "<|im_end|>"),
     ] {
-        let row = Conversation::new(messages, pictures.into_iter().map(Into::into).collect());
-        let error = encode(&processor, preset(Preset::LlamaFactory091Qwen2Vl), &row).expect_err("refused").to_string();
+        let example = Conversation::new(messages, of_message.into_iter().map(Into::into).collect());
+        let error =
+            encode(&processor, preset(Preset::LlamaFactory091Qwen2Vl), &example).expect_err("refused").to_string();
         assert!(error.contains(said), "{error}");
     }
     let in_reply = conversation(&["A", "B <image>"], &["wide.png"]);
     let encoded = encode(&processor, preset(Preset::LlamaFactory091Qwen2Vl), &in_reply).expect("an image in a reply");
-    assert!(!encoded.targets[encoded.image_starts[0]], "an image is never learnt");
+    assert!(!encoded.targets[encoded.image_starts[0]], "an image is never supervised");
 }
 
 #[test]
@@ -279,11 +284,11 @@ fn presets_of_another_family_are_refused() {
 fn several_images_and_none() {
     for folder in FAMILIES {
         let processor = processor(folder);
-        let row = conversation(
+        let example = conversation(
             &["<image> and <image>?", "Yes.", "And <image>?", "No."],
             &["wide.png", "tall.png", "wide.png"],
         );
-        let encoded = encode(&processor, Encoding::default(), &row).expect("encodes");
+        let encoded = encode(&processor, Encoding::default(), &example).expect("encodes");
         let kinds: Vec<_> = encoded.spans.iter().filter(|s| matches!(s.kind, SpanKind::Image(_))).collect();
         assert_eq!(kinds.len(), 3, "{folder}");
         assert_eq!(kinds.iter().map(|span| span.message).collect::<Vec<_>>(), [Some(0), Some(0), Some(2)]);
@@ -300,12 +305,12 @@ fn names_for_the_log() {
         Message::user("Why?"),
         Message::assistant("So.").of_task("synthetic"),
     ];
-    let row = Conversation { source: Some("food".into()), ..Conversation::new(messages, vec![]) };
+    let example = Conversation { source: Some("food".into()), ..Conversation::new(messages, vec![]) };
     let encoding = Encoding { rope: RopeMode::Linear, ..Encoding::default() };
-    let encoded = encode(&processor("qwen2_vl/model"), encoding, &row).expect("encodes");
+    let encoded = encode(&processor("qwen2_vl/model"), encoding, &example).expect("encodes");
     assert_eq!((encoded.source.as_deref(), encoded.rope), (Some("food"), RopeMode::Linear));
-    let learnt = (0..encoded.tokens.len()).filter(|&token| encoded.targets[token]);
-    let mut tasks: Vec<_> = learnt.map(|token| encoded.task_of(token).expect("named").as_ref()).collect();
+    let supervised = (0..encoded.tokens.len()).filter(|&token| encoded.targets[token]);
+    let mut tasks: Vec<_> = supervised.map(|token| encoded.task_of(token).expect("named").as_ref()).collect();
     tasks.dedup();
     assert_eq!(tasks, ["caption", "synthetic"]);
 }
@@ -315,7 +320,7 @@ fn limited(max_tokens: usize, truncation: Truncation) -> Encoding {
 }
 
 #[test]
-fn too_long_rows_are_refused_by_default() {
+fn too_long_examples_are_refused_by_default() {
     let processor = processor("qwen2_vl/model");
     let n = encode(&processor, Encoding::default(), &two_turns()).expect("encodes").tokens.len();
     encode(&processor, limited(n, Truncation::DropSample), &two_turns()).expect("just fits");
@@ -328,79 +333,81 @@ fn tail_turns_go_with_their_images() {
     for folder in FAMILIES {
         let processor = processor(folder);
         let turns = ["<image>\nWhat?", "A cat.", "And <image>?", "A dog.", "Why?", "So."];
-        let row = conversation(&turns, &["wide.png", "tall.png"]);
+        let example = conversation(&turns, &["wide.png", "tall.png"]);
         let one = conversation(&turns[..2], &["wide.png"]);
         let alone = encode(&processor, Encoding::default(), &one).expect("encodes");
         let n = alone.tokens.len();
-        let kept = encode(&processor, limited(n, Truncation::DropTailTurns), &row).expect("the first exchange fits");
+        let kept =
+            encode(&processor, limited(n, Truncation::DropTailTurns), &example).expect("the first exchange fits");
         assert_eq!((&kept.tokens, &kept.targets, kept.images.len()), (&alone.tokens, &alone.targets, 1), "{folder}");
-        assert_eq!((kept.tasks.len(), &kept.id), (2, &row.id));
-        let error = encode(&processor, limited(n - 1, Truncation::DropTailTurns), &row).expect_err("nothing is left");
+        assert_eq!((kept.tasks.len(), &kept.id), (2, &example.id));
+        let error =
+            encode(&processor, limited(n - 1, Truncation::DropTailTurns), &example).expect_err("nothing is left");
         assert!(matches!(error, ModelError::TooLong { .. }), "{error}");
     }
     // The synthesizer learns nothing of the first exchange, so that one alone will not do.
     let encoding = Encoding { supervision: Supervision::AfterFirstExchange, ..limited(40, Truncation::DropTailTurns) };
-    let row = conversation(&["Hi", "A cat.", &"Why? ".repeat(40), "So."], &[]);
-    let error = encode(&processor("qwen2_vl/model"), encoding, &row).expect_err("nothing to learn");
+    let example = conversation(&["Hi", "A cat.", &"Why? ".repeat(40), "So."], &[]);
+    let error = encode(&processor("qwen2_vl/model"), encoding, &example).expect_err("no target");
     assert!(matches!(error, ModelError::TooLong { .. }), "{error}");
 }
 
 #[test]
-fn images_shrink_until_the_row_fits() {
+fn images_shrink_until_the_example_fits() {
     let processor = processor("qwen2_vl/model");
-    let row = conversation(&["<image> and <image>?", "Yes."], &["large.png", "wide.png"]);
-    let whole = encode(&processor, Encoding::default(), &row).expect("encodes");
+    let example = conversation(&["<image> and <image>?", "Yes."], &["large.png", "wide.png"]);
+    let whole = encode(&processor, Encoding::default(), &example).expect("encodes");
     let images = |encoded: &Encoded| encoded.images.iter().map(|i| i.layout().n_placeholders).collect::<Vec<_>>();
     let words = whole.tokens.len() - images(&whole).iter().sum::<usize>();
     for room in [8, 10, 15, 20, 26] {
-        let small = encode(&processor, limited(words + room, Truncation::ShrinkImages), &row).expect("fits");
+        let small = encode(&processor, limited(words + room, Truncation::ShrinkImages), &example).expect("fits");
         assert!(small.tokens.len() <= words + room, "{room}: {:?}", images(&small));
         assert_eq!(small.targets.iter().filter(|t| **t).count(), whole.targets.iter().filter(|t| **t).count());
     }
-    let error = encode(&processor, limited(words + 1, Truncation::ShrinkImages), &row).expect_err("two images");
+    let error = encode(&processor, limited(words + 1, Truncation::ShrinkImages), &example).expect_err("two images");
     assert!(matches!(error, ModelError::TooLong { .. }), "{error}");
 }
 
-/// The request keeps its head, the reply too, and an image that would be cut is the row's error.
+/// The request keeps its head, the reply too, and an image that would be cut is an error of the example.
 #[test]
 fn cut_as_llama_factory() {
     let processor = processor("qwen2_vl/model");
     let text = |n: usize| "z ".repeat(n);
-    let row = conversation(&[&text(60), &text(40)], &[]);
+    let example = conversation(&[&text(60), &text(40)], &[]);
     let by = |max_tokens| Encoding {
         preset: Preset::LlamaFactory091Qwen2Vl,
         ..limited(max_tokens, Truncation::LlamaFactory)
     };
-    let whole = encode(&processor, preset(Preset::LlamaFactory091Qwen2Vl), &row).expect("encodes");
+    let whole = encode(&processor, preset(Preset::LlamaFactory091Qwen2Vl), &example).expect("encodes");
     let source = whole.targets.iter().position(|target| *target).expect("a reply");
     let target = whole.tokens.len() - source;
     let room = whole.tokens.len() / 2;
     let of_reply = (room as f64 * (target as f64 / (source + target) as f64)) as usize;
-    let cut = encode(&processor, by(room), &row).expect("encodes");
+    let cut = encode(&processor, by(room), &example).expect("encodes");
     let expected = [&whole.tokens[..room - of_reply], &whole.tokens[source..source + of_reply]].concat();
     assert_eq!(cut.tokens, expected);
-    assert_eq!(cut.targets.iter().filter(|t| **t).count(), of_reply, "no end of turn is put behind a cut reply");
+    assert_eq!(cut.targets.iter().filter(|t| **t).count(), of_reply, "no end of turn is put after a cut reply");
 
     let late = format!("{}<image>", text(60));
-    let row = conversation(&[&late, "Yes."], &["wide.png"]);
-    let error = encode(&processor, by(40), &row).expect_err("the image is cut");
+    let example = conversation(&[&late, "Yes."], &["wide.png"]);
+    let error = encode(&processor, by(40), &example).expect_err("the image is cut");
     assert!(matches!(&error, ModelError::ImageCut { image, limit: 40, .. } if image == "wide.png"), "{error}");
     let second = conversation(&[&text(60), "Yes.", "<image>", "No."], &["wide.png"]);
     let error = encode(&processor, by(50), &second).expect_err("the image is left out").to_string();
     assert!(error.contains("wide.png"), "{error}");
-    let error = encode(&processor, by(1), &two_turns()).expect_err("nothing learnt, and the image gone").to_string();
+    let error = encode(&processor, by(1), &two_turns()).expect_err("no target, and the image gone").to_string();
     assert!(error.contains("wide.png"), "{error}");
 }
 
 #[test]
-fn a_row_without_targets_is_an_error_unless_allowed() {
+fn an_example_without_targets_is_an_error_unless_allowed() {
     let processor = processor("qwen2_vl/model");
     let one = conversation(&["Hi", "Hello."], &[]);
     let encoding = Encoding { supervision: Supervision::AfterFirstExchange, ..preset(Preset::LlamaFactory091Qwen2Vl) };
-    // The end of the text behind the first exchange is learnt, which is a target.
+    // The end of the text after the first exchange is in the loss, which is a target.
     assert_eq!(encode(&processor, encoding, &one).expect("encodes").n_targets(), 1);
     let encoding = Encoding { max_tokens: Some(1), truncation: Truncation::LlamaFactory, ..Encoding::default() };
-    let error = encode(&processor, encoding.clone(), &one).expect_err("nothing is learnt");
+    let error = encode(&processor, encoding.clone(), &one).expect_err("no target");
     assert!(matches!(error, ModelError::NoTargets { .. }), "{error}");
     let allowed = Encoding { allow_no_targets: true, ..encoding };
     assert_eq!(encode(&processor, allowed, &one).expect("allowed").tokens.len(), 1);
@@ -409,19 +416,19 @@ fn a_row_without_targets_is_an_error_unless_allowed() {
 }
 
 #[test]
-fn pictures_are_limited_before_they_are_cut() {
+fn images_are_limited_before_they_are_cut() {
     let processor = processor("mllama/model");
-    let row = conversation(&["<image>", "Yes."], &["large.png"]);
+    let example = conversation(&["<image>", "Yes."], &["large.png"]);
     let pixels = |image_limit| {
-        let encoded = encode(&processor, Encoding { image_limit, ..Encoding::default() }, &row).expect("encodes");
+        let encoded = encode(&processor, Encoding { image_limit, ..Encoding::default() }, &example).expect("encodes");
         encoded.images[0].layout().clone()
     };
     assert_eq!(pixels(ImageLimit::LlamaFactory091), pixels(ImageLimit::None), "small enough");
 }
 
-/// Headers tell what decoding gives, the turned images of cameras included.
+/// Headers give the size that decoding gives, the turned images of cameras included.
 #[test]
-fn headers_tell_the_size_of_the_upright_picture() {
+fn headers_give_the_size_of_the_upright_image() {
     let store = FolderImages::new(fixture("images"));
     let mut n = 0;
     for entry in std::fs::read_dir(fixture("images")).expect("lists") {
@@ -465,7 +472,7 @@ fn presets(folder: &str) -> Vec<Preset> {
     all.into_iter().filter(|&p| Encoder::new(&processor, preset(p)).is_ok()).collect()
 }
 
-mod random_rows {
+mod random_examples {
     use proptest::prelude::*;
     use proptest::sample::select;
 
@@ -508,7 +515,7 @@ mod random_rows {
             })
     }
 
-    fn row(case: &Case) -> Conversation {
+    fn example(case: &Case) -> Conversation {
         let images: Vec<&str> = case.turns.iter().filter_map(|(_, image)| *image).collect();
         let texts = case.turns.iter().map(|(text, image)| match image {
             Some(_) => format!("<image>\n{text}"),
@@ -530,9 +537,9 @@ mod random_rows {
             ..Encoding::default()
         };
         let Ok(encoder) = Encoder::new(&processor, encoding) else { return };
-        let row = row(case);
-        let measured = encoder.example_size(&row, &HeadersOnly(images()));
-        let encoded = encoder.encode(&row, &images());
+        let example = example(case);
+        let measured = encoder.example_size(&example, &HeadersOnly(images()));
+        let encoded = encoder.encode(&example, &images());
         let (measured, encoded) = match (measured, encoded) {
             (Ok(measured), Ok(encoded)) => (measured, encoded),
             (Err(a), Err(b)) => return assert_eq!(a.to_string(), b.to_string()),
@@ -541,11 +548,11 @@ mod random_rows {
         assert!(encoded.tokens.len() <= case.limit);
         assert_eq!(encoded.tokens.len(), encoded.targets.len());
         assert!(encoded.n_targets() > 0);
-        let mut at = 0;
+        let mut end = 0;
         let mut n_images = 0;
         for span in &encoded.spans {
-            assert_eq!(span.tokens.start, at, "spans follow each other");
-            at = span.tokens.end;
+            assert_eq!(span.tokens.start, end, "spans follow each other");
+            end = span.tokens.end;
             assert!(!span.tokens.is_empty());
             assert!(encoded.targets[span.tokens.clone()].iter().all(|&target| target == span.target));
             if let SpanKind::Image(image) = span.kind {
@@ -556,7 +563,7 @@ mod random_rows {
                 n_images += 1;
             }
         }
-        assert_eq!((at, n_images), (encoded.tokens.len(), encoded.images.len()));
+        assert_eq!((end, n_images), (encoded.tokens.len(), encoded.images.len()));
         let image_token = processor.image_token().expect("reads images");
         for (token, id) in encoded.tokens.iter().enumerate() {
             assert_eq!(*id == image_token, encoded.is_image(token));
@@ -571,8 +578,9 @@ mod random_rows {
         let steady = matches!(case.supervision, Supervision::Replies | Supervision::Everything);
         if case.truncation != Truncation::LlamaFactory && steady {
             let whole = Encoding { max_tokens: None, ..encoder.encoding().clone() };
-            let whole = Encoder::new(&processor, whole).expect("as before").encode(&row, &images()).expect("encodes");
-            assert!(encoded.n_targets() <= whole.n_targets(), "targets are those of the whole row, or fewer");
+            let whole =
+                Encoder::new(&processor, whole).expect("as before").encode(&example, &images()).expect("encodes");
+            assert!(encoded.n_targets() <= whole.n_targets(), "targets are those of the whole example, or fewer");
             if case.truncation != Truncation::ShrinkImages {
                 assert!(whole.tokens.starts_with(&encoded.tokens) && whole.targets.starts_with(&encoded.targets));
             }

@@ -41,7 +41,7 @@ fn edit_config(folder: &Path, edit: impl FnOnce(&mut Value)) {
 }
 
 /// The section and the name of a dotted path.
-fn place<'v>(config: &'v mut Value, path: &str) -> (&'v mut serde_json::Map<String, Value>, String) {
+fn section_of<'v>(config: &'v mut Value, path: &str) -> (&'v mut serde_json::Map<String, Value>, String) {
     let mut parts: Vec<&str> = path.split('.').collect();
     let last = parts.pop().expect("a name").to_owned();
     let section = parts.into_iter().fold(config, |section, part| &mut section[part]);
@@ -88,11 +88,11 @@ fn changed_configurations_answer_as_in_transformers() {
         let folder = copy(variant["folder"].as_str().expect("a folder"));
         edit_config(folder.path(), |config| {
             for (path, value) in variant["set"].as_object().expect("fields") {
-                let (section, field) = place(config, path);
+                let (section, field) = section_of(config, path);
                 section.insert(field, value.clone());
             }
             for path in variant["remove"].as_array().expect("fields") {
-                let (section, field) = place(config, path.as_str().expect("a path"));
+                let (section, field) = section_of(config, path.as_str().expect("a path"));
                 section.remove(&field);
             }
         });
@@ -104,8 +104,8 @@ fn changed_configurations_answer_as_in_transformers() {
         let encoded = model.processor().encode_prompt(&prompt, model.images()).expect("encodes");
         assert_eq!(encoded.tokens, ids, "{name}");
         let logits = model.last_logits(&encoded);
-        let largest = expected.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
-        let apart = logits.iter().zip(&expected).fold(0.0_f32, |most, (a, b)| most.max((a - b).abs())) / largest;
+        let largest = expected.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
+        let apart = logits.iter().zip(&expected).fold(0.0_f32, |max, (a, b)| max.max((a - b).abs())) / largest;
         assert!(apart < 1e-4, "{name}: logits differ by {apart}");
         let options = Decoding { keep_special_tokens: true, ..Decoding::greedy(greedy.len()) };
         let text = model.generate(&[prompt], &options).remove(0).expect("answers").text;
@@ -243,7 +243,7 @@ fn what_changes_the_arithmetic_is_refused_by_name() {
     for (base, path, value) in cases {
         let folder = copy(base);
         edit_config(folder.path(), |config| {
-            let (section, field) = place(config, path);
+            let (section, field) = section_of(config, path);
             section.insert(field, value.clone());
         });
         let error = load_error(folder.path());
@@ -266,7 +266,7 @@ fn quantised_folders_are_named() {
         let error = load_error(folder.path());
         assert!(error.contains(method) && error.contains("quantised") && error.lines().count() == 1, "{error}");
     }
-    // Without a word in config.json, the keys tell.
+    // Without a word in config.json, the keys decide.
     let folder = copy("llama/model");
     rename_keys(folder.path(), |key| key.replace("q_proj.weight", "q_proj.qweight"));
     let error = load_error(folder.path());
@@ -286,8 +286,8 @@ fn a_single_file_beside_an_index() {
     let model = opened.load(DType::F32, &Device::flex()).expect("loads the single file");
     let out = tempfile::tempdir().expect("a temporary folder");
     opened.save(&model, out.path()).expect("saves");
-    assert!(!out.path().join("model.safetensors.index.json").exists(), "the stale index stays behind");
-    // Both there: nobody can tell.
+    assert!(!out.path().join("model.safetensors.index.json").exists(), "the stale index is not copied");
+    // Both there: ambiguous.
     let single = folder.path().join("model.safetensors");
     std::fs::copy(&single, folder.path().join("model-00001-of-00002.safetensors")).expect("copies");
     let error = load_error(folder.path());
@@ -316,12 +316,12 @@ fn an_export_takes_along_what_belongs_to_the_model() {
     let out = tempfile::tempdir().expect("a temporary folder");
     opened.save(&model, out.path()).expect("saves");
     for name in strange {
-        assert!(!out.path().join(name).exists(), "{name} went along");
+        assert!(!out.path().join(name).exists(), "{name} was copied");
     }
     for name in
         ["LICENSE.txt", "NOTICE", "added_tokens.json", "config.json", "additional_chat_templates/tool_use.jinja"]
     {
-        assert!(out.path().join(name).exists(), "{name} stayed behind");
+        assert!(out.path().join(name).exists(), "{name} was not copied");
     }
 }
 
@@ -341,7 +341,7 @@ fn folders_that_hold_no_model_say_what_they_hold() {
 /// One change of a JSON value somewhere in a file.
 #[derive(Clone, Debug)]
 struct Mutation {
-    at: prop::sample::Index,
+    index: prop::sample::Index,
     value: Value,
 }
 
@@ -364,7 +364,7 @@ fn mutation() -> impl Strategy<Value = Mutation> {
         Just(json!(1_000_000_007_u64)),
         Just(json!(65_536)),
     ];
-    (any::<prop::sample::Index>(), values).prop_map(|(at, value)| Mutation { at, value })
+    (any::<prop::sample::Index>(), values).prop_map(|(index, value)| Mutation { index, value })
 }
 
 /// Paths of all values below `value`.
@@ -409,7 +409,7 @@ proptest! {
             for mutation in &mutations {
                 let mut all = Vec::new();
                 paths(config, "", &mut all);
-                let path = &all[mutation.at.index(all.len())];
+                let path = &all[mutation.index.index(all.len())];
                 *config.pointer_mut(path).expect("a path of it") = mutation.value.clone();
             }
         });
@@ -419,12 +419,12 @@ proptest! {
     }
 
     #[test]
-    fn no_header_or_index_crashes(at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in prop::option::of(any::<prop::sample::Index>())) {
+    fn no_header_or_index_crashes(offset in any::<prop::sample::Index>(), byte in any::<u8>(), cut in prop::option::of(any::<prop::sample::Index>())) {
         let folder = copy("llama/model");
         let path = folder.path().join("model.safetensors");
         let mut bytes = std::fs::read(&path).expect("reads");
         let length = u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")) as usize;
-        bytes[at.index(8 + length)] = byte;
+        bytes[offset.index(8 + length)] = byte;
         if let Some(cut) = cut {
             let length = cut.index(bytes.len());
             bytes.truncate(length);

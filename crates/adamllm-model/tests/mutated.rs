@@ -51,15 +51,15 @@ enum Change {
 
 impl Change {
     fn apply(&self, mut bytes: Vec<u8>) -> Vec<u8> {
-        let place = |part: f64| ((bytes.len() - 1) as f64 * part) as usize;
+        let offset = |part: f64| ((bytes.len() - 1) as f64 * part) as usize;
         match self {
             Self::Byte(part, byte) => {
-                let at = place(*part);
-                bytes[at] = *byte;
+                let offset = offset(*part);
+                bytes[offset] = *byte;
                 bytes
             }
             Self::Cut(part) => {
-                bytes.truncate(place(*part));
+                bytes.truncate(offset(*part));
                 bytes
             }
             Self::Member(part, value) => edited(&bytes, *part, Some(value)),
@@ -149,13 +149,13 @@ fn use_it(folder: &Path) {
     let Ok(processor) = Processor::read(&folder) else { return };
     let mut images = MemoryImages::new();
     images.insert("a.png", RgbImage::from_fn(50, 30, |x, y| [x as u8, y as u8, 7].into()));
-    let pictures = |n: usize| vec!["a.png".into(); n];
+    let images_of = |n: usize| vec!["a.png".into(); n];
     for n in [0, 1] {
         let text = format!("{}What?", "<image>".repeat(n));
         let messages = vec![Message::user(text), Message::assistant("A bowl.")];
-        let prompt = Prompt::chat(messages[..1].to_vec(), pictures(n));
+        let prompt = Prompt::chat(messages[..1].to_vec(), images_of(n));
         drop(processor.encode_prompt(&prompt, &images));
-        let open = Conversation::new(messages.clone(), pictures(n));
+        let open = Conversation::new(messages.clone(), images_of(n));
         drop(processor.render(&Prompt::Chat { conversation: open.clone(), open: Role::User }));
         drop(processor.encode(&open, Supervision::Replies, &images));
     }

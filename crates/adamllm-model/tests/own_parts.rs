@@ -1,4 +1,4 @@
-//! Parts that this crate does not bring: a backbone of one's own behind a real encoder, an encoder of one's own before a real
+//! Parts that this crate does not bring: a backbone of one's own after a real encoder, an encoder of one's own before a real
 //! decoder, and a family from outside.
 
 use std::path::{Path, PathBuf};
@@ -184,7 +184,7 @@ fn batch(processor: &Processor, supervision: Supervision, conversations: &[Conve
 
 /// Generation by the cache equals choosing the argmax of whole passes, and an image changes what is written.
 #[test]
-fn a_backbone_of_ones_own_behind_a_real_encoder() {
+fn a_backbone_of_ones_own_after_a_real_encoder() {
     let folder = ModelFolder::open(fixtures().join("qwen2_vl/model")).expect("opens");
     let device = Device::flex();
     let processor = Processor::read(&folder).expect("reads");
@@ -274,7 +274,7 @@ fn an_encoder_of_ones_own_before_a_folders_decoder() {
     let out = tempfile::tempdir().expect("a folder");
     folder.save_new(&model, DType::F32, out.path()).expect("saves");
     let saved = ModelFolder::open(out.path()).expect("opens");
-    // The plain model has no place for the encoder: that is an error, not another model.
+    // The plain model has no field for the encoder: that is an error, not another model.
     assert!(matches!(saved.load(DType::F32, &device), Err(ModelError::Weights { .. })));
     let saved = saved.with_vision(Arc::new(MeanColoursConfig), token);
     assert!(matches!(saved.load(DType::F32, &device), Err(ModelError::OwnVisionEncoder { .. })));

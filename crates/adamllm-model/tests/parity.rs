@@ -74,7 +74,7 @@ fn file_of(name: &str) -> String {
     let list = std::fs::read_to_string(fixtures().join("images/images.json")).expect("a committed fixture");
     let list: Value = serde_json::from_str(&list).expect("valid JSON");
     let entry = list.as_array().expect("a list").iter().find(|entry| entry["name"] == name);
-    let entry = entry.unwrap_or_else(|| panic!("no picture {name}"));
+    let entry = entry.unwrap_or_else(|| panic!("no image {name}"));
     entry["decoded"].as_str().or(entry["file"].as_str()).expect("a file").to_owned()
 }
 
@@ -140,11 +140,11 @@ fn check_prompts(fixture: &Fixture) {
 
         let logits = all_logits(&local, &prompt);
         let (_, last) = fixture.tensor(&format!("prompt.{name}.logits_last"));
-        let worst = difference(logits.last().expect("rows"), &last);
+        let worst = difference(logits.last().expect("logits"), &last);
         assert!(worst < 1e-4, "{name}: last logits differ by {worst}");
         let (shape, probe) = fixture.tensor(&format!("prompt.{name}.logits_probe"));
         let step = logits[0].len().div_ceil(shape[1]);
-        let got: Vec<f32> = logits.iter().flat_map(|row| row.iter().step_by(step).copied()).collect();
+        let got: Vec<f32> = logits.iter().flat_map(|logits| logits.iter().step_by(step).copied()).collect();
         let worst = difference(&got, &probe);
         assert!(worst < 1e-4, "{name}: logits of all positions differ by {worst}");
         if fixture.has(&format!("prompt.{name}.logits")) {
@@ -159,14 +159,14 @@ fn greedy_ids(local: &LocalModel, prompts: &[Prompt], n: usize) -> Vec<String> {
         max_new_tokens: n,
         keep_special_tokens: true,
         stop: vec![],
-        // The fixtures go on behind end tokens.
+        // The fixtures go on after end tokens.
         min_new_tokens: 0,
         ..Decoding::default()
     };
     local.generate(prompts, &options).into_iter().map(|c| c.expect("answers").text).collect()
 }
 
-/// Greedy answers as text; the recorded ids are cut behind the first end token, as generation is.
+/// Greedy answers as text; the recorded ids are cut after the first end token, as generation is.
 fn expected_greedy(local: &LocalModel, ids: &Value, n: usize) -> String {
     let mut ids: Vec<u32> = numbers(ids).into_iter().take(n).map(|id| id as u32).collect();
     if let Some(end) = ids.iter().position(|id| local.processor().text().end_tokens().contains(id)) {
@@ -179,11 +179,11 @@ fn expected_greedy(local: &LocalModel, ids: &Value, n: usize) -> String {
 fn check_generation(fixture: &Fixture) {
     let cases = fixture.list("prompts");
     let prompts: Vec<Prompt> = cases.iter().map(prompt).collect();
-    for rows in [1, 2, 8] {
-        let local = fixture.local().with_limits(BatchLimits { prompts: rows, ..BatchLimits::default() });
+    for n in [1, 2, 8] {
+        let local = fixture.local().with_limits(BatchLimits { prompts: n, ..BatchLimits::default() });
         let answers = greedy_ids(&local, &prompts, 16);
         for (case, answer) in cases.iter().zip(answers) {
-            assert_eq!(answer, expected_greedy(&local, &case["greedy_ids"], 16), "{} in batches of {rows}", name(case));
+            assert_eq!(answer, expected_greedy(&local, &case["greedy_ids"], 16), "{} in batches of {n}", name(case));
         }
     }
 }
@@ -319,7 +319,7 @@ fn channels(fixture: &Fixture, name: &str, default: [f32; 3]) -> Vec<f32> {
     values.iter().map(|value| value.as_f64().expect("a number") as f32).collect()
 }
 
-/// Pixel values of every image within one level of 255, and the rows counted from the size alone.
+/// Pixel values of every image within one level of 255, and the features counted from the size alone.
 fn check_pixels(fixture: &Fixture) {
     let local = fixture.local();
     let (mean, std) = (channels(fixture, "image_mean", CLIP_MEAN), channels(fixture, "image_std", CLIP_STD));
@@ -355,10 +355,10 @@ fn check_pixels(fixture: &Fixture) {
         let area = levels.shape()[2] * levels.shape()[3];
         let frames = encoded.pixels.values.len() / levels.data().len();
         assert_eq!(encoded.pixels.values.len(), levels.data().len() * frames, "{name}");
-        for (i, pixel) in encoded.pixels.values.iter().enumerate() {
-            let (n, channel, at) = (i / (3 * frames * area), i / (frames * area) % 3, i % area);
-            let expected = f32::from(levels.data()[(n * 3 + channel) * area + at]);
-            let got = (pixel * std[channel] + mean[channel]) * 255.0;
+        for (i, value) in encoded.pixels.values.iter().enumerate() {
+            let (n, channel, pixel) = (i / (3 * frames * area), i / (frames * area) % 3, i % area);
+            let expected = f32::from(levels.data()[(n * 3 + channel) * area + pixel]);
+            let got = (value * std[channel] + mean[channel]) * 255.0;
             worst = worst.max((got - expected).abs());
         }
     }
@@ -544,7 +544,7 @@ fn a_base_with_an_adapter_trains() {
     let query = |model: &VisionLanguageModel| model.language.layers[0].attention.query.weight.val();
     for _ in 0..2 {
         let tokens = burn::tensor::Tensor::<2, burn::tensor::Int>::from_data([[1, 2, 3, 4]], &device);
-        let positions = adamllm_nn::Positions::MRope { batch: 1, at: (0..4).map(|p| [p; 3]).collect() };
+        let positions = adamllm_nn::Positions::MRope { batch: 1, position_ids: (0..4).map(|p| [p; 3]).collect() };
         let mask = adamllm_nn::AttentionMask::causal(&[0], 0, 4, &device);
         let input = adamllm_nn::BackboneInput {
             embeddings: model.language.embed(tokens),
@@ -630,7 +630,7 @@ fn one_image_is_opened_once_for_all_its_prompts() {
         let local = LocalModel::load(&folder, DType::F32, &Device::flex(), store.clone())
             .expect("loads")
             .with_limits(BatchLimits { prompts: 2, ..BatchLimits::default() });
-        let questions = ["What is it?", "Is it red or blue?", "How many are there in the picture?", "Where?", "Why?"];
+        let questions = ["What is it?", "Is it red or blue?", "How many are there in the image?", "Where?", "Why?"];
         let prompts: Vec<Prompt> = questions.iter().map(|question| Prompt::ask(&"wide".into(), question)).collect();
         let together = greedy_ids(&local, &prompts, 6);
         assert_eq!(store.1.load(std::sync::atomic::Ordering::Relaxed), 1, "{family}");

@@ -88,19 +88,19 @@ fn the_marker_may_be_the_placeholders_name() {
 
     let messages = vec![question, Message::assistant("A bowl.")];
     let example = Conversation::new(messages, vec!["a.png".into()]);
-    let row = |processor: &Processor| {
-        let row = processor.encode(&example, Supervision::Replies, &images()).expect("encodes");
-        (row.tokens, row.targets)
+    let encoded = |processor: &Processor| {
+        let encoded = processor.encode(&example, Supervision::Replies, &images()).expect("encodes");
+        (encoded.tokens, encoded.targets)
     };
-    assert_eq!(row(&plain), row(&renamed));
+    assert_eq!(encoded(&plain), encoded(&renamed));
 
-    // Other special tokens are forged ones, as before; so is the placeholder where it is not called as the marker.
-    let forged = |processor: &Processor, text: &str| {
+    // Other special tokens are refused, as before; so is the placeholder where it is not the marker itself.
+    let refused = |processor: &Processor, text: &str| {
         let prompt = Prompt::chat(vec![Message::user(text)], vec![]);
-        processor.encode_prompt(&prompt, &images()).expect_err("forged").to_string()
+        processor.encode_prompt(&prompt, &images()).expect_err("refused").to_string()
     };
-    assert!(forged(&renamed, "<|eot_id|>").contains("special token"));
-    assert!(forged(&plain, "<|reserved_special_token_4|>").contains("special token"));
+    assert!(refused(&renamed, "<|eot_id|>").contains("special token"));
+    assert!(refused(&plain, "<|reserved_special_token_4|>").contains("special token"));
 }
 
 #[test]

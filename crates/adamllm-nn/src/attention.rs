@@ -24,7 +24,7 @@ enum Allowed {
     Dense(Arc<Vec<bool>>),
 }
 
-/// The bias of a masked key: hides it without making a fully masked row (padding) NaN.
+/// The bias of a masked key: its weight is 0, and a query whose keys are all masked (padding) does not become NaN.
 const MASKED: f32 = -1e30;
 
 impl AttentionMask {
@@ -192,7 +192,7 @@ fn attend_plainly(
 }
 
 /// The backend's own attention, which keeps no scores: on the CPU one head is one task, and long sequences go in tiles. It has no
-/// backward pass of its own (autodiff would take it apart again), and wants as many key heads as query heads.
+/// backward pass of its own (autodiff would decompose it), and wants as many key heads as query heads.
 fn attend_without_gradient(
     query: Tensor<4>,
     key: Tensor<4>,
@@ -271,7 +271,7 @@ mod tests {
             (&own, AttentionMask::causal(&[0, 7], 0, 150, &device)),
             (&own, Some(AttentionMask::packed(&[vec![60, 1, 80], vec![150]], 150, &device))),
             (&other, None),
-            (&other, Some(AttentionMask::from_rule([2, 70, 33], &device, |r, q, k| (r * 7 + q * 5 + k * 3) % 4 != 0))),
+            (&other, Some(AttentionMask::from_rule([2, 70, 33], &device, |b, q, k| (b * 7 + q * 5 + k * 3) % 4 != 0))),
         ];
         for (i, (inputs, mask)) in cases.iter().enumerate() {
             let fused = with_gradients(inputs, mask.as_ref(), false);
@@ -298,7 +298,7 @@ mod tests {
 
     /// Against the rule as transformers has it (`kv_idx > q_idx - sliding_window`), over padded, packed and cached queries.
     #[test]
-    fn a_window_hides_what_came_long_before() {
+    fn a_sliding_window_masks_older_keys() {
         let device = Device::flex();
         let allowed = |mask: &AttentionMask| -> Vec<bool> {
             mask.bias().clone().into_data().iter::<f32>().map(|bias| bias == 0.0).collect()
@@ -312,7 +312,7 @@ mod tests {
 
         let packed = AttentionMask::packed(&[vec![4, 3]], 8, &device);
         let windowed = AttentionMask::within(Some(&packed), 2, [1, 8, 8], &device);
-        let sequence = |at: usize| [0, 0, 0, 0, 1, 1, 1, 2][at];
+        let sequence = |index: usize| [0, 0, 0, 0, 1, 1, 1, 2][index];
         let rule = |_: usize, q: usize, k: usize| k <= q && k + 2 > q && sequence(k) == sequence(q);
         assert_eq!(allowed(&windowed), allowed(&AttentionMask::from_rule([1, 8, 8], &device, rule)));
 

@@ -18,7 +18,7 @@ pub enum GradMode {
 /// checkpointing a trainer keeps a block's inputs alone and recomputes its inside in the backward pass (Chen et al., 2016,
 /// arXiv 1604.06174).
 pub trait BlockExecutor<'a> {
-    /// The block's output. `trained` tells whether the block itself has parameters that are trained. Models call [`run_block`].
+    /// The block's output. `trained` says whether the block itself has parameters that are trained. Models call [`run_block`].
     fn block(&mut self, inputs: Vec<Tensor<3>>, trained: bool, forward: BlockFn<'a>) -> Tensor<3>;
 
     /// To be put around a tensor that several blocks read.

@@ -26,7 +26,7 @@ pub struct ImageLayout {
 }
 
 impl ImageLayout {
-    /// An image whose every feature takes the place of a placeholder, cut into as many patches.
+    /// An image whose features replace one placeholder token each, cut into as many patches.
     pub fn embedded(n_features: usize, pixel_shape: Vec<usize>) -> Self {
         Self {
             n_placeholders: n_features,

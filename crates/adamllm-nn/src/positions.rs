@@ -6,37 +6,37 @@ pub enum Positions {
         /// Batch elements.
         batch: usize,
         /// The position of each token.
-        at: Vec<i32>,
+        position_ids: Vec<i32>,
     },
     /// Time, height and width (Qwen2-VL's M-RoPE; the three are equal for text).
     MRope {
         /// Batch elements.
         batch: usize,
         /// The three positions of each token.
-        at: Vec<[i32; 3]>,
+        position_ids: Vec<[i32; 3]>,
     },
 }
 
 impl Positions {
     /// The same plain positions in each batch element.
     pub fn plain(batch: usize, range: std::ops::Range<i32>) -> Self {
-        Self::Plain { batch, at: (0..batch).flat_map(|_| range.clone()).collect() }
+        Self::Plain { batch, position_ids: (0..batch).flat_map(|_| range.clone()).collect() }
     }
 
     /// One new token in each batch element, at the given plain positions, in the form that `like` has.
-    pub fn single(like: &Self, at: &[i32]) -> Self {
-        let batch = at.len();
+    pub fn single(like: &Self, next: &[i32]) -> Self {
+        let batch = next.len();
         match like {
-            Self::Plain { .. } => Self::Plain { batch, at: at.to_vec() },
-            Self::MRope { .. } => Self::MRope { batch, at: at.iter().map(|&p| [p; 3]).collect() },
+            Self::Plain { .. } => Self::Plain { batch, position_ids: next.to_vec() },
+            Self::MRope { .. } => Self::MRope { batch, position_ids: next.iter().map(|&p| [p; 3]).collect() },
         }
     }
 
     /// `[batch, seq]`.
     pub fn dims(&self) -> [usize; 2] {
         let (batch, n) = match self {
-            Self::Plain { batch, at } => (*batch, at.len()),
-            Self::MRope { batch, at } => (*batch, at.len()),
+            Self::Plain { batch, position_ids } => (*batch, position_ids.len()),
+            Self::MRope { batch, position_ids } => (*batch, position_ids.len()),
         };
         [batch, n.checked_div(batch).unwrap_or(0)]
     }

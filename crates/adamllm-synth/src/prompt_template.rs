@@ -3,10 +3,10 @@ use crate::{SynthError, TaskTriplet};
 /// A text with the placeholders `{Q}`, `{informative_A}` and `{precise_A}`, split once and filled in one pass, so that a
 /// placeholder inside a question stays as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PromptTemplate(Vec<Segment>);
+pub struct PromptTemplate(Vec<TemplatePart>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Segment {
+enum TemplatePart {
     Text(String),
     Field(usize),
 }
@@ -22,13 +22,13 @@ impl PromptTemplate {
         let mut segments = Vec::new();
         let mut rest = text.trim_end();
         while let Some((offset, field)) = next_placeholder(rest) {
-            segments.push(Segment::Text(rest[..offset].to_owned()));
-            segments.push(Segment::Field(field));
+            segments.push(TemplatePart::Text(rest[..offset].to_owned()));
+            segments.push(TemplatePart::Field(field));
             rest = &rest[offset + PLACEHOLDERS[field].len()..];
         }
-        segments.push(Segment::Text(rest.to_owned()));
+        segments.push(TemplatePart::Text(rest.to_owned()));
         for (field, placeholder) in PLACEHOLDERS.into_iter().enumerate() {
-            if !segments.contains(&Segment::Field(field)) {
+            if !segments.contains(&TemplatePart::Field(field)) {
                 return Err(SynthError::Placeholder { placeholder });
             }
         }
@@ -39,8 +39,8 @@ impl PromptTemplate {
     pub fn fill(&self, triplet: &TaskTriplet) -> String {
         let fields = triplet.texts();
         let parts = self.0.iter().map(|segment| match segment {
-            Segment::Text(text) => text.as_str(),
-            Segment::Field(field) => fields[*field].1,
+            TemplatePart::Text(text) => text.as_str(),
+            TemplatePart::Field(field) => fields[*field].1,
         });
         parts.collect()
     }

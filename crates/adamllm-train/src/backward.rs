@@ -116,10 +116,10 @@ impl<M: Objective> Sink<'_, M> {
 
 /// Activation checkpointing: keeps the inputs of each block, and recomputes its inner values in the backward pass.
 struct Checkpointing<'a> {
-    steps: Vec<Step<'a>>,
+    steps: Vec<BlockStep<'a>>,
 }
 
-struct Step<'a> {
+struct BlockStep<'a> {
     inputs: Vec<Tensor<3>>,
     /// `None` where the output is the only input itself, detached.
     forward: Option<BlockFn<'a>>,
@@ -129,14 +129,14 @@ struct Step<'a> {
 impl<'a> Checkpointing<'a> {
     fn push(&mut self, inputs: Vec<Tensor<3>>, forward: Option<BlockFn<'a>>, output: &Tensor<3>) -> Tensor<3> {
         let tensor = leaf(output);
-        self.steps.push(Step { inputs, forward, output: Leaf { tensor: tensor.clone(), grad: None } });
+        self.steps.push(BlockStep { inputs, forward, output: Leaf { tensor: tensor.clone(), grad: None } });
         tensor
     }
 
     /// Backward from the model's hidden states through every step, the last one first.
     fn backward<M: Objective>(mut self, hidden: Tensor<2>, grad_hidden: Tensor<2>, sink: &mut Sink<M>) {
         sink.backward_from(hidden, grad_hidden, &mut leaves(&mut self.steps));
-        while let Some(Step { inputs, forward, output: Leaf { tensor, grad } }) = self.steps.pop() {
+        while let Some(BlockStep { inputs, forward, output: Leaf { tensor, grad } }) = self.steps.pop() {
             drop(tensor);
             let Some(grad) = grad else { continue };
             let grad_inputs = match forward {
@@ -153,7 +153,7 @@ impl<'a> Checkpointing<'a> {
 }
 
 /// The outputs of the steps before: the leaves that a backward pass may reach.
-fn leaves<'s>(steps: &'s mut [Step]) -> Vec<&'s mut Leaf> {
+fn leaves<'s>(steps: &'s mut [BlockStep]) -> Vec<&'s mut Leaf> {
     steps.iter_mut().map(|step| &mut step.output).collect()
 }
 

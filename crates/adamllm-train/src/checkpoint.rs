@@ -36,7 +36,7 @@ struct State {
     step: usize,
     n_examples: usize,
     config: TrainConfig,
-    /// Updates that each parameter has seen.
+    /// Updates that each parameter has had.
     updates: BTreeMap<String, usize>,
     /// What is done of the step that follows.
     #[serde(default)]
@@ -119,19 +119,20 @@ impl Checkpoint {
         remove_if_there(beside)?;
         fs::create_dir_all(beside).map_err(CoreError::io("create", beside))?;
 
-        let weights = snapshots(model).into_iter().map(|s| (s.info.name.clone(), Stored::Weight(s)));
+        let weights = snapshots(model).into_iter().map(|s| (s.info.name.clone(), CheckpointTensor::Weight(s)));
         write_tensors(weights, &beside.join(WEIGHTS))?;
         let moments = optimizer.states.iter().flat_map(|(name, state)| {
             let kept =
                 [("first", Some(&state.first)), ("second", state.second.as_ref()), ("master", state.master.as_ref())];
             let kept = kept.into_iter().filter_map(|(kind, tensor)| Some((kind, tensor?.clone())));
-            kept.map(move |(kind, tensor)| (format!("{kind}.{name}"), Stored::Moment(tensor)))
+            kept.map(move |(kind, tensor)| (format!("{kind}.{name}"), CheckpointTensor::Moment(tensor)))
         });
         write_tensors(moments, &beside.join(OPTIMIZER))?;
         let updates = optimizer.states.iter().map(|(name, s)| (name.clone(), s.time)).collect();
         let (done, gradients) = partial.map(|PartialStep { done, gradients }| (done, gradients.take())).unzip();
         if let Some(gradients) = gradients {
-            let named = by_name(model, gradients).into_iter().map(|(name, data)| (name, Stored::Values(data)));
+            let named =
+                by_name(model, gradients).into_iter().map(|(name, data)| (name, CheckpointTensor::Values(data)));
             write_tensors(named, &beside.join(GRADIENTS))?;
         }
         let state = State { step, n_examples, config: config.clone(), updates, done };
@@ -162,7 +163,7 @@ impl Checkpoint {
     pub fn load_weights<M: Module>(&self, model: M) -> Result<M, TrainError> {
         let bytes = self.read(WEIGHTS)?;
         let tensors = self.tensors(&bytes)?;
-        adamllm_nn::load(model, &mut Weights(&tensors)).map_err(|e| self.fault(e))
+        adamllm_nn::load(model, &mut CheckpointWeights(&tensors)).map_err(|e| self.fault(e))
     }
 
     /// Loads everything. The configuration must be the one that the checkpoint was written with.
@@ -273,14 +274,14 @@ fn sync_folder(path: &Path) -> Result<(), TrainError> {
     Ok(())
 }
 
-enum Stored {
+enum CheckpointTensor {
     Weight(adamllm_nn::Snapshot),
     Values(TensorData),
     Moment(Tensor<1>),
 }
 
 struct StoredView {
-    stored: Stored,
+    stored: CheckpointTensor,
     shape: Vec<usize>,
     dtype: DType,
 }
@@ -300,9 +301,9 @@ impl View for StoredView {
 
     fn data(&self) -> Cow<'_, [u8]> {
         let data = match &self.stored {
-            Stored::Weight(snapshot) => snapshot.read(),
-            Stored::Moment(tensor) => tensor.clone().into_data(),
-            Stored::Values(data) => data.clone(),
+            CheckpointTensor::Weight(snapshot) => snapshot.read(),
+            CheckpointTensor::Moment(tensor) => tensor.clone().into_data(),
+            CheckpointTensor::Values(data) => data.clone(),
         };
         Cow::Owned(data.as_bytes().to_vec())
     }
@@ -312,12 +313,12 @@ impl View for StoredView {
     }
 }
 
-fn write_tensors(tensors: impl Iterator<Item = (String, Stored)>, path: &Path) -> Result<(), TrainError> {
+fn write_tensors(tensors: impl Iterator<Item = (String, CheckpointTensor)>, path: &Path) -> Result<(), TrainError> {
     let views = tensors.map(|(name, stored)| {
         let (shape, dtype) = match &stored {
-            Stored::Weight(s) => (s.info.shape.clone(), s.info.dtype.unwrap_or(DType::F32)),
-            Stored::Moment(t) => (t.shape().as_slice().to_vec(), t.dtype()),
-            Stored::Values(data) => (data.shape().as_slice().to_vec(), data.dtype()),
+            CheckpointTensor::Weight(s) => (s.info.shape.clone(), s.info.dtype.unwrap_or(DType::F32)),
+            CheckpointTensor::Moment(t) => (t.shape().as_slice().to_vec(), t.dtype()),
+            CheckpointTensor::Values(data) => (data.shape().as_slice().to_vec(), data.dtype()),
         };
         (name, StoredView { stored, shape, dtype })
     });
@@ -341,9 +342,9 @@ fn tensor_data(view: &safetensors::tensor::TensorView) -> Result<TensorData, Str
     Ok(TensorData::from_bytes_vec(view.data().to_vec(), view.shape().to_vec(), dtype))
 }
 
-struct Weights<'a>(&'a SafeTensors<'a>);
+struct CheckpointWeights<'a>(&'a SafeTensors<'a>);
 
-impl ParameterSource for Weights<'_> {
+impl ParameterSource for CheckpointWeights<'_> {
     type Error = String;
 
     fn take(&mut self, parameter: &ParameterInfo) -> Result<Option<TensorData>, String> {

@@ -19,7 +19,7 @@ pub use self::mpi::MpiCollective;
 pub(crate) use self::start::{check_same_run, start_together};
 pub use self::threads::ThreadCollective;
 
-/// The collective operations of a data parallel run, as one rank sees them. Every rank calls the same methods in the same order.
+/// The collective operations of a data parallel run, as one rank calls them. Every rank calls the same methods in the same order.
 pub trait Collective: Sync {
     /// Which rank this is, from 0. Rank 0 writes the run's files.
     fn rank(&self) -> usize;

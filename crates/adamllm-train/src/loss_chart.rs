@@ -10,7 +10,7 @@ use crate::{StepMetrics, TrainError, ValidationMetrics};
 
 mod chart;
 
-/// A run as its files tell it.
+/// A run as its files record it.
 struct TrainingLog {
     steps: Vec<StepMetrics>,
     validation: Vec<ValidationMetrics>,
@@ -116,7 +116,7 @@ impl TrainingLog {
         )
     }
 
-    /// Where each group began and ended: the mean over the first and the last tenth of the steps, by targets.
+    /// The first and the last loss of each group: the mean over the first and the last tenth of the steps, by targets.
     fn group_table(&self) -> String {
         let groups: BTreeSet<&String> = self.steps.iter().flat_map(|step| step.losses.keys()).collect();
         if groups.is_empty() {
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn held_out_rows_and_groups_have_curves_of_their_own() {
+    fn held_out_examples_and_groups_have_curves_of_their_own() {
         let mut steps: Vec<_> = (1..=40).map(|i| step(i, 3.0 / i as f64)).collect();
         for step in &mut steps {
             step.losses.insert("caption".into(), GroupLoss { loss: 2.0, targets: 30 });
@@ -210,8 +210,8 @@ mod tests {
                 step.losses.insert("synthetic".into(), GroupLoss { loss: step.step as f64, targets: 10 });
             }
         }
-        let row = |step, loss, best| ValidationMetrics { step, loss, best };
-        let [page, svg] = drawn(&steps, &[row(20, 1.0, true), row(40, 1.5, false)]);
+        let point = |step, loss, best| ValidationMetrics { step, loss, best };
+        let [page, svg] = drawn(&steps, &[point(20, 1.0, true), point(40, 1.5, false)]);
         assert_eq!(page.matches("<svg").count(), 8);
         assert_eq!(line_lengths(&svg), [40, 40, 2]);
         assert!(page.contains("best held-out loss 1.0000 after step 20"));

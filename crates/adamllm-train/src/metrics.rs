@@ -31,7 +31,7 @@ pub struct StepMetrics {
     pub losses: BTreeMap<String, GroupLoss>,
     /// Seconds.
     pub step_s: f64,
-    /// The most memory that the process has held so far, in bytes; `None` where the system does not tell. ParameterState of a GPU
+    /// The most memory that the process has held so far, in bytes; `None` where the system does not report it. That of a GPU
     /// is not in it.
     #[serde(default)]
     pub peak_bytes: Option<u64>,
@@ -84,7 +84,7 @@ impl StepMetrics {
     }
 }
 
-/// The process's peak resident memory, where the system tells (Linux).
+/// The process's peak resident memory, where the system reports it (Linux).
 pub(crate) fn peak_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
@@ -122,7 +122,7 @@ pub(crate) struct MetricsFile {
 }
 
 impl MetricsFile {
-    /// Opens the files. Rows after `step` belong to work that was lost with a killed run; they are removed.
+    /// Opens the files. Lines after `step` belong to work that was lost with a killed run; they are removed.
     pub(crate) fn open(folder: &Path, step: usize) -> Result<Self, TrainError> {
         let path: PathBuf = folder.join("metrics.jsonl");
         if path.exists() {

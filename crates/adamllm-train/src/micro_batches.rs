@@ -12,7 +12,7 @@ pub fn micro_batches<S: BatchSource>(examples: &[usize], source: &S, config: &Tr
     }
 }
 
-fn within(examples: &[usize], sizes: &[ExampleSize], budget: MicroBatchBudget, most: usize) -> Vec<Vec<usize>> {
+fn within(examples: &[usize], sizes: &[ExampleSize], budget: MicroBatchBudget, max_examples: usize) -> Vec<Vec<usize>> {
     let mut sorted: Vec<(usize, ExampleSize)> = examples.iter().copied().zip(sizes.iter().copied()).collect();
     // The longest first: what does not fit into memory fails at once. Stable, so equal lengths keep their order.
     sorted.sort_by_key(|(_, size)| std::cmp::Reverse(size.tokens));
@@ -21,7 +21,7 @@ fn within(examples: &[usize], sizes: &[ExampleSize], budget: MicroBatchBudget, m
     for (example, size) in sorted {
         let fits = batches.last().is_some_and(|batch| {
             let tokens = (batch.len() + 1) * longest;
-            batch.len() < most
+            batch.len() < max_examples
                 && budget.tokens.is_none_or(|limit| tokens <= limit)
                 && budget.patches.is_none_or(|limit| patches + size.patches <= limit)
         });
@@ -38,7 +38,7 @@ fn within(examples: &[usize], sizes: &[ExampleSize], budget: MicroBatchBudget, m
 }
 
 /// First fit, longest examples first (Johnson, 1973): at most 11/9 of the fewest passes, and one more.
-fn packs(examples: &[usize], sizes: &[ExampleSize], budget: MicroBatchBudget, most: usize) -> Vec<Vec<usize>> {
+fn packs(examples: &[usize], sizes: &[ExampleSize], budget: MicroBatchBudget, max_examples: usize) -> Vec<Vec<usize>> {
     struct Pack {
         examples: Vec<usize>,
         tokens: usize,
@@ -49,7 +49,7 @@ fn packs(examples: &[usize], sizes: &[ExampleSize], budget: MicroBatchBudget, mo
     let mut packs: Vec<Pack> = Vec::new();
     for (example, size) in sorted {
         let fits = |pack: &&mut Pack| {
-            pack.examples.len() < most
+            pack.examples.len() < max_examples
                 && budget.tokens.is_none_or(|limit| pack.tokens + size.tokens <= limit)
                 && budget.patches.is_none_or(|limit| pack.patches + size.patches <= limit)
         };
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn packs_are_full_and_no_row_is_lost() {
+    fn packs_are_full_and_no_example_is_lost() {
         let tokens: Vec<usize> = (0..60).map(|i| 20 + (i * 37) % 200).collect();
         let examples: Vec<usize> = (0..60).collect();
         let budget = MicroBatchBudget { tokens: Some(600), patches: Some(100) };
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn padded_tokens_stay_below_the_budget_and_no_row_is_lost() {
+    fn padded_tokens_stay_below_the_budget_and_no_example_is_lost() {
         let tokens: Vec<usize> = (0..50).map(|i| 20 + (i * 37) % 200).collect();
         let examples: Vec<usize> = (100..150).collect();
         let budget = MicroBatchBudget { tokens: Some(600), patches: Some(45) };
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_above_the_budget_goes_alone() {
+    fn an_example_above_the_budget_is_alone() {
         let budget = MicroBatchBudget { tokens: Some(100), patches: None };
         assert_eq!(within(&[7, 8, 9], &sizes(&[40, 500, 40]), budget, 8), [vec![8], vec![7, 9]]);
     }

@@ -124,21 +124,21 @@ mod tests {
     }
 
     #[test]
-    fn no_row_is_read_more_than_once_oftener_than_another() {
+    fn no_example_is_read_more_than_once_oftener_than_another() {
         let mixture = mixture(&[(40, 0.3), (10, 2.5)]);
         for epochs in 1..=10 {
             let examples: Vec<usize> = (0..epochs).flat_map(|epoch| mixture.epoch(1, epoch)).collect();
             let counts = counts(&examples, 50);
             for part in [&counts[..40], &counts[40..]] {
-                let (least, most) = (part.iter().min().expect("examples"), part.iter().max().expect("examples"));
-                assert!(most - least <= 1, "{epochs} epochs: {part:?}");
+                let (min, max) = (part.iter().min().expect("examples"), part.iter().max().expect("examples"));
+                assert!(max - min <= 1, "{epochs} epochs: {part:?}");
             }
         }
         assert!(counts(&mixture.epoch(1, 0), 40).iter().all(|n| *n <= 1), "a subsample has no example twice");
     }
 
     #[test]
-    fn weights_of_one_read_every_row_once() {
+    fn weights_of_one_read_every_example_once() {
         let mixture = mixture(&[(12, 1.0), (18, 1.0)]);
         for epoch in 0..3 {
             assert_eq!(mixture.epoch(3, epoch), (0..30).collect::<Vec<_>>());

@@ -94,7 +94,7 @@ impl Update<'_> {
         cast_to(parameter, dtype).reshape(shape)
     }
 
-    /// burn's Muon behind a momentum of ours, which the checkpoints can hold.
+    /// burn's Muon after a momentum of ours, which the checkpoints can hold.
     fn muon<const D: usize>(&mut self, name: &str, tensor: Tensor<D>, gradient: Tensor<D>) -> Tensor<D> {
         const MOMENTUM: f64 = 0.95;
         let (rate, decay) = self.rate_and_decay::<D>(name);

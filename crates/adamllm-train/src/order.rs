@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn grouped_steps_hold_rows_of_similar_length() {
+    fn grouped_steps_hold_examples_of_similar_length() {
         let lengths: Vec<usize> = (0..1003).map(|i| 20 + (i * 7919) % 977).collect();
         let kind = ExampleOrder::LengthGrouped;
         let order = BatchOrder { kind, lengths: Arc::new(lengths.clone()), ..shuffled(1003, 8) };
@@ -140,11 +140,11 @@ mod tests {
         all.sort_unstable();
         assert_eq!(all, (0..1003).collect::<Vec<_>>());
         let first: Vec<usize> = step_batches.iter().map(|step_examples| lengths[step_examples[0]]).collect();
-        assert!(!first.is_sorted() && !first.is_sorted_by(|a, b| a >= b), "long step_batches come all along");
+        assert!(!first.is_sorted() && !first.is_sorted_by(|a, b| a >= b), "long batches come throughout");
     }
 
     #[test]
-    fn every_epoch_has_every_row_once() {
+    fn every_epoch_has_every_example_once() {
         let order = shuffled(10, 4);
         let mut shuffled = None;
         let mut epoch = |first: usize| -> Vec<usize> {

@@ -23,7 +23,7 @@ pub struct RunPlan {
     pub read: ExampleSize,
     /// Tokens with the padding.
     pub padded_tokens: usize,
-    /// The forward pass of the most tokens, padding included; of several alike the one of the most patches.
+    /// The forward pass of the most tokens, padding included; of several alike the one with the most patches.
     pub most_tokens: PlannedBatch,
     /// The forward pass of the most patches; of several alike the one of the most tokens.
     pub most_patches: PlannedBatch,
@@ -53,7 +53,7 @@ impl RunPlan {
     /// Goes through the run's steps without making a batch.
     ///
     /// # Errors
-    /// [`TrainError::Config`] for settings at fault, and for a source that does not tell how large its examples are.
+    /// [`TrainError::Config`] for settings at fault, and for a source that does not know how large its examples are.
     pub fn new<S: BatchSource>(source: &S, config: &TrainConfig) -> Result<Self, TrainError> {
         config.validate()?;
         let sizes = sizes(source)?;
@@ -210,9 +210,9 @@ mod tests {
     fn a_mixture_is_planned_as_it_is_read() {
         let share = |n_examples, weight| SourceShare { n_examples, weight };
         let mixture = WeightedSources::new(vec![share(10, 2.0), share(20, 0.5)]).expect("weights");
-        let seen = Mutex::new(Vec::new());
+        let asked_for = Mutex::new(Vec::new());
         let source = ExampleBatches::new(30, |examples: &[usize]| {
-            seen.lock().expect("not poisoned").extend_from_slice(examples);
+            asked_for.lock().expect("not poisoned").extend_from_slice(examples);
             Ok::<_, String>(Nothing)
         });
         let source = source.with_sizes(sizes(30)).with_mixture(mixture);
@@ -220,7 +220,7 @@ mod tests {
         let plan = RunPlan::new(&source, &config).expect("a plan");
         assert_eq!((plan.examples, plan.examples_per_epoch, plan.examples_read), (30, 30, 60));
         assert!(plan.times_read[..10].iter().all(|n| *n == 4) && plan.times_read[10..].iter().all(|n| *n == 1));
-        assert!(seen.lock().expect("not poisoned").is_empty(), "no batch was made");
+        assert!(asked_for.lock().expect("not poisoned").is_empty(), "no batch was made");
     }
 
     #[test]

@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     fn world(n: usize) -> (Vec<ImageCaption>, Vec<InstructionTask>) {
-        let pairs: Vec<_> = (0..n).map(|i| ImageCaption::new(format!("{i}.png"), format!("Picture {i}."))).collect();
+        let pairs: Vec<_> = (0..n).map(|i| ImageCaption::new(format!("{i}.png"), format!("Image {i}."))).collect();
         let task = |p: &ImageCaption| InstructionTask::new(p.id.clone(), p.image.clone(), "What?", "That.");
         let tasks = pairs.iter().step_by(2).map(task).collect();
         (pairs, tasks)
@@ -139,7 +139,7 @@ mod tests {
             conversation.validate().expect("a whole conversation");
             assert_eq!(conversation.messages.len(), if i % 2 == 0 { 4 } else { 2 });
             for turns in conversation.messages.chunks(2) {
-                let kind = if turns[1].content.starts_with("Picture") { "caption" } else { "synthetic" };
+                let kind = if turns[1].content.starts_with("Image") { "caption" } else { "synthetic" };
                 assert!(turns.iter().all(|turn| turn.task.as_deref() == Some(kind)), "{turns:?}");
             }
         }
@@ -155,14 +155,14 @@ mod tests {
         assert!((4..=16).contains(&first), "{first} of 20 captions first");
     }
 
-    /// The reference's first 32 places (`s` = start, `e` = end), from CPython.
+    /// The reference's first 32 positions (`s` = start, `e` = end), from CPython.
     #[test]
     fn the_reference_order_is_kept() {
         let (pairs, _) = world(32);
         let stage = SingleStage { caption: CaptionPosition::Reference, ..SingleStage::default() };
-        let places: String =
+        let positions: String =
             (0..32).map(|index| if stage.caption_first(index, &pairs[index]) { 's' } else { 'e' }).collect();
-        assert_eq!(places, "esssseseseseeesseessssseeesesses");
+        assert_eq!(positions, "esssseseseseeesseessssseeesesses");
     }
 
     #[test]

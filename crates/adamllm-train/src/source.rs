@@ -29,7 +29,7 @@ pub trait BatchSource: Sync {
 
     /// How large an example is, where that is known before its batch is made; asked where a
     /// [`MicroBatchBudget`](crate::MicroBatchBudget) is set.
-    fn example_size(&self, _row: usize) -> Option<ExampleSize> {
+    fn example_size(&self, _example: usize) -> Option<ExampleSize> {
         None
     }
 }

@@ -60,7 +60,7 @@ fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
-/// Cuts the file after the last whole event up to `step`, and stands at its end. Gives the bytes kept.
+/// Cuts the file after the last whole event up to `step`, and seeks to its end. Gives the bytes kept.
 fn cut(file: &mut File, step: usize) -> std::io::Result<u64> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
@@ -139,7 +139,8 @@ fn framed(message: &[u8]) -> Vec<u8> {
 /// The message of the record that the bytes begin with, where it is whole.
 fn first_message(bytes: &[u8]) -> Option<&[u8]> {
     let length = bytes.get(..8)?;
-    let checked = |content: &[u8], at: usize| bytes.get(at..at + 4) == Some(&masked(content).to_le_bytes()[..]);
+    let checked =
+        |content: &[u8], offset: usize| bytes.get(offset..offset + 4) == Some(&masked(content).to_le_bytes()[..]);
     if !checked(length, 8) {
         return None;
     }
@@ -170,12 +171,12 @@ mod tests {
     }
 
     fn steps(bytes: &[u8]) -> Vec<Option<u64>> {
-        let (mut at, mut steps) = (0, Vec::new());
-        while let Some(message) = first_message(&bytes[at..]) {
+        let (mut offset, mut steps) = (0, Vec::new());
+        while let Some(message) = first_message(&bytes[offset..]) {
             steps.push(step_of(message));
-            at += message.len() + 16;
+            offset += message.len() + 16;
         }
-        assert_eq!(at, bytes.len(), "nothing after the last whole record");
+        assert_eq!(offset, bytes.len(), "nothing after the last whole record");
         steps
     }
 

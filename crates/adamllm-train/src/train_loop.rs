@@ -108,7 +108,7 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> TrainLoop<'_, M, 
                 break;
             }
         }
-        self.unreached.tell();
+        self.unreached.warn();
         report.validation = validation_log.into_entries();
         Ok((self.model.expect("a model between steps"), report))
     }
@@ -158,14 +158,14 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> TrainLoop<'_, M, 
         Ok(outcome)
     }
 
-    /// Whether any rank was told to stop: all of them find out after the same step.
+    /// Whether any rank was asked to stop: all of them know after the same step.
     fn stopped(&self) -> Result<bool, TrainError> {
-        let mut votes = [f64::from(u8::from(self.told_to_stop()))];
+        let mut votes = [f64::from(u8::from(self.stop_requested()))];
         self.collective.all_reduce_sum_f64(&mut votes)?;
         Ok(votes[0] > 0.0)
     }
 
-    fn told_to_stop(&self) -> bool {
+    fn stop_requested(&self) -> bool {
         self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed))
     }
 
@@ -252,7 +252,7 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> TrainLoop<'_, M, 
         let done = partial.done.passes;
         for (i, MicroBatch { examples, batch }) in passes.into_iter().enumerate().skip(done) {
             // Several ranks could not agree on it here.
-            if i > done && self.collective.size() == 1 && self.told_to_stop() {
+            if i > done && self.collective.size() == 1 && self.stop_requested() {
                 return Ok((partial, false));
             }
             let share = match self.config.loss_normalization {

@@ -112,7 +112,7 @@ impl Unreached {
         if self.names.as_ref().is_some_and(BTreeSet::is_empty) {
             return Ok(());
         }
-        // Random weights that a model makes when it first uses them tell only now whether they are trained.
+        // Random weights that a model makes when it first uses them show only now whether they are trained.
         if self.names.is_none() {
             check_any(&parameters(model), config)?;
         }
@@ -136,7 +136,7 @@ impl Unreached {
     }
 
     /// Tells of the parameters that no step of a run used, such as a vision encoder's in a run without images.
-    pub(crate) fn tell(&self) {
+    pub(crate) fn warn(&self) {
         if let Some(first) = self.names.as_ref().and_then(BTreeSet::first) {
             let n = self.names.as_ref().map_or(0, BTreeSet::len);
             tracing::warn!(n, first, "parameters that no batch of this run used are as they were");
@@ -177,11 +177,11 @@ struct Parameter {
 
 fn parameters<M: Module>(model: &M) -> Vec<Parameter> {
     #[derive(Default)]
-    struct Listing {
+    struct ParameterVisitor {
         path: ModulePath,
         found: Vec<Parameter>,
     }
-    impl ModuleVisitor for Listing {
+    impl ModuleVisitor for ParameterVisitor {
         fn enter_module(&mut self, name: &str, container: &str) {
             self.path.enter(name, container);
         }
@@ -192,7 +192,7 @@ fn parameters<M: Module>(model: &M) -> Vec<Parameter> {
             self.found.push(Parameter { name: self.path.name(), requires_grad: requires_grad(param) });
         }
     }
-    let mut listing = Listing::default();
+    let mut listing = ParameterVisitor::default();
     model.visit(&mut listing);
     listing.found
 }

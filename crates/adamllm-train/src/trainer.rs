@@ -83,7 +83,7 @@ pub struct DryRun {
     pub loss: f64,
     /// Seconds.
     pub seconds: f64,
-    /// The most memory that the process has held so far, in bytes, where the system tells.
+    /// The most memory that the process has held so far, in bytes, where the system reports it.
     pub peak_bytes: Option<u64>,
 }
 

@@ -77,8 +77,8 @@ impl ParameterSource for Written {
 
     fn take(&mut self, parameter: &ParameterInfo) -> Result<Option<TensorData>, String> {
         let n: usize = parameter.shape.iter().product();
-        let at = parameter.name.len() as f32 + self.0;
-        let values: Vec<f32> = (0..n).map(|i| ((i as f32 + at) * 1.7).sin()).collect();
+        let phase = parameter.name.len() as f32 + self.0;
+        let values: Vec<f32> = (0..n).map(|i| ((i as f32 + phase) * 1.7).sin()).collect();
         Ok(Some(TensorData::new(values, parameter.shape.clone())))
     }
 }
@@ -171,7 +171,7 @@ fn assert_same_course(one: &[StepMetrics], several: &[StepMetrics]) {
 /// Nine steps of 8 examples in micro-batches of 3, 3 and 2: two processes have five and three examples, three processes
 /// unequal ones, and of four processes one has none. Bounds: weights of about 1, f32 sums in another order.
 #[test]
-fn several_members_make_the_steps_of_one() {
+fn several_ranks_make_the_steps_of_one() {
     for loss_normalization in [LossNormalization::Step, LossNormalization::MicroBatch] {
         let config = TrainConfig { loss_normalization, ..config() };
         let (alone, report) = fit(1, &config);
@@ -189,7 +189,7 @@ fn several_members_make_the_steps_of_one() {
 
 /// What is drawn at random differs from process to process; rank 0's counts.
 #[test]
-fn members_begin_with_the_weights_of_the_first() {
+fn ranks_begin_with_the_weights_of_the_first() {
     let (alone, _) = fit(1, &config());
     let processes = together(3, |device, collective| {
         let run = FitOptions { collective: Some(collective), ..FitOptions::default() };
@@ -199,9 +199,9 @@ fn members_begin_with_the_weights_of_the_first() {
     assert!(largest_difference(&alone, &processes[2].0) < 1e-5);
 }
 
-/// One process is told to stop; all end after the same step, and go on to the same bits as if nothing had been.
+/// One process is asked to stop; all end after the same step, and go on to the same bits as if nothing had been.
 #[test]
-fn a_stop_of_one_member_stops_all_and_resumes() {
+fn a_stop_of_one_rank_stops_all_and_resumes() {
     let (whole, _) = fit(2, &config());
     for stopped_one in [0, 1] {
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -232,7 +232,7 @@ fn a_stop_of_one_member_stops_all_and_resumes() {
 
 /// A process that was alone may stop in the middle of a step; several begin that step anew.
 #[test]
-fn several_members_go_on_from_a_step_that_one_had_begun() {
+fn several_ranks_go_on_from_a_step_that_one_had_started() {
     let (whole, _) = fit(1, &config());
     let folder = tempfile::tempdir().expect("a temporary folder");
     let stop = AtomicBool::new(true);
@@ -251,7 +251,7 @@ fn several_members_go_on_from_a_step_that_one_had_begun() {
 /// Held-out points of another curve get worse: every process ends after the same evaluation, also when those before a stop
 /// stand in rank 0's file only.
 #[test]
-fn members_end_early_together_also_behind_a_resume() {
+fn ranks_end_early_together_also_after_a_resume() {
     let held_out = ExampleBatches::new(8, |examples: &[usize]| {
         let mut points = batch(examples)?;
         points.y.iter_mut().for_each(|y| *y *= -3.0);
@@ -299,15 +299,15 @@ fn members_end_early_together_also_behind_a_resume() {
 /// What each of two processes says, of a run that cannot succeed.
 fn refused(work: impl Fn(&Device, &dyn Collective) -> Outcome + Sync) -> [String; 2] {
     let devices = vec![Device::flex().autodiff(); 2];
-    let told = on_each_device(&devices, Transport::HostMemory, |device, collective| {
+    let outcomes = on_each_device(&devices, Transport::HostMemory, |device, collective| {
         Ok::<_, TrainError>(work(device, collective).expect_err("cannot succeed").to_string())
     });
-    told.expect("both tell").try_into().expect("two processes")
+    outcomes.expect("both end").try_into().expect("two processes")
 }
 
 #[test]
 fn an_example_that_fails_ends_all_processes_and_says_why() {
-    let told = refused(|device, collective| {
+    let outcomes = refused(|device, collective| {
         let rank = collective.rank();
         let source = ExampleBatches::new(EXAMPLES, |examples: &[usize]| {
             if rank == 1 && examples.len() == 3 { Err("a broken image".to_owned()) } else { batch(examples) }
@@ -315,26 +315,30 @@ fn an_example_that_fails_ends_all_processes_and_says_why() {
         let run = FitOptions { collective: Some(collective), ..FitOptions::default() };
         Trainer::new(config())?.fit(model(device, 0.0), &source, run, &mut ())
     });
-    assert!(told[1].starts_with("batch of examples [") && told[1].ends_with("]: a broken image"), "{}", told[1]);
-    assert_eq!(told[0], format!("rank 1 of 2: {}", told[1]));
+    assert!(
+        outcomes[1].starts_with("batch of examples [") && outcomes[1].ends_with("]: a broken image"),
+        "{}",
+        outcomes[1]
+    );
+    assert_eq!(outcomes[0], format!("rank 1 of 2: {}", outcomes[1]));
 }
 
 /// Only rank 0 writes; what it cannot write ends the others, too.
 #[test]
-fn a_checkpoint_that_cannot_be_written_ends_all_members() {
+fn a_checkpoint_that_cannot_be_written_ends_all_ranks() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     std::fs::write(folder.path().join("step-000004.partial"), "a file in the way").expect("writes");
-    let told = refused(|device, collective| {
+    let outcomes = refused(|device, collective| {
         let run =
             FitOptions { folder: Some(folder.path().into()), collective: Some(collective), ..FitOptions::default() };
         Trainer::new(config())?.fit(model(device, 0.0), &ExampleBatches::new(EXAMPLES, batch), run, &mut ())
     });
-    assert!(told[0].contains("step-000004.partial"), "{}", told[0]);
-    assert_eq!(told[1], format!("rank 0 of 2: {}", told[0]));
+    assert!(outcomes[0].contains("step-000004.partial"), "{}", outcomes[0]);
+    assert_eq!(outcomes[1], format!("rank 0 of 2: {}", outcomes[0]));
 }
 
 #[test]
-fn members_with_other_settings_or_rows_are_refused() {
+fn ranks_with_other_settings_or_examples_are_refused() {
     let with = |config_of: &(dyn Fn(usize) -> TrainConfig + Sync), examples_of: &(dyn Fn(usize) -> usize + Sync)| {
         refused(|device, collective| {
             let run = FitOptions { collective: Some(collective), ..FitOptions::default() };
@@ -343,17 +347,17 @@ fn members_with_other_settings_or_rows_are_refused() {
         })
     };
     let settings = with(&|rank| TrainConfig { seed: rank as u64, ..config() }, &|_| EXAMPLES);
-    assert!(settings.iter().all(|told| told.starts_with("rank 1 of 2: settings: expected")), "{settings:?}");
+    assert!(settings.iter().all(|message| message.starts_with("rank 1 of 2: settings: expected")), "{settings:?}");
     let examples = with(&|_| config(), &|rank| EXAMPLES - rank);
     assert_eq!(examples, ["rank 1 of 2: training examples: expected 24 as rank 0, got 23"; 2]);
 }
 
 /// A folder that is not the same for all (no shared file system) is found out.
 #[test]
-fn members_that_see_other_checkpoints_are_refused() {
+fn ranks_that_find_other_checkpoints_are_refused() {
     let folders = [(); 2].map(|()| tempfile::tempdir().expect("a temporary folder"));
     fit_in(1, &TrainConfig { max_steps: Some(4), ..config() }, Some(folders[0].path()), false);
-    let told = refused(|device, collective| {
+    let outcomes = refused(|device, collective| {
         let folder = Some(folders[collective.rank()].path().to_path_buf());
         let run = FitOptions { folder, resume: true, collective: Some(collective), ..FitOptions::default() };
         let config = TrainConfig { max_steps: Some(4), ..config() };
@@ -361,12 +365,12 @@ fn members_that_see_other_checkpoints_are_refused() {
     });
     let expected =
         "rank 1 of 2: checkpoint to go on from: expected step 4 and 0 passes as rank 0, got step 0 and 0 passes";
-    assert_eq!(told, [expected; 2]);
+    assert_eq!(outcomes, [expected; 2]);
 }
 
-/// A thread that fails outside of the loop does not leave the others waiting, and it is its own error that is told.
+/// A thread that fails outside of the loop does not leave the others waiting, and it is its own error that is returned.
 #[test]
-fn the_first_failure_is_told() {
+fn the_first_failure_is_reported() {
     let devices = vec![Device::flex().autodiff(); 3];
     let failed = on_each_device(&devices, Transport::HostMemory, |device, collective| {
         if collective.rank() == 2 {

@@ -145,12 +145,12 @@ fn undisturbed(folder: &Path) -> Essence {
     essence
 }
 
-/// A checkpoint that is being written, or was when its process died: told apart by the folder's inode and time.
+/// A checkpoint that is being written, or was when its process died: identified by the folder's inode and time.
 fn partial(folder: &Path) -> Option<(PathBuf, u64, i64, i64)> {
     let entries = std::fs::read_dir(folder).ok()?;
     let path = entries.flatten().map(|e| e.path()).find(|path| path.extension().is_some_and(|e| e == "partial"))?;
-    let told = path.metadata().ok()?;
-    Some((path, told.ino(), told.ctime(), told.ctime_nsec()))
+    let metadata = path.metadata().ok()?;
+    Some((path, metadata.ino(), metadata.ctime(), metadata.ctime_nsec()))
 }
 
 /// Killed at a random moment, or as soon as a checkpoint is being written. Whether the process ended before.

@@ -45,11 +45,11 @@ impl Objective for Model {
     fn target_hidden_states<'a>(&'a self, batch: &Points, _: &mut dyn BlockExecutor<'a>) -> Tensor<2> {
         let device = self.language.weight.val().device();
         let x = Tensor::from_data(TensorData::new(batch.x.clone(), [batch.x.len(), 1]), &device);
-        let seen = match batch.n_images {
+        let input = match batch.n_images {
             0 => x,
             _ => self.vision.forward(x),
         };
-        self.language.forward(if self.detached { seen.detach() } else { seen })
+        self.language.forward(if self.detached { input.detach() } else { input })
     }
 
     fn token_losses(&self, hidden: Tensor<2>, _: &Points, range: Range<usize>) -> Tensor<1> {
@@ -119,11 +119,11 @@ fn a_model_of_which_everything_is_frozen_is_refused() {
 
 #[test]
 fn a_group_that_matches_nothing_is_named_with_the_likely_one() {
-    let told = |prefix: &str| refused(model(&Device::flex().autodiff()), vec![group(prefix, true)]);
-    assert_eq!(told("visoin."), "parameter group `visoin.` matches no parameter: did you mean `vision.`?");
-    assert_eq!(told("langage"), "parameter group `langage` matches no parameter: did you mean `language`?");
-    assert!(told("vision.weigth").ends_with("did you mean `vision.weight`?"), "{}", told("vision.weigth"));
-    assert!(told("model.visual.").ends_with("begin with `language.`, `vision.`"), "{}", told("model.visual."));
+    let refusal = |prefix: &str| refused(model(&Device::flex().autodiff()), vec![group(prefix, true)]);
+    assert_eq!(refusal("visoin."), "parameter group `visoin.` matches no parameter: did you mean `vision.`?");
+    assert_eq!(refusal("langage"), "parameter group `langage` matches no parameter: did you mean `language`?");
+    assert!(refusal("vision.weigth").ends_with("did you mean `vision.weight`?"), "{}", refusal("vision.weigth"));
+    assert!(refusal("model.visual.").ends_with("begin with `language.`, `vision.`"), "{}", refusal("model.visual."));
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn an_encoder_is_missed_only_where_there_are_images() {
 #[test]
 fn all_processes_refuse_what_one_of_them_misses() {
     let devices = vec![Device::flex().autodiff(); 2];
-    let told = on_each_device(&devices, Transport::HostMemory, |device, collective| {
+    let outcomes = on_each_device(&devices, Transport::HostMemory, |device, collective| {
         let source = ExampleBatches::new(2, |examples: &[usize]| Ok::<_, String>(batch(examples, 1)));
         let run = FitOptions { collective: Some(collective), ..FitOptions::default() };
         let config = TrainConfig { order: adamllm_train::ExampleOrder::Sequential, ..config(vec![]) };
@@ -185,7 +185,7 @@ fn all_processes_refuse_what_one_of_them_misses() {
         let error = Trainer::new(config)?.fit(cut, &source, run, &mut ()).expect_err("cut off");
         Ok::<_, TrainError>(error.to_string())
     });
-    let told = told.expect("both tell");
-    assert!(told[0].starts_with("step 1: no gradient reaches vision.bias"), "{told:?}");
-    assert_eq!(told[0], told[1]);
+    let outcomes = outcomes.expect("both end");
+    assert!(outcomes[0].starts_with("step 1: no gradient reaches vision.bias"), "{outcomes:?}");
+    assert_eq!(outcomes[0], outcomes[1]);
 }

@@ -169,7 +169,7 @@ fn a_half_written_checkpoint_is_passed_over() {
 }
 
 #[test]
-fn every_split_of_a_window_has_the_same_gradient() {
+fn every_split_of_a_step_has_the_same_gradient() {
     let one = |micro_batch_size| {
         let config = TrainConfig { micro_batch_size, epochs: 1.0, ..config() };
         fit(config, FitOptions::default()).expect("fits").1.iter().map(|m| (m.loss, m.grad_norm)).collect::<Vec<_>>()
@@ -193,7 +193,7 @@ fn frozen_groups_stay() {
 }
 
 #[test]
-fn a_loss_that_is_not_finite_names_its_rows() {
+fn a_loss_that_is_not_finite_names_its_examples() {
     let broken = |examples: &[usize]| {
         let mut points = batch(examples)?;
         if examples.contains(&5) {
@@ -219,22 +219,22 @@ fn a_loss_that_is_not_finite_names_its_rows() {
 /// The step goes on with the examples that are sound, as if the others had never stood in it.
 #[test]
 fn a_faulty_example_is_quarantined_and_the_rest_of_its_step_counts() {
-    let point_of = |examples: &[usize], spoilt: bool| {
+    let point_of = |examples: &[usize], broken: bool| {
         let mut points = batch(examples)?;
-        if let Some(at) = examples.iter().position(|&example| example == 5) {
-            if spoilt {
-                points.y[at] = f32::NAN;
+        if let Some(index) = examples.iter().position(|&example| example == 5) {
+            if broken {
+                points.y[index] = f32::NAN;
             } else {
-                points.x.remove(at);
-                points.y.remove(at);
+                points.x.remove(index);
+                points.y.remove(index);
             }
         }
         Ok::<_, String>(points)
     };
     let folder = tempfile::tempdir().expect("a temporary folder");
     let settings = TrainConfig { non_finite: NonFinite::Quarantine, epochs: 1.0, micro_batch_size: 2, ..config() };
-    let fit = |spoilt, run| {
-        let source = ExampleBatches::new(EXAMPLES, move |examples: &[usize]| point_of(examples, spoilt));
+    let fit = |broken, run| {
+        let source = ExampleBatches::new(EXAMPLES, move |examples: &[usize]| point_of(examples, broken));
         Trainer::new(settings.clone()).expect("valid").fit(model(), &source, run, &mut ()).expect("fits")
     };
     let (with_fault, report) = fit(true, in_folder(folder.path(), false));
@@ -280,7 +280,7 @@ fn a_budget_changes_the_passes_and_not_the_gradient() {
 
 /// Held-out points of another curve: what is learned makes them worse, so the first evaluation stays the best.
 #[test]
-fn a_run_ends_when_held_out_rows_get_no_better() {
+fn a_run_ends_when_the_held_out_loss_gets_no_better() {
     let held_out = ExampleBatches::new(8, |examples: &[usize]| {
         let mut points = batch(examples)?;
         points.y.iter_mut().for_each(|y| *y *= -3.0);
@@ -316,11 +316,11 @@ fn a_run_ends_when_held_out_rows_get_no_better() {
 }
 
 #[test]
-fn a_dry_run_tells_what_a_batch_takes_and_changes_nothing() {
+fn a_dry_run_measures_what_a_batch_takes_and_changes_nothing() {
     let (model, examples) = (model(), [0, 1, 2]);
     let before = weights(&model);
     let trainer = Trainer::new(config()).expect("valid");
-    let told = trainer.dry_run(&model, &batch(&examples).expect("a batch")).expect("trains something");
+    let dry_run = trainer.dry_run(&model, &batch(&examples).expect("a batch")).expect("trains something");
     let (_, metrics) = {
         let source = ExampleBatches::new(3, batch);
         let one = TrainConfig { epochs: 1.0, ..config() };
@@ -330,7 +330,7 @@ fn a_dry_run_tells_what_a_batch_takes_and_changes_nothing() {
             .expect("fits");
         (m, report.metrics)
     };
-    assert!((told.loss - metrics[0].loss).abs() < 1e-6, "{told:?}");
+    assert!((dry_run.loss - metrics[0].loss).abs() < 1e-6, "{dry_run:?}");
     assert_eq!(weights(&model), before);
 }
 

@@ -27,12 +27,12 @@ pub struct EncoderBlockConfig {
     pub gated: bool,
 }
 
-/// Attention and MLP, each behind a norm, gated where the family does so, and added to the residual stream.
+/// Attention and MLP, each after a norm, gated where the family does so, and added to the residual stream.
 #[derive(Module, Debug)]
 pub struct EncoderBlock {
     /// Before the attention.
     pub norm1: LayerNorm,
-    /// Every patch sees every patch, but for the mask.
+    /// Every patch attends to every patch that the mask allows.
     pub attention: EncoderAttention,
     /// Before the MLP.
     pub norm2: LayerNorm,

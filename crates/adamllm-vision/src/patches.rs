@@ -1,4 +1,4 @@
-//! What the vision encoders of the Qwen2-VL families share: images as grids of patches, and where each patch stands.
+//! What the vision encoders of the Qwen2-VL families share: images as grids of patches, and the position of each patch.
 
 use adamllm_nn::{PixelValues, RotaryTable, apply_rotary};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
@@ -13,18 +13,18 @@ fn patch_grid(image: &PixelValues) -> [usize; 3] {
 }
 
 /// The features of all images in their own order, where images of equal grid go through the encoder together.
-/// `encode(grid, members)` gives the features of the images `members`, one after the other, `[n, d_model]`.
+/// `encode(grid, group)` gives the features of the images whose indices are in `group`, one after the other, `[n, d_model]`.
 pub(crate) fn encode_by_grid(
     images: &[&PixelValues],
     device: &Device,
     mut encode: impl FnMut([usize; 3], &[usize]) -> Tensor<2>,
 ) -> Tensor<2> {
     let groups = group_by_grid(images);
-    let encoded: Vec<Tensor<2>> = groups.iter().map(|(grid, members)| encode(*grid, members)).collect();
+    let encoded: Vec<Tensor<2>> = groups.iter().map(|(grid, group)| encode(*grid, group)).collect();
     if groups.len() == 1 {
         return encoded.into_iter().next().expect("one group");
     }
-    let n_each = encoded.iter().zip(&groups).map(|(features, (_, members))| features.dims()[0] / members.len());
+    let n_each = encoded.iter().zip(&groups).map(|(features, (_, group))| features.dims()[0] / group.len());
     let order = original_order(images.len(), &groups, &n_each.collect::<Vec<_>>());
     let n = order.len();
     Tensor::cat(encoded, 0).select(0, Tensor::<1, Int>::from_data(TensorData::new(order, [n]), device))
@@ -32,13 +32,13 @@ pub(crate) fn encode_by_grid(
 
 type Group = ([usize; 3], Vec<usize>);
 
-/// Image numbers by grid, groups in the order of first appearance.
+/// Indices of images by grid, groups in the order of first appearance.
 fn group_by_grid(images: &[&PixelValues]) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for (i, image) in images.iter().enumerate() {
         let of_image = patch_grid(image);
         match groups.iter_mut().find(|(grid, _)| *grid == of_image) {
-            Some((_, members)) => members.push(i),
+            Some((_, group)) => group.push(i),
             None => groups.push((of_image, vec![i])),
         }
     }
@@ -49,59 +49,59 @@ fn group_by_grid(images: &[&PixelValues]) -> Vec<Group> {
 fn original_order(n_images: usize, groups: &[Group], n_each: &[usize]) -> Vec<i32> {
     let mut indices = vec![0..0; n_images];
     let mut next = 0;
-    for ((_, members), &n) in groups.iter().zip(n_each) {
-        for &member in members {
-            indices[member] = next..next + n as i32;
+    for ((_, group), &n) in groups.iter().zip(n_each) {
+        for &image in group {
+            indices[image] = next..next + n as i32;
             next += n as i32;
         }
     }
     indices.into_iter().flatten().collect()
 }
 
-/// The patches of images of one grid, `[n_members * frames, height * width, d_patch]`: attention is within a frame, so
+/// The patches of images of one grid, `[n_images * frames, height * width, d_patch]`: attention is within a frame, so
 /// a frame is a batch element.
 ///
 /// # Panics
 /// If an image's values do not fill its grid.
 pub(crate) fn gather_patches(
     images: &[&PixelValues],
-    members: &[usize],
+    group: &[usize],
     [frames, height, width]: [usize; 3],
     d_patch: usize,
     dtype: DType,
     device: &Device,
 ) -> Tensor<3> {
-    let (batch, n_patches) = (members.len() * frames, height * width);
+    let (batch, n_patches) = (group.len() * frames, height * width);
     let mut values = Vec::with_capacity(batch * n_patches * d_patch);
-    members.iter().for_each(|&m| values.extend_from_slice(&images[m].values));
+    group.iter().for_each(|&m| values.extend_from_slice(&images[m].values));
     Tensor::from_data(TensorData::new(values, [batch, n_patches, d_patch]), (device, dtype))
 }
 
 /// `[row, column]` of each patch: merged squares one after the other, each with its own patches in reading order.
 pub(crate) fn merge_order(height: usize, width: usize, merge: usize) -> Vec<[usize; 2]> {
-    let mut places = Vec::with_capacity(height * width);
+    let mut positions = Vec::with_capacity(height * width);
     for top in (0..height).step_by(merge) {
         for left in (0..width).step_by(merge) {
             for row in top..top + merge {
-                places.extend((left..left + merge).map(|column| [row, column]));
+                positions.extend((left..left + merge).map(|column| [row, column]));
             }
         }
     }
-    places
+    positions
 }
 
 /// Angles of row and column, each for a quarter of the head, the same in each batch element.
-pub(crate) fn grid_rotary(places: &[[usize; 2]], batch: usize, d_head: usize, device: &Device) -> RotaryTable {
+pub(crate) fn grid_rotary(positions: &[[usize; 2]], batch: usize, d_head: usize, device: &Device) -> RotaryTable {
     let frequencies: Vec<f32> =
         (0..d_head / 4).map(|i| 10_000f64.powf(-4.0 * i as f64 / d_head as f64) as f32).collect();
-    let mut angles = Vec::with_capacity(batch * places.len() * d_head / 2);
+    let mut angles = Vec::with_capacity(batch * positions.len() * d_head / 2);
     for _ in 0..batch {
-        for [row, column] in places {
+        for [row, column] in positions {
             angles.extend(frequencies.iter().map(|f| *row as f32 * f));
             angles.extend(frequencies.iter().map(|f| *column as f32 * f));
         }
     }
-    RotaryTable::new(&angles, [batch, places.len()], d_head, device)
+    RotaryTable::new(&angles, [batch, positions.len()], d_head, device)
 }
 
 /// `[batch, n_patches, 3 * d_vision]` to query, key (both rotated) and value, each `[batch, n_heads, n_patches, d_head]`.

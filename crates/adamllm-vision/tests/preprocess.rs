@@ -53,31 +53,31 @@ struct Resized {
 
 #[test]
 fn nearest_neighbours_are_pillows() {
-    for row in recorded::<Vec<Resized>>("nearest") {
-        let resized = resize_nearest(&drawn(row.size, &row.kind), row.target).expect("possible");
-        assert_eq!(crc32(resized.into_raw()), row.crc, "{:?} to {:?}", row.size, row.target);
+    for case in recorded::<Vec<Resized>>("nearest") {
+        let resized = resize_nearest(&drawn(case.size, &case.kind), case.target).expect("possible");
+        assert_eq!(crc32(resized.into_raw()), case.crc, "{:?} to {:?}", case.size, case.target);
     }
     assert!(resize_nearest(&drawn((4, 4), "noise"), (0, 4)).is_err());
 }
 
 #[test]
-fn resized_pictures_are_pillows() {
-    for row in recorded::<Vec<Resized>>("resize") {
-        let resampling = if row.filter == "bicubic" { Resampling::Bicubic } else { Resampling::Bilinear };
-        let resized = resize(&drawn(row.size, &row.kind), row.target, resampling, PassOrder::Pillow);
+fn resized_images_are_pillows() {
+    for case in recorded::<Vec<Resized>>("resize") {
+        let resampling = if case.filter == "bicubic" { Resampling::Bicubic } else { Resampling::Bilinear };
+        let resized = resize(&drawn(case.size, &case.kind), case.target, resampling, PassOrder::Pillow);
         let crc = crc32(resized.expect("possible").into_raw());
-        assert_eq!(crc, row.crc, "{} {:?} to {:?}, {}", row.kind, row.size, row.target, row.filter);
+        assert_eq!(crc, case.crc, "{} {:?} to {:?}, {}", case.kind, case.size, case.target, case.filter);
     }
 }
 
 #[test]
 fn the_order_of_the_axes_matters_where_pillow_changes_it() {
-    let picture = drawn((97, 41), "edges");
+    let image = drawn((97, 41), "edges");
     let [a, b] = [PassOrder::Pillow, PassOrder::RowsFirst]
-        .map(|order| resize(&picture, (97 * 2, 20), Resampling::Bicubic, order).expect("possible"));
+        .map(|order| resize(&image, (97 * 2, 20), Resampling::Bicubic, order).expect("possible"));
     assert_ne!(a, b);
     let [a, b] = [PassOrder::Pillow, PassOrder::RowsFirst]
-        .map(|order| resize(&picture, (40, 80), Resampling::Bicubic, order).expect("possible"));
+        .map(|order| resize(&image, (40, 80), Resampling::Bicubic, order).expect("possible"));
     assert_eq!(a, b);
 }
 
@@ -94,11 +94,11 @@ struct Processed {
 
 impl Processed {
     fn check(&self, values: &[f32], plane: usize) {
-        let place = format!("{} {:?}", self.kind, self.size);
-        assert_eq!(values.len(), self.shape.iter().product::<usize>(), "{place}");
-        assert_eq!(crc32(levels(values, plane, Normalisation::CLIP)), self.crc, "{place}");
+        let case = format!("{} {:?}", self.kind, self.size);
+        assert_eq!(values.len(), self.shape.iter().product::<usize>(), "{case}");
+        assert_eq!(crc32(levels(values, plane, Normalisation::CLIP)), self.crc, "{case}");
         let sum: f64 = values.iter().map(|&value| f64::from(value)).sum();
-        assert!((sum - self.sum).abs() < 1e-6 * values.len() as f64, "{place}: {sum} against {}", self.sum);
+        assert!((sum - self.sum).abs() < 1e-6 * values.len() as f64, "{case}: {sum} against {}", self.sum);
     }
 
     fn check_tiles(&self, tiles: &Tiles) {
@@ -110,10 +110,10 @@ impl Processed {
 #[test]
 fn qwen2_vl_patches() {
     let config = Qwen2VlImageConfig { max_pixels: 40_000, ..Qwen2VlImageConfig::default() };
-    for row in recorded::<Vec<Processed>>("qwen2_vl") {
-        let patches = config.patches(&drawn(row.size, &row.kind)).expect("possible");
-        assert_eq!(Some([patches.grid.t, patches.grid.h, patches.grid.w]), row.grid);
-        row.check(&patches.pixels, 2 * 14 * 14);
+    for case in recorded::<Vec<Processed>>("qwen2_vl") {
+        let patches = config.patches(&drawn(case.size, &case.kind)).expect("possible");
+        assert_eq!(Some([patches.grid.t, patches.grid.h, patches.grid.w]), case.grid);
+        case.check(&patches.pixels, 2 * 14 * 14);
     }
 }
 
@@ -121,30 +121,30 @@ fn qwen2_vl_patches() {
 fn llava_next_tiles() {
     let pinpoints = vec![(28, 56), (56, 28), (56, 56), (84, 28), (28, 84)];
     let config = LlavaNextImageConfig { tile: 28, pinpoints, ..LlavaNextImageConfig::default() };
-    for row in recorded::<Vec<Processed>>("llava_next") {
-        row.check_tiles(&config.tiles(&drawn(row.size, &row.kind)).expect("possible"));
+    for case in recorded::<Vec<Processed>>("llava_next") {
+        case.check_tiles(&config.tiles(&drawn(case.size, &case.kind)).expect("possible"));
     }
 }
 
 #[test]
 fn mllama_tiles() {
     let config = MllamaImageConfig { tile: 28, ..MllamaImageConfig::default() };
-    for row in recorded::<Vec<Processed>>("mllama") {
-        let (tiles, grid) = config.tiles(&drawn(row.size, &row.kind)).expect("possible");
-        row.check_tiles(&tiles);
-        assert_eq!((Some(grid.aspect_ratio_id), grid.n_tiles()), (row.aspect_ratio_id, tiles.n_tiles));
+    for case in recorded::<Vec<Processed>>("mllama") {
+        let (tiles, grid) = config.tiles(&drawn(case.size, &case.kind)).expect("possible");
+        case.check_tiles(&tiles);
+        assert_eq!((Some(grid.aspect_ratio_id), grid.n_tiles()), (case.aspect_ratio_id, tiles.n_tiles));
     }
 }
 
 #[test]
 fn clip_crops() {
     let config = ClipImageConfig { shortest_edge: 42, crop: 28, ..ClipImageConfig::default() };
-    for row in recorded::<Vec<Processed>>("clip") {
-        row.check_tiles(&config.tile(&drawn(row.size, &row.kind)).expect("possible"));
+    for case in recorded::<Vec<Processed>>("clip") {
+        case.check_tiles(&config.tile(&drawn(case.size, &case.kind)).expect("possible"));
     }
     let config = ClipImageConfig { shortest_edge: 20, crop: 33, ..ClipImageConfig::default() };
-    for row in recorded::<Vec<Processed>>("clip_padded") {
-        row.check_tiles(&config.tile(&drawn(row.size, &row.kind)).expect("possible"));
+    for case in recorded::<Vec<Processed>>("clip_padded") {
+        case.check_tiles(&config.tile(&drawn(case.size, &case.kind)).expect("possible"));
     }
 }
 
@@ -159,7 +159,7 @@ struct Layouts {
 }
 
 #[test]
-fn sizes_alone_tell_the_layout() {
+fn the_layout_follows_from_sizes_alone() {
     let layouts: Layouts = recorded("layouts");
     let config = Qwen2VlImageConfig { max_pixels: 12_845_056, ..Qwen2VlImageConfig::default() };
     for (width, height, n_patches) in layouts.qwen2_vl {
@@ -168,9 +168,9 @@ fn sizes_alone_tell_the_layout() {
         assert_eq!(grid.is_err(), matches!(grid, Err(PreprocessError::AspectRatio { .. })));
     }
     let config = LlavaNextImageConfig::default();
-    for (width, height, canvas, n_rows) in layouts.llava_next {
+    for (width, height, canvas, n_features) in layouts.llava_next {
         assert_eq!(config.canvas(width, height).expect("possible"), canvas, "{width}x{height}");
-        assert_eq!(config.layout(width, height, 14).expect("possible").n_features(), n_rows, "{width}x{height}");
+        assert_eq!(config.layout(width, height, 14).expect("possible").n_features(), n_features, "{width}x{height}");
     }
     let config = MllamaImageConfig::default();
     for (width, height, canvas, fitted) in layouts.mllama {

@@ -69,10 +69,10 @@ mod forms {
             assert_eq!(answers(predictions), answers(&runs[0].1), "{form}");
             let n = |answer_type| scored.report.by_type[&answer_type].n;
             assert_eq!((n(AnswerType::Closed), n(AnswerType::Open)), (3, 2), "{form}");
-            assert_eq!(scored.report.overall.n_clusters, 5, "{form}: a picture each");
+            assert_eq!(scored.report.overall.n_clusters, 5, "{form}: an image each");
             assert_eq!(scored.report.run.as_ref().map(|run| run.n_asked), Some(Some(6)));
             assert_eq!(scored.report.unanswered, 1, "{form}");
-            let [lost] = &ledger[..] else { panic!("{form}: one picture is broken: {ledger:?}") };
+            let [lost] = &ledger[..] else { panic!("{form}: one image is broken: {ledger:?}") };
             assert_eq!(lost.reason, Reason::ImageBroken, "{form}: {}", lost.detail);
         }
     }

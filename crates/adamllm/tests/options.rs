@@ -1,5 +1,5 @@
 //! Ways to train that differ from the plain one: other optimizers and dtypes, historical loss_normalization, frozen parts, and runs
-//! that are stopped behind every single pass.
+//! that are stopped after every single pass.
 #![cfg(all(feature = "train", feature = "model", feature = "data", feature = "flex"))]
 
 mod families;
@@ -28,7 +28,7 @@ fn config() -> TrainConfig {
 }
 
 fn source(family: &Family) -> impl BatchSource<Batch = VlmBatch> {
-    ExampleBatches::new(6.min(family.rows.len()), |rows: &[usize]| Ok::<_, String>(family.batch(rows)))
+    ExampleBatches::new(6.min(family.examples.len()), |examples: &[usize]| Ok::<_, String>(family.batch(examples)))
 }
 
 fn fit(config: &TrainConfig, dtype: DType, run: FitOptions) -> (Vec<Vec<f32>>, FitReport) {
@@ -46,9 +46,9 @@ fn in_folder<'a>(folder: &Path, resume: bool) -> FitOptions<'a> {
     FitOptions { folder: Some(folder.into()), resume, ..FitOptions::default() }
 }
 
-/// Stopped behind every pass, of which a step has three, and resumed by a new trainer with a new model each time.
+/// Stopped after every pass, of which a step has three, and resumed by a new trainer with a new model each time.
 #[test]
-fn a_run_stopped_behind_every_pass_changes_no_bit() {
+fn a_run_stopped_after_every_pass_changes_no_bit() {
     let config = TrainConfig { epochs: 2.0, keep_last: 2, ..config() };
     let (expected, whole) = fit(&config, DType::F32, FitOptions::default());
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -65,8 +65,8 @@ fn a_run_stopped_behind_every_pass_changes_no_bit() {
         assert_eq!(report.outcome, FitOutcome::Stopped);
         assert!(n_parts < 100, "no progress");
     };
-    let n_rows = source(&Family::read("qwen2_vl", DType::F32)).n_examples();
-    assert!(n_parts == 2 * n_rows && n_parts > whole.steps, "{n_parts} parts of {} steps", whole.steps);
+    let n_examples = source(&Family::read("qwen2_vl", DType::F32)).n_examples();
+    assert!(n_parts == 2 * n_examples && n_parts > whole.steps, "{n_parts} parts of {} steps", whole.steps);
     assert_eq!(losses_of_parts, losses(&whole));
     assert_eq!(weights, expected);
 }
@@ -85,7 +85,7 @@ fn resumes_to_the_bit(config: &TrainConfig, dtype: DType) -> FitReport {
         assert_eq!((first.outcome, first.steps), (FitOutcome::Stopped, k));
         let (weights, rest) = fit(config, dtype, in_folder(folder.path(), true));
         assert_eq!(first.steps + rest.metrics.len(), whole.steps);
-        assert_eq!(weights, expected, "stopped behind step {k}");
+        assert_eq!(weights, expected, "stopped after step {k}");
     }
     whole
 }
@@ -120,7 +120,7 @@ fn bf16_with_master_weights_stays_close() {
     }
 }
 
-/// Updates far below a bf16 weight's last place add up in the master weights.
+/// Updates far below a bf16 weight's last digit add up in the master weights.
 #[test]
 fn small_updates_are_not_lost_in_bf16() {
     let slow = TrainConfig { learning_rate: 1e-5, weight_decay: 0.0, epochs: 60.0, ..config() };
@@ -142,18 +142,20 @@ fn historical_normalisation_is_the_mean_of_means() {
         let mut report = fit(&config, DType::F32, FitOptions::default()).1;
         report.metrics.remove(0)
     };
-    // The rows of the first step, found by their loss.
+    // The examples of the first step, found by their loss.
     let trainer = Trainer::new(config()).expect("valid");
     let order = adamllm::train::BatchOrder::of(&source(&family), &config()).expect("an order");
-    let rows = order.examples(0, &mut None).to_vec();
-    let alone: Vec<_> = rows.iter().map(|&row| trainer.gradients(&family.model, &[family.batch(&[row])])).collect();
+    let examples = order.examples(0, &mut None).to_vec();
+    let alone: Vec<_> =
+        examples.iter().map(|&example| trainer.gradients(&family.model, &[family.batch(&[example])])).collect();
     let mean = alone.iter().map(|(loss, _)| loss).sum::<f64>() / alone.len() as f64;
     let mut squares = 0.0;
     for name in alone[0].1.keys() {
-        let rows: Vec<Vec<f32>> =
+        let gradients: Vec<Vec<f32>> =
             alone.iter().map(|(_, all)| all.get(name).map_or(vec![], |g| g.iter().collect())).collect();
-        let n = rows.iter().map(Vec::len).max().expect("rows");
-        let sum = |i: usize| rows.iter().map(|row| row.get(i).copied().map_or(0.0, f64::from)).sum::<f64>();
+        let n = gradients.iter().map(Vec::len).max().expect("gradients");
+        let sum =
+            |i: usize| gradients.iter().map(|gradient| gradient.get(i).copied().map_or(0.0, f64::from)).sum::<f64>();
         squares += (0..n).map(|i| (sum(i) / alone.len() as f64).powi(2)).sum::<f64>();
     }
     let historical = step(LossNormalization::MicroBatch);
@@ -164,12 +166,12 @@ fn historical_normalisation_is_the_mean_of_means() {
         historical.grad_norm,
         squares.sqrt()
     );
-    assert!((step(LossNormalization::Step).loss - mean).abs() > 1e-4, "rows of different lengths");
+    assert!((step(LossNormalization::Step).loss - mean).abs() > 1e-4, "examples of different lengths");
 }
 
-/// A frozen encoder whose merger is trained, and the other way round, with blocks made again and without.
+/// A frozen encoder whose merger is trained, and the other way round, with activation checkpointing and without.
 #[test]
-fn frozen_parts_are_the_same_with_blocks_made_again() {
+fn frozen_parts_are_the_same_with_activation_checkpointing() {
     let group = |prefix: &str, frozen| ParameterGroup {
         prefix: prefix.into(),
         learning_rate: None,
@@ -179,25 +181,26 @@ fn frozen_parts_are_the_same_with_blocks_made_again() {
     let partly = [vec![group("vision.", true), group("vision.merger.", false)], vec![group("language.", true)]];
     for groups in partly {
         let plain = TrainConfig { groups, epochs: 2.0, ..config() };
-        let again = TrainConfig { gradient_checkpointing: GradientCheckpointing::Blocks, ..plain.clone() };
+        let checkpointed = TrainConfig { gradient_checkpointing: GradientCheckpointing::Blocks, ..plain.clone() };
         let (expected, _) = fit(&plain, DType::F32, FitOptions::default());
-        let (weights, _) = fit(&again, DType::F32, FitOptions::default());
+        let (weights, _) = fit(&checkpointed, DType::F32, FitOptions::default());
         let pairs = weights.iter().flatten().zip(expected.iter().flatten());
-        let apart = pairs.fold(0.0f32, |most, (a, b)| most.max((a - b).abs()));
+        let apart = pairs.fold(0.0f32, |max, (a, b)| max.max((a - b).abs()));
         assert!(apart < 2e-4, "{:?}: {apart}", plain.groups);
     }
 }
 
-/// Tokens of another model's tokenizer, which the embedding does not have: stands for every way in which a backend gives up.
+/// Tokens of another model's tokenizer, which the embedding does not have: stands for every way in which a backend fails.
 #[test]
-fn a_pass_that_the_backend_gives_up_is_named() {
+fn a_pass_in_which_the_backend_fails_is_named() {
     let mut family = Family::read("qwen2_vl", DType::F32);
-    family.rows[2].tokens[0] = 9_999_999;
+    family.examples[2].tokens[0] = 9_999_999;
     let trainer = Trainer::new(config()).expect("valid");
-    let error =
-        trainer.fit(family.model.clone(), &source(&family), FitOptions::default(), &mut ()).expect_err("gives up");
-    let adamllm::train::TrainError::Backend { examples: rows, tokens, .. } = &error else { panic!("{error}") };
-    assert_eq!((&rows[..], *tokens), (&[2][..], family.rows[2].tokens.len()));
+    let error = trainer
+        .fit(family.model.clone(), &source(&family), FitOptions::default(), &mut ())
+        .expect_err("a backend error");
+    let adamllm::train::TrainError::Backend { examples, tokens, .. } = &error else { panic!("{error}") };
+    assert_eq!((&examples[..], *tokens), (&[2][..], family.examples[2].tokens.len()));
     assert!(error.to_string().contains("micro_batch_size"), "{error}");
 }
 
@@ -220,15 +223,15 @@ fn a_family_knows_which_parameters_a_batch_uses() {
         let family = Family::read(name, DType::F32);
         let trainer = Trainer::new(config()).expect("valid");
         let mut kinds = std::collections::BTreeSet::new();
-        for row in 0..family.rows.len() {
-            let batch = family.batch(&[row]);
+        for example in 0..family.examples.len() {
+            let batch = family.batch(&[example]);
             kinds.insert(batch.n_images() > 0);
             let (_, gradients) = trainer.gradients(&family.model, std::slice::from_ref(&batch));
             for parameter in Parameters::of(&family.model).names() {
                 let (used, got) = (family.model.uses(parameter, &batch), gradients.contains_key(parameter));
-                assert_eq!(used, got, "{name}, row {row}: {parameter}");
+                assert_eq!(used, got, "{name}, example {example}: {parameter}");
             }
         }
-        assert_eq!(kinds.len(), 2, "{name}: rows with images and without");
+        assert_eq!(kinds.len(), 2, "{name}: examples with images and without");
     }
 }

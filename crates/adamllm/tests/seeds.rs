@@ -1,5 +1,5 @@
 //! Seed files in their published layouts, rendered by the templates of both families that synthesizers are made of: what is
-//! learnt, and what is not.
+//! supervised, and what is not.
 #![cfg(all(feature = "model", feature = "synth"))]
 
 use std::path::Path;
@@ -29,42 +29,42 @@ fn conversations() -> Vec<Conversation> {
     })
     .expect("the mini seed files");
     let config = SeedConfig::default();
-    let rows = index.conversations(&config).expect("opens");
-    rows.map(|row| row.expect("sound").conversation).collect()
+    let seeds = index.conversations(&config).expect("opens");
+    seeds.map(|seed| seed.expect("sound").conversation).collect()
 }
 
 #[test]
-fn everything_behind_the_caption_is_learnt_and_nothing_before() {
-    let rows = conversations();
-    assert_eq!(rows.len(), 60);
+fn everything_after_the_caption_is_supervised_and_nothing_before() {
+    let seeds = conversations();
+    assert_eq!(seeds.len(), 60);
     for (source, markers) in [(LLAMA3, TurnMarkers::llama3()), (CHATML, TurnMarkers::chatml())] {
         let template = ChatTemplate::new(source.into(), TemplateTokens::default()).expect("compiles");
         let TurnMarkers { end_of_turn: end, separator, user_header: user, assistant_header: assistant } = &markers;
-        for row in &rows {
-            let segments = template.segments(row, SEED_SUPERVISION, std::slice::from_ref(end)).expect("renders");
+        for seed in &seeds {
+            let segments = template.segments(seed, SEED_SUPERVISION, std::slice::from_ref(end)).expect("renders");
             assert!(segments.is_sorted_by_key(|segment| segment.target), "one border: {segments:?}");
             let text = |target| segments.iter().filter(|s| s.target == target).map(|s| s.text.as_str()).collect();
-            let [masked, learnt]: [String; 2] = [text(false), text(true)];
-            let caption = &row.messages[1].content;
+            let [masked, supervised]: [String; 2] = [text(false), text(true)];
+            let caption = &seed.messages[1].content;
             assert!(
                 masked.ends_with(&format!("Describe the image.{end}{separator}{assistant}{caption}{end}")),
                 "{masked}"
             );
-            let turns = row.messages[2..].chunks(2).map(|turns| {
+            let turns = seed.messages[2..].chunks(2).map(|turns| {
                 let [question, answer] = [&turns[0].content, &turns[1].content];
                 format!("{separator}{user}{question}{end}{separator}{assistant}{answer}{end}")
             });
-            assert_eq!(learnt, turns.collect::<String>(), "user turns and headers are learnt too");
+            assert_eq!(supervised, turns.collect::<String>(), "user turns and headers are in the loss too");
         }
     }
 }
 
 #[test]
-fn what_is_learnt_is_what_the_synthesis_parses() {
+fn what_is_supervised_is_what_the_synthesis_parses() {
     for markers in [TurnMarkers::llama3(), TurnMarkers::chatml()] {
         let TurnMarkers { end_of_turn: end, separator, user_header: user, assistant_header: assistant } = &markers;
-        for row in conversations() {
-            let turns = row.messages[2..]
+        for seed in conversations() {
+            let turns = seed.messages[2..]
                 .chunks(2)
                 .map(|turns| format!("{}{end}{separator}{assistant}{}{end}", turns[0].content, turns[1].content));
             let written = turns.collect::<Vec<_>>().join(&format!("{separator}{user}"));
@@ -72,7 +72,7 @@ fn what_is_learnt_is_what_the_synthesis_parses() {
             let found = found.expect("a perfect synthesizer's text holds its triplet");
             let asked = |hint: &str, answer: &str| {
                 let question = format!("{hint}{}", found.question);
-                row.messages[2..].chunks(2).any(|turns| turns[0].content == question && turns[1].content == answer)
+                seed.messages[2..].chunks(2).any(|turns| turns[0].content == question && turns[1].content == answer)
             };
             assert!(asked("Answer with a precise response.\n", &found.precise));
             assert!(asked("Answer with an informative response.\n", &found.informative));

@@ -11,7 +11,7 @@ use adamllm::prelude::*;
 use adamllm::train::{ExampleBatches, FitOptions, Schedule, ScheduleKind};
 use recorded::{Decoded, conversation, fixtures, json};
 
-/// The gradient of these is zero by mathematics (softmax does not see a bias of the keys); AdamW makes full steps of what
+/// The gradient of these is zero by mathematics (softmax does not change with a bias of the keys); AdamW makes full steps of what
 /// rounding leaves there, in any direction.
 const WITHOUT_GRADIENT: &str = "self_attn.k_proj.bias";
 
@@ -35,12 +35,12 @@ fn twenty_steps_equal_torch(family: &str) {
         })
         .collect();
 
-    // A window of one "row": the row's number is looked up in the recorded order.
+    // A step of one "example": its index is looked up in the recorded order.
     let order = std::sync::atomic::AtomicUsize::new(0);
     let source = ExampleBatches::new(steps.len(), |_: &[usize]| {
         let step = order.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let rows: Vec<_> = encoded[step].iter().collect();
-        Ok::<_, String>(VlmBatch::collate(&rows, Padding::Right, &processor))
+        let examples: Vec<_> = encoded[step].iter().collect();
+        Ok::<_, String>(VlmBatch::collate(&examples, Padding::Right, &processor))
     });
     let optimizer = &trace["optimizer"];
     let number = |key: &str| optimizer[key].as_f64().unwrap_or_else(|| panic!("no {key} in {optimizer}"));

@@ -25,8 +25,19 @@ fn every_case_passes_on_the_cpu() {
 
 #[test]
 fn bf16_passes_on_the_cpu() {
-    let done =
-        start(&["check", "--dtype", "bf16", "--only", "qwen2_vl/g", "--only", "qwen2_vl/new", "--only", "mllama/l", "--only", "operations/"]);
+    let done = start(&[
+        "check",
+        "--dtype",
+        "bf16",
+        "--only",
+        "qwen2_vl/g",
+        "--only",
+        "qwen2_vl/new",
+        "--only",
+        "mllama/l",
+        "--only",
+        "operations/",
+    ]);
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
 }
 

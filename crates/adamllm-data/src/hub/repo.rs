@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_told_from_paths() {
+    fn names_and_paths_differ() {
         let repo: HubRepo = "Qwen/Qwen2-VL-2B-Instruct".parse().expect("a name");
         assert_eq!((repo.name.as_str(), repo.revision.as_str()), ("Qwen/Qwen2-VL-2B-Instruct", "main"));
         let repo: HubRepo = "gpt2@refs/pr/3".parse().expect("a name");

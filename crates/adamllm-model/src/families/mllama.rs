@@ -70,7 +70,7 @@ impl VisionConfig for MllamaVisionConfig {
     }
 
     fn image_prompt(&self) -> ImagePrompt {
-        ImagePrompt { begins_behind: Some(PLACEHOLDER), ..ImagePrompt::default() }
+        ImagePrompt { begin_after: Some(PLACEHOLDER), ..ImagePrompt::default() }
     }
 
     fn is_cross_attended(&self) -> bool {

@@ -15,8 +15,8 @@ use crate::{ModelError, VisionLanguageModel};
 
 impl ModelFolder {
     /// Writes a model that was loaded from this folder to another one: the same keys, dtypes, shapes and shards, and
-    /// the files beside them that belong to a model byte for byte. What else stands in this folder (optimizer states, pickled
-    /// weights, an adapter, the model card) stays behind. One tensor is in flight at a time.
+    /// the files beside them that belong to a model byte for byte. What else is in this folder (optimizer states, pickled
+    /// weights, an adapter, the model card) is not copied. One tensor is in flight at a time.
     ///
     /// The new folder is complete once `config.json` is there: it is written last.
     ///
@@ -30,13 +30,13 @@ impl ModelFolder {
     ) -> Result<(), ModelError> {
         let base = WeightFiles::open(&self.path)?;
         let parameters = snapshots(model);
-        let places = self.places(&base, &parameters)?;
+        let by_key = self.parameters_by_key(&base, &parameters)?;
         fs::create_dir_all(to).map_err(CoreError::io("create", to))?;
         for shard in &base.shards {
             let mut views = Vec::new();
             for (key, header) in &shard.tensors {
-                let values = match places.get(&unwrapped(key)) {
-                    Some(&place) => Values::Parameter(&parameters[place]),
+                let values = match by_key.get(&unwrapped(key)) {
+                    Some(&parameter) => Values::Parameter(&parameters[parameter]),
                     // A buffer that no model needs stays as it is.
                     None => Values::Stored(base.stored(key)?),
                 };
@@ -89,10 +89,14 @@ impl ModelFolder {
         self.copy_side_files(to)
     }
 
-    /// Which of the model's parameters goes where: by key of the base, without the names of wrapping modules. A parameter
+    /// The parameter that is written under each key: by key of the base, without the names of wrapping modules. A parameter
     /// that the base stores twice, and a tied head that it stores all the same, go to each of their keys.
-    fn places(&self, base: &WeightFiles, parameters: &[Snapshot]) -> Result<HashMap<String, usize>, ModelError> {
-        let mut places = HashMap::new();
+    fn parameters_by_key(
+        &self,
+        base: &WeightFiles,
+        parameters: &[Snapshot],
+    ) -> Result<HashMap<String, usize>, ModelError> {
+        let mut by_key = HashMap::new();
         let mut unexpected = Vec::new();
         let has_head = parameters.iter().any(|snapshot| snapshot.info.name == HEAD);
         for (i, snapshot) in parameters.iter().enumerate() {
@@ -101,17 +105,17 @@ impl ModelFolder {
             if name == EMBEDDING && !has_head {
                 keys.extend(candidates(&self.config, HEAD));
             }
-            let before = places.len();
+            let before = by_key.len();
             let keys = keys.into_iter().map(|(prefix, rest)| format!("{prefix}{rest}"));
-            places.extend(keys.filter(|key| base.contains(key)).map(|key| (key, i)));
-            if places.len() == before {
+            by_key.extend(keys.filter(|key| base.contains(key)).map(|key| (key, i)));
+            if by_key.len() == before {
                 unexpected.push(base.expected_key(&self.config, name));
             }
         }
-        let unknown = base.keys().filter(|key| !places.contains_key(*key) && !WeightFiles::is_ignored(key));
+        let unknown = base.keys().filter(|key| !by_key.contains_key(*key) && !WeightFiles::is_ignored(key));
         let missing: Vec<_> = unknown.map(|key| (key.to_owned(), "not in the model".to_owned())).collect();
         if missing.is_empty() && unexpected.is_empty() {
-            return Ok(places);
+            return Ok(by_key);
         }
         let cause = "the model was not loaded from this folder".into();
         Err(ModelError::Weights { folder: self.path.clone(), cause, missing, unexpected })

@@ -21,7 +21,7 @@ pub struct ModelConfig {
     pub decoder: DecoderConfig,
     /// The vision side, where the family has one.
     pub vision: Option<Arc<dyn VisionConfig>>,
-    /// The placeholder's token id, where the family reads images and `config.json` tells.
+    /// The placeholder's token id, where the family reads images and `config.json` names it.
     pub image_token: Option<u32>,
     /// The longest context the model was made for.
     pub max_context: usize,

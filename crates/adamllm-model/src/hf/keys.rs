@@ -1,6 +1,6 @@
 //! Parameter names: ours on the left, Hugging Face's on the right.
 //!
-//! A checkpoint's key is a prefix, which tells the part of the model, and a rest. Tools and versions mix the prefixes
+//! A checkpoint's key is a prefix, which names the part of the model, and a rest. Tools and versions mix the prefixes
 //! freely (`model.visual.*` beside `model.layers.*`), so each part is looked for under each of its prefixes.
 
 use super::config::ModelConfig;
@@ -161,8 +161,8 @@ fn rename(name: &str, table: Renames) -> String {
         if let Some(rest) = name.strip_prefix(ours) {
             return format!("{theirs}{rest}");
         }
-        if let Some(at) = name.find(&format!(".{ours}")) {
-            return format!("{}.{theirs}{}", &name[..at], &name[at + 1 + ours.len()..]);
+        if let Some(dot) = name.find(&format!(".{ours}")) {
+            return format!("{}.{theirs}{}", &name[..dot], &name[dot + 1 + ours.len()..]);
         }
     }
     name.to_owned()

@@ -27,16 +27,16 @@ pub(crate) const EMBEDDING: &str = "language.embedding";
 /// All safetensors files of a folder.
 #[derive(Debug)]
 pub(crate) struct WeightFiles {
-    pub(crate) shards: Vec<Shard>,
+    pub(crate) shards: Vec<WeightShard>,
     /// Whether the shards are those of an index.
     pub(crate) has_index: bool,
     /// By key, without the names of wrapping modules.
-    places: HashMap<String, Place>,
+    locations: HashMap<String, TensorLocation>,
 }
 
 /// Where a tensor is.
 #[derive(Clone, Debug)]
-struct Place {
+struct TensorLocation {
     shard: usize,
     /// The key as it stands in the file.
     key: String,
@@ -44,7 +44,7 @@ struct Place {
 
 /// One safetensors file.
 #[derive(Debug)]
-pub(crate) struct Shard {
+pub(crate) struct WeightShard {
     pub(crate) path: PathBuf,
     map: Mmap,
     /// Name, dtype and shape of each tensor.
@@ -78,7 +78,7 @@ impl WeightFiles {
     /// Maps `model.safetensors`, or every shard of `model.safetensors.index.json`.
     ///
     /// A single file beside an index is what a second `save_pretrained` into the same folder leaves. transformers reads the
-    /// single file; so do we where the index's shards are gone. Where they are there too, nobody can tell which is meant.
+    /// single file; so do we where the index's shards are gone. Where they are there too, it is ambiguous which is meant.
     pub(crate) fn open(folder: &Path) -> Result<Self, ModelError> {
         let (single, index) = (folder.join(SINGLE), folder.join(INDEX));
         let files = match (single.exists(), index.exists()) {
@@ -104,16 +104,16 @@ impl WeightFiles {
 
     /// Maps the files, and notes where each tensor is.
     fn map(paths: Vec<PathBuf>, index: Option<(&Path, &Index)>) -> Result<Self, ModelError> {
-        let shards: Vec<Shard> = paths.into_iter().map(Shard::open).collect::<Result<_, _>>()?;
-        let mut files = Self { shards, has_index: index.is_some(), places: HashMap::new() };
+        let shards: Vec<WeightShard> = paths.into_iter().map(WeightShard::open).collect::<Result<_, _>>()?;
+        let mut files = Self { shards, has_index: index.is_some(), locations: HashMap::new() };
         for shard in 0..files.shards.len() {
             let keys: Vec<String> = files.shards[shard].tensors.keys().cloned().collect();
             for key in keys {
-                files.add(Place { shard, key })?;
+                files.add(TensorLocation { shard, key })?;
             }
         }
         if let Some((path, index)) = index {
-            let absent = index.weight_map.iter().find(|(key, _)| !files.places.contains_key(&unwrapped(key)));
+            let absent = index.weight_map.iter().find(|(key, _)| !files.locations.contains_key(&unwrapped(key)));
             if let Some((key, file)) = absent {
                 let expected = format!("a tensor {key}, as the index says");
                 return Err(ModelError::config(path, "weight_map", expected, format!("{file} without it")));
@@ -122,39 +122,39 @@ impl WeightFiles {
         Ok(files)
     }
 
-    /// Notes a tensor. One that stands twice must be the same in both places.
-    fn add(&mut self, place: Place) -> Result<(), ModelError> {
-        let bare = unwrapped(&place.key);
-        if let Some(first) = self.places.get(&bare) {
-            if self.bytes(first)? != self.bytes(&place)? {
-                let (path, other) = (&self.shards[place.shard].path, &self.shards[first.shard].path);
-                let detail = format!("{} has other values than {} of {}", place.key, first.key, shown(other));
+    /// Notes a tensor. One that is stored twice must be the same in both.
+    fn add(&mut self, location: TensorLocation) -> Result<(), ModelError> {
+        let bare = unwrapped(&location.key);
+        if let Some(first) = self.locations.get(&bare) {
+            if self.bytes(first)? != self.bytes(&location)? {
+                let (path, other) = (&self.shards[location.shard].path, &self.shards[first.shard].path);
+                let detail = format!("{} has other values than {} of {}", location.key, first.key, shown(other));
                 return Err(ModelError::Safetensors { path: path.clone(), detail });
             }
             return Ok(());
         }
-        self.places.insert(bare, place);
+        self.locations.insert(bare, location);
         Ok(())
     }
 
     /// Keys without the names of wrapping modules.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
-        self.places.keys().map(String::as_str)
+        self.locations.keys().map(String::as_str)
     }
 
     /// Whether there is a tensor of this key, without the names of wrapping modules.
     pub(crate) fn contains(&self, key: &str) -> bool {
-        self.places.contains_key(key)
+        self.locations.contains_key(key)
     }
 
     pub(crate) fn n_tensors(&self) -> usize {
-        self.places.len()
+        self.locations.len()
     }
 
     /// The keys, as they stand in the files, under which the parameter that we call `name` is stored.
     pub(crate) fn stored_keys(&self, config: &ModelConfig, name: &str) -> Vec<String> {
         let known = candidates(config, name).into_iter().map(|(prefix, rest)| prefix.to_owned() + &rest);
-        known.filter_map(|key| self.places.get(&key)).map(|place| place.key.clone()).collect()
+        known.filter_map(|key| self.locations.get(&key)).map(|location| location.key.clone()).collect()
     }
 
     /// The key under which the files would be expected to have a parameter that they lack: the longest prefix of its part
@@ -181,27 +181,27 @@ impl WeightFiles {
         if !config.decoder.tied_head {
             return Ok(false);
         }
-        let place = |key: &str| &self.places[&unwrapped(key)];
-        let same = self.bytes(place(&head))? == self.bytes(place(&embedding))?;
+        let location = |key: &str| &self.locations[&unwrapped(key)];
+        let same = self.bytes(location(&head))? == self.bytes(location(&embedding))?;
         if !same {
             tracing::warn!(%head, "the files' head is not the embedding, though config.json says so (tie_word_embeddings); the head is used");
         }
         Ok(same)
     }
 
-    fn bytes(&self, place: &Place) -> Result<&[u8], ModelError> {
-        self.shards[place.shard].bytes(&place.key)
+    fn bytes(&self, location: &TensorLocation) -> Result<&[u8], ModelError> {
+        self.shards[location.shard].bytes(&location.key)
     }
 
     /// The bytes of a tensor as they are stored, by its key in the files.
     pub(crate) fn stored(&self, key: &str) -> Result<&[u8], ModelError> {
-        self.bytes(&self.places[&unwrapped(key)])
+        self.bytes(&self.locations[&unwrapped(key)])
     }
 
     /// The tensor's values in `dtype`.
     fn read(&self, key: &str, dtype: DType) -> Result<TensorData, String> {
-        let place = &self.places[&unwrapped(key)];
-        self.shards[place.shard].read(&place.key, dtype)
+        let location = &self.locations[&unwrapped(key)];
+        self.shards[location.shard].read(&location.key, dtype)
     }
 }
 
@@ -244,7 +244,7 @@ fn shard_paths(folder: &Path, index: &Path, parsed: &Index) -> Result<Vec<PathBu
     }
 }
 
-impl Shard {
+impl WeightShard {
     fn open(path: PathBuf) -> Result<Self, ModelError> {
         let file = File::open(&path).map_err(CoreError::io("open", &path))?;
         // SAFETY: the map is read-only and private to this process; as for every reader of mapped weights, another
@@ -273,8 +273,8 @@ impl Shard {
         let view = tensors.tensor(key).map_err(|e| e.to_string())?;
         let source = float_dtype(view.dtype())
             .ok_or_else(|| format!("expected F32, F16, BF16 or F64, got {:?}", view.dtype()))?;
-        if let Some(at) = first_not_finite(view.data(), source) {
-            return Err(format!("value {at} is not finite"));
+        if let Some(index) = first_not_finite(view.data(), source) {
+            return Err(format!("value {index} is not finite"));
         }
         let data = TensorData::from_bytes_vec(view.data().to_vec(), view.shape().to_vec(), source);
         self.release(view.data());
@@ -357,7 +357,7 @@ impl FolderSource<'_> {
     pub(crate) fn unexpected(&self) -> Vec<String> {
         let head = if self.config.decoder.tied_head { self.files.stored_keys(self.config, HEAD) } else { Vec::new() };
         let known = |key: &String| self.used.contains(key) || head.contains(key) || WeightFiles::is_ignored(key);
-        let keys = self.files.places.values().map(|place| &place.key);
+        let keys = self.files.locations.values().map(|location| &location.key);
         let mut keys: Vec<String> = keys.filter(|key| !known(key)).cloned().collect();
         keys.sort();
         keys
@@ -367,8 +367,8 @@ impl FolderSource<'_> {
 /// A convolution's kernel `[out, in, ...]` is a linear layer's weight `[out, in * ...]` for us.
 fn flatten_kernel(data: TensorData, wanted: &[usize]) -> TensorData {
     let shape = data.shape().as_slice().to_vec();
-    let same_rows = shape.len() > 2 && wanted.len() == 2 && shape[0] == wanted[0];
-    if same_rows && shape[1..].iter().product::<usize>() == wanted[1] {
+    let same_first_axis = shape.len() > 2 && wanted.len() == 2 && shape[0] == wanted[0];
+    if same_first_axis && shape[1..].iter().product::<usize>() == wanted[1] {
         let (bytes, _, dtype) = data.into_parts();
         return TensorData::from_bytes(bytes, wanted.to_vec(), dtype);
     }

@@ -57,7 +57,7 @@ fn date(now: DateTime<Local>, format: &str) -> Result<String, Error> {
 
 /// Methods of Python's strings, lists and mappings: what `minijinja-contrib` has, and what it lacks.
 fn method(state: &mut State, value: &Value, name: &str, arguments: &[Value]) -> Result<Value, Error> {
-    let argument = |place: usize| arguments.get(place).and_then(Value::as_str);
+    let argument = |index: usize| arguments.get(index).and_then(Value::as_str);
     if let Some(text) = value.as_str() {
         match (name, arguments.len()) {
             ("strip" | "lstrip" | "rstrip", 0) => {
@@ -101,10 +101,10 @@ fn partition(text: &str, separator: Option<&str>, last: bool) -> Result<Value, E
     }))
 }
 
-fn rsplit(text: &str, separator: &str, most: Option<&Value>) -> Result<Value, Error> {
-    let most = most.map(|most| i64::try_from(most.clone())).transpose()?;
-    let mut parts: Vec<&str> = match most.and_then(|most| usize::try_from(most).ok()) {
-        Some(most) => text.rsplitn(most.saturating_add(1), separator).collect(),
+fn rsplit(text: &str, separator: &str, max_splits: Option<&Value>) -> Result<Value, Error> {
+    let max_splits = max_splits.map(|n| i64::try_from(n.clone())).transpose()?;
+    let mut parts: Vec<&str> = match max_splits.and_then(|n| usize::try_from(n).ok()) {
+        Some(n) => text.rsplitn(n.saturating_add(1), separator).collect(),
         None => text.rsplit(separator).collect(),
     };
     parts.reverse();

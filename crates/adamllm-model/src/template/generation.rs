@@ -1,7 +1,7 @@
 //! `{% generation %}`: what a template says the model has written (transformers 4.42 and later).
 //!
 //! minijinja knows no tags but its own. The tag is therefore compiled as a call block, and the function that it calls puts
-//! a mark before and after what the block renders; the marks are taken out of the finished text and leave their places.
+//! a mark before and after what the block renders; the marks are taken out of the finished text, and their positions are kept.
 
 use std::ops::Range;
 
@@ -19,8 +19,8 @@ pub(super) fn rewrite(source: &str) -> (String, bool) {
     let mut out = String::with_capacity(source.len());
     let mut found = false;
     let mut rest = source;
-    while let Some(at) = rest.find('{') {
-        let (before, tag) = rest.split_at(at);
+    while let Some(offset) = rest.find('{') {
+        let (before, tag) = rest.split_at(offset);
         out.push_str(before);
         let length = match tag.as_bytes().get(1) {
             Some(b'#') => tag.find("#}").map_or(tag.len(), |end| end + 2),
@@ -57,14 +57,14 @@ fn block(tag: &str) -> usize {
     if name_of(&tag[..length]).is_none_or(|name| tag[name] != *"raw") {
         return length;
     }
-    let mut at = length;
-    while let Some(next) = tag[at..].find("{%") {
-        let start = at + next;
+    let mut offset = length;
+    while let Some(next) = tag[offset..].find("{%") {
+        let start = offset + next;
         let end = start + closed_by(&tag[start..], "%}");
         if name_of(&tag[start..end]).is_some_and(|name| tag[start..end][name] == *"endraw") {
             return end;
         }
-        at = start + 2;
+        offset = start + 2;
     }
     tag.len()
 }
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn marks_leave_their_places() {
+    fn the_positions_of_marks_are_kept() {
         let marked = format!("a{START}bc{END}d{START}{END}");
         assert_eq!(take_marks(&marked), ("abcd".to_owned(), vec![1..3, 4..4]));
     }

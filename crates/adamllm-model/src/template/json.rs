@@ -5,7 +5,7 @@ use std::fmt::Write;
 use minijinja::value::{Kwargs, Rest, ValueKind};
 use minijinja::{Error, ErrorKind, Value};
 
-/// What `json.dumps` is told.
+/// The options of `json.dumps`.
 struct Style {
     ascii: bool,
     indent: Option<String>,
@@ -16,8 +16,8 @@ struct Style {
 
 /// `tojson(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False)`.
 pub(super) fn tojson(value: &Value, positional: Rest<Value>, named: Kwargs) -> Result<String, Error> {
-    let get = |place: usize, name: &str| -> Result<Option<Value>, Error> {
-        let value = match positional.get(place) {
+    let get = |index: usize, name: &str| -> Result<Option<Value>, Error> {
+        let value = match positional.get(index) {
             Some(value) => Some(value.clone()),
             None => named.get::<Option<Value>>(name)?,
         };

@@ -1,8 +1,8 @@
 //! Where the replies stand in a rendered conversation.
 //!
-//! The places come from the template itself, never from a search for the reply's words: the conversation is rendered once
+//! The positions come from the template itself, never from a search for the reply's words: the conversation is rendered once
 //! more with a mark before the first and after the last character of each reply, and the marks are taken out again. What
-//! remains must be the plain rendering; else the template looks at the words, and the places are those where the
+//! remains must be the plain rendering; else the template depends on the words, and the positions are those where the
 //! renderings of the first turns end.
 
 use adamllm_core::{Message, Role};
@@ -46,10 +46,10 @@ impl ChatTemplate {
         Ok(found)
     }
 
-    /// The reply in whose turn a place lies.
-    fn turn_of(&self, messages: &[Message], whole: &str, place: usize) -> Result<usize, ModelError> {
+    /// The reply in whose turn an offset lies.
+    fn turn_of(&self, messages: &[Message], whole: &str, offset: usize) -> Result<usize, ModelError> {
         for message in of_assistant(messages) {
-            if place <= self.prefix(whole, &messages[..=message], false)? {
+            if offset <= self.prefix(whole, &messages[..=message], false)? {
                 return Ok(message);
             }
         }
@@ -80,7 +80,7 @@ impl ChatTemplate {
                     };
                     (start, end_of_turn(whole, words.end, closed.ok(), special))
                 }
-                // The template looks at the words (it cuts thoughts off, say), but earlier turns stay as they are.
+                // The template depends on the words (it cuts thoughts off, say), but earlier turns stay as they are.
                 (None, Ok(start), Ok(closed)) => {
                     let turn = &whole[start..closed];
                     let last = special.iter().filter_map(|token| Some(turn.rfind(token.as_str())? + token.len())).max();

@@ -13,7 +13,7 @@ use crate::template::tokens::{NAMES, content};
 /// Adds what `tokenizer.json` lacks: the tokens of `added_tokens_decoder` (`tokenizer_config.json`), else those of
 /// `added_tokens.json`; then the tokens that `tokenizer_config.json` and `special_tokens_map.json` call by a name.
 ///
-/// transformers gives a new token the next free id, whatever id the folder says. Where the two differ the model would see
+/// transformers gives a new token the next free id, whatever id the folder says. Where the two differ the model would read
 /// other embeddings than it was trained with: that is an error.
 pub(super) fn complete(
     tokenizer: &mut Tokenizer,
@@ -137,7 +137,7 @@ fn named(config: &Value, special_tokens_map: &Value) -> Vec<String> {
             tokens.extend(of(special_tokens_map));
         }
     }
-    let mut seen = std::collections::HashSet::new();
-    tokens.retain(|token| !token.is_empty() && seen.insert(token.clone()));
+    let mut known = std::collections::HashSet::new();
+    tokens.retain(|token| !token.is_empty() && known.insert(token.clone()));
     tokens
 }

@@ -135,10 +135,10 @@ fn check(bytes: &[u8]) -> Result<(), String> {
         return Ok(());
     }
     let mut ids = HashSet::with_capacity(vocabulary.len());
-    let most = (vocabulary.len() + MOST_BEYOND) as u64;
+    let limit = (vocabulary.len() + MOST_BEYOND) as u64;
     for (token, id) in vocabulary {
-        if !id.as_u64().is_some_and(|id| id < most && ids.insert(id)) {
-            return Err(format!("model.vocab: {token:?}: expected an id of its own below {most}, got {id}"));
+        if !id.as_u64().is_some_and(|id| id < limit && ids.insert(id)) {
+            return Err(format!("model.vocab: {token:?}: expected an id of its own below {limit}, got {id}"));
         }
     }
     let prefix = model.continuing_subword_prefix.as_deref().unwrap_or("");

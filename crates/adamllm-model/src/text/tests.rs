@@ -185,7 +185,7 @@ fn answers_end_where_the_generation_settings_say() {
 }
 
 #[test]
-fn a_placeholder_that_is_called_as_the_marker_is_not_forged() {
+fn a_placeholder_that_is_the_marker_itself_is_allowed() {
     let config = r#"{"additional_special_tokens": ["<image>"]}"#;
     let codec = TextCodec::read(folder_with(&[("tokenizer_config.json", config)]).path()).expect("reads");
     assert!(codec.special_tokens().iter().any(|token| token == "<image>"));

@@ -140,13 +140,13 @@ unsafe fn product([m, n, k]: [usize; 3], output: (*mut f32, isize), add: bool, a
 
 /// A buffer whose parts are written by different tasks.
 #[derive(Clone, Copy)]
-struct Shared(*mut f32);
+struct SharedBuffer(*mut f32);
 // SAFETY: every task writes rows of its own heads only.
-unsafe impl Send for Shared {}
+unsafe impl Send for SharedBuffer {}
 // SAFETY: as above.
-unsafe impl Sync for Shared {}
+unsafe impl Sync for SharedBuffer {}
 
-impl Shared {
+impl SharedBuffer {
     /// A pointer `n` elements in.
     fn offset(self, n: usize) -> *mut f32 {
         self.0.wrapping_add(n)
@@ -160,7 +160,7 @@ pub(super) fn forward(query: View4, key: View4, value: View4, allowed: &AllowedK
     let Sizes { batch, n_heads, n_queries, d_value, .. } = sizes;
     let mut output = buffer(batch * n_queries * n_heads * d_value);
     let mut lse = buffer(batch * n_heads * n_queries);
-    let shared = Shared(output.as_mut_ptr());
+    let shared = SharedBuffer(output.as_mut_ptr());
     let arch = pulp::Arch::new();
     lse.par_chunks_mut(n_queries).enumerate().for_each(|(task, lse)| {
         let (b, head) = (task / n_heads, task % n_heads);
@@ -248,8 +248,8 @@ pub(super) fn backward(
     let mut grad_query = buffer(batch * n_queries * n_heads * d_head);
     let mut grad_key = buffer(batch * n_keys * n_kv_heads * d_head);
     let mut grad_value = buffer(batch * n_keys * n_kv_heads * d_value);
-    let shared = [&mut grad_query, &mut grad_key, &mut grad_value].map(|buffer| Shared(buffer.as_mut_ptr()));
-    let [to_query, to_key, to_value] = shared;
+    let shared = [&mut grad_query, &mut grad_key, &mut grad_value].map(|buffer| SharedBuffer(buffer.as_mut_ptr()));
+    let [shared_query, shared_key, shared_value] = shared;
     let arch = pulp::Arch::new();
     (0..batch * n_kv_heads).into_par_iter().for_each(|task| {
         let (b, kv_head) = (task / n_kv_heads, task % n_kv_heads);
@@ -269,9 +269,9 @@ pub(super) fn backward(
             let q = Matrix::new(query.matrix(b, head, block.start));
             let k = Matrix::new(key.matrix(b, kv_head, keys.start));
             let v = Matrix::new(value.matrix(b, kv_head, keys.start));
-            let at_output = ((b * n_queries + block.start) * n_heads + head) * d_value;
+            let output_start = ((b * n_queries + block.start) * n_heads + head) * d_value;
             let width = n_heads * d_value;
-            let g = Matrix::new((gradient[at_output..].as_ptr(), width as isize));
+            let g = Matrix::new((gradient[output_start..].as_ptr(), width as isize));
             // SAFETY: the block's buffers are this task's own.
             unsafe {
                 let weights = (weights.as_mut_ptr(), n as isize);
@@ -281,7 +281,7 @@ pub(super) fn backward(
             let lines = weights.chunks_exact_mut(n).zip(grad_scores.chunks_exact_mut(n));
             for ((i, query), (line, grad_scores)) in block.clone().enumerate().zip(lines) {
                 let row_lse = lse[(b * n_heads + head) * n_queries + query];
-                let offset = at_output + i * width;
+                let offset = output_start + i * width;
                 let (output, gradient) = (&output[offset..offset + d_value], &gradient[offset..offset + d_value]);
                 let dot: f32 = output.iter().zip(gradient).map(|(o, g)| o * g).sum();
                 arch.dispatch(|| line.iter_mut().for_each(|x| *x = exp(*x - row_lse)));
@@ -290,16 +290,16 @@ pub(super) fn backward(
             }
             let w = Matrix::new((weights.as_ptr(), n as isize));
             let s = Matrix::new((grad_scores.as_ptr(), n as isize));
-            let at_key = (b * n_keys + keys.start) * n_kv_heads + kv_head;
-            let at_query = (b * n_queries + block.start) * n_heads + head;
+            let key_index = (b * n_keys + keys.start) * n_kv_heads + kv_head;
+            let query_index = (b * n_queries + block.start) * n_heads + head;
             let scale = sizes.scale();
             // SAFETY: this task alone writes the gradients of its key head and of the query heads that share it.
             unsafe {
-                let to = (to_value.offset(at_key * d_value), (n_kv_heads * d_value) as isize);
+                let to = (shared_value.offset(key_index * d_value), (n_kv_heads * d_value) as isize);
                 product([n, d_value, m], to, true, w.transposed(), g, 1.0);
-                let to = (to_key.offset(at_key * d_head), (n_kv_heads * d_head) as isize);
+                let to = (shared_key.offset(key_index * d_head), (n_kv_heads * d_head) as isize);
                 product([n, d_head, m], to, true, s.transposed(), q, scale);
-                let to = (to_query.offset(at_query * d_head), (n_heads * d_head) as isize);
+                let to = (shared_query.offset(query_index * d_head), (n_heads * d_head) as isize);
                 product([m, d_head, n], to, false, s, k, scale);
             }
         }

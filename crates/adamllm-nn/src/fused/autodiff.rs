@@ -13,9 +13,9 @@ use crate::Activation;
 type Inner<B> = FloatTensor<B>;
 
 #[derive(Debug)]
-struct Linear;
+struct LinearOp;
 
-impl<B: FusedOps> Backward<B, 2> for Linear {
+impl<B: FusedOps> Backward<B, 2> for LinearOp {
     /// Input and weight, each where the other's gradient is asked for.
     type State = (Option<Inner<B>>, Option<Inner<B>>);
 
@@ -33,29 +33,29 @@ impl<B: FusedOps> Backward<B, 2> for Linear {
 }
 
 #[derive(Debug)]
-struct Norm;
+struct NormOp;
 
-impl<B: FusedOps> Backward<B, 2> for Norm {
+impl<B: FusedOps> Backward<B, 2> for NormOp {
     type State = (Inner<B>, Inner<B>, NormKind, f64);
 
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
         let [x_node, weight_node] = ops.parents;
         let gradient = grads.consume::<B>(&ops.node);
         let (x, weight, kind, epsilon) = ops.state;
-        let (d_x, d_weight) = B::fused_norm_backward(x, weight, gradient, kind, epsilon);
+        let (grad_x, grad_weight) = B::fused_norm_backward(x, weight, gradient, kind, epsilon);
         if let Some(node) = x_node {
-            grads.register::<B>(node.id, d_x);
+            grads.register::<B>(node.id, grad_x);
         }
         if let Some(node) = weight_node {
-            grads.register::<B>(node.id, d_weight);
+            grads.register::<B>(node.id, grad_weight);
         }
     }
 }
 
 #[derive(Debug)]
-struct Rotary;
+struct RotaryOp;
 
-impl<B: FusedOps> Backward<B, 1> for Rotary {
+impl<B: FusedOps> Backward<B, 1> for RotaryOp {
     type State = (Inner<B>, Inner<B>);
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
@@ -85,29 +85,29 @@ impl<B: FusedOps> Backward<B, 1> for ActivationOp {
 }
 
 #[derive(Debug)]
-struct Gate;
+struct GateOp;
 
-impl<B: FusedOps> Backward<B, 2> for Gate {
+impl<B: FusedOps> Backward<B, 2> for GateOp {
     type State = (Inner<B>, Inner<B>);
 
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
         let [gate_node, up_node] = ops.parents;
         let gradient = grads.consume::<B>(&ops.node);
         let (gate, up) = ops.state;
-        let (d_gate, d_up) = B::fused_gate_backward(gate, up, gradient);
+        let (grad_gate, grad_up) = B::fused_gate_backward(gate, up, gradient);
         if let Some(node) = gate_node {
-            grads.register::<B>(node.id, d_gate);
+            grads.register::<B>(node.id, grad_gate);
         }
         if let Some(node) = up_node {
-            grads.register::<B>(node.id, d_up);
+            grads.register::<B>(node.id, grad_up);
         }
     }
 }
 
 #[derive(Debug)]
-struct CrossEntropy;
+struct CrossEntropyOp;
 
-impl<B: FusedOps> Backward<B, 1> for CrossEntropy {
+impl<B: FusedOps> Backward<B, 1> for CrossEntropyOp {
     type State = (Inner<B>, Inner<B>, Targets);
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
@@ -121,17 +121,18 @@ impl<B: FusedOps> Backward<B, 1> for CrossEntropy {
 }
 
 #[derive(Debug)]
-struct Attention;
+struct AttentionOp;
 
-impl<B: FusedOps> Backward<B, 3> for Attention {
+impl<B: FusedOps> Backward<B, 3> for AttentionOp {
     /// Query, key, value, output, log-sum-exp of the scores.
     type State = ([Inner<B>; 5], AllowedKeys);
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
         let gradient = grads.consume::<B>(&ops.node);
         let ([query, key, value, output, lse], allowed) = ops.state;
-        let (d_query, d_key, d_value) = B::fused_attention_backward(query, key, value, output, lse, gradient, allowed);
-        for (node, gradient) in ops.parents.into_iter().zip([d_query, d_key, d_value]) {
+        let (grad_query, grad_key, grad_value) =
+            B::fused_attention_backward(query, key, value, output, lse, gradient, allowed);
+        for (node, gradient) in ops.parents.into_iter().zip([grad_query, grad_key, grad_value]) {
             if let Some(node) = node {
                 grads.register::<B>(node.id, gradient);
             }
@@ -141,7 +142,7 @@ impl<B: FusedOps> Backward<B, 3> for Attention {
 
 impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
     fn fused_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
-        let prepared = Linear.prepare::<C>([x.node(), weight.node()]).compute_bound().stateful();
+        let prepared = LinearOp.prepare::<C>([x.node(), weight.node()]).compute_bound().stateful();
         let (x_tracked, weight_tracked) = (x.is_tracked(), weight.is_tracked());
         let (x, weight) = (x.into_primitive(), weight.into_primitive());
         match prepared {
@@ -163,7 +164,7 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
     }
 
     fn fused_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, kind: NormKind, epsilon: f64) -> FloatTensor<Self> {
-        let prepared = Norm.prepare::<C>([x.node(), weight.node()]).compute_bound().stateful();
+        let prepared = NormOp.prepare::<C>([x.node(), weight.node()]).compute_bound().stateful();
         let (x, weight) = (x.into_primitive(), weight.into_primitive());
         match prepared {
             OpsKind::Tracked(prep) => {
@@ -193,7 +194,7 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         inverse: bool,
     ) -> FloatTensor<Self> {
         assert!(!inverse, "first derivatives only");
-        let prepared = Rotary.prepare::<C>([x.node()]).compute_bound().stateful();
+        let prepared = RotaryOp.prepare::<C>([x.node()]).compute_bound().stateful();
         let [x, cos, sin] = [x, cos, sin].map(FloatTensor::<Self>::into_primitive);
         let y = B::fused_rotary(x, cos.clone(), sin.clone(), inverse);
         match prepared {
@@ -227,7 +228,7 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
     }
 
     fn fused_gate(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
-        let prepared = Gate.prepare::<C>([gate.node(), up.node()]).compute_bound().stateful();
+        let prepared = GateOp.prepare::<C>([gate.node(), up.node()]).compute_bound().stateful();
         let (gate, up) = (gate.into_primitive(), up.into_primitive());
         match prepared {
             OpsKind::Tracked(prep) => {
@@ -249,7 +250,7 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
     }
 
     fn fused_cross_entropy(logits: FloatTensor<Self>, targets: Targets) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let prepared = CrossEntropy.prepare::<C>([logits.node()]).compute_bound().stateful();
+        let prepared = CrossEntropyOp.prepare::<C>([logits.node()]).compute_bound().stateful();
         let logits = logits.into_primitive();
         let (losses, lse) = B::fused_cross_entropy(logits.clone(), targets.clone());
         let output = match prepared {
@@ -275,7 +276,7 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         value: FloatTensor<Self>,
         allowed: AllowedKeys,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let prepared = Attention.prepare::<C>([query.node(), key.node(), value.node()]).compute_bound().stateful();
+        let prepared = AttentionOp.prepare::<C>([query.node(), key.node(), value.node()]).compute_bound().stateful();
         let [query, key, value] = [query, key, value].map(FloatTensor::<Self>::into_primitive);
         match prepared {
             OpsKind::Tracked(prep) => {

@@ -107,21 +107,21 @@ pub(super) fn gate(gate: &[f32], up: &[f32]) -> Vec<f32> {
 
 /// Gradients of `gate` and `up`.
 pub(super) fn gate_backward(gate: &[f32], up: &[f32], gradient: &[f32]) -> (Vec<f32>, Vec<f32>) {
-    let (mut d_gate, mut d_up) = (buffer(gate.len()), buffer(gate.len()));
+    let (mut grad_gate, mut grad_up) = (buffer(gate.len()), buffer(gate.len()));
     let arch = pulp::Arch::new();
-    let outputs = d_gate.par_chunks_mut(TASK).zip(d_up.par_chunks_mut(TASK));
+    let outputs = grad_gate.par_chunks_mut(TASK).zip(grad_up.par_chunks_mut(TASK));
     let inputs = gate.par_chunks(TASK).zip(up.par_chunks(TASK)).zip(gradient.par_chunks(TASK));
-    outputs.zip(inputs).for_each(|((d_gate, d_up), ((gate, up), gradient))| {
+    outputs.zip(inputs).for_each(|((grad_gate, grad_up), ((gate, up), gradient))| {
         arch.dispatch(|| {
-            let outputs = d_gate.iter_mut().zip(d_up.iter_mut());
-            for ((d_gate, d_up), ((&x, &u), &g)) in outputs.zip(gate.iter().zip(up).zip(gradient)) {
+            let outputs = grad_gate.iter_mut().zip(grad_up.iter_mut());
+            for ((grad_gate, grad_up), ((&x, &u), &g)) in outputs.zip(gate.iter().zip(up).zip(gradient)) {
                 let s = sigmoid(x);
-                *d_up = g * x * s;
-                *d_gate = g * u * s * (1.0 + x * (1.0 - s));
+                *grad_up = g * x * s;
+                *grad_gate = g * u * s * (1.0 + x * (1.0 - s));
             }
         });
     });
-    (d_gate, d_up)
+    (grad_gate, grad_up)
 }
 
 /// Rotates the halves of each head by the angles of the tables, or by their negatives: `[batch, n_heads, seq, d_head]` in,

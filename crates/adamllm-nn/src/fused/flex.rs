@@ -21,14 +21,14 @@ impl FusedOps for Flex {
 
     fn fused_linear_input(gradient: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
         let (gradient, weight) = (dense(gradient), dense(weight));
-        let d_x = linear::product(matrix(&gradient), matrix(&weight));
-        tensor(d_x, &[dims(&gradient)[0], dims(&weight)[1]])
+        let grad_x = linear::product(matrix(&gradient), matrix(&weight));
+        tensor(grad_x, &[dims(&gradient)[0], dims(&weight)[1]])
     }
 
     fn fused_linear_weight(gradient: FloatTensor<Self>, x: FloatTensor<Self>) -> FloatTensor<Self> {
         let (gradient, x) = (dense(gradient), dense(x));
-        let d_weight = linear::product(matrix(&gradient).transposed(), matrix(&x));
-        tensor(d_weight, &[dims(&gradient)[1], dims(&x)[1]])
+        let grad_weight = linear::product(matrix(&gradient).transposed(), matrix(&x));
+        tensor(grad_weight, &[dims(&gradient)[1], dims(&x)[1]])
     }
 
     fn fused_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, kind: NormKind, epsilon: f64) -> FloatTensor<Self> {
@@ -44,8 +44,9 @@ impl FusedOps for Flex {
         epsilon: f64,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let [x, weight, gradient] = [x, weight, gradient].map(dense);
-        let (d_x, d_weight) = norm::norm_backward(values(&x), values(&weight), values(&gradient), kind, epsilon as f32);
-        (tensor(d_x, &dims(&x)), tensor(d_weight, &dims(&weight)))
+        let (grad_x, grad_weight) =
+            norm::norm_backward(values(&x), values(&weight), values(&gradient), kind, epsilon as f32);
+        (tensor(grad_x, &dims(&x)), tensor(grad_weight, &dims(&weight)))
     }
 
     fn fused_rotary(
@@ -84,9 +85,9 @@ impl FusedOps for Flex {
         gradient: FloatTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let [gate, up, gradient] = [gate, up, gradient].map(dense);
-        let (d_gate, d_up) = elementwise::gate_backward(values(&gate), values(&up), values(&gradient));
+        let (grad_gate, grad_up) = elementwise::gate_backward(values(&gate), values(&up), values(&gradient));
         let dims = dims(&gate);
-        (tensor(d_gate, &dims), tensor(d_up, &dims))
+        (tensor(grad_gate, &dims), tensor(grad_up, &dims))
     }
 
     fn fused_cross_entropy(logits: FloatTensor<Self>, targets: Targets) -> (FloatTensor<Self>, FloatTensor<Self>) {
@@ -139,7 +140,7 @@ impl FusedOps for Flex {
     }
 }
 
-/// Values with the axis of positions before that of heads, seen as `[batch, n_heads, n, d_head]`.
+/// Values with the axis of positions before that of heads, as `[batch, n_heads, n, d_head]`.
 fn heads_first(values: Vec<f32>, dims: &[usize]) -> FloatTensor<Flex> {
     let [batch, n_heads, n, d_head] = dims else { panic!("four axes, got {dims:?}") };
     tensor(values, &[*batch, *n, *n_heads, *d_head]).transpose(1, 2)

@@ -38,7 +38,7 @@ pub(super) fn product(a: Dense, b: Dense) -> Vec<f32> {
     let ([a_rows, a_columns], [b_rows, b_columns]) = (a.strides(), b.strides());
     let parallel = m.saturating_mul(n).saturating_mul(k) >= PARALLEL;
     let parallelism = if parallel { gemm::Parallelism::Rayon(0) } else { gemm::Parallelism::None };
-    let (at, a, b) = (output.as_mut_ptr(), a.values.as_ptr(), b.values.as_ptr());
+    let (out, a, b) = (output.as_mut_ptr(), a.values.as_ptr(), b.values.as_ptr());
     // SAFETY: the sizes were checked against the slices, the output has room for them and is nobody else's, and all of its
     // elements are written before it is given a length.
     unsafe {
@@ -46,7 +46,7 @@ pub(super) fn product(a: Dense, b: Dense) -> Vec<f32> {
             m,
             n,
             k,
-            at,
+            out,
             1,
             n as isize,
             false,

@@ -44,34 +44,34 @@ pub(super) fn norm_backward(
     epsilon: f32,
 ) -> (Vec<f32>, Vec<f32>) {
     let width = weight.len();
-    let mut d_x = buffer(x.len());
+    let mut grad_x = buffer(x.len());
     let size = width * rows_per_task(x.len() / width, width);
     let arch = pulp::Arch::new();
-    let pieces = d_x.par_chunks_mut(size).zip(x.par_chunks(size).zip(gradient.par_chunks(size)));
+    let pieces = grad_x.par_chunks_mut(size).zip(x.par_chunks(size).zip(gradient.par_chunks(size)));
     let parts: Vec<Vec<f32>> = pieces
-        .map(|(d_x, (x, gradient))| {
-            let mut d_weight = vec![0.0f32; width];
+        .map(|(grad_x, (x, gradient))| {
+            let mut grad_weight = vec![0.0f32; width];
             arch.dispatch(|| {
                 let rows = x.chunks_exact(width).zip(gradient.chunks_exact(width));
-                for (d_x, (x, g)) in d_x.chunks_exact_mut(width).zip(rows) {
-                    row_backward(d_x, &mut d_weight, x, weight, g, kind, epsilon);
+                for (grad_x, (x, g)) in grad_x.chunks_exact_mut(width).zip(rows) {
+                    row_backward(grad_x, &mut grad_weight, x, weight, g, kind, epsilon);
                 }
             });
-            d_weight
+            grad_weight
         })
         .collect();
     // Added in the order of the rows, so that the sum does not depend on which thread was first.
-    let mut d_weight = vec![0.0f32; width];
+    let mut grad_weight = vec![0.0f32; width];
     for part in &parts {
-        d_weight.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
+        grad_weight.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
     }
-    (d_x, d_weight)
+    (grad_x, grad_weight)
 }
 
 #[inline(always)]
 fn row_backward(
-    d_x: &mut [f32],
-    d_weight: &mut [f32],
+    grad_x: &mut [f32],
+    grad_weight: &mut [f32],
     x: &[f32],
     weight: &[f32],
     g: &[f32],
@@ -80,20 +80,20 @@ fn row_backward(
 ) {
     let n = x.len() as f32;
     let (mean, inverse) = statistics(x, kind, epsilon);
-    for ((d, &x), &g) in d_weight.iter_mut().zip(x).zip(g) {
+    for ((d, &x), &g) in grad_weight.iter_mut().zip(x).zip(g) {
         *d += g * (x - mean) * inverse;
     }
-    // With y = (x - mean) * inverse and h = g * weight: d_x = inverse * (h - mean(h) - y * mean(h y)), the first mean for
+    // With y = (x - mean) * inverse and h = g * weight: grad_x = inverse * (h - mean(h) - y * mean(h y)), the first mean for
     // the layer norm only.
-    for ((d, &g), &w) in d_x.iter_mut().zip(g).zip(weight) {
+    for ((d, &g), &w) in grad_x.iter_mut().zip(g).zip(weight) {
         *d = g * w;
     }
-    let projection = dot(d_x, x, |h, x| h * (x - mean)) * inverse / n;
+    let projection = dot(grad_x, x, |h, x| h * (x - mean)) * inverse / n;
     let centre = match kind {
         NormKind::Rms => 0.0,
-        NormKind::Layer => sum(d_x, |h| h) / n,
+        NormKind::Layer => sum(grad_x, |h| h) / n,
     };
-    for (d, &x) in d_x.iter_mut().zip(x) {
+    for (d, &x) in grad_x.iter_mut().zip(x) {
         *d = inverse * (*d - centre - (x - mean) * inverse * projection);
     }
 }

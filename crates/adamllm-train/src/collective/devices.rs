@@ -75,7 +75,7 @@ pub enum Transport {
     DeviceToDevice,
 }
 
-/// Runs `work` once for each device, each in a thread of its own, with its place among the processes; gives what they gave,
+/// Runs `work` once for each device, each in a thread of its own, with its rank; gives what they gave,
 /// in the order of the devices. `work` loads its own model on its device (clones of one model share their parameters, which
 /// burn cannot differentiate in two threads at once) and trains it with
 /// [`FitOptions::collective`](crate::FitOptions::collective).
@@ -107,7 +107,7 @@ where
         }
     };
     let values: Vec<Option<T>> = std::thread::scope(|scope| {
-        let start = |at: (Device, Box<dyn Collective + Send>)| scope.spawn(move || of_device((&at.0, at.1)));
+        let start = |pair: (Device, Box<dyn Collective + Send>)| scope.spawn(move || of_device((&pair.0, pair.1)));
         let threads: Vec<_> = devices.iter().cloned().zip(processes).map(start).collect();
         threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
     });

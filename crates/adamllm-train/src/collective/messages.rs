@@ -1,4 +1,4 @@
-//! What ranks tell each other beside gradients: which of them failed, and whether they would do the same.
+//! What ranks send each other beside gradients: which of them failed, and whether they would do the same.
 
 use crate::{Collective, TrainError};
 
@@ -44,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn every_member_hears_every_other() {
+    fn every_rank_receives_from_every_other() {
         let heard = each(3, |rank| rank.all_gather(&vec![7; rank.rank() * 2]).expect("all are there"));
         assert_eq!(heard, vec![vec![vec![], vec![7; 2], vec![7; 4]]; 3]);
         let first = each(3, |rank| rank.broadcast(&[5 + rank.rank() as u8]).expect("all are there"));
@@ -53,36 +53,36 @@ mod tests {
 
     #[test]
     fn where_one_fails_all_do() {
-        let told = each(3, |rank| {
+        let outcomes = each(3, |rank| {
             let fault = TrainError::Batch { examples: vec![4], detail: "broken".into() };
             all_ok(rank, if rank.rank() == 1 { Err(fault) } else { Ok(()) }).expect_err("fails").to_string()
         });
-        assert_eq!(told[1], "batch of examples [4]: broken");
-        assert_eq!([&told[0], &told[2]], ["rank 1 of 3: batch of examples [4]: broken"; 2]);
+        assert_eq!(outcomes[1], "batch of examples [4]: broken");
+        assert_eq!([&outcomes[0], &outcomes[2]], ["rank 1 of 3: batch of examples [4]: broken"; 2]);
         assert!(each(3, |rank| all_ok(rank, Ok(rank.rank())).expect("all are well")).is_sorted());
     }
 
     #[test]
     fn a_difference_is_named() {
         let text = |rank: usize| if rank == 2 { "b" } else { "a" };
-        let told = each(3, |rank| all_equal(rank, "letter", text(rank.rank())).expect_err("differs").to_string());
-        assert_eq!(told, ["rank 2 of 3: letter: expected a as rank 0, got b"; 3]);
+        let outcomes = each(3, |rank| all_equal(rank, "letter", text(rank.rank())).expect_err("differs").to_string());
+        assert_eq!(outcomes, ["rank 2 of 3: letter: expected a as rank 0, got b"; 3]);
         each(3, |rank| all_equal(rank, "letter", "a").expect("the same"));
     }
 
     #[test]
     fn nobody_waits_for_one_that_left() {
-        let told = each(3, |rank| match rank.rank() {
+        let outcomes = each(3, |rank| match rank.rank() {
             1 => None,
             _ => Some(rank.all_reduce_sum(&mut [1.0]).expect_err("one is gone").to_string()),
         });
-        assert_eq!(told[2].as_deref(), Some("rank 2 of 3: rank 1 is gone"));
-        assert!(told[0].is_some());
+        assert_eq!(outcomes[2].as_deref(), Some("rank 2 of 3: rank 1 is gone"));
+        assert!(outcomes[0].is_some());
     }
 
     #[test]
     fn values_that_do_not_match_are_refused() {
-        let told = each(2, |rank| rank.all_reduce_sum(&mut vec![1.0; 2 + rank.rank()]).is_err());
-        assert_eq!(told, [true; 2]);
+        let outcomes = each(2, |rank| rank.all_reduce_sum(&mut vec![1.0; 2 + rank.rank()]).is_err());
+        assert_eq!(outcomes, [true; 2]);
     }
 }

@@ -17,7 +17,7 @@ pub struct MpiCollective {
     universe: Universe,
     rank: usize,
     size: usize,
-    /// MPI is asked by one thread at a time.
+    /// MPI is called by one thread at a time.
     asked: Mutex<()>,
 }
 

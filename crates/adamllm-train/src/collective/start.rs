@@ -10,7 +10,7 @@ use crate::checkpoint::Restored;
 use crate::optimizer::broadcast_trained;
 use crate::{BatchSource, Collective, TrainConfig, TrainError, Validation};
 
-/// Processes that would not do the same are told so before they wait for each other in vain.
+/// Processes that would not do the same get an error before they wait for each other in vain.
 pub(crate) fn check_same_run<M: Module, V: BatchSource>(
     model: &M,
     config: &TrainConfig,

@@ -9,12 +9,12 @@ use crate::{Collective, TrainError};
 #[derive(Debug)]
 pub struct ThreadCollective {
     rank: usize,
-    shared: Arc<Shared>,
+    shared: Arc<ThreadState>,
 }
 
 /// What the threads share.
 #[derive(Debug)]
-struct Shared {
+struct ThreadState {
     size: usize,
     /// What each rank adds to a sum.
     summands: Vec<Mutex<Vec<f64>>>,
@@ -42,7 +42,8 @@ impl ThreadCollective {
         assert!(size > 0, "at least one rank");
         let summands = (0..size).map(|_| Mutex::default()).collect();
         let messages = (0..size).map(|_| Mutex::default()).collect();
-        let shared = Arc::new(Shared { size, summands, messages, barrier: Mutex::default(), arrived: Condvar::new() });
+        let shared =
+            Arc::new(ThreadState { size, summands, messages, barrier: Mutex::default(), arrived: Condvar::new() });
         (0..size).map(|rank| Self { rank, shared: shared.clone() }).collect()
     }
 

@@ -6,7 +6,7 @@ const HEIGHT: f64 = 260.0;
 const MARGIN: [f64; 2] = [64.0, 34.0];
 /// Room for the title, and for names of series below it.
 const TOP: f64 = 44.0;
-/// Colours that are told apart in print and by most eyes.
+/// Colours that differ in print and by most eyes.
 pub(super) const COLOURS: [&str; 6] = ["#1f5fa8", "#c2571a", "#2e7d4f", "#7a4fa3", "#8a6d1b", "#5b6470"];
 
 /// One line of a chart.
@@ -45,14 +45,14 @@ pub(super) fn chart(title: &str, series: &[Series]) -> String {
     );
     // Writing into a string cannot fail.
     for tick in ticks(low, high) {
-        let at = y(tick);
-        let _ = write!(svg, "<path d=\"M{} {at:.1}H{:.1}\" stroke=\"#e4e4e4\"/>", MARGIN[0], WIDTH - 12.0);
+        let height = y(tick);
+        let _ = write!(svg, "<path d=\"M{} {height:.1}H{:.1}\" stroke=\"#e4e4e4\"/>", MARGIN[0], WIDTH - 12.0);
         let label = number(tick);
         let _ = write!(
             svg,
             "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\" fill=\"#555\">{label}</text>",
             MARGIN[0] - 6.0,
-            at + 4.0
+            height + 4.0
         );
     }
     for tick in ticks(left, right) {
@@ -67,7 +67,7 @@ pub(super) fn chart(title: &str, series: &[Series]) -> String {
     let mut named_at = MARGIN[0];
     for line in series {
         let points = line.points.iter().filter(|(_, y)| y.is_finite());
-        let points: Vec<[f64; 2]> = points.map(|&(at, value)| [x(at), y(value)]).collect();
+        let points: Vec<[f64; 2]> = points.map(|&(step, value)| [x(step), y(value)]).collect();
         let path: Vec<String> = points.iter().map(|[x, y]| format!("{x:.1},{y:.1}")).collect();
         let colour = line.colour;
         let _ = write!(

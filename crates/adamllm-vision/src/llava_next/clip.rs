@@ -40,7 +40,7 @@ pub struct ClipEncoderConfig {
 /// Tiles to patch features.
 #[derive(Module, Debug)]
 pub struct ClipEncoder {
-    /// `[d_vision]`: the row before the patches.
+    /// `[d_vision]`: the class token before the patches.
     pub class_embedding: Param<Tensor<1>>,
     /// A convolution whose kernel is its stride, as a linear layer: `[d_vision, n_channels * patch * patch]`.
     pub patch_embedding: Linear,
@@ -48,9 +48,9 @@ pub struct ClipEncoder {
     pub position_embedding: Param<Tensor<2>>,
     /// Before the blocks.
     pub pre_norm: LayerNorm,
-    /// The blocks, those behind the last used one included.
+    /// The blocks, those after the last used one included.
     pub layers: Vec<EncoderBlock>,
-    /// Behind the last block. LLaVA never comes this far; the weights are kept for the files' sake.
+    /// After the last block. LLaVA never comes this far; the weights are kept for the files' sake.
     pub post_norm: LayerNorm,
     /// The sizes.
     #[module(skip)]

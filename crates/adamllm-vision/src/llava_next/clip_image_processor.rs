@@ -17,7 +17,7 @@ pub struct ClipImageConfig {
     pub normalisation: Normalisation,
     /// Interpolation.
     pub resampling: Resampling,
-    /// Which axis is resized first; config files do not tell.
+    /// Which axis is resized first; config files do not say.
     pub pass_order: PassOrder,
 }
 

@@ -1,7 +1,7 @@
 //! The vision encoder of Llama 3.2 Vision ("Mllama"; Grattafiori et al. 2024, arXiv 2407.21783, section 7; model card
 //! meta-llama/Llama-3.2-11B-Vision-Instruct): up to four tiles read together, then once more by gated global layers.
 //!
-//! What transformers does is kept where it surprises: patches see the per_tile of missing tiles (only
+//! What transformers does is kept where it surprises: patches attend to the features of missing tiles (only
 //! pairs of padding are masked), and every tile is filled up with empty features to a multiple of eight.
 
 use adamllm_nn::{
@@ -57,9 +57,9 @@ pub struct MllamaEncoderConfig {
 pub struct MllamaEncoder {
     /// A convolution whose kernel is its stride, as a linear layer: `[d_vision, n_channels * patch * patch]`.
     pub patch_embedding: Linear,
-    /// `[d_vision]`: the row before a tile's patches.
+    /// `[d_vision]`: the class token before a tile's patches.
     pub class_embedding: Param<Tensor<1>>,
-    /// Where a row stands in its tile, and in the image.
+    /// The position of a patch in its tile, and in the image.
     pub positions: TilePositions,
     /// Which tile it is, before the first norm.
     pub pre_tile: TileEmbedding,
@@ -78,7 +78,7 @@ pub struct MllamaEncoder {
     pub config: MllamaEncoderConfig,
 }
 
-/// A row for each tile of each grid, with a gate.
+/// An embedding for each tile of each grid, with a gate.
 #[derive(Module, Debug)]
 pub struct TileEmbedding {
     /// `[n_aspect_ratios, max_tiles * d_vision]`.
@@ -230,10 +230,10 @@ fn aspect_ratio_ids(grids: &[TileGrid], device: &Device) -> Tensor<1, Int> {
     Tensor::from_data(TensorData::new(ids, [grids.len()]), device)
 }
 
-/// Masks padding (missing tiles, and what fills a tile up) from itself, and from nobody else.
+/// Masks pairs of padding (missing tiles, and what fills a tile up); every other pair is allowed.
 fn padding_mask(grids: &[TileGrid], n_tiles: usize, [per_tile, filled]: [usize; 2], device: &Device) -> AttentionMask {
     let n = n_tiles * filled;
-    let padding = |image: usize, at: usize| at / filled >= grids[image].n_tiles() || at % filled >= per_tile;
+    let padding = |image: usize, index: usize| index / filled >= grids[image].n_tiles() || index % filled >= per_tile;
     AttentionMask::from_rule([grids.len(), n, n], device, |image, query, key| {
         !(padding(image, query) && padding(image, key))
     })

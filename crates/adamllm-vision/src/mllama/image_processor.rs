@@ -19,7 +19,7 @@ pub struct MllamaImageConfig {
     pub normalisation: Normalisation,
     /// Interpolation.
     pub resampling: Resampling,
-    /// Which axis is resized first; config files do not tell.
+    /// Which axis is resized first; config files do not say.
     pub pass_order: PassOrder,
 }
 
@@ -46,7 +46,7 @@ pub struct TileGrid {
     pub rows: u32,
     /// Tiles from left to right.
     pub columns: u32,
-    /// The place of `(rows, columns)` in [`MllamaImageConfig::grids`], counted from 1 (0 stands for no image).
+    /// The index of `(rows, columns)` in [`MllamaImageConfig::grids`], counted from 1 (0 stands for no image).
     pub aspect_ratio_id: u32,
 }
 

@@ -2,7 +2,7 @@ use image::RgbImage;
 
 use super::PreprocessError;
 
-/// Scales an image as Pillow's `Image.resize` with `NEAREST` does: each pixel is that under its centre. The places are
+/// Scales an image as Pillow's `Image.resize` with `NEAREST` does: each pixel is that under its centre. The indices are
 /// summed up step by step, as Pillow does, so that they are equal also where rounding decides.
 ///
 /// # Errors
@@ -12,17 +12,17 @@ pub fn resize_nearest(image: &RgbImage, (width, height): (u32, u32)) -> Result<R
     if [from.0, from.1, width, height].contains(&0) {
         return Err(PreprocessError::Resize { from, to, detail: "a side is zero".into() });
     }
-    let (columns, rows) = (places(from.0, width), places(from.1, height));
+    let (columns, rows) = (indices(from.0, width), indices(from.1, height));
     Ok(RgbImage::from_fn(width, height, |x, y| *image.get_pixel(columns[x as usize], rows[y as usize])))
 }
 
-fn places(from: u32, to: u32) -> Vec<u32> {
+fn indices(from: u32, to: u32) -> Vec<u32> {
     let step = f64::from(from) / f64::from(to);
-    let mut at = step * 0.5;
+    let mut centre = step * 0.5;
     let next = |_| {
-        let place = (at as u32).min(from - 1);
-        at += step;
-        place
+        let index = (centre as u32).min(from - 1);
+        centre += step;
+        index
     };
     (0..to).map(next).collect()
 }

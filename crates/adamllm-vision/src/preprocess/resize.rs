@@ -7,7 +7,7 @@ use image::RgbImage;
 
 use super::PreprocessError;
 use passes::{horizontal, vertical};
-use weights::Weights;
+use weights::FilterWeights;
 
 mod passes;
 mod weights;
@@ -86,8 +86,8 @@ pub fn resize(
     if [from.0, from.1, width, height].contains(&0) {
         return Err(failed("a side is zero"));
     }
-    let rows = (from.0 != width).then(|| Weights::new(from.0, width, resampling));
-    let columns = (from.1 != height).then(|| Weights::new(from.1, height, resampling));
+    let rows = (from.0 != width).then(|| FilterWeights::new(from.0, width, resampling));
+    let columns = (from.1 != height).then(|| FilterWeights::new(from.1, height, resampling));
     let pixels = image.as_raw();
     let bytes = match (rows, columns) {
         (Some(rows), Some(columns)) if order.columns_first(from, to) => {

@@ -138,19 +138,17 @@ impl VisionEncoder for Qwen2_5VlEncoder {
     fn encode<'a>(&'a self, images: &[&PixelValues], blocks: &mut dyn BlockExecutor<'a>) -> Tensor<2> {
         let weight = self.patch_embedding.weight.val();
         let (dtype, device) = (weight.dtype(), weight.device());
-        encode_by_grid(images, &device, |grid, members| {
-            self.encode_equal(images, grid, members, (dtype, &device), blocks)
-        })
+        encode_by_grid(images, &device, |grid, group| self.encode_equal(images, grid, group, (dtype, &device), blocks))
     }
 }
 
 impl Qwen2_5VlEncoder {
-    /// The features of the images `members`, all of the grid `grid`.
+    /// The features of the images whose indices are in `group`, all of the grid `grid`.
     fn encode_equal<'a>(
         &'a self,
         images: &[&PixelValues],
         grid: [usize; 3],
-        members: &[usize],
+        group: &[usize],
         (dtype, device): (DType, &Device),
         blocks: &mut dyn BlockExecutor<'a>,
     ) -> Tensor<2> {
@@ -160,12 +158,12 @@ impl Qwen2_5VlEncoder {
         let windows =
             std::rc::Rc::new(Windows::cut([height / config.merge_size, width / config.merge_size], config.window()));
         let patch_order = windows.patch_order(per_square);
-        let places = merge_order(height, width, config.merge_size);
-        let places: Vec<_> = patch_order.iter().map(|&patch| places[patch]).collect();
+        let positions = merge_order(height, width, config.merge_size);
+        let positions: Vec<_> = patch_order.iter().map(|&patch| positions[patch]).collect();
 
-        let patches = gather_patches(images, members, grid, config.d_patch(), dtype, device);
+        let patches = gather_patches(images, group, grid, config.d_patch(), dtype, device);
         let batch = patches.dims()[0];
-        let rotary = grid_rotary(&places, batch, config.d_vision / config.n_heads, device);
+        let rotary = grid_rotary(&positions, batch, config.d_vision / config.n_heads, device);
         let mut x = self.patch_embedding.forward(patches.select(1, indices(&patch_order, device)));
         for (i, block) in self.blocks.iter().enumerate() {
             let (rotary, windows) = (rotary.clone(), windows.clone());

@@ -21,36 +21,37 @@ impl Windows {
         for top in (0..height).step_by(side) {
             for left in (0..width).step_by(side) {
                 let shape = [side.min(height - top), side.min(width - left)];
-                let rows = (top..top + shape[0]).flat_map(|row| (left..left + shape[1]).map(move |c| row * width + c));
+                let squares =
+                    (top..top + shape[0]).flat_map(|row| (left..left + shape[1]).map(move |c| row * width + c));
                 match shapes.iter_mut().find(|(known, _)| *known == shape) {
-                    Some((_, members)) => members.extend(rows),
-                    None => shapes.push((shape, rows.collect())),
+                    Some((_, group)) => group.extend(squares),
+                    None => shapes.push((shape, squares.collect())),
                 }
             }
         }
-        let group = |(shape, members): &([usize; 2], Vec<usize>)| {
+        let group = |(shape, squares): &([usize; 2], Vec<usize>)| {
             let n_squares = shape[0] * shape[1];
-            WindowGroup { n_windows: members.len() / n_squares, n_squares }
+            WindowGroup { n_windows: squares.len() / n_squares, n_squares }
         };
         let groups = shapes.iter().map(group).collect();
-        Self { order: shapes.into_iter().flat_map(|(_, members)| members).collect(), groups }
+        Self { order: shapes.into_iter().flat_map(|(_, squares)| squares).collect(), groups }
     }
 
-    /// In the order in which the rows stand.
+    /// In the order of their features.
     pub(crate) fn groups(&self) -> &[WindowGroup] {
         &self.groups
     }
 
-    /// For each place in window order, the patch that goes there; a merged row's `per_row` patches stay together.
-    pub(crate) fn patch_order(&self, per_row: usize) -> Vec<usize> {
-        self.order.iter().flat_map(|row| row * per_row..(row + 1) * per_row).collect()
+    /// For each index in window order, the patch that goes there; a merged square's `per_square` patches stay together.
+    pub(crate) fn patch_order(&self, per_square: usize) -> Vec<usize> {
+        self.order.iter().flat_map(|square| square * per_square..(square + 1) * per_square).collect()
     }
 
-    /// For each merged row in reading order, its place in window order.
+    /// For each merged square in reading order, its index in window order.
     pub(crate) fn inverse(&self) -> Vec<usize> {
-        let mut places = vec![0; self.order.len()];
-        self.order.iter().enumerate().for_each(|(place, &row)| places[row] = place);
-        places
+        let mut inverse = vec![0; self.order.len()];
+        self.order.iter().enumerate().for_each(|(index, &square)| inverse[square] = index);
+        inverse
     }
 }
 

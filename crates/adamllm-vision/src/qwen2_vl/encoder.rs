@@ -136,25 +136,23 @@ impl VisionEncoder for Qwen2VlEncoder {
     fn encode<'a>(&'a self, images: &[&PixelValues], blocks: &mut dyn BlockExecutor<'a>) -> Tensor<2> {
         let weight = self.patch_embedding.weight.val();
         let (dtype, device) = (weight.dtype(), weight.device());
-        encode_by_grid(images, &device, |grid, members| {
-            self.encode_equal(images, grid, members, (dtype, &device), blocks)
-        })
+        encode_by_grid(images, &device, |grid, group| self.encode_equal(images, grid, group, (dtype, &device), blocks))
     }
 }
 
 impl Qwen2VlEncoder {
-    /// The features of the images `members`, all of the grid `grid`.
+    /// The features of the images whose indices are in `group`, all of the grid `grid`.
     fn encode_equal<'a>(
         &'a self,
         images: &[&PixelValues],
         grid: [usize; 3],
-        members: &[usize],
+        group: &[usize],
         (dtype, device): (DType, &Device),
         blocks: &mut dyn BlockExecutor<'a>,
     ) -> Tensor<2> {
         let [_, height, width] = grid;
         let order = merge_order(height, width, self.config.merge_size);
-        let patches = gather_patches(images, members, grid, self.config.d_patch(), dtype, device);
+        let patches = gather_patches(images, group, grid, self.config.d_patch(), dtype, device);
         let d_head = self.config.d_vision / self.config.n_heads;
         let rotary = grid_rotary(&order, patches.dims()[0], d_head, device);
         let mut x = self.patch_embedding.forward(patches);
@@ -181,8 +179,8 @@ impl PatchMerger {
     /// `[batch, n_patches, d_vision]` to `[batch * n_patches / merge^2, d_model]`.
     fn forward(&self, x: Tensor<3>, merge: usize) -> Tensor<2> {
         let [batch, n_patches, d_vision] = x.dims();
-        let per_row = merge * merge;
-        let joined = self.norm.forward(x).reshape([batch * n_patches / per_row, d_vision * per_row]);
+        let per_square = merge * merge;
+        let joined = self.norm.forward(x).reshape([batch * n_patches / per_square, d_vision * per_square]);
         self.mlp.forward(joined)
     }
 }

@@ -25,7 +25,7 @@ pub struct Qwen2VlImageConfig {
     pub normalisation: Normalisation,
     /// Interpolation.
     pub resampling: Resampling,
-    /// Which axis is resized first; config files do not tell.
+    /// Which axis is resized first; config files do not say.
     pub pass_order: PassOrder,
 }
 
@@ -137,13 +137,13 @@ impl Qwen2VlImageConfig {
             ("temporal_patch_size", self.temporal_patch_size, 16),
             ("merge_size", self.merge_size, 16),
         ];
-        if let Some((field, got, most)) = sizes.into_iter().find(|&(_, size, most)| size == 0 || size > most) {
-            return Err(invalid(field, &format!("1 to {most}"), got));
+        if let Some((field, got, max)) = sizes.into_iter().find(|&(_, size, max)| size == 0 || size > max) {
+            return Err(invalid(field, &format!("1 to {max}"), got));
         }
         // A small image is scaled up to `min_pixels`; a large one is scaled down whatever `max_pixels` says.
-        let most = self.max_pixels.min(MOST_MIN_PIXELS);
-        if self.min_pixels == 0 || self.min_pixels > most {
-            let expected = format!("1 to {most} (max_pixels is {})", self.max_pixels);
+        let max = self.max_pixels.min(MOST_MIN_PIXELS);
+        if self.min_pixels == 0 || self.min_pixels > max {
+            let expected = format!("1 to {max} (max_pixels is {})", self.max_pixels);
             return Err(invalid("min_pixels", &expected, self.min_pixels));
         }
         Ok(())

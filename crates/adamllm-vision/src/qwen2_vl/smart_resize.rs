@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn impossible_pictures_are_named() {
+    fn impossible_images_are_named() {
         assert!(matches!(smart_resize(1, 201, 28, 1, 1), Err(PreprocessError::AspectRatio { width: 201, .. })));
         assert!(smart_resize(1, 200, 28, 3136, 12_845_056).is_ok());
         assert_eq!(smart_resize(0, 5, 28, 1, 1), Err(PreprocessError::NoPixels { width: 5, height: 0 }));

@@ -11,7 +11,7 @@ use recorded::{Decoded, conversation, fixtures, json};
 pub(crate) struct Family {
     pub(crate) model: VisionLanguageModel,
     pub(crate) processor: Processor,
-    pub(crate) rows: Vec<Encoded>,
+    pub(crate) examples: Vec<Encoded>,
 }
 
 /// Where a family's model is.
@@ -25,17 +25,17 @@ impl Family {
         let processor = Processor::read(&folder).expect("reads");
         let images = Decoded::read();
         let cases = json(&format!("{name}/cases.json"));
-        let rows = cases["conversations"].as_array().expect("a list").iter().map(conversation);
-        let rows = rows.filter_map(|row| processor.encode(&row, Supervision::Replies, &images).ok());
-        let rows: Vec<Encoded> = rows.filter(|row| row.n_targets() > 0).collect();
-        assert!(rows.len() >= 3, "{} rows of {name}", rows.len());
+        let examples = cases["conversations"].as_array().expect("a list").iter().map(conversation);
+        let examples = examples.filter_map(|example| processor.encode(&example, Supervision::Replies, &images).ok());
+        let examples: Vec<Encoded> = examples.filter(|example| example.n_targets() > 0).collect();
+        assert!(examples.len() >= 3, "{} examples of {name}", examples.len());
         let model = folder.load(dtype, &Device::flex().autodiff()).expect("loads");
-        Self { model, processor, rows }
+        Self { model, processor, examples }
     }
 
-    /// The rows of these numbers, padded.
-    pub(crate) fn batch(&self, rows: &[usize]) -> VlmBatch {
-        let rows: Vec<&Encoded> = rows.iter().map(|&row| &self.rows[row]).collect();
-        VlmBatch::collate(&rows, Padding::Right, &self.processor)
+    /// The examples of these indices, padded.
+    pub(crate) fn batch(&self, examples: &[usize]) -> VlmBatch {
+        let examples: Vec<&Encoded> = examples.iter().map(|&example| &self.examples[example]).collect();
+        VlmBatch::collate(&examples, Padding::Right, &self.processor)
     }
 }

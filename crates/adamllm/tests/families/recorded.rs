@@ -26,7 +26,7 @@ impl Decoded {
 impl ImageStore for Decoded {
     fn open(&self, image: &ImageRef) -> Result<adamllm::core::RgbImage, adamllm::core::CoreError> {
         let entry = self.1.as_array().and_then(|list| list.iter().find(|e| e["name"] == image.as_str()));
-        let entry = entry.expect("a picture of the fixtures");
+        let entry = entry.expect("an image of the fixtures");
         let file = entry["decoded"].as_str().or(entry["file"].as_str()).expect("a file");
         self.0.open(&file.into())
     }

@@ -11,12 +11,12 @@ pub(crate) fn multimodal_positions(tokens: &[u32], image_token: u32, images: &[&
     let mut positions = Vec::with_capacity(tokens.len());
     let mut images = images.iter();
     let mut next = 0;
-    let mut at = 0;
-    while at < tokens.len() {
-        if tokens[at] != image_token {
+    let mut index = 0;
+    while index < tokens.len() {
+        if tokens[index] != image_token {
             positions.push([next; 3]);
             next += 1;
-            at += 1;
+            index += 1;
             continue;
         }
         let image = images.next().expect("an image for each run of placeholders");
@@ -24,7 +24,7 @@ pub(crate) fn multimodal_positions(tokens: &[u32], image_token: u32, images: &[&
         let Some([frames, height, width]) = image.feature_grid else {
             let n = image.n_placeholders as i32;
             positions.extend((next..next + n).map(|p| [p; 3]));
-            (next, at) = (next + n, at + image.n_placeholders);
+            (next, index) = (next + n, index + image.n_placeholders);
             continue;
         };
         for frame in 0..frames as i32 {
@@ -32,7 +32,7 @@ pub(crate) fn multimodal_positions(tokens: &[u32], image_token: u32, images: &[&
                 positions.extend((0..width as i32).map(|column| [next + frame, next + row, next + column]));
             }
         }
-        at += frames * height * width;
+        index += frames * height * width;
         next += frames.max(height).max(width) as i32;
     }
     assert_eq!(positions.len(), tokens.len(), "placeholders and grids do not match");

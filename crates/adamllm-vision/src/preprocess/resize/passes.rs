@@ -1,7 +1,7 @@
 //! The two convolutions over interleaved 8-bit RGB. Plain loops over fixed blocks, which compilers turn into vector
 //! code; on x86-64 they are compiled a second time for AVX2, chosen at run time. Integers: both give the same bytes.
 
-use super::weights::{PRECISION_BITS, Weights};
+use super::weights::{FilterWeights, PRECISION_BITS};
 
 const HALF: i32 = 1 << (PRECISION_BITS - 1);
 
@@ -12,24 +12,24 @@ const BLOCK: usize = 64;
 const LANES: usize = 8;
 
 /// Convolves every column. `width` in pixels.
-pub(super) fn vertical(pixels: &[u8], width: u32, weights: &Weights) -> Vec<u8> {
+pub(super) fn vertical(pixels: &[u8], width: u32, weights: &FilterWeights) -> Vec<u8> {
     dispatch(pixels, width as usize * 3, weights, vertical_pass, vertical_avx2)
 }
 
 /// Convolves every row. `width` in pixels, before the pass.
-pub(super) fn horizontal(pixels: &[u8], width: u32, weights: &Weights) -> Vec<u8> {
+pub(super) fn horizontal(pixels: &[u8], width: u32, weights: &FilterWeights) -> Vec<u8> {
     dispatch(pixels, width as usize * 3, weights, horizontal_pass, horizontal_avx2)
 }
 
-type Pass = fn(&[u8], usize, &Weights) -> Vec<u8>;
+type Pass = fn(&[u8], usize, &FilterWeights) -> Vec<u8>;
 
 #[cfg(target_arch = "x86_64")]
 fn dispatch(
     pixels: &[u8],
     stride: usize,
-    weights: &Weights,
+    weights: &FilterWeights,
     plain: Pass,
-    avx2: unsafe fn(&[u8], usize, &Weights) -> Vec<u8>,
+    avx2: unsafe fn(&[u8], usize, &FilterWeights) -> Vec<u8>,
 ) -> Vec<u8> {
     if std::arch::is_x86_feature_detected!("avx2") {
         // SAFETY: the function asks for nothing but AVX2, which was just found.
@@ -40,18 +40,18 @@ fn dispatch(
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn vertical_avx2(pixels: &[u8], stride: usize, weights: &Weights) -> Vec<u8> {
+fn vertical_avx2(pixels: &[u8], stride: usize, weights: &FilterWeights) -> Vec<u8> {
     vertical_pass(pixels, stride, weights)
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn horizontal_avx2(pixels: &[u8], stride: usize, weights: &Weights) -> Vec<u8> {
+fn horizontal_avx2(pixels: &[u8], stride: usize, weights: &FilterWeights) -> Vec<u8> {
     horizontal_pass(pixels, stride, weights)
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn dispatch(pixels: &[u8], stride: usize, weights: &Weights, plain: Pass, _: Pass) -> Vec<u8> {
+fn dispatch(pixels: &[u8], stride: usize, weights: &FilterWeights, plain: Pass, _: Pass) -> Vec<u8> {
     plain(pixels, stride, weights)
 }
 
@@ -59,20 +59,20 @@ fn dispatch(pixels: &[u8], stride: usize, weights: &Weights, plain: Pass, _: Pas
 use {horizontal_pass as horizontal_avx2, vertical_pass as vertical_avx2};
 
 #[inline(always)]
-fn vertical_pass(pixels: &[u8], stride: usize, weights: &Weights) -> Vec<u8> {
+fn vertical_pass(pixels: &[u8], stride: usize, weights: &FilterWeights) -> Vec<u8> {
     let mut output = vec![0; weights.n_outputs() * stride];
     for ((first, taps), row) in weights.iter().zip(output.chunks_exact_mut(stride)) {
         let mut blocks = row.chunks_exact_mut(BLOCK);
         let mut x = first * stride;
         for block in &mut blocks {
             let mut sums = [HALF; BLOCK];
-            let mut at = x;
+            let mut offset = x;
             for &tap in taps {
-                let input: &[u8; BLOCK] = pixels[at..at + BLOCK].try_into().expect("BLOCK bytes");
+                let input: &[u8; BLOCK] = pixels[offset..offset + BLOCK].try_into().expect("BLOCK bytes");
                 for (sum, &value) in sums.iter_mut().zip(input) {
                     *sum += i32::from(value) * tap;
                 }
-                at += stride;
+                offset += stride;
             }
             for (value, sum) in block.iter_mut().zip(sums) {
                 *value = clipped(sum);
@@ -89,7 +89,7 @@ fn vertical_pass(pixels: &[u8], stride: usize, weights: &Weights) -> Vec<u8> {
 
 /// A block of rows is stored column by column, so that the same byte of all its rows is summed at once.
 #[inline(always)]
-fn horizontal_pass(pixels: &[u8], stride: usize, weights: &Weights) -> Vec<u8> {
+fn horizontal_pass(pixels: &[u8], stride: usize, weights: &FilterWeights) -> Vec<u8> {
     let n_rows = pixels.len() / stride;
     let stride_out = weights.n_outputs() * 3;
     let mut output = vec![0; n_rows * stride_out];
@@ -120,7 +120,7 @@ fn horizontal_pass(pixels: &[u8], stride: usize, weights: &Weights) -> Vec<u8> {
     output
 }
 
-/// Rows to columns; missing rows of the last block leave what stood there.
+/// Rows to columns; missing rows of the last block leave what was there.
 #[inline(always)]
 fn gather(rows: &[u8], stride: usize, columns: &mut [[u8; LANES]]) {
     if rows.len() == stride * LANES {

@@ -4,13 +4,13 @@ use super::Resampling;
 pub(super) const PRECISION_BITS: u32 = 22;
 
 /// For every output position of one axis: where its inputs begin, and their weights.
-pub(super) struct Weights {
+pub(super) struct FilterWeights {
     starts: Vec<u32>,
     ends: Vec<u32>,
     taps: Vec<i32>,
 }
 
-impl Weights {
+impl FilterWeights {
     /// Samples the filter at the inputs' centres, stretched by the reduction, and normalises it to a sum of one.
     pub(super) fn new(n_inputs: u32, n_outputs: u32, resampling: Resampling) -> Self {
         let scale = f64::from(n_inputs) / f64::from(n_outputs);
