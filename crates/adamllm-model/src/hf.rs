@@ -4,5 +4,6 @@ pub(crate) mod config;
 pub(crate) mod defaults;
 pub(crate) mod fields;
 pub(crate) mod keys;
+mod values;
 pub(crate) mod vision;
 pub(crate) mod weights;

@@ -58,8 +58,14 @@ impl LocalModel {
         images: Arc<dyn ImageStore>,
     ) -> Result<Self, ModelError> {
         let processor = Processor::read(folder)?;
-        let identity = format!("{}:{}:{dtype:?}", folder.config().family.as_str(), folder.fingerprint()?);
-        let model = folder.load(dtype, device)?;
+        // The weights are hashed for the identity while they are read: both want every page of the files.
+        let (fingerprint, model) = std::thread::scope(|scope| {
+            let fingerprint = scope.spawn(|| folder.fingerprint());
+            let model = folder.load(dtype, device);
+            (fingerprint.join().expect("hashing does not panic"), model)
+        });
+        let model = model?;
+        let identity = format!("{}:{}:{dtype:?}", folder.config().family.as_str(), fingerprint?);
         Ok(Self::new(model, processor, images, identity))
     }
 }

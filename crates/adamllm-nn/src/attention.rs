@@ -148,12 +148,12 @@ impl From<&AttentionMask> for crate::fused::AllowedKeys {
 /// # Panics
 /// If `n_heads` is not a multiple of `n_kv_heads`.
 pub fn attend(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, mask: Option<&AttentionMask>) -> Tensor<3> {
-    let [batch, n_heads, n_queries, d_head] = query.dims();
-    let [_, n_kv_heads, ..] = key.dims();
+    let ([_, n_heads, ..], [_, n_kv_heads, ..]) = (query.dims(), key.dims());
     assert!(n_heads.is_multiple_of(n_kv_heads), "{n_heads} query heads cannot share {n_kv_heads} key heads");
     let group = n_heads / n_kv_heads;
     #[cfg(feature = "flex")]
-    if n_queries > 1 && crate::fused::applies(&query.device(), query.dtype()) {
+    if query.dims()[2] > 1 && crate::fused::applies(&query.device(), query.dtype()) {
+        let [batch, _, n_queries, d_head] = query.dims();
         let allowed = mask.map_or(crate::fused::AllowedKeys::All, Into::into);
         return crate::fused::attention(query, key, value, allowed).reshape([batch, n_queries, n_heads * d_head]);
     }

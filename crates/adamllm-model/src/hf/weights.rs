@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use adamllm_core::CoreError;
@@ -12,6 +13,7 @@ use safetensors::{Dtype, SafeTensors};
 
 use super::config::ModelConfig;
 use super::keys::{KeyLayout, candidates, unwrapped};
+use super::values;
 use crate::ModelError;
 
 pub(crate) const SINGLE: &str = "model.safetensors";
@@ -49,6 +51,8 @@ pub(crate) struct WeightShard {
     map: Mmap,
     /// Name, dtype and shape of each tensor.
     pub(crate) tensors: BTreeMap<String, TensorHeader>,
+    /// Where each tensor's bytes are in the file.
+    ranges: HashMap<String, Range<usize>>,
     pub(crate) metadata: Option<HashMap<String, String>>,
 }
 
@@ -251,34 +255,35 @@ impl WeightShard {
         // process that truncates the file while it is mapped breaks the contract.
         let map = unsafe { Mmap::map(&file) }.map_err(CoreError::io("map", &path))?;
         let broken = |detail: String| ModelError::Safetensors { path: path.clone(), detail };
-        let (_, metadata) = SafeTensors::read_metadata(&map).map_err(|e| broken(e.to_string()))?;
-        let tensors = SafeTensors::deserialize(&map).map_err(|e| broken(e.to_string()))?;
-        let header =
-            |view: safetensors::tensor::TensorView| TensorHeader { dtype: view.dtype(), shape: view.shape().to_vec() };
-        let tensors = tensors.iter().map(|(name, view)| (name.to_owned(), header(view))).collect();
+        let (header_length, metadata) = SafeTensors::read_metadata(&map).map_err(|e| broken(e.to_string()))?;
+        // Checks that the tensors fill the file without gaps.
+        SafeTensors::deserialize(&map).map_err(|e| broken(e.to_string()))?;
+
+        // Data begin after the header's length (8 bytes) and the header.
+        let start = 8 + header_length;
+        let (mut tensors, mut ranges) = (BTreeMap::new(), HashMap::new());
+        for (name, info) in metadata.tensors() {
+            let (from, to) = info.data_offsets;
+            tensors.insert(name.clone(), TensorHeader { dtype: info.dtype, shape: info.shape.clone() });
+            ranges.insert(name, start + from..start + to);
+        }
         let metadata = metadata.metadata().clone();
-        Ok(Self { path, map, tensors, metadata })
+        Ok(Self { path, map, tensors, ranges, metadata })
     }
 
+    /// A tensor's bytes as they are stored.
     fn bytes(&self, key: &str) -> Result<&[u8], ModelError> {
-        let broken = |e: safetensors::SafeTensorError| ModelError::Safetensors {
-            path: self.path.clone(),
-            detail: e.to_string(),
-        };
-        Ok(SafeTensors::deserialize(&self.map).map_err(broken)?.tensor(key).map_err(broken)?.data())
+        let range = self.ranges.get(key).and_then(|range| self.map.get(range.clone()));
+        range.ok_or_else(|| ModelError::Safetensors { path: self.path.clone(), detail: format!("no tensor {key}") })
     }
 
     fn read(&self, key: &str, dtype: DType) -> Result<TensorData, String> {
-        let tensors = SafeTensors::deserialize(&self.map).map_err(|e| e.to_string())?;
-        let view = tensors.tensor(key).map_err(|e| e.to_string())?;
-        let source = float_dtype(view.dtype())
-            .ok_or_else(|| format!("expected F32, F16, BF16 or F64, got {:?}", view.dtype()))?;
-        if let Some(index) = first_not_finite(view.data(), source) {
-            return Err(format!("value {index} is not finite"));
-        }
-        let data = TensorData::from_bytes_vec(view.data().to_vec(), view.shape().to_vec(), source);
-        self.release(view.data());
-        Ok(if source == dtype { data } else { data.convert_dtype(dtype) })
+        let bytes = self.bytes(key).map_err(|e| e.to_string())?;
+        let TensorHeader { dtype: stored, shape } = &self.tensors[key];
+        let source = float_dtype(*stored).ok_or_else(|| format!("expected F32, F16, BF16 or F64, got {stored:?}"))?;
+        let data = values::read(bytes, shape.clone(), source, dtype);
+        self.release(bytes);
+        data.map_err(|index| format!("value {index} is not finite"))
     }
 
     /// Gives the pages of a tensor that was copied back to the system, so that the process holds the model and not the file
@@ -296,27 +301,6 @@ impl WeightShard {
 
     #[cfg(not(unix))]
     fn release(&self, _bytes: &[u8]) {}
-}
-
-/// The index of the first value that is infinite or not a number: all bits of its exponent are set.
-fn first_not_finite(bytes: &[u8], dtype: DType) -> Option<usize> {
-    let halves = |exponent: u16| {
-        let set = move |half: &[u8]| u16::from_le_bytes([half[0], half[1]]) & exponent == exponent;
-        bytes.chunks_exact(2).position(set)
-    };
-    match dtype {
-        DType::F16 => halves(0x7c00),
-        DType::BF16 => halves(0x7f80),
-        DType::F64 => {
-            let finite = |eight: &[u8]| f64::from_le_bytes(eight.try_into().expect("eight bytes")).is_finite();
-            bytes.chunks_exact(8).position(|eight| !finite(eight))
-        }
-        _ => {
-            const EXPONENT: u32 = 0x7f80_0000;
-            let set = |word: &[u8]| u32::from_le_bytes([word[0], word[1], word[2], word[3]]) & EXPONENT == EXPONENT;
-            bytes.chunks_exact(4).position(set)
-        }
-    }
 }
 
 /// Feeds a module from [`WeightFiles`], and notes which keys it used.
