@@ -32,6 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let joined = |folder: ModelFolder| folder.with_vision(Arc::new(vit.clone()), image_token);
     let folder = joined(base);
     let training = device.clone().autodiff();
+    training.seed(0); // the encoder's first weights
     let model = VisionLanguageModel::new(Some(vit.build(&training)), folder.load_language(dtype, &training)?);
 
     // Part 1, synthesis: pairs to tasks. Part 2, post-training: captions and tasks in a single stage.

@@ -10,8 +10,8 @@ use adamllm::burn::tensor::{Device, Tensor, TensorData};
 use adamllm::core::RgbImage;
 use adamllm::model::{ModelError, VisionConfig};
 use adamllm::nn::{
-    Activation, BlockExecutor, ConnectedEncoder, ExampleSize, ImageLayout, LayerNorm, LayerNormConfig, Linear, LinearConfig,
-    Mlp, MlpConfig, PixelValues, VisionEncoder, attend, run_block,
+    Activation, BlockExecutor, ConnectedEncoder, ExampleSize, ImageLayout, LayerNorm, LayerNormConfig, Linear,
+    LinearConfig, Mlp, MlpConfig, PixelValues, VisionEncoder, attend, run_block,
 };
 use adamllm::vision::preprocess::{ImageProcessor, PreprocessError, resize_bicubic};
 
