@@ -15,6 +15,8 @@ use crate::{Judged, RunSummary, Sweep, SynthError, TaskType, Verdict};
 
 mod chart;
 mod page;
+#[cfg(test)]
+mod tests;
 mod thumbnail;
 
 /// What the report shows.

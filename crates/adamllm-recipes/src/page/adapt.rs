@@ -106,8 +106,7 @@ impl Adapted<'_> {
 
     fn tiles(&self) -> Vec<(&'static str, String)> {
         let RunSteps { pairs, tasks, encoded, steps } = self.steps();
-        let mut tiles =
-            vec![("pairs", pairs), ("tasks", tasks), ("conversations trained on", encoded), ("steps", steps)];
+        let mut tiles = vec![("pairs", pairs), ("tasks", tasks), ("conversations", encoded), ("steps", steps)];
         if let Some((_, score)) = self.report.comparison.as_ref().and_then(strict) {
             tiles.push(("base, strict", format!("{:.1}", score.first)));
             tiles.push(("post-trained, strict", format!("{:.1}", score.second)));

@@ -58,12 +58,15 @@ fn card(record: &RecordCard) -> String {
         card += &format!(" <span class=\"small\">{}</span>", escape(kind));
     }
     if let Some([yes, no, open]) = record.p {
-        card += &format!(" <span class=\"small\">yes {yes:.2}, no {no:.2}, open {open:.2}</span>");
+        card += &format!(" <span class=\"small\">judge: yes {yes:.2}, no {no:.2}, open {open:.2}</span>");
     }
     card += "</div>\n<dl>";
     let caption = Some(&record.caption).filter(|caption| !caption.is_empty());
+    // The id says nothing to a reader.
+    let named = format!("{}: ", record.id);
+    let why = record.detail.as_ref().map(|detail| detail.strip_prefix(&named).unwrap_or(detail).to_owned());
     let lines = [
-        ("why", &record.detail),
+        ("why", &why),
         ("caption", &caption.cloned()),
         ("question", &record.question),
         ("informative", &record.informative),
@@ -112,7 +115,7 @@ mod tests {
         };
         let html = card(&kept);
         assert!(html.contains("src=\"data:x\"") && html.contains("alt=\"a&lt;b&gt;.png\"") && html.contains("is-good"));
-        assert!(html.contains("yes 0.75, no 0.20, open 0.05") && html.contains("counting"));
+        assert!(html.contains("judge: yes 0.75, no 0.20, open 0.05") && html.contains("counting"));
         assert!(html.contains("<dt>instruction</dt><dd>Q &lt;1&gt;</dd><dt>response</dt><dd>A</dd>"));
     }
 }

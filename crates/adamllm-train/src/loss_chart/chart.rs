@@ -22,7 +22,7 @@ impl Size {
     /// As wide as a page.
     pub(super) const WIDE: Self = Self { width: 720.0, height: 260.0, ticks: 5.0 };
     /// One of several that stand beside each other.
-    pub(super) const SMALL: Self = Self { width: 340.0, height: 190.0, ticks: 3.0 };
+    pub(super) const SMALL: Self = Self { width: 340.0, height: 190.0, ticks: 4.0 };
 }
 
 /// Room for the numbers left of and below the axes, and right of them.
