@@ -260,7 +260,7 @@ fn the_yield_is_the_share_above_the_threshold() {
 }
 
 #[test]
-fn a_judge_that_writes_has_no_curve_and_unjudged_is_told_where_there_is_any() {
+fn a_judge_that_writes_has_no_curve_and_unjudged_is_shown_where_there_is_any() {
     let (folder, pairs, images) = run();
     let question = "Is there ink?";
     let all: Vec<Judged> = pairs.iter().map(|pair| judged(pair, question, Verdict::Consistent, None)).collect();
