@@ -4,12 +4,13 @@
 //! No model and no tensor library is needed: `--no-default-features` compiles none.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a job talks to a person")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use adamllm::core::write_atomically;
 use adamllm::eval::{BootstrapConfig, comparison_table};
-use adamllm::recipes::compare::RunComparison;
+use adamllm::recipes::compare::{RunComparison, write_comparison};
+use adamllm::recipes::write_json;
 use adamllm_examples::benchmarks::Choice;
 use adamllm_examples::cli::{self, Answer};
 use clap::Parser;
@@ -40,6 +41,9 @@ struct Arguments {
     /// Writes the paper's tables with both runs below its own into this folder
     #[arg(long)]
     tables: Option<PathBuf>,
+    /// Writes everything into this folder: index.html, the paper's tables, compare.json, and comparison.html where the questions are named
+    #[arg(long)]
+    out: Option<PathBuf>,
     #[command(flatten)]
     choice: Choice,
     /// Prints one JSON object
@@ -73,25 +77,36 @@ fn run(arguments: Arguments) -> Answer<ExitCode> {
     if let Some(file) = &arguments.html {
         write_atomically(file, compared.page(&arguments.choice.open()?.opened)?)?;
     }
+    let page = arguments.out.as_ref().map(|out| arguments.write(&compared, out)).transpose()?;
     match arguments.json {
-        true => tell_json(&compared),
+        true => println!("{}", as_json(&compared)),
         false => tell(&compared),
+    }
+    if let Some(page) = page.filter(|_| !arguments.json) {
+        println!("the page of the comparison:\n{}", page.display());
     }
     Ok(if compared.regressions().is_empty() { ExitCode::SUCCESS } else { ExitCode::from(REGRESSION) })
 }
 
-fn tell_json(compared: &RunComparison) {
+impl Arguments {
+    /// Everything into a folder; gives the path of the page.
+    fn write(&self, compared: &RunComparison, out: &Path) -> Answer<PathBuf> {
+        let opened = if self.choice.settings().is_empty() { Vec::new() } else { self.choice.open()?.opened };
+        std::fs::create_dir_all(out)?;
+        write_json(out.join("compare.json"), &as_json(compared))?;
+        Ok(write_comparison(compared, [&self.first, &self.second], &opened, out)?)
+    }
+}
+
+fn as_json(compared: &RunComparison) -> serde_json::Value {
     let [first, second] = &compared.names;
     let tasks = compared.tasks.iter().map(|task| (task.name().to_owned(), json!(task.comparison)));
     let regressions = compared.regressions();
     let told: Vec<_> = regressions.iter().map(|(task, group)| json!({"task": task, "answers": group})).collect();
-    println!(
-        "{}",
-        json!({
-            "first": first, "second": second, "tasks": tasks.collect::<serde_json::Map<_, _>>(),
-            "regressions": told, "regression": !regressions.is_empty(),
-        })
-    );
+    json!({
+        "first": first, "second": second, "tasks": tasks.collect::<serde_json::Map<_, _>>(),
+        "regressions": told, "regression": !regressions.is_empty(),
+    })
 }
 
 fn tell(compared: &RunComparison) {

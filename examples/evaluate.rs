@@ -96,6 +96,9 @@ fn run(arguments: Arguments) -> JobResult {
         true => println!("{}", json!(evaluation.report())),
         false => println!("written to {}: a folder for each task, {}", arguments.out.display(), written.join(", ")),
     }
+    if !arguments.json && !arguments.no_html {
+        println!("the page of the whole run:\n{}", arguments.out.join("index.html").display());
+    }
     arguments.check_losses(&evaluation)
 }
 

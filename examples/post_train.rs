@@ -86,6 +86,7 @@ fn run(arguments: Arguments, collective: &dyn Collective) -> JobResult {
             let progress: &mut dyn Progress = if shell.speaks { &mut Bar::default() } else { &mut () };
             let report = job.run(&device()?, &run, &mut on_event, progress)?;
             report.model.iter().for_each(|model| shell.say(&format!("4. the model: {}", model.display())));
+            shell.say(&format!("the page of the whole run:\n{}", run.out.join("index.html").display()));
             shell.print(json!(report));
         }
     }

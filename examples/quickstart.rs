@@ -180,12 +180,12 @@ fn tell_report(arguments: &Arguments, report: &AdaptReport) {
     for (name, what) in [
         ("synthesis/", "triplets, verdicts, tasks and the ledger of every record that dropped out"),
         ("conversations.jsonl", "what was trained on"),
-        ("training/", "metrics.jsonl and the last checkpoint"),
+        ("training/", "metrics.jsonl, its charts and the last checkpoint"),
         ("model/", "the post-trained model, a Hugging Face folder like the base"),
         ("evaluation/", "predictions and reports of both models"),
         ("quickstart.json", "all the numbers above"),
     ] {
         println!("   {name:22}{what}");
     }
-    println!("{:.0} s in all", report.seconds);
+    println!("{:.0} s in all; the page of the whole run:\n{}", report.seconds, report.page.display());
 }

@@ -4,7 +4,7 @@
 //! 1. let a synthesizer propose a task for each pair, and a judge keep the consistent ones,
 //! 2. write tasks, verdicts and the ledger of every record that dropped out,
 //! 3. mix them with their captions into training conversations, for us and for LLaMA-Factory,
-//! 4. write `report.html`, to look through all of it.
+//! 4. write `index.html` and `report.html`, to look through all of it.
 //!
 //! A run that was killed goes on with `--resume`. `--shard i/n` does a part; `--merge` puts the parts together.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a job talks to a person")]
@@ -175,6 +175,9 @@ fn tell(arguments: &Arguments, summary: &RunSummary, defaults: &BTreeMap<&str, S
     println!("written:");
     for file in &summary.files {
         println!("   {}", file.display());
+    }
+    if let Some(page) = summary.files.iter().find(|file| file.ends_with("index.html")) {
+        println!("the page of the whole run:\n{}", page.display());
     }
     Ok(())
 }

@@ -157,7 +157,10 @@ impl Arguments {
             _ if self.json => {}
             TuneEvent::Seeds(_) => println!("1. {event}"),
             TuneEvent::Encoded { .. } => println!("2. {event}"),
-            TuneEvent::Ended(report) => println!("3. {event}\n4. the synthesizer: {}", report.model.display()),
+            TuneEvent::Ended(report) => {
+                let (model, page) = (report.model.display(), self.output.file("index.html"));
+                println!("3. {event}\n4. the synthesizer: {model}\nthe page of the whole run:\n{}", page.display());
+            }
         }
     }
 

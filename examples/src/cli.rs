@@ -69,10 +69,10 @@ pub fn software() -> std::collections::BTreeMap<String, String> {
     ["adamllm", "burn"].into_iter().filter_map(|name| Some((name.to_owned(), version(name)?))).collect()
 }
 
-/// `datasets/mini`: beside the sources, or below the current folder.
+/// `datasets/mini`: below the current folder, or beside the sources.
 pub fn mini_folder() -> PathBuf {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../datasets/mini");
-    if beside.is_dir() { beside } else { PathBuf::from("datasets/mini") }
+    let below = PathBuf::from("datasets/mini");
+    if below.is_dir() { below } else { Path::new(env!("CARGO_MANIFEST_DIR")).join("../datasets/mini") }
 }
 
 /// Set by a signal once [`stop_on_signal`] was called: training writes a checkpoint and ends.

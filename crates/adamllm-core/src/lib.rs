@@ -18,6 +18,7 @@
 //! | [`jsonl`] | the files between the stages: read record by record, appended and synced |
 //! | [`answer_key`], [`jsonl::Journal`], [`Shard`] | long runs: what is done is not done again, and work is split by id |
 //! | [`Ledger`], [`LostRecords`] | every record that is dropped, with its [`Reason`], and whether too many did |
+//! | [`html`] | what the pages that jobs leave share |
 //! | [`random`] | randomness seeded by id |
 //!
 //! ```
@@ -37,6 +38,7 @@ mod error;
 mod file;
 mod form;
 mod generate;
+pub mod html;
 mod id;
 mod image_store;
 pub mod json;

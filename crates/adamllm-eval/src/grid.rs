@@ -1,5 +1,7 @@
 use std::fmt::Write;
 
+use adamllm_core::html;
+
 /// Cells in rows and columns, written as Markdown, CSV or HTML. The first row is the header.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grid {
@@ -35,7 +37,7 @@ impl Grid {
 
     /// An HTML table, without styles.
     pub fn to_html(&self) -> String {
-        let mut out = format!("<table>\n<caption>{}</caption>\n<thead>\n", escape_html(&self.title));
+        let mut out = format!("<table>\n<caption>{}</caption>\n<thead>\n", html::escape(&self.title));
         push_html_row(&mut out, &self.header, "th");
         out.push_str("</thead>\n<tbody>\n");
         self.rows.iter().for_each(|row| push_html_row(&mut out, row, "td"));
@@ -48,7 +50,7 @@ fn push_html_row(out: &mut String, cells: &[String], tag: &str) {
     out.push_str("<tr>");
     for (i, cell) in cells.iter().enumerate() {
         let tag = if i == 0 { "th" } else { tag };
-        let _ = write!(out, "<{tag}>{}</{tag}>", escape_html(cell));
+        let _ = write!(out, "<{tag}>{}</{tag}>", html::escape(cell));
     }
     out.push_str("</tr>\n");
 }
@@ -60,22 +62,6 @@ fn csv_cell(cell: &str) -> String {
 /// Text that cannot break a Markdown table.
 pub(crate) fn markdown_cell(text: &str) -> String {
     text.replace('|', "\\|").replace(['\n', '\r'], " ")
-}
-
-/// Text that is nothing but text in HTML, inside attributes too.
-pub(crate) fn escape_html(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            other => out.push(other),
-        }
-    }
-    out
 }
 
 #[cfg(test)]

@@ -6,7 +6,11 @@ mod figures;
 mod summary;
 mod thumbnail;
 
-use crate::grid::escape_html;
+pub use figures::html_scores;
+pub use thumbnail::image_data_url;
+
+use adamllm_core::html;
+
 use crate::{Benchmark, EvalError, Outcome, Prediction, Report};
 
 /// A benchmark and what one or more runs made of it.
@@ -67,11 +71,12 @@ pub fn html_report(title: &str, sections: &[HtmlSection<'_>], options: &HtmlOpti
     Ok(format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n\
-         <style>\n{style}</style>\n</head>\n<body>\n<header><h1>{title}</h1>\n\
+         <style>\n{shared}{style}</style>\n</head>\n<body>\n<header><h1>{title}</h1>\n\
          <p><b>paper</b>: the reference's scoring, quirks included. <b>strict</b>: what the score should mean; \
          an answer that cannot be read is wrong.</p></header>\n<main>\n{summary}{figures}{browser}</main>\n\
          <script type=\"application/json\" id=\"data\">{data}</script>\n<script>\n{script}</script>\n</body>\n</html>\n",
-        title = escape_html(title),
+        title = html::escape(title),
+        shared = html::STYLE,
         style = include_str!("html/page.css"),
         browser = include_str!("html/browser.html"),
         script = include_str!("html/page.js"),

@@ -69,7 +69,7 @@ pub use error::EvalError;
 pub use evaluate::{evaluate, evaluate_answers, files, read_outcomes, read_predictions, read_report, write_scores};
 pub use example::{AnswerType, Example, Expected, LabelMetric, OptionSet};
 pub use grid::Grid;
-pub use html::{HtmlOptions, HtmlRun, HtmlSection, html_report};
+pub use html::{HtmlOptions, HtmlRun, HtmlSection, html_report, html_scores, image_data_url};
 pub use json_examples::JsonExamples;
 pub use markdown::{comparison_table, report_table};
 pub use outcome::Outcome;

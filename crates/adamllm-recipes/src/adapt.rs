@@ -26,6 +26,7 @@ use crate::training_set::{ConversationSource, ReadOptions, TrainingSetReader};
 use crate::{RecipeError, RunOptions, TrainingSet};
 
 mod evaluation;
+mod pages;
 mod report;
 mod settings;
 
@@ -34,7 +35,7 @@ pub use report::{AdaptEvent, AdaptReport};
 pub use settings::AdaptSettings;
 
 /// The whole job. Everything is written below `run.out`: `synthesis/`, `conversations.jsonl`, `training/`, `model/` (a Hugging Face
-/// folder like the base), `evaluation/`. The two models are dropped when their part is done.
+/// folder like the base), `evaluation/`, each with a page of its own, and `index.html` as their front. The two models are dropped when their part is done.
 ///
 /// # Errors
 /// Settings, files, a model's folder; [`RecipeError::NoRecordLeft`], [`RecipeError::Stopped`]. One bad record ends nothing.
@@ -108,16 +109,18 @@ impl<'a> Adaptation<'a> {
         progress: &mut dyn Progress,
     ) -> Result<AdaptReport, RecipeError> {
         let synthesis = self.synthesize(&synthesizer, &judge, progress)?;
+        let asked = [synthesizer.identity(), judge.identity()];
         // Their memory is wanted for training.
         drop((synthesizer, judge));
         on_event(AdaptEvent::Synthesized(&synthesis));
-        self.train_and_evaluate(synthesis, on_event, progress)
+        self.train_and_evaluate(synthesis, &asked, on_event, progress)
     }
 
     /// Parts 2 and 3. Compiled once, whatever the two models are.
     fn train_and_evaluate(
         &self,
         synthesis: RunSummary,
+        asked: &[String; 2],
         on_event: &mut dyn FnMut(AdaptEvent),
         progress: &mut dyn Progress,
     ) -> Result<AdaptReport, RecipeError> {
@@ -140,7 +143,9 @@ impl<'a> Adaptation<'a> {
         let samples = self.samples(self.settings.samples)?;
         let losses = self.losses(&synthesis)?;
         let report = AdaptReport::new(synthesis, &composed, &fitted, evaluation, losses);
-        Ok(AdaptReport { samples, model: self.model(), seconds: self.started.elapsed().as_secs_f64(), ..report })
+        let report = AdaptReport { samples, model: self.model(), ..report };
+        let page = self.write_pages(&report, asked)?;
+        Ok(AdaptReport { page, seconds: self.started.elapsed().as_secs_f64(), ..report })
     }
 
     /// Part 1: pairs to tasks, in `synthesis`.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use adamllm_core::CoreError;
+use adamllm_core::{CoreError, write_atomically};
 use adamllm_eval::{
     AnswerType, Benchmark, BootstrapConfig, Comparison, HtmlOptions, HtmlRun, HtmlSection, Outcome, Prediction, Report,
     TableRun, compare, files, html_report, read_outcomes, read_predictions, read_report, tables_beside,
@@ -63,7 +63,7 @@ impl TaskRun {
         self.report.run.as_ref()?.dataset.as_deref()
     }
 
-    fn exhibit<'e>(&'e self, name: &'e str) -> HtmlRun<'e> {
+    pub(crate) fn exhibit<'e>(&'e self, name: &'e str) -> HtmlRun<'e> {
         HtmlRun { name, report: &self.report, outcomes: &self.outcomes, predictions: &self.predictions }
     }
 }
@@ -72,6 +72,16 @@ impl ComparedTask {
     /// The task's name.
     pub fn name(&self) -> &str {
         &self.second.report.benchmark
+    }
+
+    /// Both runs, as pages show them.
+    pub(crate) fn runs<'e>(&'e self, [first, second]: &'e [String; 2]) -> Vec<HtmlRun<'e>> {
+        vec![self.first.exhibit(first), self.second.exhibit(second)]
+    }
+
+    /// Whether the task's questions are those of a benchmark.
+    pub(crate) fn is_of(&self, opened: &OpenedBenchmark) -> bool {
+        self.first.report.benchmark == opened.benchmark.name()
     }
 
     /// Whether both runs were asked from the same data.
@@ -133,10 +143,9 @@ impl RunComparison {
     /// [`RecipeError::NotComparable`] where none of the benchmarks is in both runs.
     pub fn page(&self, opened: &[OpenedBenchmark]) -> Result<String, RecipeError> {
         let mut exhibits = Vec::new();
-        for OpenedBenchmark { benchmark, .. } in opened {
-            if let Some(task) = self.tasks.iter().find(|task| task.first.report.benchmark == benchmark.name()) {
-                let runs = vec![task.first.exhibit(&self.names[0]), task.second.exhibit(&self.names[1])];
-                exhibits.push(HtmlSection { benchmark, runs });
+        for one in opened {
+            if let Some(task) = self.tasks.iter().find(|task| task.is_of(one)) {
+                exhibits.push(HtmlSection { benchmark: &one.benchmark, runs: task.runs(&self.names) });
             }
         }
         if exhibits.is_empty() {
@@ -145,6 +154,24 @@ impl RunComparison {
         let title = format!("{} and {}", self.names[0], self.names[1]);
         Ok(html_report(&title, &exhibits, &HtmlOptions::default())?)
     }
+}
+
+/// Everything that a comparison leaves in a folder: `index.html`, the paper's tables with both runs, and where the questions are at hand
+/// `comparison.html`. `runs` are the folders that were compared. Gives the path of the page.
+///
+/// # Errors
+/// Files; as [`RunComparison::page`].
+pub fn write_comparison(
+    compared: &RunComparison,
+    runs: [&Path; 2],
+    opened: &[OpenedBenchmark],
+    out: &Path,
+) -> Result<PathBuf, RecipeError> {
+    compared.write_tables(out)?;
+    if !opened.is_empty() {
+        write_atomically(out.join("comparison.html"), compared.page(opened)?)?;
+    }
+    crate::page::compare::write(compared, runs, opened, out)
 }
 
 fn compared(first: TaskRun, second: TaskRun, resampling: &BootstrapConfig) -> Result<ComparedTask, RecipeError> {

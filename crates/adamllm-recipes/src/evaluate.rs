@@ -44,7 +44,7 @@ pub struct EvaluationSettings {
     pub max_new_tokens: Option<usize>,
     /// The column of the paper's table 4 that the run belongs to, by its name.
     pub pipeline: Option<String>,
-    /// Whether to write `report.html`.
+    /// Whether to write pages: `report.html`, and `index.html` as their front.
     pub html: bool,
     /// The part of the questions to ask; not part of a settings file.
     #[serde(skip)]

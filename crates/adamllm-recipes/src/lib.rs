@@ -30,6 +30,7 @@ mod dtype;
 mod error;
 pub mod evaluate;
 mod files;
+mod page;
 #[cfg(feature = "train")]
 pub mod post_train;
 #[cfg(feature = "train")]

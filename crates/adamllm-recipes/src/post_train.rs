@@ -76,7 +76,7 @@ pub enum PostTrainEvent<'e> {
 }
 
 /// The whole job: sources in, a Hugging Face folder (or an adapter's) out, everything below `run.out`: `config.toml`,
-/// `ledger.jsonl`, `training/`, `model/` or `adapter/`, `post_train.json`.
+/// `ledger.jsonl`, `training/`, `model/` or `adapter/`, `post_train.json`, and `index.html` as their front.
 ///
 /// # Errors
 /// Settings, files and sources of which nothing is left; [`RecipeError::Stopped`]. One bad record ends nothing.
@@ -234,6 +234,9 @@ impl<'a> PostTraining<'a> {
         };
         if rank == 0 {
             write_json(run.out.join("post_train.json"), &report)?;
+            let folders = self.stages.iter().map(|stage| self.training_folder(&run.out, stage.plan.stage));
+            let folders: Vec<PathBuf> = folders.collect();
+            crate::page::post_train::write(self.settings, self.base.path(), &report, &folders, &run.out)?;
         }
         Ok(report)
     }

@@ -147,6 +147,9 @@ pub fn synthesize<S: Generate, J: Generate>(
         summary.files.extend(conversations.write()?);
         let pairs = caption_records(&settings.captions)?.flatten();
         summary.files.push(write_report(&options.out, pairs, &*images, None, &settings.report())?);
+        let asked = [synthesizer.map(Generate::identity), judge.map(Generate::identity)];
+        let asked = [asked[0].as_deref(), asked[1].as_deref()];
+        summary.files.push(crate::page::synthesize::write(settings, asked, &summary, &*images, &options.out)?);
         summary.files.dedup();
     }
 

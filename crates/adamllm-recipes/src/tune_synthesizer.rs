@@ -10,7 +10,9 @@ use adamllm_model::{Encoder, Encoding, ModelFolder, Processor, VisionLanguageMod
 use adamllm_nn::Objective;
 use adamllm_synth::Variant;
 use adamllm_synth::seed::{BlankImages, SEED_SUPERVISION, SeedConfig, SeedIndex, SeedSources, SeedSummary};
-use adamllm_train::{FitOptions, FitOutcome, FitReport, ParameterGroup, Schedule, TrainConfig, Trainer, Validation};
+use adamllm_train::{
+    FitOptions, FitOutcome, FitReport, ParameterGroup, Schedule, TrainConfig, Trainer, Validation, draw_training,
+};
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
@@ -140,7 +142,7 @@ impl std::fmt::Display for TuneEvent<'_> {
     }
 }
 
-/// The whole job: seeds, training, and the synthesizer's folder `model`, everything below `run.out`.
+/// The whole job: seeds, training, the synthesizer's folder `model`, and `index.html`, everything below `run.out`.
 ///
 /// # Errors
 /// Settings, files, seed files of another layout; [`RecipeError::NoRecordLeft`], [`RecipeError::Stopped`].
@@ -174,6 +176,10 @@ pub fn tune_synthesizer(
         model: to,
         seconds: started.elapsed().as_secs_f64(),
     };
+    if run.collective().rank() == 0 {
+        draw_training(&run.out.join("training"))?;
+        crate::page::tune_synthesizer::write(settings, base.path(), &report, &run.out)?;
+    }
     on_event(TuneEvent::Ended(&report));
     Ok(report)
 }

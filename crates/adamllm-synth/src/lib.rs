@@ -80,7 +80,7 @@ pub use error::SynthError;
 pub use llama_factory::{DATASET_NAME, write_llama_factory};
 pub use prompt_template::PromptTemplate;
 pub use proportion::Proportion;
-pub use report::{ReportConfig, write_report};
+pub use report::{RecordCard, ReportConfig, record_cards, write_report};
 pub use rules::task_by_rule;
 pub use run::{InputRecord, KeptPairs, RunConfig, RunSummary, SynthesisRun, caption_stays, kept_pairs};
 pub use sweep::{Sweep, SweepPoint};

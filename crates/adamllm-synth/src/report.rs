@@ -15,6 +15,8 @@ use crate::{Judged, RunSummary, Sweep, SynthError, TaskType, Verdict};
 
 mod chart;
 mod page;
+#[cfg(test)]
+mod tests;
 mod thumbnail;
 
 /// What the report shows.
@@ -39,32 +41,44 @@ impl Default for ReportConfig {
     }
 }
 
-/// One example as the page shows it.
-#[derive(Clone, Debug, Default, Serialize)]
-struct Card {
-    id: String,
-    image: String,
+/// A record of a run as a page shows it: what went in, what the models made of it, and what became of it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct RecordCard {
+    /// The record's id.
+    pub id: String,
+    /// The image's name.
+    pub image: String,
+    /// The image, small, as a `data:` URL; `None` where it cannot be had.
     #[serde(skip_serializing_if = "Option::is_none")]
-    thumbnail: Option<String>,
-    caption: String,
-    /// The verdict, or the reason for which there is none.
-    outcome: String,
+    pub thumbnail: Option<String>,
+    /// The caption, at most 1,200 characters of it; empty where the record could not be read.
+    pub caption: String,
+    /// `kept`, or the reason for which it left, in words.
+    pub outcome: String,
+    /// What the ledger says about it, where it left.
     #[serde(skip_serializing_if = "Option::is_none")]
-    detail: Option<String>,
+    pub detail: Option<String>,
+    /// The triplet's question.
     #[serde(skip_serializing_if = "Option::is_none")]
-    question: Option<String>,
+    pub question: Option<String>,
+    /// The triplet's informative answer.
     #[serde(skip_serializing_if = "Option::is_none")]
-    informative: Option<String>,
+    pub informative: Option<String>,
+    /// The triplet's precise answer.
     #[serde(skip_serializing_if = "Option::is_none")]
-    precise: Option<String>,
+    pub precise: Option<String>,
+    /// The task's instruction, where a task was made of it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    instruction: Option<String>,
+    pub instruction: Option<String>,
+    /// The task's response.
     #[serde(skip_serializing_if = "Option::is_none")]
-    response: Option<String>,
+    pub response: Option<String>,
+    /// The judge's probabilities of yes, no and open, where it was scored.
     #[serde(skip_serializing_if = "Option::is_none")]
-    p: Option<[f64; 3]>,
+    pub p: Option<[f64; 3]>,
+    /// The kind of task, of a triplet.
     #[serde(skip_serializing_if = "Option::is_none")]
-    kind: Option<&'static str>,
+    pub kind: Option<&'static str>,
 }
 
 /// What the charts count over all examples.
@@ -91,7 +105,36 @@ pub fn write_report(
     config: &ReportConfig,
 ) -> Result<PathBuf, SynthError> {
     let summary = read_summary(&folder.join("summary.json"))?;
-    let (mut counts, mut cards) = (Counts::default(), sample(folder, config)?);
+    let mut counts = Counts::default();
+    let cards = collect(folder, captions, images, config, &mut counts)?;
+    let path = folder.join("report.html");
+    write_atomically(&path, page::render(&summary, &counts, &cards, sweep, config))?;
+    Ok(path)
+}
+
+/// A sample of a run's records with what became of each, at most about `config.max_examples`, of every outcome some: what `report.html`
+/// shows, for pages of one's own. `captions` are the run's input again.
+///
+/// # Errors
+/// Files of the run that cannot be read.
+pub fn record_cards(
+    folder: &Path,
+    captions: impl IntoIterator<Item = ImageCaption>,
+    images: &dyn ImageStore,
+    config: &ReportConfig,
+) -> Result<Vec<RecordCard>, SynthError> {
+    collect(folder, captions, images, config, &mut Counts::default())
+}
+
+/// Counts all records, and gives the cards of some: in the order of the captions, then those without one.
+fn collect(
+    folder: &Path,
+    captions: impl IntoIterator<Item = ImageCaption>,
+    images: &dyn ImageStore,
+    config: &ReportConfig,
+    counts: &mut Counts,
+) -> Result<Vec<RecordCard>, SynthError> {
+    let mut cards = sample(folder, config)?;
     for judged in jsonl::read::<Judged>(folder.join("judged.jsonl"))? {
         let judged = judged?;
         counts.add(&judged);
@@ -106,6 +149,7 @@ pub fn write_report(
             (card.instruction, card.response) = (Some(task.instruction), Some(task.response));
         }
     }
+
     let mut shown = Vec::new();
     for pair in captions {
         counts.lengths[0].add(&pair.caption);
@@ -118,13 +162,11 @@ pub fn write_report(
     let mut left: Vec<_> = cards.into_values().collect();
     left.sort_by(|a, b| a.id.cmp(&b.id));
     shown.extend(left);
-    let path = folder.join("report.html");
-    write_atomically(&path, page::render(&summary, &counts, &shown, sweep, config))?;
-    Ok(path)
+    Ok(shown)
 }
 
 /// The examples to show: of each outcome (a verdict, or a reason in the ledger) those that draw the lowest numbers.
-fn sample(folder: &Path, config: &ReportConfig) -> Result<HashMap<RecordId, Card>, SynthError> {
+fn sample(folder: &Path, config: &ReportConfig) -> Result<HashMap<RecordId, RecordCard>, SynthError> {
     let mut drawn: BTreeMap<String, BTreeMap<(u64, RecordId), String>> = BTreeMap::new();
     let mut offer = |id: &RecordId, outcome: String, detail: String| {
         let draw = stream(config.seed, "report", id).next_u64();
@@ -151,14 +193,14 @@ fn sample(folder: &Path, config: &ReportConfig) -> Result<HashMap<RecordId, Card
         let room = (config.max_examples - cards.len().min(config.max_examples)) / (n_outcomes - i);
         for ((_, id), detail) in examples.into_iter().take(room.max(1)) {
             let detail = (!detail.is_empty()).then(|| shortened(&detail));
-            let card = Card { id: id.to_string(), outcome: outcome.clone(), detail, ..Card::default() };
+            let card = RecordCard { id: id.to_string(), outcome: outcome.clone(), detail, ..RecordCard::default() };
             cards.insert(id, card);
         }
     }
     Ok(cards)
 }
 
-impl Card {
+impl RecordCard {
     fn add_judged(&mut self, judged: Judged) {
         self.kind = Some(TaskType::of(&judged.triplet.instruction).as_str());
         self.image = judged.triplet.image.to_string();

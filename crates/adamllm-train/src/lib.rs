@@ -56,7 +56,7 @@ pub use config::{
     NonFinite, OptimizerKind, ParameterGroup, TrainConfig,
 };
 pub use error::TrainError;
-pub use loss_chart::draw_training;
+pub use loss_chart::{draw_training, training_summary};
 pub use metrics::{GroupLoss, StepMetrics};
 pub use micro_batches::micro_batches;
 pub use mixture::{SourceShare, WeightedSources};

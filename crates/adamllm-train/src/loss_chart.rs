@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use adamllm_core::html::{self, escape};
 use adamllm_core::jsonl;
-use chart::{COLOURS, Series, chart, escaped};
+use chart::{COLOURS, Series, Size, bounds, chart, standalone};
 
 use crate::{StepMetrics, TrainError, ValidationMetrics};
 
@@ -22,15 +23,29 @@ struct TrainingLog {
 /// # Errors
 /// [`TrainError::Core`]: there are no metrics, or a file cannot be written.
 pub fn draw_training(run: &Path) -> Result<(), TrainError> {
-    let evaluated = run.join("validation.jsonl");
-    let validation = if evaluated.exists() { jsonl::read_all(evaluated)? } else { Vec::new() };
-    let log = TrainingLog { steps: jsonl::read_all(run.join("metrics.jsonl"))?, validation };
-    adamllm_core::write_atomically(run.join("loss.svg"), log.loss_chart())?;
+    let log = TrainingLog::read(run)?;
+    adamllm_core::write_atomically(run.join("loss.svg"), standalone(&log.loss_chart(), Size::WIDE))?;
     adamllm_core::write_atomically(run.join("training.html"), log.page())?;
     Ok(())
 }
 
+/// The losses of a run as a part of a page with [`adamllm_core::html::STYLE`]: what the run read, the loss of all targets, and that of
+/// each source and task.
+///
+/// # Errors
+/// As [`draw_training`].
+pub fn training_summary(run: &Path) -> Result<String, TrainError> {
+    let log = TrainingLog::read(run)?;
+    Ok(format!("<p>{}.</p>\n{}{}{}", log.facts(), log.loss_chart(), log.group_charts(), log.group_table()))
+}
+
 impl TrainingLog {
+    fn read(run: &Path) -> Result<Self, TrainError> {
+        let evaluated = run.join("validation.jsonl");
+        let validation = if evaluated.exists() { jsonl::read_all(evaluated)? } else { Vec::new() };
+        Ok(Self { steps: jsonl::read_all(run.join("metrics.jsonl"))?, validation })
+    }
+
     fn of(&self, value: impl Fn(&StepMetrics) -> Option<f64>) -> Vec<(f64, f64)> {
         let counted = self.steps.iter().filter(|step| !step.skipped);
         counted.filter_map(|step| Some((step.step as f64, value(step)?))).collect()
@@ -41,42 +56,41 @@ impl TrainingLog {
         let losses = self.of(|step| Some(step.loss));
         let mean = moving_average(&losses);
         let mut series = vec![
-            Series { name: "each step".into(), colour: "#b9c6d8", dots: false, points: losses },
+            Series { name: "each step".into(), colour: "faint", dots: false, points: losses },
             Series { name: "moving average".into(), colour: COLOURS[0], dots: false, points: mean },
         ];
         if !self.validation.is_empty() {
             let points = self.validation.iter().map(|entry| (entry.step as f64, entry.loss)).collect();
             series.push(Series { name: "held out".into(), colour: COLOURS[1], dots: true, points });
         }
-        chart("loss per target token, nats", &series)
+        chart("loss per target token, nats", &series, Size::WIDE, None)
     }
 
-    /// The moving average of each group's loss; nothing where the batches named none.
-    fn group_chart(&self) -> String {
-        let groups: BTreeSet<&String> = self.steps.iter().flat_map(|step| step.losses.keys()).collect();
-        if groups.is_empty() {
-            return String::new();
+    fn groups(&self) -> BTreeSet<&String> {
+        self.steps.iter().flat_map(|step| step.losses.keys()).collect()
+    }
+
+    /// The moving average of each group's loss, a chart for each, all on the same axis; nothing where the batches named none.
+    fn group_charts(&self) -> String {
+        let of_group = |group: &String| moving_average(&self.of(|step| Some(step.losses.get(group)?.loss)));
+        let groups: Vec<_> = self.groups().into_iter().map(|group| (group, of_group(group))).collect();
+        let range = bounds(groups.iter().flat_map(|(_, points)| points).map(|(_, y)| *y));
+        let mut charts = Vec::new();
+        for (i, (group, points)) in groups.into_iter().enumerate() {
+            let line = Series { name: String::new(), colour: COLOURS[i % COLOURS.len()], dots: false, points };
+            charts.push(chart(&format!("loss, {group}"), &[line], Size::SMALL, range));
         }
-        let of_group = |(group, colour): (&String, &&'static str)| Series {
-            name: group.clone(),
-            colour,
-            dots: false,
-            points: moving_average(&self.of(|step| step.losses.get(group).map(|of| of.loss))),
-        };
-        let series: Vec<Series> = groups.into_iter().zip(COLOURS.iter().cycle()).map(of_group).collect();
-        chart("loss per target token by source and task, nats, moving averages", &series)
+        multiples(charts)
     }
 
     fn page(&self) -> String {
         let single = |title: &str, points| {
-            chart(title, &[Series { name: String::new(), colour: COLOURS[0], dots: false, points }])
+            chart(title, &[Series { name: String::new(), colour: COLOURS[0], dots: false, points }], Size::SMALL, None)
         };
         let rate = |title: &str, counted: fn(&StepMetrics) -> usize| {
             single(title, self.of(|step| Some(step.per_second(counted(step)))))
         };
         let charts = [
-            self.loss_chart(),
-            self.group_chart(),
             single("learning rate", self.of(|step| Some(step.lr))),
             single("gradient norm before clipping", self.of(|step| Some(step.grad_norm))),
             rate("tokens per second", |step| step.tokens),
@@ -84,21 +98,23 @@ impl TrainingLog {
             rate("images per second", |step| step.images),
             single("peak memory, GB", self.of(|step| Some(step.peak_bytes? as f64 / 1e9))),
         ];
-        let style = "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:760px;padding:0 1rem;color:#222}\
-                     svg{max-width:100%;height:auto;margin-bottom:1rem}table{border-collapse:collapse;margin:0 0 1.5rem}\
-                     td,th{padding:.15rem 1rem .15rem 0;text-align:left;font-variant-numeric:tabular-nums}";
+        let seconds: f64 = self.steps.iter().map(|step| step.step_s).sum();
         format!(
-            "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Training</title><style>{style}</style>\
-             <h1>Training</h1><p>{}.</p>{}{}</html>\n",
+            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>Training</title>\n\
+             <style>\n{}</style>\n</head>\n<body>\n<header><h1>Training</h1>\n<p>{}; {seconds:.0} s inside the steps.</p></header>\n\
+             <main>\n<h2>Loss</h2>\n{}\n{}{}<h2>Steps</h2>\n{}</main>\n</body>\n</html>\n",
+            html::STYLE,
             self.facts(),
+            self.loss_chart(),
+            self.group_charts(),
             self.group_table(),
-            charts.concat()
+            multiples(charts),
         )
     }
 
     fn facts(&self) -> String {
         let sum = |value: fn(&StepMetrics) -> usize| self.steps.iter().map(value).sum::<usize>();
-        let seconds: f64 = self.steps.iter().map(|step| step.step_s).sum();
         let ends = match self.steps.as_slice() {
             [first, .., last] => format!("loss {:.4} to {:.4}", first.loss, last.loss),
             _ => "too few steps for a course".into(),
@@ -107,7 +123,7 @@ impl TrainingLog {
         let held_out = best
             .map_or(String::new(), |entry| format!("; best held-out loss {:.4} after step {}", entry.loss, entry.step));
         format!(
-            "{} steps, {} tokens of which {} targets, {} images, {seconds:.0} s; {ends}{held_out}; {} steps skipped",
+            "{} steps, {} tokens of which {} targets, {} images; {ends}{held_out}; {} steps skipped",
             self.steps.len(),
             sum(|step| step.tokens),
             sum(|step| step.targets),
@@ -118,7 +134,7 @@ impl TrainingLog {
 
     /// The first and the last loss of each group: the mean over the first and the last tenth of the steps, by targets.
     fn group_table(&self) -> String {
-        let groups: BTreeSet<&String> = self.steps.iter().flat_map(|step| step.losses.keys()).collect();
+        let groups = self.groups();
         if groups.is_empty() {
             return String::new();
         }
@@ -127,7 +143,7 @@ impl TrainingLog {
         let row = |group: &String| {
             let targets: usize = self.steps.iter().filter_map(|step| Some(step.losses.get(group)?.targets)).sum();
             let [start, end] = [first, last].map(|steps| mean_loss(steps, group));
-            format!("<tr><td>{}<td>{targets}<td>{start}<td>{end}", escaped(group))
+            format!("<tr><td>{}<td>{targets}<td>{start}<td>{end}", escape(group))
         };
         let rows: String = groups.into_iter().map(row).collect();
         format!("<table><tr><th>source or task<th>targets<th>loss, first tenth<th>loss, last tenth{rows}</table>")
@@ -139,6 +155,12 @@ fn mean_loss(steps: &[StepMetrics], group: &str) -> String {
     let of = steps.iter().filter(|step| !step.skipped).filter_map(|step| step.losses.get(group));
     let (sum, targets) = of.fold((0.0, 0), |(sum, n), of| (sum + of.loss * of.targets as f64, n + of.targets));
     if targets == 0 { "–".into() } else { format!("{:.4}", sum / targets as f64) }
+}
+
+/// Small charts beside each other, as many as fit.
+fn multiples(charts: impl IntoIterator<Item = String>) -> String {
+    let figures: String = charts.into_iter().map(|chart| format!("<figure>{chart}</figure>\n")).collect();
+    if figures.is_empty() { figures } else { format!("<div class=\"multiples\">\n{figures}</div>\n") }
 }
 
 /// Over a fiftieth of the points to either side.
@@ -193,11 +215,14 @@ mod tests {
     fn a_run_becomes_one_page_with_all_its_charts() {
         let steps: Vec<_> = (1..=200).map(|i| step(i, 3.0 / i as f64)).collect();
         let [page, svg] = drawn(&steps, &[]);
-        assert_eq!(page.matches("<svg").count(), 7);
-        assert!(
-            page.contains("200 steps, 20000 tokens of which 8000 targets, 400 images, 100 s; loss 3.0000 to 0.0150")
+        assert_eq!(
+            (page.matches("<svg").count(), page.matches("<figure>").count()),
+            (7, 6),
+            "small ones below the loss"
         );
+        assert!(page.contains("200 steps, 20000 tokens of which 8000 targets, 400 images; loss 3.0000 to 0.0150"));
         assert!(!page.contains("NaN") && !page.contains("src="), "nothing from elsewhere, and no broken number");
+        assert!(page.contains("; 100 s inside the steps"));
         assert_eq!(line_lengths(&svg), [200, 200]);
     }
 
@@ -212,7 +237,8 @@ mod tests {
         }
         let point = |step, loss, best| ValidationMetrics { step, loss, best };
         let [page, svg] = drawn(&steps, &[point(20, 1.0, true), point(40, 1.5, false)]);
-        assert_eq!(page.matches("<svg").count(), 8);
+        assert_eq!(page.matches("<svg").count(), 9);
+        assert!(page.contains(">loss, synthetic</text>"));
         assert_eq!(line_lengths(&svg), [40, 40, 2]);
         assert!(page.contains("best held-out loss 1.0000 after step 20"));
         // The last tenth is steps 37 to 40: the mean of 38 and 40.

@@ -110,7 +110,7 @@ fn add_images(
     for image in &example.images {
         let key = format!("{index_of}/{image}");
         if !images.contains_key(&key) {
-            match thumbnail::data_url(store, image, edge) {
+            match thumbnail::image_data_url(store, image, edge) {
                 Ok(url) => images.insert(key.clone(), url),
                 Err(error) => {
                     tracing::warn!(%image, %error, "the report goes without this image");

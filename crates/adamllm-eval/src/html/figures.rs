@@ -1,32 +1,16 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use adamllm_core::html::escape;
+
 use super::{HtmlRun, HtmlSection};
-use crate::grid::escape_html;
 use crate::{AnswerType, Estimate, GroupScore, Outcome};
 
 /// A benchmark's bars, numbers and confusion tables.
 pub(super) fn section(index: usize, section: &HtmlSection<'_>) -> String {
-    let name = escape_html(section.benchmark.name());
+    let name = escape(section.benchmark.name());
     let mut out = format!("<section class=\"benchmark\" id=\"b{index}\">\n<h2>{name}</h2>\n");
-    let mut types: Vec<AnswerType> = section.runs.iter().flat_map(|r| r.report.by_type.keys().copied()).collect();
-    types.sort_unstable();
-    types.dedup();
-    out.push_str("<table class=\"scores\"><thead><tr><th>answers</th><th>run</th><th>n</th><th>scoring</th>");
-    out.push_str("<th class=\"wide\">score with interval, 0 to 100</th><th>mean</th><th>interval</th><th>note</th>");
-    out.push_str("</tr></thead>\n");
-    for &answer_type in &types {
-        let group = |run: &HtmlRun<'_>| run.report.by_type.get(&answer_type).cloned();
-        push_groups(&mut out, answer_type.as_str(), section, group);
-    }
-    if types.len() > 1 {
-        push_groups(&mut out, "all", section, |run| Some(run.report.overall.clone()));
-    }
-    out.push_str("</table>\n");
-    for run in &section.runs {
-        push_left_out(&mut out, run);
-    }
-    out.push_str(&super::summary::differences(section));
+    out.push_str(&html_scores(&section.runs));
     out.push_str("<div class=\"confusions\">\n");
     for run in &section.runs {
         push_confusion(&mut out, run);
@@ -35,17 +19,42 @@ pub(super) fn section(index: usize, section: &HtmlSection<'_>) -> String {
     out
 }
 
+/// The scores of runs on one benchmark as a part of a page with [`adamllm_core::html::STYLE`]: each type of answer with both scorings
+/// and their intervals, what is in no score, and where there are several runs their differences from the first.
+pub fn html_scores(runs: &[HtmlRun<'_>]) -> String {
+    let mut types: Vec<AnswerType> = runs.iter().flat_map(|run| run.report.by_type.keys().copied()).collect();
+    types.sort_unstable();
+    types.dedup();
+    let mut out =
+        String::from("<table class=\"scores\"><thead><tr><th>answers</th><th>run</th><th>n</th><th>scoring</th>");
+    out.push_str("<th class=\"wide\">score with interval, 0 to 100</th><th>mean</th><th>interval</th><th>note</th>");
+    out.push_str("</tr></thead>\n");
+    for &answer_type in &types {
+        let group = |run: &HtmlRun<'_>| run.report.by_type.get(&answer_type).cloned();
+        push_groups(&mut out, answer_type.as_str(), runs, group);
+    }
+    if types.len() > 1 {
+        push_groups(&mut out, "all", runs, |run| Some(run.report.overall.clone()));
+    }
+    out.push_str("</table>\n");
+    for run in runs {
+        push_left_out(&mut out, run);
+    }
+    out.push_str(&super::summary::differences(runs));
+    out
+}
+
 fn push_groups(
     out: &mut String,
     answers: &str,
-    section: &HtmlSection<'_>,
+    runs: &[HtmlRun<'_>],
     group: impl Fn(&HtmlRun<'_>) -> Option<GroupScore>,
 ) {
     out.push_str("<tbody>\n");
-    let groups: Vec<_> = section.runs.iter().filter_map(|run| Some((run, group(run)?))).collect();
+    let groups: Vec<_> = runs.iter().filter_map(|run| Some((run, group(run)?))).collect();
     let n_lines = 2 * groups.len();
     for (i, (run, group)) in groups.iter().enumerate() {
-        let run = escape_html(run.name);
+        let run = escape(run.name);
         let answers = if i == 0 { format!("<td rowspan=\"{n_lines}\">{answers}</td>") } else { String::new() };
         let (n, random, unparsed) = (group.n, group.random, group.unparsed);
         let note = if random > 0 { format!("{random} drawn at random") } else { String::new() };
@@ -83,7 +92,7 @@ fn score_cells(scoring: &str, estimate: Option<Estimate>, note: &str) -> String 
 fn push_left_out(out: &mut String, run: &HtmlRun<'_>) {
     let (unanswered, rejected) = (run.report.unanswered, run.report.rejected);
     if unanswered + rejected > 0 {
-        let name = escape_html(run.name);
+        let name = escape(run.name);
         let _ = writeln!(
             out,
             "<p class=\"warning\">{name}: {unanswered} unanswered and {rejected} rejected examples are in no score.</p>"
@@ -103,12 +112,12 @@ fn push_confusion(out: &mut String, run: &HtmlRun<'_>) {
     }
     const COLUMNS: [&str; 4] = ["yes", "no", "other", "unparsed"];
     let most = counts.values().flat_map(|row| row.values()).copied().max().unwrap_or(1) as f64;
-    let _ = write!(out, "<table class=\"confusion\"><caption>{}: closed questions</caption>", escape_html(run.name));
+    let _ = write!(out, "<table class=\"confusion\"><caption>{}: closed questions</caption>", escape(run.name));
     out.push_str("<thead><tr><th>label \\ answer</th>");
     COLUMNS.iter().for_each(|column| out.push_str(&format!("<th>{column}</th>")));
     out.push_str("</tr></thead>\n<tbody>\n");
     for (label, row) in &counts {
-        let _ = write!(out, "<tr><th>{}</th>", escape_html(label));
+        let _ = write!(out, "<tr><th>{}</th>", escape(label));
         for column in COLUMNS {
             let n = row.get(column).copied().unwrap_or(0);
             let _ = write!(out, "<td style=\"--share:{:.3}\">{n}</td>", n as f64 / most);

@@ -1,7 +1,8 @@
 use std::fmt::Write;
 
+use adamllm_core::html::escape;
+
 use super::{HtmlRun, HtmlSection};
-use crate::grid::escape_html;
 use crate::{BootstrapConfig, Comparison, Estimate, PairedScore, RunInfo, compare};
 
 /// All benchmarks and runs in one table, and what was run.
@@ -17,8 +18,8 @@ pub(super) fn section(sections: &[HtmlSection<'_>]) -> String {
             let _ = writeln!(
                 out,
                 "<tr><td><a href=\"#b{index}\">{}</a></td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
-                escape_html(section.benchmark.name()),
-                escape_html(run.name),
+                escape(section.benchmark.name()),
+                escape(run.name),
                 all.n,
                 estimate(all.paper),
                 estimate(all.strict),
@@ -45,9 +46,9 @@ fn estimate(estimate: Option<Estimate>) -> String {
 
 fn push_run(out: &mut String, benchmark: &str, run: &HtmlRun<'_>) {
     let Some(info) = &run.report.run else { return };
-    let _ = write!(out, "<h3>{}, {}</h3>\n<dl>", escape_html(benchmark), escape_html(run.name));
+    let _ = write!(out, "<h3>{}, {}</h3>\n<dl>", escape(benchmark), escape(run.name));
     for (name, text) in facts(info) {
-        let _ = write!(out, "<dt>{name}</dt><dd>{}</dd>", escape_html(&text));
+        let _ = write!(out, "<dt>{name}</dt><dd>{}</dd>", escape(&text));
     }
     out.push_str("</dl>\n");
 }
@@ -73,14 +74,14 @@ fn facts(info: &RunInfo) -> Vec<(&'static str, String)> {
 }
 
 /// The other runs against the first one, question by question; nothing where there is one run only.
-pub(super) fn differences(section: &HtmlSection<'_>) -> String {
-    let Some((first, others)) = section.runs.split_first().filter(|(_, others)| !others.is_empty()) else {
+pub(super) fn differences(runs: &[HtmlRun<'_>]) -> String {
+    let Some((first, others)) = runs.split_first().filter(|(_, others)| !others.is_empty()) else {
         return String::new();
     };
     let mut out = format!(
         "<table class=\"differences\"><caption>Against {}, on the same questions (strict)</caption>\n<thead><tr><th>run</th>\
          <th>answers</th><th>n</th><th>difference</th><th>interval</th><th>p</th><th></th></tr></thead>\n<tbody>\n",
-        escape_html(first.name)
+        escape(first.name)
     );
     for run in others {
         push_comparison(&mut out, run.name, &compare(first.outcomes, run.outcomes, &BootstrapConfig::default()));
@@ -101,7 +102,7 @@ fn push_comparison(out: &mut String, run: &str, comparison: &Comparison) {
             out,
             "<tr><td>{}</td><td>{answers}</td><td>{}</td><td>{:+.1}</td><td>{interval}</td><td>{p}</td>\
              <td class=\"{class}\">{verdict}</td></tr>",
-            escape_html(run),
+            escape(run),
             group.n,
             score.difference
         );

@@ -5,9 +5,12 @@ use base64::engine::general_purpose::STANDARD;
 /// Files up to this size go into the page as they are.
 const SMALL: usize = 48 * 1024;
 
-/// An image as a `data:` URL: the stored file where it is small and browsers know its format, else a JPEG whose longer edge
-/// is `edge` pixels.
-pub(super) fn data_url(store: &dyn ImageStore, image: &ImageRef, edge: u32) -> Result<String, CoreError> {
+/// An image as a `data:` URL for a page of one file: the stored file where it has at most 48 KiB and browsers know its format, else a
+/// JPEG whose longer edge is `edge` pixels.
+///
+/// # Errors
+/// As [`ImageStore::open`].
+pub fn image_data_url(store: &dyn ImageStore, image: &ImageRef, edge: u32) -> Result<String, CoreError> {
     if let Some(bytes) = store.bytes(image)?.filter(|bytes| bytes.len() <= SMALL)
         && let Some(kind) = kind(&bytes)
     {
@@ -58,10 +61,10 @@ mod tests {
     fn large_images_shrink() {
         let mut store = MemoryImages::new();
         store.insert("wide.png", RgbImage::from_pixel(1000, 10, image::Rgb([200, 10, 10])));
-        let url = data_url(&store, &"wide.png".into(), 100).expect("an image");
+        let url = image_data_url(&store, &"wide.png".into(), 100).expect("an image");
         let bytes = STANDARD.decode(url.strip_prefix("data:image/jpeg;base64,").expect("a JPEG")).expect("base64");
         let frame = bytes.windows(2).position(|pair| pair == [0xff, 0xc0]).expect("a frame header");
         assert_eq!(bytes[frame + 5..frame + 9], [0, 1, 0, 100], "height 1, width 100");
-        assert!(data_url(&store, &"gone.png".into(), 100).is_err());
+        assert!(image_data_url(&store, &"gone.png".into(), 100).is_err());
     }
 }

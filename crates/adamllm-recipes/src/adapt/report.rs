@@ -33,6 +33,8 @@ pub struct AdaptReport {
     pub samples: Vec<Sample>,
     /// The post-trained model's folder.
     pub model: PathBuf,
+    /// The page of the whole run, `index.html`.
+    pub page: PathBuf,
     /// Seconds.
     pub seconds: f64,
     /// The records that were lost to faults.
@@ -66,6 +68,7 @@ impl AdaptReport {
             comparison,
             samples: Vec::new(),
             model: PathBuf::new(),
+            page: PathBuf::new(),
             seconds: 0.0,
             losses,
         }

@@ -8,8 +8,8 @@ use crate::RecipeError;
 use crate::benchmarks::OpenedBenchmark;
 
 impl Evaluation<'_> {
-    /// Writes the paper's tables with this run below their own, where it has tasks of the paper, and `report.html` where the settings
-    /// ask for it. Gives the names of the files.
+    /// Writes the paper's tables with this run below their own, where it has tasks of the paper, and `report.html` and
+    /// `index.html` where the settings ask for pages. Gives the names of the files.
     ///
     /// # Errors
     /// Files.
@@ -21,22 +21,32 @@ impl Evaluation<'_> {
         if self.settings.html {
             write_atomically(self.out.join("report.html"), self.page()?)?;
             written.push("report.html".into());
+            let (names, ledgers) = (self.names(), self.unanswered()?.ledgers);
+            crate::page::evaluate::write(self.settings, &self.sections(&names), &ledgers, &self.out)?;
+            written.push("index.html".into());
         }
         Ok(written)
     }
 
-    /// Spoilt runs stand beside the intact one, so that the page can filter for what they change.
     fn page(&self) -> Result<String, RecipeError> {
+        Ok(html_report(&self.settings.name, &self.sections(&self.names()), &HtmlOptions::default())?)
+    }
+
+    /// What the done tasks are called: by the run, and by how they were corrupted.
+    fn names(&self) -> Vec<String> {
         let run_name = &self.settings.name;
         let name =
             |done: &TaskScores| done.corruption.map_or(run_name.clone(), |c| format!("{run_name}, {}", c.name()));
-        let names: Vec<String> = self.done.iter().map(name).collect();
-        let mut exhibits = Vec::new();
-        for (of, OpenedBenchmark { benchmark, .. }) in self.benchmarks.opened.iter().enumerate() {
-            let runs = self.done.iter().zip(&names).filter(|(done, _)| done.benchmark == of);
-            exhibits.push(HtmlSection { benchmark, runs: runs.map(|(done, name)| exhibit_run(done, name)).collect() });
-        }
-        Ok(html_report(run_name, &exhibits, &HtmlOptions::default())?)
+        self.done.iter().map(name).collect()
+    }
+
+    /// Corrupted runs stand beside the intact one, so that the page can filter for what they change.
+    fn sections<'e>(&'e self, names: &'e [String]) -> Vec<HtmlSection<'e>> {
+        let section = |(of, OpenedBenchmark { benchmark, .. }): (usize, &'e OpenedBenchmark)| {
+            let runs = self.done.iter().zip(names).filter(|(done, _)| done.benchmark == of);
+            HtmlSection { benchmark, runs: runs.map(|(done, name)| exhibit_run(done, name)).collect() }
+        };
+        self.benchmarks.opened.iter().enumerate().map(section).collect()
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use adamllm_core::html::escape;
+
 /// How long texts are, in words, counted in bins that double.
 #[derive(Debug, Default)]
 pub(super) struct Lengths {
@@ -57,7 +59,7 @@ pub(super) fn bars(bars: &[(String, u64, u64)]) -> String {
              <rect class=\"part\" x=\"{LABEL}\" y=\"{y}\" width=\"{:.1}\" height=\"16\"/>\
              <text class=\"count\" x=\"{:.1}\" y=\"{middle}\">{}</text>",
             LABEL - 8,
-            escaped(label),
+            escape(label),
             length(*whole),
             length(*part),
             LABEL as f64 + length(*whole) + 6.0,
@@ -111,13 +113,8 @@ pub(super) fn curves(curves: &[Polyline<'_>], suggested: Option<f64>) -> String 
             curve.class,
             points.join(" "),
             legend + 20.0,
-            escaped(curve.name),
+            escape(curve.name),
         );
     }
     svg + "</svg>"
-}
-
-/// Text for HTML and SVG.
-pub(super) fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -1,5 +1,7 @@
-use super::chart::{self, Polyline, escaped};
-use super::{Card, Counts, ReportConfig};
+use adamllm_core::html;
+
+use super::chart::{self, Polyline};
+use super::{Counts, RecordCard, ReportConfig};
 use crate::{RunSummary, Sweep, TaskType};
 
 const PAGE: &str = include_str!("page.html");
@@ -8,13 +10,14 @@ const PAGE: &str = include_str!("page.html");
 pub(super) fn render(
     summary: &RunSummary,
     counts: &Counts,
-    cards: &[Card],
+    cards: &[RecordCard],
     sweep: Option<&Sweep>,
     config: &ReportConfig,
 ) -> String {
     let examples = serde_json::to_string(cards).expect("texts and finite numbers are JSON");
     let fill = |mark: &str| match mark {
-        "title" => escaped(&config.title),
+        "style" => html::STYLE.into(),
+        "title" => html::escape(&config.title),
         "summary" => tiles(summary),
         "ledger" => ledger(summary),
         "yield" => yield_curve(counts, sweep),

@@ -1,18 +1,40 @@
 use std::fmt::Write;
 
-const WIDTH: f64 = 720.0;
-const HEIGHT: f64 = 260.0;
-/// Room for the numbers left of and below the axes.
-const MARGIN: [f64; 2] = [64.0, 34.0];
-/// Room for the title, and for names of series below it.
-const TOP: f64 = 44.0;
-/// Colours that differ in print and by most eyes.
-pub(super) const COLOURS: [&str; 6] = ["#1f5fa8", "#c2571a", "#2e7d4f", "#7a4fa3", "#8a6d1b", "#5b6470"];
+use adamllm_core::html::escape;
+
+/// Colours of the standalone file: what the page's style says for light.
+const STYLE: &str = "text{fill:#1b1f24}.tick{fill:#59636e}.grid{stroke:#e4e8ec}.curve{fill:none;stroke-width:1.6}\
+                     .faint{stroke:#b9c6d8}.s0{stroke:#1f5fa8}.s1{stroke:#b8500f}.s2{stroke:#2e7d4f}.s3{stroke:#7a4fa3}\
+                     .s4{stroke:#806414}.s5{stroke:#5b6470}.point.s0{fill:#1f5fa8}.point.s1{fill:#b8500f}.point.s2{fill:#2e7d4f}";
+/// Classes of lines whose colours differ in print and by most eyes.
+pub(super) const COLOURS: [&str; 6] = ["s0", "s1", "s2", "s3", "s4", "s5"];
+
+/// How large a chart is, in units of its own.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Size {
+    width: f64,
+    height: f64,
+    /// Round numbers on an axis, about.
+    ticks: f64,
+}
+
+impl Size {
+    /// As wide as a page.
+    pub(super) const WIDE: Self = Self { width: 720.0, height: 260.0, ticks: 5.0 };
+    /// One of several that stand beside each other.
+    pub(super) const SMALL: Self = Self { width: 340.0, height: 190.0, ticks: 4.0 };
+}
+
+/// Room for the numbers left of and below the axes, and right of them.
+const LEFT: f64 = 52.0;
+const BELOW: f64 = 28.0;
+const RIGHT: f64 = 14.0;
 
 /// One line of a chart.
 pub(super) struct Series {
     /// Written above the chart, where it is not empty.
     pub(super) name: String,
+    /// Its class: of [`COLOURS`], or `faint`.
     pub(super) colour: &'static str,
     /// Each point is marked: for few points with much between them.
     pub(super) dots: bool,
@@ -20,73 +42,63 @@ pub(super) struct Series {
     pub(super) points: Vec<(f64, f64)>,
 }
 
-/// A line chart with round numbers on both axes. Steps are on the horizontal one.
-pub(super) fn chart(title: &str, series: &[Series]) -> String {
-    let all = || series.iter().flat_map(|line| &line.points).filter(|(_, y)| y.is_finite());
-    let bounds = |value: fn(&(f64, f64)) -> f64| {
-        let (low, high) = all().map(value).fold((f64::MAX, f64::MIN), |(l, h), v| (l.min(v), h.max(v)));
-        if low > high {
-            (0.0, 1.0)
-        } else if low == high {
-            (low, low + low.abs().max(1.0) * 0.5)
-        } else {
-            (low, high)
-        }
+/// The least and the greatest of finite values, where there are any.
+pub(super) fn bounds(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
+    let finite = values.filter(|value| value.is_finite());
+    finite.fold(None, |bounds, v| Some(bounds.map_or((v, v), |(low, high): (f64, f64)| (low.min(v), high.max(v)))))
+}
+
+/// The axis for such bounds: from 0 where that is near, and never empty.
+fn axis(bounds: Option<(f64, f64)>) -> (f64, f64) {
+    match bounds {
+        None => (0.0, 1.0),
+        Some((low, high)) if low == high => (low, low + low.abs().max(1.0) * 0.5),
+        Some((low, high)) if low > 0.0 && low < high / 2.0 => (0.0, high),
+        Some(bounds) => bounds,
+    }
+}
+
+/// A line chart with round numbers on both axes, as a part of a page that has `adamllm_core::html::STYLE`. Steps are on the horizontal
+/// axis. `range` is what the vertical axis must hold at least, so that charts beside each other can share one.
+pub(super) fn chart(title: &str, series: &[Series], size: Size, range: Option<(f64, f64)>) -> String {
+    let finite = || series.iter().flat_map(|line| &line.points).filter(|(_, y)| y.is_finite());
+    let steps = bounds(finite().map(|(x, _)| *x));
+    let (left, right) = match steps {
+        Some((low, high)) if low < high => (low, high),
+        other => axis(other),
     };
-    let ((left, right), (low, high)) = (bounds(|p| p.0), bounds(|p| p.1));
-    let low = if low > 0.0 && low < high / 2.0 { 0.0 } else { low };
-    let x = |value: f64| MARGIN[0] + (value - left) / (right - left) * (WIDTH - MARGIN[0] - 12.0);
-    let y = |value: f64| TOP + (high - value) / (high - low) * (HEIGHT - MARGIN[1] - TOP);
+    let shared = range.into_iter().flat_map(|(low, high)| [low, high]);
+    let (low, high) = axis(bounds(finite().map(|(_, y)| *y).chain(shared)));
+
+    let named = series.iter().any(|line| !line.name.is_empty());
+    let top = if named { 44.0 } else { 26.0 };
+    let Size { width, height, .. } = size;
+    let x = |value: f64| LEFT + (value - left) / (right - left) * (width - LEFT - RIGHT);
+    let y = |value: f64| top + (high - value) / (high - low) * (height - BELOW - top);
     let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" \
-         font-family=\"system-ui,sans-serif\" font-size=\"11\"><rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\
-         <text x=\"{}\" y=\"16\" font-size=\"13\" fill=\"#222\">{title}</text>",
-        MARGIN[0]
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" role=\"img\" \
+         font-family=\"system-ui,sans-serif\" font-size=\"11\"><text x=\"0\" y=\"14\" font-size=\"13\">{}</text>",
+        escape(title)
     );
-    // Writing into a string cannot fail.
-    for tick in ticks(low, high) {
-        let height = y(tick);
-        let _ = write!(svg, "<path d=\"M{} {height:.1}H{:.1}\" stroke=\"#e4e4e4\"/>", MARGIN[0], WIDTH - 12.0);
-        let label = number(tick);
-        let _ = write!(
-            svg,
-            "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\" fill=\"#555\">{label}</text>",
-            MARGIN[0] - 6.0,
-            height + 4.0
-        );
+    // Writing into a string cannot fail, here and below.
+    for tick in ticks(low, high, size.ticks) {
+        let (at, label, end) = (y(tick), number(tick), width - RIGHT);
+        let _ = write!(svg, "<path class=\"grid\" d=\"M{LEFT} {at:.1}H{end:.1}\"/>");
+        let (before, middle) = (LEFT - 6.0, at + 4.0);
+        let _ = write!(svg, "<text class=\"tick\" x=\"{before}\" y=\"{middle:.1}\" text-anchor=\"end\">{label}</text>");
     }
-    for tick in ticks(left, right) {
-        let label = number(tick);
-        let _ = write!(
-            svg,
-            "<text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\" fill=\"#555\">{label}</text>",
-            x(tick),
-            HEIGHT - 14.0
-        );
+    for tick in ticks(left, right, size.ticks) {
+        let (at, label, below) = (x(tick), number(tick), height - 10.0);
+        let _ = write!(svg, "<text class=\"tick\" x=\"{at:.1}\" y=\"{below}\" text-anchor=\"middle\">{label}</text>");
     }
-    let mut named_at = MARGIN[0];
+    let mut named_at = LEFT;
     for line in series {
-        let points = line.points.iter().filter(|(_, y)| y.is_finite());
-        let points: Vec<[f64; 2]> = points.map(|&(step, value)| [x(step), y(value)]).collect();
-        let path: Vec<String> = points.iter().map(|[x, y]| format!("{x:.1},{y:.1}")).collect();
-        let colour = line.colour;
-        let _ = write!(
-            svg,
-            "<polyline fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.5\" points=\"{}\"/>",
-            path.join(" ")
-        );
-        if line.dots || points.len() == 1 {
-            for [x, y] in &points {
-                let _ = write!(svg, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\" fill=\"{colour}\"/>");
-            }
-        }
+        push_line(&mut svg, line, x, y);
         if !line.name.is_empty() {
-            let name = escaped(&line.name);
+            let (name, colour, text_at) = (escape(&line.name), line.colour, named_at + 18.0);
             let _ = write!(
                 svg,
-                "<path d=\"M{named_at:.0} 30h14\" stroke=\"{colour}\" stroke-width=\"3\"/>\
-                 <text x=\"{:.0}\" y=\"34\" fill=\"#444\">{name}</text>",
-                named_at + 18.0
+                "<path class=\"{colour}\" d=\"M{named_at:.0} 30h14\" stroke-width=\"3\"/><text x=\"{text_at:.0}\" y=\"34\">{name}</text>"
             );
             named_at += 34.0 + 6.2 * line.name.chars().count() as f64;
         }
@@ -94,18 +106,35 @@ pub(super) fn chart(title: &str, series: &[Series]) -> String {
     svg + "</svg>"
 }
 
-/// Four to eight round numbers from `low` to `high`.
-fn ticks(low: f64, high: f64) -> Vec<f64> {
-    let raw = (high - low) / 5.0;
+/// The line itself; its points are marked where they are few.
+fn push_line(svg: &mut String, line: &Series, x: impl Fn(f64) -> f64, y: impl Fn(f64) -> f64) {
+    let finite = line.points.iter().filter(|(_, y)| y.is_finite());
+    let points: Vec<[f64; 2]> = finite.map(|&(step, value)| [x(step), y(value)]).collect();
+    let path: Vec<String> = points.iter().map(|[x, y]| format!("{x:.1},{y:.1}")).collect();
+    let colour = line.colour;
+    let _ = write!(svg, "<polyline class=\"curve {colour}\" points=\"{}\"/>", path.join(" "));
+    if line.dots || points.len() == 1 {
+        for [x, y] in &points {
+            let _ = write!(svg, "<circle class=\"point {colour}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\"/>");
+        }
+    }
+}
+
+/// A chart as a file of its own, on white.
+pub(super) fn standalone(chart: &str, size: Size) -> String {
+    let Size { width, height, .. } = size;
+    let head = format!(" width=\"{width}\" height=\"{height}\" viewBox");
+    let ground = format!("<style>{STYLE}</style><rect width=\"100%\" height=\"100%\" fill=\"#fff\"/><text");
+    chart.replacen(" viewBox", &head, 1).replacen("<text", &ground, 1)
+}
+
+/// Round numbers from `low` to `high`: about `n`, at most twice as many.
+fn ticks(low: f64, high: f64, n: f64) -> Vec<f64> {
+    let raw = (high - low) / n;
     let magnitude = 10f64.powf(raw.log10().floor());
     let step = [1.0, 2.0, 5.0, 10.0].map(|m| m * magnitude).into_iter().find(|step| *step >= raw).unwrap_or(raw);
     let first = (low / step).ceil() as i64;
     (first..).map(|i| i as f64 * step).take_while(|tick| *tick <= high + step * 1e-9).collect()
-}
-
-/// A name in XML.
-pub(super) fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 fn number(value: f64) -> String {
@@ -121,19 +150,44 @@ fn number(value: f64) -> String {
 mod tests {
     use super::*;
 
+    fn line(name: &str, points: &[(f64, f64)]) -> Series {
+        Series { name: name.into(), colour: COLOURS[0], dots: true, points: points.to_vec() }
+    }
+
     #[test]
     fn ticks_are_round_and_inside() {
-        assert_eq!(ticks(0.0, 10.0), [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]);
-        assert_eq!(ticks(3.0, 4.0).len(), 6);
+        assert_eq!(ticks(0.0, 10.0, 5.0), [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]);
+        assert_eq!(ticks(0.0, 10.0, 3.0), [0.0, 5.0, 10.0]);
+        assert_eq!(ticks(3.0, 4.0, 5.0).len(), 6);
         assert_eq!([0.25, 12.0, 3e-6, 0.0].map(number), ["0.25", "12", "3e-6", "0"]);
     }
 
     #[test]
     fn a_name_is_no_markup() {
-        let line = Series { name: "a<b & \"c\"".into(), colour: COLOURS[0], dots: true, points: vec![(1.0, 2.0)] };
-        let svg = chart("t", &[line]);
+        let svg = chart("t", &[line("a<b & \"c\"", &[(1.0, 2.0)])], Size::WIDE, None);
         assert!(
             svg.contains("a&lt;b &amp; &quot;c&quot;") && svg.matches("<circle").count() == 1 && !svg.contains("NaN")
         );
+        assert!(!chart("a<b", &[], Size::SMALL, None).contains("a<b"));
+    }
+
+    #[test]
+    fn charts_with_a_range_share_their_axis() {
+        let points = [(1.0, 1.0), (2.0, 2.0)];
+        let height = |range| {
+            let svg = chart("t", &[line("", &points)], Size::SMALL, range);
+            let first = svg.split("points=\"").nth(1).and_then(|rest| rest.split(['"', ' ']).next()).map(str::to_owned);
+            first.expect("a point").split(',').nth(1).map(|y| y.parse::<f64>().expect("a number")).expect("two numbers")
+        };
+        // From 1 to 2 the first point is on the floor (190 - 28); from 0 to 4 a quarter of the way up to 26.
+        assert_eq!((height(None), height(Some((0.0, 4.0)))), (162.0, 128.0));
+    }
+
+    #[test]
+    fn a_file_of_its_own_has_colours_and_a_ground() {
+        let svg = standalone(&chart("t", &[line("", &[(1.0, 2.0)])], Size::WIDE, None), Size::WIDE);
+        assert!(svg.starts_with("<svg xmlns") && svg.contains("width=\"720\" height=\"260\" viewBox"));
+        assert!(svg.find("<rect").expect("a ground") < svg.find("<polyline").expect("a line"));
+        assert!(svg.contains(".s0{stroke:#1f5fa8}"));
     }
 }

@@ -1,0 +1,64 @@
+use std::path::PathBuf;
+
+use adamllm_core::write_atomically;
+use adamllm_eval::{Benchmark, BootstrapConfig, HtmlOptions, HtmlRun, HtmlSection, html_report};
+use adamllm_synth::{ReportConfig, write_report};
+use adamllm_train::draw_training;
+
+use super::{AdaptReport, Adaptation};
+use crate::RecipeError;
+use crate::benchmarks::{OpenedBenchmark, open_description};
+use crate::captions::caption_records;
+use crate::compare::RunComparison;
+use crate::page::adapt::Adapted;
+
+impl Adaptation<'_> {
+    /// The pages of each part, and `index.html` before them all.
+    pub(super) fn write_pages(&self, report: &AdaptReport, asked: &[String; 2]) -> Result<PathBuf, RecipeError> {
+        let settings = self.settings;
+        let title = format!("Synthesis from {}", settings.captions.display());
+        let config = ReportConfig { title, seed: settings.seed, ..ReportConfig::default() };
+        let pairs = caption_records(&settings.captions)?.flatten();
+        write_report(&self.file("synthesis"), pairs, &*self.images, None, &config)?;
+        draw_training(&self.file("training"))?;
+
+        // Where no question was answered by both models, there is nothing to show side by side.
+        let answered = report.comparison.as_ref().filter(|comparison| comparison.overall.n > 0);
+        let evaluation = settings.benchmark.as_ref().zip(answered).map(|(benchmark, _)| {
+            let opened = open_description(benchmark)?;
+            Ok::<_, RecipeError>((self.write_evaluation(&opened)?, opened))
+        });
+        let evaluation = evaluation.transpose()?;
+        let adapted = Adapted {
+            settings,
+            base: self.base.path(),
+            asked,
+            images: &*self.images,
+            report,
+            evaluation: evaluation.as_ref().map(|(compared, opened)| (compared, opened)),
+            folder: &self.run.out,
+        };
+        adapted.write()
+    }
+
+    /// A page for each model's answers, and one with both.
+    fn write_evaluation(&self, opened: &OpenedBenchmark) -> Result<RunComparison, RecipeError> {
+        let folder = self.file("evaluation");
+        let [base, post_trained] = ["base", "post-trained"].map(|name| folder.join(name));
+        let compared = RunComparison::of(&base, &post_trained, &BootstrapConfig::default())?;
+        for task in &compared.tasks {
+            let runs = task.runs(&compared.names);
+            for (run, folder) in runs.iter().zip([&base, &post_trained]) {
+                let title = format!("{}: {}", opened.benchmark.name(), run.name);
+                write_atomically(folder.join("report.html"), html(&title, opened, vec![*run])?)?;
+            }
+        }
+        write_atomically(folder.join("comparison.html"), compared.page(std::slice::from_ref(opened))?)?;
+        Ok(compared)
+    }
+}
+
+fn html(title: &str, opened: &OpenedBenchmark, runs: Vec<HtmlRun<'_>>) -> Result<String, RecipeError> {
+    let sections = [HtmlSection { benchmark: &opened.benchmark, runs }];
+    Ok(html_report(title, &sections, &HtmlOptions::default())?)
+}

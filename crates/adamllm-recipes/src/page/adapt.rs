@@ -1,0 +1,170 @@
+use std::path::{Path, PathBuf};
+
+use adamllm_core::html::escape;
+use adamllm_core::{ImageStore, Stage};
+use adamllm_eval::{Comparison, image_data_url};
+use adamllm_synth::Variant;
+use adamllm_train::training_summary;
+
+use super::answers::{image_of, shortened};
+use super::funnel::Funnel;
+use super::inputs::Inputs;
+use super::{Page, count, ledger, records};
+use crate::RecipeError;
+use crate::adapt::{AdaptReport, AdaptSettings, Sample};
+use crate::benchmarks::OpenedBenchmark;
+use crate::compare::RunComparison;
+
+/// What an adaptation's page is made of.
+pub(crate) struct Adapted<'a> {
+    pub(crate) settings: &'a AdaptSettings,
+    pub(crate) base: &'a Path,
+    /// The identities of synthesizer and judge.
+    pub(crate) asked: &'a [String; 2],
+    pub(crate) images: &'a dyn ImageStore,
+    pub(crate) report: &'a AdaptReport,
+    /// Both models' answers and the questions, where there is a benchmark.
+    pub(crate) evaluation: Option<(&'a RunComparison, &'a OpenedBenchmark)>,
+    pub(crate) folder: &'a Path,
+}
+
+impl Adapted<'_> {
+    /// Writes the page into the run's folder.
+    pub(crate) fn write(&self) -> Result<PathBuf, RecipeError> {
+        let Self { settings, report, folder, .. } = *self;
+        let title = format!("{} adapted to {}", name(self.base), settings.captions.display());
+        let training = training_summary(&folder.join("training"))?;
+        let samples: String = report.samples.iter().map(|sample| self.sample(sample)).collect();
+        let samples = if samples.is_empty() { samples } else { format!("<div class=\"cards\">\n{samples}</div>\n") };
+        let synthesis = folder.join("synthesis");
+        let cards = records::cards(&synthesis, &settings.captions, self.images, settings.seed, &report.synthesis)?;
+        let ledgers = [
+            "synthesis/ledger.jsonl",
+            "encode-ledger.jsonl",
+            "evaluation/base/ledger.jsonl",
+            "evaluation/post-trained/ledger.jsonl",
+        ];
+        let ledgers = ledgers.map(|name| folder.join(name));
+
+        let mut page = Page::new(&title, &self.lead())
+            .tiles(self.tiles())
+            .section("inputs", "What went in", &self.inputs().html())
+            .section("funnel", "From pairs to tasks", &self.funnels()?)
+            .section("samples", "Records on their way", &cards)
+            .section("training", "Training", &training);
+        if let Some((compared, opened)) = self.evaluation {
+            page = super::compare::scores(page, compared, std::slice::from_ref(opened))?;
+        }
+        let page = page.section("descriptions", "What both models say about the first images", &samples).section(
+            "ledger",
+            "Ledger by reason",
+            &ledger::by_reason(ledgers.iter().map(PathBuf::as_path))?,
+        );
+        let links = [
+            ("synthesis/report.html", "synthesis: records with images and filters, charts over all of them"),
+            ("training/training.html", "training: losses, rates and memory of every step"),
+            ("evaluation/comparison.html", "both models question by question, with filters"),
+            ("evaluation/base/report.html", "the base's answers"),
+            ("evaluation/post-trained/report.html", "the post-trained model's answers"),
+            ("conversations.jsonl", "what was trained on"),
+            ("model", "the post-trained model, a Hugging Face folder like the base"),
+            ("quickstart.json", "all the numbers above"),
+        ];
+        Ok(page.links(folder, &links).write(folder)?)
+    }
+
+    /// What came of it, in a sentence.
+    fn lead(&self) -> String {
+        let RunSteps { pairs, tasks, encoded, steps } = self.steps();
+        let made = format!(
+            "{pairs} image-caption pairs became {tasks} tasks; {encoded} conversations were trained on in {steps} steps."
+        );
+        let strict = self.report.comparison.as_ref().and_then(strict);
+        let Some((n, score)) = strict else { return made };
+        let verdict = if score.is_gain() {
+            "better, beyond chance"
+        } else if score.is_regression() {
+            "worse, beyond chance"
+        } else {
+            "no clear difference"
+        };
+        format!(
+            "{made} On {n} held-out questions the strict score went from {:.1} to {:.1}: {verdict}.",
+            score.first, score.second
+        )
+    }
+
+    fn steps(&self) -> RunSteps {
+        let report = self.report;
+        RunSteps {
+            pairs: count(report.synthesis.records_in),
+            tasks: count(report.synthesis.records_out),
+            encoded: count(report.encoded as u64),
+            steps: count(report.steps as u64),
+        }
+    }
+
+    fn tiles(&self) -> Vec<(&'static str, String)> {
+        let RunSteps { pairs, tasks, encoded, steps } = self.steps();
+        let mut tiles = vec![("pairs", pairs), ("tasks", tasks), ("conversations", encoded), ("steps", steps)];
+        if let Some((_, score)) = self.report.comparison.as_ref().and_then(strict) {
+            tiles.push(("base, strict", format!("{:.1}", score.first)));
+            tiles.push(("post-trained, strict", format!("{:.1}", score.second)));
+            let interval = score.interval.map_or(String::new(), |i| format!(" ({:+.1} to {:+.1})", i.low, i.high));
+            tiles.push(("difference (95 % interval)", format!("{:+.1}{interval}", score.difference)));
+        }
+        tiles
+    }
+
+    fn inputs(&self) -> Inputs {
+        let settings = self.settings;
+        let mut inputs = Inputs::default()
+            .path("captions", &settings.captions)
+            .path("images", &settings.images)
+            .path("base", self.base)
+            .name("synthesizer", &self.asked[0])
+            .name("judge", &self.asked[1]);
+        for (what, file) in [("judge's prompt", &settings.judge_prompt), ("benchmark", &settings.benchmark)] {
+            inputs = file.iter().fold(inputs, |inputs, file| inputs.path(what, file));
+        }
+        inputs.settings(settings)
+    }
+
+    fn funnels(&self) -> Result<String, RecipeError> {
+        let report = self.report;
+        let tasks = Funnel::synthesis(&report.synthesis, Variant::Full).html();
+        let n = (report.encoded + report.encode_ledger_entries) as u64;
+        let causes = ledger::causes([&*self.folder.join("encode-ledger.jsonl")])?;
+        let encoded = Funnel::new("conversations", n, &causes, &[(Stage::Encode, "trained on")]).html();
+        Ok(format!(
+            "{tasks}<p class=\"note\">Each pair with a readable image becomes one conversation: its caption, and its task where it has \
+             one.</p>\n{encoded}"
+        ))
+    }
+
+    fn sample(&self, sample: &Sample) -> String {
+        let url = image_data_url(self.images, &sample.image, 192).ok();
+        let line = |(name, text): (&str, &String)| format!("<dt>{name}</dt><dd>{}</dd>", escape(&shortened(text, 600)));
+        let lines = [("caption", &sample.caption), ("base", &sample.before), ("post-trained", &sample.after)]
+            .map(line)
+            .concat();
+        format!("<article class=\"card\">\n{}<dl>{lines}</dl>\n</article>\n", image_of(url, sample.image.as_str()))
+    }
+}
+
+/// Counts, as the page says them.
+struct RunSteps {
+    pairs: String,
+    tasks: String,
+    encoded: String,
+    steps: String,
+}
+
+/// The questions of all types together, and their strict scores.
+fn strict(comparison: &Comparison) -> Option<(usize, &adamllm_eval::PairedScore)> {
+    Some((comparison.overall.n, comparison.overall.strict.as_ref()?))
+}
+
+fn name(folder: &Path) -> String {
+    folder.file_name().map_or_else(|| folder.display().to_string(), |name| name.to_string_lossy().into_owned())
+}

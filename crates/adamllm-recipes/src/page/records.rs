@@ -1,0 +1,121 @@
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use adamllm_core::ImageStore;
+use adamllm_core::html::escape;
+use adamllm_synth::{RecordCard, ReportConfig, RunSummary, record_cards};
+
+use super::answers::{image_of, shortened};
+use super::filtered_cards;
+use crate::RecipeError;
+use crate::captions::caption_records;
+
+/// Records that are shown, over all outcomes.
+const SHOWN: usize = 18;
+/// The longest text of a card.
+const TEXT: usize = 600;
+
+/// Some records of a synthesis with their images: caption, question and both answers, the task that was made of them, or why there is
+/// none. Each outcome says how many it stands for.
+///
+/// # Errors
+/// Files of the run, and the captions.
+pub(crate) fn cards(
+    folder: &Path,
+    captions: &Path,
+    images: &dyn ImageStore,
+    seed: u64,
+    summary: &RunSummary,
+) -> Result<String, RecipeError> {
+    let config = ReportConfig { max_examples: SHOWN, image_side: 192, seed, ..ReportConfig::default() };
+    let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for record in record_cards(folder, caption_records(captions)?.flatten(), images, &config)? {
+        groups.entry(record.outcome.clone()).or_default().push(card(&record));
+    }
+    let total = |outcome: &str| match outcome {
+        "kept" => summary.records_out,
+        reason => {
+            let of_reason = |cause: &str| super::words(cause.rsplit('/').next().unwrap_or(cause)) == reason;
+            summary.ledger.iter().filter(|(cause, _)| of_reason(cause)).map(|(_, n)| n).sum()
+        }
+    };
+    let mut groups: Vec<(String, u64, Vec<String>)> =
+        groups.into_iter().map(|(outcome, cards)| (outcome.clone(), total(&outcome), cards)).collect();
+    groups.sort_by_key(|(outcome, n, _)| (outcome != "kept", std::cmp::Reverse(*n)));
+    Ok(filtered_cards("records", "show records that were", &groups))
+}
+
+fn card(record: &RecordCard) -> String {
+    let class = match record.outcome.as_str() {
+        "kept" => "is-good",
+        "inconsistent" => "is-bad",
+        "open" => "is-warn",
+        _ => "",
+    };
+    let mut card = image_of(record.thumbnail.clone(), &record.image);
+    card += &format!("<div><span class=\"verdict {class}\">{}</span>", escape(&record.outcome));
+    if let Some(kind) = record.kind {
+        card += &format!(" <span class=\"small\">{}</span>", escape(kind));
+    }
+    if let Some([yes, no, open]) = record.p {
+        card += &format!(" <span class=\"small\">judge: yes {yes:.2}, no {no:.2}, open {open:.2}</span>");
+    }
+    card += "</div>\n<dl>";
+    let caption = Some(&record.caption).filter(|caption| !caption.is_empty());
+    // The id says nothing to a reader.
+    let named = format!("{}: ", record.id);
+    let why = record.detail.as_ref().map(|detail| detail.strip_prefix(&named).unwrap_or(detail).to_owned());
+    let lines = [
+        ("why", &why),
+        ("caption", &caption.cloned()),
+        ("question", &record.question),
+        ("informative", &record.informative),
+        ("precise", &record.precise),
+    ];
+    let line = |(name, text): (&str, &str)| format!("<dt>{name}</dt><dd>{}</dd>", escape(&shortened(text, TEXT)));
+    card.extend(lines.into_iter().filter_map(|(name, text)| Some(line((name, text.as_deref()?)))));
+    card += "</dl>\n";
+    if let (Some(instruction), Some(response)) = (&record.instruction, &record.response) {
+        let task = [("instruction", instruction.as_str()), ("response", response.as_str())].map(line).concat();
+        card += &format!("<details><summary>the task made of it</summary><dl>{task}</dl></details>\n");
+    }
+    card
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_card_shows_what_there_is_as_text() {
+        let dropped = RecordCard {
+            image: "a<b>.png".into(),
+            caption: "<script>".into(),
+            outcome: "no triplet".into(),
+            detail: Some("\"none\" & nothing".into()),
+            ..RecordCard::default()
+        };
+        let html = card(&dropped);
+        assert!(
+            html.contains("no image") && html.contains("<dt>why</dt><dd>&quot;none&quot; &amp; nothing</dd>"),
+            "{html}"
+        );
+        assert!(html.contains("<dt>caption</dt><dd>&lt;script&gt;</dd>"));
+        assert!(!html.contains("<script>") && !html.contains("question") && !html.contains("the task"));
+
+        let kept = RecordCard {
+            thumbnail: Some("data:x".into()),
+            outcome: "kept".into(),
+            question: Some("How many?".into()),
+            instruction: Some("Q <1>".into()),
+            response: Some("A".into()),
+            p: Some([0.75, 0.2, 0.05]),
+            kind: Some("counting"),
+            ..dropped
+        };
+        let html = card(&kept);
+        assert!(html.contains("src=\"data:x\"") && html.contains("alt=\"a&lt;b&gt;.png\"") && html.contains("is-good"));
+        assert!(html.contains("judge: yes 0.75, no 0.20, open 0.05") && html.contains("counting"));
+        assert!(html.contains("<dt>instruction</dt><dd>Q &lt;1&gt;</dd><dt>response</dt><dd>A</dd>"));
+    }
+}
