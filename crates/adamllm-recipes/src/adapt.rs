@@ -25,6 +25,7 @@ use crate::captions::caption_records;
 use crate::training_set::{ConversationSource, ReadOptions, TrainingSetReader};
 use crate::{RecipeError, RunOptions, TrainingSet};
 
+mod cards;
 mod evaluation;
 mod report;
 mod settings;
@@ -140,7 +141,10 @@ impl<'a> Adaptation<'a> {
         let samples = self.samples(self.settings.samples)?;
         let losses = self.losses(&synthesis)?;
         let report = AdaptReport::new(synthesis, &composed, &fitted, evaluation, losses);
-        Ok(AdaptReport { samples, model: self.model(), seconds: self.started.elapsed().as_secs_f64(), ..report })
+        let seconds = self.started.elapsed().as_secs_f64();
+        let report = AdaptReport { samples, model: self.model(), seconds, ..report };
+        self.write_cards(&report)?;
+        Ok(report)
     }
 
     /// Part 1: pairs to tasks, in `synthesis`.
