@@ -122,14 +122,14 @@ impl SynthesisSettings {
         let bare = |part: &str| part.rsplit('/').next().filter(|_| part.starts_with('/')).unwrap_or(part).to_owned();
         let bare = |identity: String| identity.split(':').map(bare).collect::<Vec<_>>().join(":");
         let models = models.into_iter().filter_map(|(role, identity)| Some((role.to_owned(), bare(identity?))));
-        let mode = serde_json::json!(self.judge_mode).to_string();
+        let mode = serde_json::json!(self.judge_mode).to_string().trim_matches('"').to_owned();
         let settings = [
-            ("variant", self.variant.as_str().to_owned()),
-            ("judge mode", mode.trim_matches('"').to_owned()),
-            ("hygiene", (self.hygiene || !self.benchmarks.is_empty()).to_string()),
-            ("seed", self.seed.to_string()),
+            ("variant", Some(self.variant.as_str().to_owned())),
+            ("judge mode", self.asks().1.then_some(mode)),
+            ("hygiene", Some((self.hygiene || !self.benchmarks.is_empty()).to_string())),
+            ("seed", Some(self.seed.to_string())),
         ];
-        models.chain(settings.map(|(name, value)| (name.to_owned(), value))).collect()
+        models.chain(settings.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)))).collect()
     }
 
     fn report(&self) -> ReportConfig {

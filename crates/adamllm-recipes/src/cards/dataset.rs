@@ -22,7 +22,7 @@ const CONFIGS: [(&str, &str, &str); 4] = [
     ("conversations", "conversations.jsonl", "what a model is trained on: `messages` and the names of their `images`"),
     ("conversations-stage1", "conversations-stage1.jsonl", "the first stage's: captions"),
     ("conversations-stage2", "conversations-stage2.jsonl", "the second stage's: tasks"),
-    ("tasks", "tasks.jsonl", "the tasks that the judge kept, each with the id of its pair"),
+    ("tasks", "tasks.jsonl", "the tasks, each with the id of its pair"),
 ];
 
 /// Writes `README.md` into a folder that [`synthesize`](crate::synthesize()) filled. Files without a record are left out: no type can be
@@ -73,7 +73,7 @@ fn body(data: &DatasetCard<'_>, configs: &[(&str, &str, &str)]) -> String {
     let counts = counts.map(|(name, count)| (name.to_owned(), count.to_string()));
     let configs: Vec<_> = configs.iter().map(|(name, _, holds)| (format!("`{name}`"), (*holds).to_owned())).collect();
     format!(
-        "# Synthesized tasks from {}\n\nA model wrote the tasks from image-caption pairs; nobody has checked them one by one. Images are named, not \
+        "# Synthesized tasks from {}\n\nThe tasks were made from image-caption pairs without people; nobody has checked them one by one. Images are named, not \
          included, and keep their own licence.\n\n{}{}{}`summary.json` has the counts, `ledger.jsonl` every record that was left out, with its reason.\n",
         last_element(data.captions),
         table(["configuration", "holds"], &configs),

@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 use adamllm_core::CoreError;
 
-use super::{ExportKind, PostTrainReport, PostTraining};
+use super::{ExportKind, PostTrainReport, PostTraining, StageReport};
 use crate::cards::{ModelCard, last_element, training_settings, write_model_card};
 
 impl PostTraining<'_> {
@@ -25,11 +25,7 @@ impl PostTraining<'_> {
             is_adapter: settings.export.kind == ExportKind::Adapter && settings.adapter.is_some(),
             data: self.sources(report),
             settings: trained_with,
-            outcome: report
-                .training
-                .iter()
-                .map(|stage| (format!("stage {}", stage.stage), stage.to_string()))
-                .collect(),
+            outcome: report.training.iter().map(outcome).collect(),
             scores: Vec::new(),
         };
         write_model_card(folder, &card).map(|_| ())
@@ -57,6 +53,12 @@ impl PostTraining<'_> {
         entries.push(("left out, with a reason in the ledger".into(), counts.ledger_entries.to_string()));
         entries
     }
+}
+
+fn outcome(stage: &StageReport) -> (String, String) {
+    let (name, text) = (format!("stage {}", stage.stage), stage.to_string());
+    let ended = text.strip_prefix(&name).map_or(text.as_str(), |rest| rest.trim_start_matches([':', ' ']));
+    (name, ended.to_owned())
 }
 
 fn shown(value: Option<String>) -> String {
