@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use adamllm::core::Shard;
-use adamllm::eval::{Corruption, comparison_table, report_table};
+use adamllm::eval::{Corruption, LogFormat, comparison_table, report_table};
 use adamllm::recipes::EvaluationSettings;
 use adamllm::recipes::evaluate::{Evaluation, TaskScores};
 use adamllm_examples::benchmarks::Choice;
@@ -26,7 +26,8 @@ struct Arguments {
     /// A model folder, or the URLs of servers: `http://host:port[/v1]`, `#name` after it where they serve several models
     #[arg(long, required_unless_present = "predictions")]
     model: Option<String>,
-    /// Answers that are there already, instead of a model: files of `id` and `answer`, or a folder with a file for each task
+    /// Answers that are there already, instead of a model: files of `id` and `answer`, logs of lm-eval or lmms-eval, or a
+    /// folder with a file for each task
     #[arg(long, num_args = 1.., conflicts_with_all = ["model", "corrupt"])]
     predictions: Vec<PathBuf>,
     #[command(flatten)]
@@ -62,6 +63,9 @@ struct Arguments {
     models: ModelArguments,
     #[command(flatten)]
     losses: MaxLost,
+    /// Also writes the answers and scores as other software logs its own: lm-eval, lmms-eval
+    #[arg(long, num_args = 1.., value_parser = cli::setting::<LogFormat>)]
+    logs: Vec<LogFormat>,
     /// Leaves the page out
     #[arg(long)]
     no_html: bool,
@@ -92,6 +96,10 @@ fn run(arguments: Arguments) -> JobResult {
     }
     let mut written = vec!["evaluate.json".to_owned()];
     written.extend(evaluation.write_pages()?);
+    for &format in &arguments.logs {
+        evaluation.write_logs(format)?;
+        written.push(format!("{}/", format.name()));
+    }
     match arguments.json {
         true => println!("{}", json!(evaluation.report())),
         false => println!("written to {}: a folder for each task, {}", arguments.out.display(), written.join(", ")),

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use adamllm_core::{CoreError, Generate, Ledger, Progress, RecordId, RecordSource, jsonl, write_atomically};
 
+use crate::lm_eval::{is_log, read_log, reported_scores};
 use crate::predict::predict_all;
 use crate::score::score_in_clusters;
 use crate::survey::Survey;
@@ -69,6 +70,8 @@ pub fn evaluate<G: Generate>(
 
 /// [`evaluate`] of answers that were made elsewhere, or in parts (one file for each shard): `name` stands for the model.
 ///
+/// A file may also be a log of lm-eval or lmms-eval ([`read_log`](crate::read_log)); what the tool scored stands in the report.
+///
 /// Lines and predictions that cannot be used cost themselves only; they are in [`Scored::rejected`] and counted in the
 /// report.
 ///
@@ -82,9 +85,14 @@ pub fn evaluate_answers(
 ) -> Result<Scored, EvalError> {
     let start = Instant::now();
     std::fs::create_dir_all(folder).map_err(CoreError::io("create", folder))?;
-    let (mut predictions, mut lost) = (Vec::new(), Vec::new());
-    for file in answers {
-        let (read, rejected) = read_predictions(file)?;
+    let (mut predictions, mut lost, mut reported) = (Vec::new(), Vec::new(), BTreeMap::new());
+    for file in answers.iter().map(AsRef::as_ref) {
+        let (read, rejected) = if is_log(file)? {
+            reported.extend(reported_scores(file)?);
+            read_log(file, benchmark)?
+        } else {
+            read_predictions(file)?
+        };
         predictions.extend(read);
         lost.extend(rejected);
     }
@@ -96,6 +104,7 @@ pub fn evaluate_answers(
     scored.report = scored.report.with_run(RunInfo {
         seconds: Some(start.elapsed().as_secs_f64()),
         software: with_this_crate(&BTreeMap::new()),
+        reported_scores: reported,
         ..RunInfo::of_survey(name, survey)
     });
     write_scores(folder, &scored.outcomes, &scored.report)?;

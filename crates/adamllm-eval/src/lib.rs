@@ -12,6 +12,7 @@
 //! | [`predict()`] | a model answers; a run that was killed goes on |
 //! | [`evaluate()`], [`evaluate_answers`] | both, with everything on disk; for a model, and for answers made elsewhere |
 //! | [`score()`], [`Outcome`], [`Report`] | both scorings, example by example and summed up |
+//! | [`read_log`], [`write_logs`] | logs of lm-evaluation-harness and lmms-eval |
 //! | [`score_file`], [`score_examples()`] | examples that hold their answers already: a file made elsewhere |
 //! | [`BootstrapConfig`], [`Estimate`], [`compare()`] | how sure a number is, and whether two runs differ |
 //! | [`Corruption`] | images and words corrupted on purpose |
@@ -45,6 +46,7 @@ mod example;
 mod grid;
 mod html;
 mod json_examples;
+mod lm_eval;
 mod markdown;
 pub mod metrics;
 mod outcome;
@@ -71,6 +73,7 @@ pub use example::{AnswerType, Example, Expected, LabelMetric, OptionSet};
 pub use grid::Grid;
 pub use html::{HtmlOptions, HtmlRun, HtmlSection, html_report, html_scores, image_data_url};
 pub use json_examples::JsonExamples;
+pub use lm_eval::{LogFormat, LoggedTask, find_logs, is_log, read_log, reported_scores, write_logs};
 pub use markdown::{comparison_table, report_table};
 pub use outcome::Outcome;
 pub use paper_tables::{PaperColumn, PaperRow, PaperTable, TableRun, paper_table, paper_tables, tables_beside};

@@ -77,6 +77,10 @@ pub struct RunInfo {
     pub seconds: Option<f64>,
     /// Names and versions of the software, and the platform.
     pub software: BTreeMap<String, String>,
+    /// What the software that made the answers scored, by its own metrics and filters and on its own scale; empty where it is not
+    /// known.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub reported_scores: BTreeMap<String, f64>,
 }
 
 impl Report {

@@ -5,6 +5,7 @@ use adamllm_core::RecordSource;
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use serde::{Deserialize, Serialize};
 
+use crate::lm_eval::{LoggedRecords, is_log};
 use crate::score_answer;
 use crate::{AnswerType, Benchmark, BenchmarkDescription, DescribedBenchmark, EvalError, JsonExamples, LabelMetric};
 
@@ -66,11 +67,15 @@ pub struct ExampleScore {
     pub strict_read: Option<String>,
 }
 
-/// [`score_examples`] of a JSON or JSON Lines file.
+/// [`score_examples`] of a JSON or JSON Lines file, or of a log of lm-eval, which holds the questions' records and the answers.
 ///
 /// # Errors
 /// The file, and as [`score_examples`].
 pub fn score_file(task: &BenchmarkDescription, path: impl AsRef<Path>) -> Result<ScoredExamples, EvalError> {
+    let path = path.as_ref();
+    if is_log(path)? {
+        return score_examples(task, Box::new(LoggedRecords::read(path)?));
+    }
     let mut columns = task.scoring_columns();
     columns.push(ANSWER_COLUMN.to_owned());
     score_examples(task, Box::new(JsonExamples::read_columns(path, &columns)?))

@@ -25,6 +25,7 @@ use crate::captions::caption_records;
 use crate::training_set::{ConversationSource, ReadOptions, TrainingSetReader};
 use crate::{RecipeError, RunOptions, TrainingSet};
 
+mod cards;
 mod evaluation;
 mod pages;
 mod report;
@@ -145,7 +146,9 @@ impl<'a> Adaptation<'a> {
         let report = AdaptReport::new(synthesis, &composed, &fitted, evaluation, losses);
         let report = AdaptReport { samples, model: self.model(), ..report };
         let page = self.write_pages(&report, asked)?;
-        Ok(AdaptReport { page, seconds: self.started.elapsed().as_secs_f64(), ..report })
+        let report = AdaptReport { page, seconds: self.started.elapsed().as_secs_f64(), ..report };
+        self.write_cards(&report)?;
+        Ok(report)
     }
 
     /// Part 1: pairs to tasks, in `synthesis`.

@@ -11,8 +11,9 @@ use std::time::Instant;
 use adamllm_core::{CoreError, Decoding, Generate, ImageStore, LostRecords, Progress, Reason, Shard, Stage};
 use adamllm_data::CurrentImages;
 use adamllm_eval::{
-    Benchmark, BootstrapConfig, Comparison, CorruptedBenchmark, CorruptedImages, Corruption, PredictOptions,
-    Prediction, Report, Scored, compare, evaluate_answers, files, paper_table, read_predictions,
+    Benchmark, BootstrapConfig, Comparison, CorruptedBenchmark, CorruptedImages, Corruption, LogFormat, LoggedTask,
+    PredictOptions, Prediction, Report, Scored, compare, evaluate_answers, files, find_logs, paper_table,
+    read_predictions, write_logs,
 };
 use serde::{Deserialize, Serialize};
 
@@ -265,7 +266,8 @@ impl<'a> Evaluation<'a> {
         Ok((adamllm_eval::evaluate(model, benchmark, &folder, &options, progress)?, folder))
     }
 
-    /// Scores answers that are there already: `files` are those of the only task, or folders with a file for each task.
+    /// Scores answers that are there already: `files` are those of the only task, or folders with a file for each task (in the
+    /// form of [`Prediction`], or a log of lm-eval or lmms-eval).
     ///
     /// # Errors
     /// A task without answers; files.
@@ -285,16 +287,22 @@ impl<'a> Evaluation<'a> {
         if given.iter().all(|path| path.is_file()) && self.benchmarks.opened.len() == 1 {
             return Ok(given.to_vec());
         }
-        let inside = |folder: &PathBuf| {
+        let (mut found, only) = (Vec::new(), self.benchmarks.opened.len() == 1);
+        for folder in given {
             let alone = ["jsonl", "json"].map(|ending| folder.join(format!("{task}.{ending}")));
             let mut places = [folder.join(task).join(files::PREDICTIONS)].into_iter().chain(alone);
-            places.find(|place| place.is_file())
-        };
-        let found: Vec<_> = given.iter().filter_map(inside).collect();
+            match places.find(|place| place.is_file()) {
+                Some(place) => found.push(place),
+                None if folder.is_dir() => found.extend(find_logs(folder, task, only)?),
+                None => {}
+            }
+        }
         match found.is_empty() {
             false => Ok(found),
             true => {
-                let expected = format!("expected {task}/predictions.jsonl, {task}.jsonl or {task}.json");
+                let expected = format!(
+                    "expected {task}/predictions.jsonl, {task}.jsonl, {task}.json or a log of lm-eval or lmms-eval"
+                );
                 Err(RecipeError::Benchmarks(format!("no answers to {task}: {expected} among the predictions")))
             }
         }
@@ -351,6 +359,24 @@ impl<'a> Evaluation<'a> {
             generation_defaults: self.generation_defaults.clone(),
             seconds: self.started.elapsed().as_secs_f64(),
         }
+    }
+
+    /// Writes the intact tasks' answers and scores as lm-eval or lmms-eval writes its logs, into a folder that is called as the
+    /// software below the run's own. Gives the files, the scores first.
+    ///
+    /// # Errors
+    /// Files.
+    pub fn write_logs(&self, format: LogFormat) -> Result<Vec<PathBuf>, RecipeError> {
+        let tasks: Vec<_> = self
+            .intact()
+            .map(|done| LoggedTask {
+                benchmark: &self.benchmarks.opened[done.benchmark].benchmark,
+                predictions: &done.predictions,
+                outcomes: &done.scored.outcomes,
+                report: &done.scored.report,
+            })
+            .collect();
+        Ok(write_logs(&self.out.join(format.name()), format, &self.settings.name, &tasks)?)
     }
 
     /// The questions without an answer.

@@ -25,6 +25,8 @@
 pub mod adapt;
 pub mod benchmarks;
 mod captions;
+#[cfg(feature = "train")]
+pub mod cards;
 pub mod compare;
 mod dtype;
 mod error;

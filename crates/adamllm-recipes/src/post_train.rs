@@ -17,6 +17,7 @@ use crate::files::write_json;
 use crate::training_set::{ImageCheck, ReadOptions, RecordCounts, TrainingSetReader};
 use crate::{RecipeError, RunOptions, TrainingSet};
 
+mod card;
 mod parts;
 mod plan;
 mod settings;
@@ -233,6 +234,7 @@ impl<'a> PostTraining<'a> {
             seconds: self.started.elapsed().as_secs_f64(),
         };
         if rank == 0 {
+            self.write_card(&report)?;
             write_json(run.out.join("post_train.json"), &report)?;
             let folders = self.stages.iter().map(|stage| self.training_folder(&run.out, stage.plan.stage));
             let folders: Vec<PathBuf> = folders.collect();

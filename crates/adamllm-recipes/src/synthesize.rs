@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::RecipeError;
 use crate::captions::caption_records;
+use crate::cards::{DatasetCard, write_dataset_card};
 
 mod conversations;
 mod leaks;
@@ -115,6 +116,22 @@ impl SynthesisSettings {
         Ok(config)
     }
 
+    /// What the data's card says of the models and settings.
+    fn made_with(&self, models: [(&str, Option<String>); 2]) -> Vec<(String, String)> {
+        // A server tells where its weights lie, which is nobody's business.
+        let bare = |part: &str| part.rsplit('/').next().filter(|_| part.starts_with('/')).unwrap_or(part).to_owned();
+        let bare = |identity: String| identity.split(':').map(bare).collect::<Vec<_>>().join(":");
+        let models = models.into_iter().filter_map(|(role, identity)| Some((role.to_owned(), bare(identity?))));
+        let mode = serde_json::json!(self.judge_mode).to_string().trim_matches('"').to_owned();
+        let settings = [
+            ("variant", Some(self.variant.as_str().to_owned())),
+            ("judge mode", self.asks().1.then_some(mode)),
+            ("hygiene", Some((self.hygiene || !self.benchmarks.is_empty()).to_string())),
+            ("seed", Some(self.seed.to_string())),
+        ];
+        models.chain(settings.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)))).collect()
+    }
+
     fn report(&self) -> ReportConfig {
         let title = format!("Synthesis from {}", self.captions.display());
         ReportConfig { title, max_examples: self.report_records, seed: self.seed, ..ReportConfig::default() }
@@ -142,14 +159,22 @@ pub fn synthesize<S: Generate, J: Generate>(
         _ => Job { settings, options, images: &*images, leaks: leaks.as_ref() }.run(synthesizer, judge, progress)?,
     };
     if options.shard.is_none() {
+        let asked = [
+            ("synthesizer", synthesizer.filter(|_| settings.asks().0).map(Generate::identity)),
+            ("judge", judge.filter(|_| settings.asks().1).map(Generate::identity)),
+        ];
         let conversations =
             conversations::Writer { settings, out: &options.out, images: &*images, leaks: leaks.as_ref() };
         summary.files.extend(conversations.write()?);
         let pairs = caption_records(&settings.captions)?.flatten();
         summary.files.push(write_report(&options.out, pairs, &*images, None, &settings.report())?);
-        let asked = [synthesizer.map(Generate::identity), judge.map(Generate::identity)];
-        let asked = [asked[0].as_deref(), asked[1].as_deref()];
-        summary.files.push(crate::page::synthesize::write(settings, asked, &summary, &*images, &options.out)?);
+        let made_with = settings.made_with(asked);
+        let data = DatasetCard { captions: &settings.captions, settings: &made_with, summary: &summary };
+        let card = write_dataset_card(&options.out, &data)?;
+        summary.files.push(card);
+        let identities = [synthesizer.map(Generate::identity), judge.map(Generate::identity)];
+        let identities = [identities[0].as_deref(), identities[1].as_deref()];
+        summary.files.push(crate::page::synthesize::write(settings, identities, &summary, &*images, &options.out)?);
         summary.files.dedup();
     }
 

@@ -16,6 +16,7 @@ use adamllm_train::{
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
+use crate::cards::{ModelCard, last_element, training_settings, write_model_card};
 use crate::settings::SettingsError;
 use crate::training_set::{ConversationSource, ReadOptions, TrainingSetReader};
 use crate::{Dtype, RecipeError, RunOptions, TrainingSet};
@@ -176,6 +177,7 @@ pub fn tune_synthesizer(
         model: to,
         seconds: started.elapsed().as_secs_f64(),
     };
+    write_model_card(&report.model, &settings.card(base, &report))?;
     if run.collective().rank() == 0 {
         draw_training(&run.out.join("training"))?;
         crate::page::tune_synthesizer::write(settings, base.path(), &report, &run.out)?;
@@ -202,6 +204,24 @@ impl TuneSynthesizerSettings {
         let blank_share = self.variant.blank_share(self.blank_share);
         let config = SeedConfig { seed: self.seed, dev_share: self.dev_share, blank_share, ..SeedConfig::default() };
         Ok(index.write(&out.join("seeds"), &config, progress)?)
+    }
+
+    fn card(&self, base: &ModelFolder, report: &TuneSynthesizerReport) -> ModelCard<'static> {
+        let files = [&self.visionflan, &self.allava_captions, &self.allava_instructions];
+        let data = files.map(|file| (last_element(file), "seeds".to_owned()));
+        let counts = [
+            ("conversations trained on or held out", report.encoded as u64),
+            ("left out, with a reason in a ledger", report.encode_ledger_entries + report.seeds.ledger_entries),
+        ];
+        let counts = counts.map(|(name, count)| (name.to_owned(), count.to_string()));
+        ModelCard {
+            name: format!("{}, a synthesizer", last_element(base.path())),
+            base: base.path().to_owned(),
+            data: data.into_iter().chain(counts).collect(),
+            settings: training_settings(&self.training()),
+            outcome: vec![("the job".into(), TuneEvent::Ended(report).to_string())],
+            ..ModelCard::default()
+        }
     }
 
     /// The training loop's settings.

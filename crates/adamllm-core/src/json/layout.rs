@@ -9,8 +9,19 @@ pub const WRAPPER_KEYS: [&str; 10] =
     ["data", "rows", "records", "examples", "samples", "items", "instances", "entries", "predictions", "results"];
 
 /// Keys that only a record has: an object with one of them is no wrapper.
-const RECORD_KEYS: [&str; 10] =
-    ["image", "images", "messages", "conversations", "caption", "question", "prompt", "answer", "pred", "label"];
+const RECORD_KEYS: [&str; 11] = [
+    "image",
+    "images",
+    "messages",
+    "conversations",
+    "caption",
+    "question",
+    "prompt",
+    "answer",
+    "pred",
+    "label",
+    "doc_id",
+];
 
 /// Splits that `{"train": [...], "test": [...]}` keeps in one object.
 const SPLIT_KEYS: [&str; 5] = ["train", "test", "validation", "val", "dev"];
