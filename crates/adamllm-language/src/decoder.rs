@@ -1,5 +1,5 @@
-//! The decoder of Llama 3 (arXiv 2407.21783), with the cross-attention layers of Llama 3.2 Vision, and Qwen2 (arXiv
-//! 2407.10671).
+//! The decoder of Llama 3 (arXiv 2407.21783), with the cross-attention layers of Llama 3.2 Vision, of Qwen2 (arXiv
+//! 2407.10671) and Qwen3 (arXiv 2505.09388).
 
 use adamllm_nn::{
     AttentionMask, BackboneInput, BlockExecutor, GatedMlp, GatedMlpConfig, KeyValueCache, LanguageBackbone, Linear,
@@ -53,6 +53,10 @@ pub struct SelfAttention {
     pub value: Linear,
     /// `[d_model, n_heads * d_head]`.
     pub output: Linear,
+    /// Over the width of a head; `None` for most families.
+    pub query_norm: Option<RmsNorm>,
+    /// Over the width of a head.
+    pub key_norm: Option<RmsNorm>,
     /// Width of one head.
     pub d_head: usize,
 }
@@ -89,12 +93,15 @@ impl DecoderConfig {
 
     fn init_attention(&self, device: &Device) -> SelfAttention {
         let linear = |d_in, d_out, bias| LinearConfig::new(d_in, d_out).with_bias(bias).init(device);
+        let head_norm = || RmsNormConfig::new(self.d_head).with_epsilon(self.rms_epsilon).init(device);
         let (d_query, d_key) = (self.n_heads * self.d_head, self.n_kv_heads * self.d_head);
         SelfAttention {
             query: linear(self.d_model, d_query, self.qkv_bias),
             key: linear(self.d_model, d_key, self.qkv_bias),
             value: linear(self.d_model, d_key, self.qkv_bias),
             output: linear(d_query, self.d_model, false),
+            query_norm: self.qk_norm.then(head_norm),
+            key_norm: self.qk_norm.then(head_norm),
             d_head: self.d_head,
         }
     }
@@ -266,9 +273,9 @@ impl SelfAttention {
         mask: Option<&AttentionMask>,
         cache: Option<(usize, &mut KvCache)>,
     ) -> Tensor<3> {
-        let query = apply_rotary(self.heads(&self.query, x.clone()), rotary);
-        let key = apply_rotary(self.heads(&self.key, x.clone()), rotary);
-        let value = self.heads(&self.value, x);
+        let query = apply_rotary(self.heads(&self.query, self.query_norm.as_ref(), x.clone()), rotary);
+        let key = apply_rotary(self.heads(&self.key, self.key_norm.as_ref(), x.clone()), rotary);
+        let value = self.heads(&self.value, None, x);
         let (key, value) = match cache {
             Some((layer, cache)) => cache.extend(layer, key, value),
             None => (key, value),
@@ -277,10 +284,12 @@ impl SelfAttention {
     }
 
     /// `[batch, seq, d_model]` to `[batch, n, seq, d_head]`.
-    fn heads(&self, projection: &Linear, x: Tensor<3>) -> Tensor<4> {
+    fn heads(&self, projection: &Linear, norm: Option<&RmsNorm>, x: Tensor<3>) -> Tensor<4> {
         let [batch, seq, _] = x.dims();
         let y = projection.forward(x);
         let n = y.dims()[2] / self.d_head;
-        y.reshape([batch, seq, n, self.d_head]).swap_dims(1, 2)
+        let heads = y.reshape([batch, seq, n, self.d_head]);
+        let heads = norm.map_or(heads.clone(), |norm| norm.forward(heads));
+        heads.swap_dims(1, 2)
     }
 }

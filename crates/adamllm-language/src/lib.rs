@@ -1,4 +1,4 @@
-//! Embeddings to next tokens: the decoder that Llama 3 and Qwen2 (and the language side of Qwen2-VL) share, its
+//! Embeddings to next tokens: the decoder that Llama 3, Qwen2 and Qwen3 (and the language sides of Qwen2-VL and Qwen3-VL) share, its
 //! key-value cache, sampling, and the decode loop.
 //!
 //! This crate reads embeddings and token ids, never a text or a tokenizer. Text-only models, vision-language models and

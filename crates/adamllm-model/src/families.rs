@@ -20,6 +20,7 @@ mod mllama;
 mod qwen2;
 mod qwen2_5_vl;
 mod qwen2_vl;
+mod qwen3;
 pub mod text;
 
 /// The families that this crate brings.
@@ -30,6 +31,7 @@ const BUILT_IN: &[&dyn ModelFamily] = &[
     &mllama::Mllama,
     &llama::Llama,
     &qwen2::Qwen2,
+    &qwen3::Qwen3,
 ];
 
 /// The enum of the vision encoders that a folder's `config.json` may ask for, from one line each.
@@ -80,6 +82,11 @@ vision_encoders! {
 pub trait ModelFamily: fmt::Debug + Send + Sync {
     /// The `model_type`s in `config.json`; the first is the family's name.
     fn model_types(&self) -> &'static [&'static str];
+
+    /// `model_type`s that are close to the family and not supported, each with what is instead.
+    fn refused_types(&self) -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
 
     /// What `config.json` says.
     ///

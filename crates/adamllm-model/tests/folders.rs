@@ -220,13 +220,15 @@ fn two_names_of_one_field_may_stand_side_by_side() {
 
 #[test]
 fn what_changes_the_arithmetic_is_refused_by_name() {
-    let cases: [(&str, &str, Value); 18] = [
+    let cases: [(&str, &str, Value); 20] = [
         ("llama/model", "rope_scaling", json!({"rope_type": "yarn", "factor": 4.0})),
         ("llama/model", "rope_scaling", json!({"rope_type": "dynamic", "factor": 4.0})),
         ("llama/model", "rope_scaling", json!({"rope_type": "linear"})),
         ("llama/model", "rope_scaling", json!({"rope_type": "default", "short_factor": [1.0]})),
         ("llama/model", "attention_bias", json!(true)),
         ("llama/model", "mlp_bias", json!(true)),
+        ("qwen3/model", "attention_bias", json!(true)),
+        ("qwen3/model", "model_type", json!("qwen3_moe")),
         ("llama/model", "hidden_act", json!("gelu")),
         ("llama/model", "num_attention_heads", json!(0)),
         ("llama/model", "num_hidden_layers", json!(1_000_000_000_u64)),
@@ -381,7 +383,7 @@ fn paths(value: &Value, prefix: &str, found: &mut Vec<String>) {
     }
 }
 
-const FAMILIES: [&str; 7] = [
+const FAMILIES: [&str; 8] = [
     "qwen2_vl/model",
     "qwen2_vl/hub2024",
     "qwen2_5_vl/hub2024",
@@ -389,6 +391,7 @@ const FAMILIES: [&str; 7] = [
     "mllama/model",
     "llama/model",
     "qwen2/model",
+    "qwen3/model",
 ];
 
 /// Loads and asks: whatever happens, it is an answer or an error.

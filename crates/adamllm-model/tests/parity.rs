@@ -430,7 +430,7 @@ fn llava_next_in_its_first_layout() {
 #[test]
 fn saving_keeps_the_folder() {
     let folders = ["qwen2_vl/model", "qwen2_vl/hub2024", "qwen2_vl/tied", "qwen2_5_vl/hub2024", "llava_next/model"];
-    let more = ["llava_next/hub2024", "llava_next/llava_llama", "mllama/model", "mllama/hub2024"];
+    let more = ["llava_next/hub2024", "llava_next/llava_llama", "mllama/model", "mllama/hub2024", "qwen3/model"];
     for name in folders.iter().chain(&more) {
         let base = ModelFolder::open(fixtures().join(name)).expect("opens");
         let model = base.load(DType::F32, &Device::flex()).expect("loads");
@@ -669,7 +669,7 @@ fn check_raw(fixture: &Fixture) {
 
 #[test]
 fn text_families() {
-    for family in ["llama", "qwen2"] {
+    for family in ["llama", "qwen2", "qwen3"] {
         let fixture = Fixture::open(family, "model", "cases.json", "expected.safetensors");
         check_prompts(&fixture);
         check_generation(&fixture);

@@ -1,4 +1,4 @@
-//! The decoder's part of `config.json`, as Llama, Mistral and Qwen2 write it: families with such a decoder read it with
+//! The decoder's part of `config.json`, as Llama, Mistral, Qwen2 and Qwen3 write it: families with such a decoder read it with
 //! [`decoder`].
 
 use adamllm_core::json::shown;
@@ -14,6 +14,8 @@ use crate::hf::keys::PartKeys;
 pub struct TextKind {
     /// Whether query, key and value projections have biases.
     pub qkv_bias: bool,
+    /// Whether queries and keys are normalised head by head.
+    pub qk_norm: bool,
     /// Which layers attend within a window.
     pub window: WindowRule,
     /// Whether positions have three axes (M-RoPE).
@@ -34,11 +36,14 @@ pub enum WindowRule {
 }
 
 /// Llama 3.
-pub const LLAMA: TextKind = TextKind { qkv_bias: false, window: WindowRule::None, mrope: false, n_extra_embeddings: 0 };
+pub const LLAMA: TextKind =
+    TextKind { qkv_bias: false, qk_norm: false, window: WindowRule::None, mrope: false, n_extra_embeddings: 0 };
 /// Mistral.
 pub const MISTRAL: TextKind = TextKind { window: WindowRule::All, ..LLAMA };
 /// Qwen2.
 pub const QWEN2: TextKind = TextKind { qkv_bias: true, window: WindowRule::FromLayer, ..LLAMA };
+/// Qwen3.
+pub const QWEN3: TextKind = TextKind { qkv_bias: false, qk_norm: true, ..QWEN2 };
 /// The decoder of Qwen2-VL and Qwen2.5-VL.
 pub const QWEN_VL: TextKind = TextKind { mrope: true, ..QWEN2 };
 
@@ -95,6 +100,7 @@ pub fn decoder(fields: &Fields, kind: TextKind) -> Result<(DecoderConfig, usize)
         vocab_size: fields.size("vocab_size")?,
         rms_epsilon: fields.not_negative("rms_norm_eps")?,
         qkv_bias: kind.qkv_bias,
+        qk_norm: kind.qk_norm,
         n_extra_embeddings: kind.n_extra_embeddings,
         cross_layers: Vec::new(),
         tied_head: fields.flag("tie_word_embeddings")?,

@@ -138,7 +138,14 @@ impl ConfigFile {
             found: found.clone(),
             known: families.iter().flat_map(|family| family.model_types()).copied().collect(),
         };
-        families.find(&found).ok_or_else(unknown)
+        if let Some(family) = families.find(&found) {
+            return Ok(family);
+        }
+        let mut refused = families.iter().flat_map(|family| family.refused_types());
+        match refused.find(|(name, _)| *name == found) {
+            Some((_, instead)) => Err(ModelError::config(&self.path, "model_type", *instead, &found)),
+            None => Err(unknown()),
+        }
     }
 
     /// Weights of a quantised folder are packed; nothing of them would fit.
@@ -174,6 +181,8 @@ mod tests {
             (ModelConfig::llama3_2_11b_vision(), 10_670_220_835),
             (ModelConfig::llama3_8b(), 8_030_261_248),
             (ModelConfig::qwen2_1_5b(), 1_543_714_304),
+            // Its files hold the tied head a second time: 751,632,384 there.
+            (ModelConfig::qwen3_0_6b(), 751_632_384 - 151_936 * 1024),
         ];
         for (config, n) in published {
             let model: VisionLanguageModel = VisionLanguageModel::init(&config, &Device::flex());

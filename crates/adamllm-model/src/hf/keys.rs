@@ -60,6 +60,8 @@ pub type Renames = &'static [(&'static str, &'static str)];
 const DECODER: Renames = &[
     ("embedding", "embed_tokens.weight"),
     ("attention_norm.", "input_layernorm."),
+    ("attention.query_norm.", "self_attn.q_norm."),
+    ("attention.key_norm.", "self_attn.k_norm."),
     ("attention.query.", "self_attn.q_proj."),
     ("attention.key.", "self_attn.k_proj."),
     ("attention.value.", "self_attn.v_proj."),
