@@ -61,6 +61,9 @@ pub struct RopeConfig {
     pub scaling: RopeScaling,
     /// Channels for time, height and width (Qwen2-VL's M-RoPE); they sum to half a head. `None` for plain positions.
     pub mrope_section: Option<[usize; 3]>,
+    /// Whether the channels of the three axes alternate (Qwen3-VL) instead of standing one axis after the other.
+    #[serde(default)]
+    pub mrope_interleaved: bool,
 }
 
 /// How frequencies are stretched for long contexts.
@@ -89,7 +92,7 @@ pub enum RopeScaling {
 impl RopeConfig {
     /// Plain rotary positions.
     pub fn plain(theta: f64) -> Self {
-        Self { theta, scaling: RopeScaling::None, mrope_section: None }
+        Self { theta, scaling: RopeScaling::None, mrope_section: None, mrope_interleaved: false }
     }
 
     /// One frequency for each pair of channels, in f32 as transformers computes them.

@@ -119,7 +119,8 @@ impl LanguageBackbone for Decoder {
     }
 
     fn forward<'a>(&'a self, input: BackboneInput, blocks: &mut dyn BlockExecutor<'a>) -> Tensor<3> {
-        let BackboneInput { embeddings, positions, mask, cross } = input;
+        let BackboneInput { embeddings, positions, mask, cross, layer_features } = input;
+        self.check(&layer_features);
         let [batch, seq, _] = embeddings.dims();
         let windowed = self.windowed(mask.as_ref(), [batch, seq, seq], &embeddings.device());
         let rotary = self.config.rope.table(positions, self.config.d_head, &embeddings.device());
@@ -134,10 +135,13 @@ impl LanguageBackbone for Decoder {
                 (AnyLayer::SelfAttention(i, layer), _) => {
                     let mask = if self.is_windowed(i) { windowed.clone() } else { mask.clone() };
                     let rotary = rotary.clone();
+                    // Inside the block, so that its output alone is kept where activations are checkpointed.
                     let forward = move |layer: &DecoderLayer, x: &[Tensor<3>]| {
-                        layer.forward(x[0].clone(), &rotary, mask.as_ref(), None)
+                        let hidden = layer.forward(x[0].clone(), &rotary, mask.as_ref(), None);
+                        added(hidden, x.get(1))
                     };
-                    run_block(blocks, layer, vec![hidden], forward)
+                    let inputs = [hidden].into_iter().chain(layer_features.get(i).cloned()).collect();
+                    run_block(blocks, layer, inputs, forward)
                 }
                 (AnyLayer::CrossAttention(_, layer), Some((features, cross))) => {
                     let cross = cross.clone();
@@ -153,7 +157,8 @@ impl LanguageBackbone for Decoder {
     }
 
     fn forward_cached(&self, input: BackboneInput, cache: &mut KvCache) -> Tensor<3> {
-        let BackboneInput { embeddings, positions, mask, cross } = input;
+        let BackboneInput { embeddings, positions, mask, cross, layer_features } = input;
+        self.check(&layer_features);
         let [batch, seq, _] = embeddings.dims();
         let windowed = self.windowed(mask.as_ref(), [batch, seq, cache.len() + seq], &embeddings.device());
         let rotary = self.config.rope.table(positions, self.config.d_head, &embeddings.device());
@@ -163,7 +168,7 @@ impl LanguageBackbone for Decoder {
             hidden = match (layer, &cross) {
                 (AnyLayer::SelfAttention(i, layer), _) => {
                     let mask = if self.is_windowed(i) { windowed.as_ref() } else { mask.as_ref() };
-                    layer.forward(hidden, &rotary, mask, Some((i, cache)))
+                    added(layer.forward(hidden, &rotary, mask, Some((i, cache))), layer_features.get(i))
                 }
                 (AnyLayer::CrossAttention(i, layer), Some(cross)) => layer.forward(hidden, cross, Some((i, cache))),
                 (AnyLayer::CrossAttention(..), None) => hidden,
@@ -211,6 +216,13 @@ impl LanguageBackbone for Decoder {
 }
 
 impl Decoder {
+    /// # Panics
+    /// If there are features for layers that do not exist.
+    fn check(&self, layer_features: &[Tensor<3>]) {
+        let (n, n_layers) = (layer_features.len(), self.layers.len());
+        assert!(n <= n_layers, "features for {n} layers of a decoder that has {n_layers}");
+    }
+
     /// The mask of the layers that attend within a window, for `[batch, queries, keys]`.
     fn windowed(&self, mask: Option<&AttentionMask>, dims: [usize; 3], device: &Device) -> Option<AttentionMask> {
         let window = self.config.sliding_window.as_ref()?;
@@ -234,6 +246,14 @@ impl Decoder {
                 AnyLayer::SelfAttention(i, layer)
             }
         })
+    }
+}
+
+/// Hidden states after a layer, with the features that are added there.
+fn added(hidden: Tensor<3>, features: Option<&Tensor<3>>) -> Tensor<3> {
+    match features {
+        Some(features) => hidden + features.clone(),
+        None => hidden,
     }
 }
 

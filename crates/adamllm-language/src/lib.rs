@@ -18,6 +18,7 @@
 //!     positions: &Positions::plain(1, 0..3),
 //!     mask: AttentionMask::causal(&[0], 0, 3, &device),
 //!     cross: None,
+//!     layer_features: vec![],
 //! };
 //! let hidden = decoder.forward(input, &mut Eager); // [1, 3, d_model]
 //! let logits = decoder.logits(hidden.narrow(1, 2, 1).flatten(0, 1)); // the last token only

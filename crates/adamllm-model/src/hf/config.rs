@@ -177,6 +177,9 @@ mod tests {
         let published = [
             (ModelConfig::qwen2_vl_2b(), 2_208_985_600),
             (ModelConfig::qwen2_5_vl_3b(), 3_754_622_976),
+            (ModelConfig::qwen3_vl_2b(), 2_127_532_032),
+            (ModelConfig::qwen3_vl_4b(), 4_437_815_808),
+            (ModelConfig::qwen3_vl_8b(), 8_767_123_696),
             (ModelConfig::llava_next_llama3_8b(), 8_354_752_512),
             (ModelConfig::llama3_2_11b_vision(), 10_670_220_835),
             (ModelConfig::llama3_8b(), 8_030_261_248),
