@@ -34,6 +34,7 @@ fn write(decoder: &Decoder, batch: usize, n: usize) -> usize {
     };
     let request = DecodeRequest {
         embeddings: decoder.embed(tokens),
+        layer_features: Vec::new(),
         positions: Positions::plain(batch, 0..PROMPT as i32),
         images: None,
         prompts: (0..batch).map(request).collect(),

@@ -1,7 +1,7 @@
 use burn::config::Config;
 use serde::{Deserialize, Serialize};
 
-/// The sizes of a [`Decoder`](crate::Decoder). Llama 3 and Qwen2 differ in numbers and in `qkv_bias` only.
+/// The sizes of a [`Decoder`](crate::Decoder). Llama 3, Qwen2 and Qwen3 differ in numbers, in `qkv_bias` and in `qk_norm` only.
 #[derive(Config, Debug, PartialEq)]
 pub struct DecoderConfig {
     /// Width of the residual stream.
@@ -24,6 +24,9 @@ pub struct DecoderConfig {
     /// Whether query, key and value projections have biases (Qwen2).
     #[config(default = false)]
     pub qkv_bias: bool,
+    /// Whether queries and keys are normalised head by head, before they are turned (Qwen3).
+    #[config(default = false)]
+    pub qk_norm: bool,
     /// Whether the embedding also serves as the head.
     #[config(default = false)]
     pub tied_head: bool,
@@ -58,6 +61,9 @@ pub struct RopeConfig {
     pub scaling: RopeScaling,
     /// Channels for time, height and width (Qwen2-VL's M-RoPE); they sum to half a head. `None` for plain positions.
     pub mrope_section: Option<[usize; 3]>,
+    /// Whether the channels of the three axes alternate (Qwen3-VL) instead of standing one axis after the other.
+    #[serde(default)]
+    pub mrope_interleaved: bool,
 }
 
 /// How frequencies are stretched for long contexts.
@@ -86,7 +92,7 @@ pub enum RopeScaling {
 impl RopeConfig {
     /// Plain rotary positions.
     pub fn plain(theta: f64) -> Self {
-        Self { theta, scaling: RopeScaling::None, mrope_section: None }
+        Self { theta, scaling: RopeScaling::None, mrope_section: None, mrope_interleaved: false }
     }
 
     /// One frequency for each pair of channels, in f32 as transformers computes them.

@@ -14,6 +14,9 @@ pub struct DecodeRequest<'a> {
     pub positions: Positions,
     /// For cross-attention layers: the image features, `[batch, n_slots * n_features, d_model]`, and who attends to them.
     pub images: Option<(Tensor<3>, CrossAttentionView)>,
+    /// Added to the prompts' hidden states after the backbone's first layers, as
+    /// [`BackboneInput::layer_features`]; empty for most models.
+    pub layer_features: Vec<Tensor<3>>,
     /// One for each batch element.
     pub prompts: Vec<PromptRequest<'a>>,
     /// Token ids that end an answer.
@@ -62,7 +65,7 @@ pub fn decode<L: LanguageBackbone>(
     request: DecodeRequest,
     mut stop: impl FnMut(usize, &[u32]) -> bool,
 ) -> Vec<DecodedSequence> {
-    let DecodeRequest { embeddings, positions, images, mut prompts, end_tokens } = request;
+    let DecodeRequest { embeddings, positions, images, layer_features, mut prompts, end_tokens } = request;
     let [batch, seq, _] = embeddings.dims();
     let (device, dtype) = (embeddings.device(), embeddings.dtype());
     let (features, view) = images.unzip();
@@ -76,7 +79,7 @@ pub fn decode<L: LanguageBackbone>(
     // The prompts, in one pass.
     let mask = AttentionMask::causal(&padding, 0, seq, &device);
     let cross = view.as_ref().map(|view| view.input(features, 0..seq, dtype, &device));
-    let input = BackboneInput { embeddings, positions: &positions, mask, cross };
+    let input = BackboneInput { embeddings, positions: &positions, mask, cross, layer_features };
     let mut last = backbone.forward_cached(input, &mut cache).narrow(1, seq - 1, 1);
 
     // One token of each answer a pass.
@@ -123,7 +126,8 @@ fn step<L: LanguageBackbone>(
     let next: Vec<i32> = prompts.iter().map(|prompt| prompt.next_position).collect();
     let mask = AttentionMask::causal(padding, cache.len(), 1, device);
     let positions = Positions::single(like, &next);
-    let input = BackboneInput { embeddings: backbone.embed(tokens), positions: &positions, mask, cross };
+    let embeddings = backbone.embed(tokens);
+    let input = BackboneInput { embeddings, positions: &positions, mask, cross, layer_features: Vec::new() };
     backbone.forward_cached(input, cache)
 }
 

@@ -1,5 +1,5 @@
-//! The decoder of Llama 3 (arXiv 2407.21783), with the cross-attention layers of Llama 3.2 Vision, and Qwen2 (arXiv
-//! 2407.10671).
+//! The decoder of Llama 3 (arXiv 2407.21783), with the cross-attention layers of Llama 3.2 Vision, of Qwen2 (arXiv
+//! 2407.10671) and Qwen3 (arXiv 2505.09388).
 
 use adamllm_nn::{
     AttentionMask, BackboneInput, BlockExecutor, GatedMlp, GatedMlpConfig, KeyValueCache, LanguageBackbone, Linear,
@@ -53,6 +53,10 @@ pub struct SelfAttention {
     pub value: Linear,
     /// `[d_model, n_heads * d_head]`.
     pub output: Linear,
+    /// Over the width of a head; `None` for most families.
+    pub query_norm: Option<RmsNorm>,
+    /// Over the width of a head.
+    pub key_norm: Option<RmsNorm>,
     /// Width of one head.
     pub d_head: usize,
 }
@@ -89,12 +93,15 @@ impl DecoderConfig {
 
     fn init_attention(&self, device: &Device) -> SelfAttention {
         let linear = |d_in, d_out, bias| LinearConfig::new(d_in, d_out).with_bias(bias).init(device);
+        let head_norm = || RmsNormConfig::new(self.d_head).with_epsilon(self.rms_epsilon).init(device);
         let (d_query, d_key) = (self.n_heads * self.d_head, self.n_kv_heads * self.d_head);
         SelfAttention {
             query: linear(self.d_model, d_query, self.qkv_bias),
             key: linear(self.d_model, d_key, self.qkv_bias),
             value: linear(self.d_model, d_key, self.qkv_bias),
             output: linear(d_query, self.d_model, false),
+            query_norm: self.qk_norm.then(head_norm),
+            key_norm: self.qk_norm.then(head_norm),
             d_head: self.d_head,
         }
     }
@@ -112,7 +119,8 @@ impl LanguageBackbone for Decoder {
     }
 
     fn forward<'a>(&'a self, input: BackboneInput, blocks: &mut dyn BlockExecutor<'a>) -> Tensor<3> {
-        let BackboneInput { embeddings, positions, mask, cross } = input;
+        let BackboneInput { embeddings, positions, mask, cross, layer_features } = input;
+        self.check(&layer_features);
         let [batch, seq, _] = embeddings.dims();
         let windowed = self.windowed(mask.as_ref(), [batch, seq, seq], &embeddings.device());
         let rotary = self.config.rope.table(positions, self.config.d_head, &embeddings.device());
@@ -127,10 +135,13 @@ impl LanguageBackbone for Decoder {
                 (AnyLayer::SelfAttention(i, layer), _) => {
                     let mask = if self.is_windowed(i) { windowed.clone() } else { mask.clone() };
                     let rotary = rotary.clone();
+                    // Inside the block, so that its output alone is kept where activations are checkpointed.
                     let forward = move |layer: &DecoderLayer, x: &[Tensor<3>]| {
-                        layer.forward(x[0].clone(), &rotary, mask.as_ref(), None)
+                        let hidden = layer.forward(x[0].clone(), &rotary, mask.as_ref(), None);
+                        added(hidden, x.get(1))
                     };
-                    run_block(blocks, layer, vec![hidden], forward)
+                    let inputs = [hidden].into_iter().chain(layer_features.get(i).cloned()).collect();
+                    run_block(blocks, layer, inputs, forward)
                 }
                 (AnyLayer::CrossAttention(_, layer), Some((features, cross))) => {
                     let cross = cross.clone();
@@ -146,7 +157,8 @@ impl LanguageBackbone for Decoder {
     }
 
     fn forward_cached(&self, input: BackboneInput, cache: &mut KvCache) -> Tensor<3> {
-        let BackboneInput { embeddings, positions, mask, cross } = input;
+        let BackboneInput { embeddings, positions, mask, cross, layer_features } = input;
+        self.check(&layer_features);
         let [batch, seq, _] = embeddings.dims();
         let windowed = self.windowed(mask.as_ref(), [batch, seq, cache.len() + seq], &embeddings.device());
         let rotary = self.config.rope.table(positions, self.config.d_head, &embeddings.device());
@@ -156,7 +168,7 @@ impl LanguageBackbone for Decoder {
             hidden = match (layer, &cross) {
                 (AnyLayer::SelfAttention(i, layer), _) => {
                     let mask = if self.is_windowed(i) { windowed.as_ref() } else { mask.as_ref() };
-                    layer.forward(hidden, &rotary, mask, Some((i, cache)))
+                    added(layer.forward(hidden, &rotary, mask, Some((i, cache))), layer_features.get(i))
                 }
                 (AnyLayer::CrossAttention(i, layer), Some(cross)) => layer.forward(hidden, cross, Some((i, cache))),
                 (AnyLayer::CrossAttention(..), None) => hidden,
@@ -204,6 +216,13 @@ impl LanguageBackbone for Decoder {
 }
 
 impl Decoder {
+    /// # Panics
+    /// If there are features for layers that do not exist.
+    fn check(&self, layer_features: &[Tensor<3>]) {
+        let (n, n_layers) = (layer_features.len(), self.layers.len());
+        assert!(n <= n_layers, "features for {n} layers of a decoder that has {n_layers}");
+    }
+
     /// The mask of the layers that attend within a window, for `[batch, queries, keys]`.
     fn windowed(&self, mask: Option<&AttentionMask>, dims: [usize; 3], device: &Device) -> Option<AttentionMask> {
         let window = self.config.sliding_window.as_ref()?;
@@ -227,6 +246,14 @@ impl Decoder {
                 AnyLayer::SelfAttention(i, layer)
             }
         })
+    }
+}
+
+/// Hidden states after a layer, with the features that are added there.
+fn added(hidden: Tensor<3>, features: Option<&Tensor<3>>) -> Tensor<3> {
+    match features {
+        Some(features) => hidden + features.clone(),
+        None => hidden,
     }
 }
 
@@ -266,9 +293,9 @@ impl SelfAttention {
         mask: Option<&AttentionMask>,
         cache: Option<(usize, &mut KvCache)>,
     ) -> Tensor<3> {
-        let query = apply_rotary(self.heads(&self.query, x.clone()), rotary);
-        let key = apply_rotary(self.heads(&self.key, x.clone()), rotary);
-        let value = self.heads(&self.value, x);
+        let query = apply_rotary(self.heads(&self.query, self.query_norm.as_ref(), x.clone()), rotary);
+        let key = apply_rotary(self.heads(&self.key, self.key_norm.as_ref(), x.clone()), rotary);
+        let value = self.heads(&self.value, None, x);
         let (key, value) = match cache {
             Some((layer, cache)) => cache.extend(layer, key, value),
             None => (key, value),
@@ -277,10 +304,12 @@ impl SelfAttention {
     }
 
     /// `[batch, seq, d_model]` to `[batch, n, seq, d_head]`.
-    fn heads(&self, projection: &Linear, x: Tensor<3>) -> Tensor<4> {
+    fn heads(&self, projection: &Linear, norm: Option<&RmsNorm>, x: Tensor<3>) -> Tensor<4> {
         let [batch, seq, _] = x.dims();
         let y = projection.forward(x);
         let n = y.dims()[2] / self.d_head;
-        y.reshape([batch, seq, n, self.d_head]).swap_dims(1, 2)
+        let heads = y.reshape([batch, seq, n, self.d_head]);
+        let heads = norm.map_or(heads.clone(), |norm| norm.forward(heads));
+        heads.swap_dims(1, 2)
     }
 }

@@ -1,4 +1,4 @@
-//! Embeddings to next tokens: the decoder that Llama 3 and Qwen2 (and the language side of Qwen2-VL) share, its
+//! Embeddings to next tokens: the decoder that Llama 3, Qwen2 and Qwen3 (and the language sides of Qwen2-VL and Qwen3-VL) share, its
 //! key-value cache, sampling, and the decode loop.
 //!
 //! This crate reads embeddings and token ids, never a text or a tokenizer. Text-only models, vision-language models and
@@ -18,6 +18,7 @@
 //!     positions: &Positions::plain(1, 0..3),
 //!     mask: AttentionMask::causal(&[0], 0, 3, &device),
 //!     cross: None,
+//!     layer_features: vec![],
 //! };
 //! let hidden = decoder.forward(input, &mut Eager); // [1, 3, d_model]
 //! let logits = decoder.logits(hidden.narrow(1, 2, 1).flatten(0, 1)); // the last token only

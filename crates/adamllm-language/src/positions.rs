@@ -32,7 +32,29 @@ fn turn(position: &[i32; 3], axis: usize, frequency: &f32) -> f32 {
 /// Which of time, height and width turns each pair of channels.
 fn axes(rope: &RopeConfig, d_head: usize) -> Vec<usize> {
     let section = rope.mrope_section.expect("three-axis positions need `mrope_section`");
+    if rope.mrope_interleaved {
+        // Time, height, width in turn, as long as height and width have channels left; time has the others.
+        let axis = |pair: usize| if pair / 3 < section[pair % 3] { pair % 3 } else { 0 };
+        return (0..d_head / 2).map(axis).collect();
+    }
     let axes: Vec<usize> = section.iter().enumerate().flat_map(|(axis, &n)| std::iter::repeat_n(axis, n)).collect();
     assert_eq!(axes.len(), d_head / 2, "`mrope_section` must sum to half the head's width");
     axes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn axes_alternate_until_height_and_width_are_used_up() {
+        let rope = RopeConfig { mrope_section: Some([4, 2, 2]), ..RopeConfig::plain(10_000.0) };
+        assert_eq!(axes(&rope, 16), [0, 0, 0, 0, 1, 1, 2, 2]);
+        let rope = RopeConfig { mrope_interleaved: true, ..rope };
+        assert_eq!(axes(&rope, 16), [0, 1, 2, 0, 1, 2, 0, 0]);
+        let published = RopeConfig { mrope_section: Some([24, 20, 20]), ..rope };
+        let axes = axes(&published, 128);
+        assert_eq!([0, 1, 2].map(|axis| axes.iter().filter(|&&a| a == axis).count()), [24, 20, 20]);
+        assert_eq!(axes[57..], [0, 1, 2, 0, 0, 0, 0]);
+    }
 }

@@ -3,8 +3,8 @@
 
 use std::fmt;
 
-use adamllm_nn::{BlockExecutor, ImageLayout, PixelValues, VisionEncoder};
-use adamllm_vision::{LlavaNextVision, MllamaVision, Qwen2_5VlEncoder, Qwen2VlEncoder};
+use adamllm_nn::{BlockExecutor, ImageFeatures, ImageLayout, PixelValues, VisionEncoder};
+use adamllm_vision::{LlavaNextVision, MllamaVision, Qwen2_5VlEncoder, Qwen2VlEncoder, Qwen3VlEncoder};
 use burn::module::Module;
 use burn::tensor::Tensor;
 use serde::{Serialize, Serializer};
@@ -20,16 +20,20 @@ mod mllama;
 mod qwen2;
 mod qwen2_5_vl;
 mod qwen2_vl;
+mod qwen3;
+mod qwen3_vl;
 pub mod text;
 
 /// The families that this crate brings.
 const BUILT_IN: &[&dyn ModelFamily] = &[
     &qwen2_vl::Qwen2Vl,
     &qwen2_5_vl::Qwen2_5Vl,
+    &qwen3_vl::Qwen3Vl,
     &llava_next::LlavaNext,
     &mllama::Mllama,
     &llama::Llama,
     &qwen2::Qwen2,
+    &qwen3::Qwen3,
 ];
 
 /// The enum of the vision encoders that a folder's `config.json` may ask for, from one line each.
@@ -55,6 +59,16 @@ macro_rules! vision_encoders {
                 }
             }
 
+            fn encode_with_layers<'a>(
+                &'a self,
+                images: &[&PixelValues],
+                blocks: &mut dyn BlockExecutor<'a>,
+            ) -> ImageFeatures {
+                match self {
+                    $(Self::$variant(encoder) => encoder.encode_with_layers(images, blocks)),*
+                }
+            }
+
             fn uses(&self, parameter: &str) -> bool {
                 match self {
                     $(Self::$variant(encoder) => encoder.uses(parameter)),*
@@ -69,6 +83,8 @@ vision_encoders! {
     Qwen2Vl(Qwen2VlEncoder),
     /// Qwen2.5-VL.
     Qwen2_5Vl(Qwen2_5VlEncoder),
+    /// Qwen3-VL.
+    Qwen3Vl(Qwen3VlEncoder),
     /// LLaVA-NeXT.
     LlavaNext(LlavaNextVision),
     /// Llama 3.2 Vision.
@@ -80,6 +96,11 @@ vision_encoders! {
 pub trait ModelFamily: fmt::Debug + Send + Sync {
     /// The `model_type`s in `config.json`; the first is the family's name.
     fn model_types(&self) -> &'static [&'static str];
+
+    /// `model_type`s that are close to the family and not supported, each with what is instead.
+    fn refused_types(&self) -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
 
     /// What `config.json` says.
     ///

@@ -78,6 +78,7 @@ mod tests {
         for (config, weights) in [
             // 1,543,714,304 parameters of the decoder, the tied embedding serving as head.
             (ModelConfig::qwen2_vl_2b(), 1_543_714_304.0),
+            (ModelConfig::qwen3_0_6b(), 596_049_920.0),
             // 8,030,261,248 without the embedding's 128256 x 4096.
             (ModelConfig::llama3_8b(), 8_030_261_248.0 - 128_256.0 * 4096.0),
         ] {
@@ -99,6 +100,19 @@ mod tests {
         let blocks = 32.0 * 12.0 * 1280.0 * 1280.0 + 1176.0 * 1280.0;
         let got = config.flops(&size).encoder / 6.0;
         let expected = merger + 4.0 * blocks;
+        assert!((got / expected - 1.0).abs() < 1e-3, "{got} for {expected}");
+    }
+
+    /// Four mergers, one of them after the last block: all read every feature.
+    #[test]
+    fn mergers_of_inner_blocks_count() {
+        let config = ModelConfig::qwen3_vl_2b();
+        let one_square = Qwen2VlImageConfig { min_pixels: 1, patch_size: 16, ..Qwen2VlImageConfig::default() };
+        let mut size = ExampleSize { tokens: 1, ..ExampleSize::default() };
+        size.add_image(&one_square.layout(32, 32).expect("two by two patches"));
+        let mergers = 4.0 * (4096.0 * 4096.0 + 4096.0 * 2048.0);
+        let expected = mergers + 4.0 * (24.0 * 12.0 * 1024.0 * 1024.0 + 1536.0 * 1024.0);
+        let got = config.flops(&size).encoder / 6.0;
         assert!((got / expected - 1.0).abs() < 1e-3, "{got} for {expected}");
     }
 

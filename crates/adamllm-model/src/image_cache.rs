@@ -1,8 +1,7 @@
 use std::collections::HashMap;
 
 use adamllm_core::{ImageRef, ImageStore};
-use adamllm_nn::{LanguageBackbone, VisionEncoder};
-use burn::tensor::Tensor;
+use adamllm_nn::{ImageFeatures, LanguageBackbone, VisionEncoder};
 
 use crate::{EncodedImage, ModelError, Processor, VisionLanguageModel};
 
@@ -11,7 +10,7 @@ use crate::{EncodedImage, ModelError, Processor, VisionLanguageModel};
 #[derive(Default)]
 pub(crate) struct ImageCache {
     pixels: HashMap<ImageRef, EncodedImage>,
-    features: HashMap<ImageRef, Tensor<2>>,
+    features: HashMap<ImageRef, ImageFeatures>,
     /// Batches that still need an image.
     waiting: HashMap<ImageRef, usize>,
 }
@@ -47,7 +46,7 @@ impl ImageCache {
         &mut self,
         images: &[EncodedImage],
         model: &VisionLanguageModel<V, L>,
-    ) -> Option<Tensor<2>> {
+    ) -> Option<ImageFeatures> {
         if images.is_empty() {
             return None;
         }
@@ -58,7 +57,8 @@ impl ImageCache {
             let mut start = 0;
             for image in &new {
                 let n = image.layout().n_features;
-                self.features.insert(image.image.clone(), encoded.clone().narrow(0, start, n));
+                let own = encoded.clone().map(|features| features.narrow(0, start, n));
+                self.features.insert(image.image.clone(), own);
                 start += n;
             }
         }
@@ -71,6 +71,6 @@ impl ImageCache {
                 self.features.remove(&image.image);
             }
         }
-        Some(Tensor::cat(features, 0))
+        Some(ImageFeatures::cat(features))
     }
 }

@@ -203,6 +203,7 @@ impl<V: VisionEncoder, L: LanguageBackbone> LocalModel<V, L> {
             collated.with_input(|input| self.model.embed_with(input, cache.features(input.images, &self.model)));
         let request = DecodeRequest {
             embeddings: embedded.embeddings,
+            layer_features: embedded.layer_features,
             images: embedded.images,
             positions: collated.positions().clone(),
             prompts: requests.collect(),

@@ -1,7 +1,7 @@
 use adamllm_language::Decoder;
 use adamllm_nn::{
-    AttentionMask, BackboneInput, BlockExecutor, CrossAttentionView, Eager, KeyValueCache, LanguageBackbone,
-    PixelValues, Positions, VisionEncoder,
+    AttentionMask, BackboneInput, BlockExecutor, CrossAttentionView, Eager, ImageFeatures, KeyValueCache,
+    LanguageBackbone, PixelValues, Positions, VisionEncoder,
 };
 use burn::module::Module;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
@@ -57,6 +57,8 @@ pub enum ImageInjection {
 pub struct Embedded {
     /// Embeddings of text and images, `[batch, seq, d_model]`.
     pub embeddings: Tensor<3>,
+    /// What the backbone adds after its first layers, `[batch, seq, d_model]` each; empty for most encoders.
+    pub layer_features: Vec<Tensor<3>>,
     /// For cross-attention layers: the image features, `[batch, n_slots * n_features, d_model]`, and who attends to them.
     pub images: Option<(Tensor<3>, CrossAttentionView)>,
 }
@@ -97,18 +99,18 @@ impl<V: VisionEncoder, L: LanguageBackbone> VisionLanguageModel<V, L> {
         self.language.dtype()
     }
 
-    /// The features of all images, one image after the other: `[sum of n_features, d_model]`.
+    /// The features of all images, one image after the other.
     ///
     /// # Panics
     /// If the model reads no images, or `images` is empty.
-    pub fn encode_images(&self, images: &[EncodedImage]) -> Tensor<2> {
+    pub fn encode_images(&self, images: &[EncodedImage]) -> ImageFeatures {
         self.encode_images_with(images, &mut Eager)
     }
 
-    fn encode_images_with<'a>(&'a self, images: &[EncodedImage], blocks: &mut dyn BlockExecutor<'a>) -> Tensor<2> {
+    fn encode_images_with<'a>(&'a self, images: &[EncodedImage], blocks: &mut dyn BlockExecutor<'a>) -> ImageFeatures {
         let vision = self.vision.as_ref().expect("images for a text-only model");
         let pixels: Vec<&PixelValues> = images.iter().map(|image| &image.pixels).collect();
-        vision.encode(&pixels, blocks)
+        vision.encode_with_layers(&pixels, blocks)
     }
 
     /// Embeds the tokens, and puts the image features where their placeholders are or into their slots.
@@ -121,19 +123,31 @@ impl<V: VisionEncoder, L: LanguageBackbone> VisionLanguageModel<V, L> {
     }
 
     /// As [`VisionLanguageModel::embed`], with the features of all the input's images at hand.
-    pub fn embed_with(&self, input: &ModelInput, images: Option<Tensor<2>>) -> Embedded {
+    pub fn embed_with(&self, input: &ModelInput, images: Option<ImageFeatures>) -> Embedded {
         let device = self.device();
         let ids: Vec<i32> = input.tokens.iter().map(|&t| t as i32).collect();
         let tokens = Tensor::<2, Int>::from_data(TensorData::new(ids, input.dims), &device);
         let text = self.language.embed(tokens);
-        match (input.injection, images) {
-            (_, None) => Embedded { embeddings: text, images: None },
-            (ImageInjection::Embedded(indices), Some(features)) => {
-                Embedded { embeddings: replace_placeholders(text, features, indices, &device), images: None }
+        let Some(ImageFeatures { features, layer_features }) = images else {
+            return Embedded { embeddings: text, layer_features: Vec::new(), images: None };
+        };
+        match input.injection {
+            ImageInjection::Embedded(indices) => {
+                // What is added to a layer's hidden states is 0 where a token is no placeholder.
+                let in_layer = |features| replace_placeholders(text.zeros_like(), features, indices, &device);
+                Embedded {
+                    layer_features: layer_features.into_iter().map(in_layer).collect(),
+                    embeddings: replace_placeholders(text, features, indices, &device),
+                    images: None,
+                }
             }
-            (ImageInjection::CrossAttended { slots, view }, Some(features)) => {
+            ImageInjection::CrossAttended { slots, view } => {
+                assert!(
+                    layer_features.is_empty(),
+                    "features for the decoder's layers need placeholders among its tokens"
+                );
                 let features = fill_slots(features, slots, view, &device);
-                Embedded { embeddings: text, images: Some((features, view.clone())) }
+                Embedded { embeddings: text, layer_features: Vec::new(), images: Some((features, view.clone())) }
             }
         }
     }
@@ -152,11 +166,12 @@ impl<V: VisionEncoder, L: LanguageBackbone> VisionLanguageModel<V, L> {
 
     /// As [`VisionLanguageModel::hidden`], reading and extending a cache.
     pub fn hidden_cached(&self, input: &ModelInput, padding: &[usize], cache: &mut L::Cache) -> Tensor<3> {
-        let Embedded { embeddings, images } = self.embed(input);
+        let Embedded { embeddings, layer_features, images } = self.embed(input);
         let (past, seq, device) = (cache.len(), input.dims[1], self.device());
         let mask = AttentionMask::causal(padding, past, seq, &device);
         let cross = images.map(|(features, view)| view.input(Some(features), past..past + seq, self.dtype(), &device));
-        self.language.forward_cached(BackboneInput { embeddings, positions: input.positions, mask, cross }, cache)
+        let input = BackboneInput { embeddings, positions: input.positions, mask, cross, layer_features };
+        self.language.forward_cached(input, cache)
     }
 
     /// As [`VisionLanguageModel::hidden`], under the given mask; `blocks` runs the blocks of encoder and backbone.
@@ -167,10 +182,11 @@ impl<V: VisionEncoder, L: LanguageBackbone> VisionLanguageModel<V, L> {
         blocks: &mut dyn BlockExecutor<'a>,
     ) -> Tensor<3> {
         let images = (!input.images.is_empty()).then(|| self.encode_images_with(input.images, blocks));
-        let Embedded { embeddings, images } = self.embed_with(input, images);
+        let Embedded { embeddings, layer_features, images } = self.embed_with(input, images);
         let (seq, device) = (input.dims[1], self.device());
         let cross = images.map(|(features, view)| view.input(Some(features), 0..seq, self.dtype(), &device));
-        self.language.forward(BackboneInput { embeddings, positions: input.positions, mask, cross }, blocks)
+        let input = BackboneInput { embeddings, positions: input.positions, mask, cross, layer_features };
+        self.language.forward(input, blocks)
     }
 }
 

@@ -23,8 +23,16 @@ impl ModelPart {
     /// What the names of its parameters begin with, in every family.
     pub fn prefixes(self) -> &'static [&'static str] {
         match self {
-            Self::Vision => &["vision.encoder.", "vision.patch_embedding.", "vision.blocks."],
-            Self::Connector => &["vision.connector.", "vision.merger.", "vision.projector.", "vision.image_newline"],
+            Self::Vision => {
+                &["vision.encoder.", "vision.patch_embedding.", "vision.position_embedding", "vision.blocks."]
+            }
+            Self::Connector => &[
+                "vision.connector.",
+                "vision.merger.",
+                "vision.deepstack_mergers.",
+                "vision.projector.",
+                "vision.image_newline",
+            ],
             Self::Language => &["language.layers.", "language.cross_layers.", "language.norm."],
             Self::Head => &["language.head."],
             Self::Embeddings => &["language.embedding"],
@@ -51,7 +59,7 @@ mod tests {
     #[test]
     fn every_parameter_of_every_family_belongs_to_one_part() {
         let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
-        for family in ["qwen2_vl", "qwen2_5_vl", "llava_next", "mllama"] {
+        for family in ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "llava_next", "mllama"] {
             let folder = crate::ModelFolder::open(format!("{fixtures}/{family}/model")).expect("opens");
             let config: &ModelConfig = folder.config();
             let model: VisionLanguageModel = VisionLanguageModel::init(config, &Device::flex());

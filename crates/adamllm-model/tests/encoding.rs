@@ -10,7 +10,8 @@ use adamllm_model::{
 };
 use adamllm_nn::ImageLayout;
 
-const FAMILIES: [&str; 4] = ["qwen2_vl/model", "qwen2_5_vl/model", "llava_next/model", "mllama/model"];
+const FAMILIES: [&str; 5] =
+    ["qwen2_vl/model", "qwen2_5_vl/model", "qwen3_vl/model", "llava_next/model", "mllama/model"];
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures")).join(name)

@@ -180,7 +180,7 @@ fn every_part_may_have_each_of_its_prefixes() {
 /// The vision encoder of each family, read by itself, gives the features that it gives inside its model.
 #[test]
 fn the_vision_encoder_can_be_read_alone() {
-    for family in ["qwen2_vl/hub2024", "qwen2_5_vl/model", "llava_next/model", "mllama/hub2024"] {
+    for family in ["qwen2_vl/hub2024", "qwen2_5_vl/model", "qwen3_vl/model", "llava_next/model", "mllama/hub2024"] {
         let folder = ModelFolder::open(fixtures().join(family)).expect("opens");
         let device = Device::flex();
         let mut images = MemoryImages::new();
@@ -192,7 +192,7 @@ fn the_vision_encoder_can_be_read_alone() {
         let alone = folder.load_vision(DType::F32, &device).expect("loads");
         let whole = folder.load(DType::F32, &device).expect("loads");
         let features = alone.encode(&[&image.pixels], &mut Eager);
-        let expected = whole.encode_images(std::slice::from_ref(&image));
+        let expected = whole.encode_images(std::slice::from_ref(&image)).features;
         assert_eq!(features.dims()[1], folder.config().decoder.d_model, "{family}");
         assert_eq!(features.into_data(), expected.into_data(), "{family}");
     }
@@ -220,13 +220,21 @@ fn two_names_of_one_field_may_stand_side_by_side() {
 
 #[test]
 fn what_changes_the_arithmetic_is_refused_by_name() {
-    let cases: [(&str, &str, Value); 18] = [
+    let cases: [(&str, &str, Value); 26] = [
         ("llama/model", "rope_scaling", json!({"rope_type": "yarn", "factor": 4.0})),
         ("llama/model", "rope_scaling", json!({"rope_type": "dynamic", "factor": 4.0})),
         ("llama/model", "rope_scaling", json!({"rope_type": "linear"})),
         ("llama/model", "rope_scaling", json!({"rope_type": "default", "short_factor": [1.0]})),
         ("llama/model", "attention_bias", json!(true)),
         ("llama/model", "mlp_bias", json!(true)),
+        ("qwen3/model", "attention_bias", json!(true)),
+        ("qwen3/model", "model_type", json!("qwen3_moe")),
+        ("qwen3_vl/model", "model_type", json!("qwen3_vl_moe")),
+        ("qwen3_vl/model", "vision_config.deepstack_visual_indexes", json!([0, 3])),
+        ("qwen3_vl/model", "vision_config.deepstack_visual_indexes", json!([1, 1])),
+        ("qwen3_vl/model", "vision_config.out_hidden_size", json!(24)),
+        ("qwen3_vl/model", "text_config.rope_parameters.mrope_interleaved", json!(false)),
+        ("qwen3_vl/model", "text_config.rope_parameters.rope_theta", json!(null)),
         ("llama/model", "hidden_act", json!("gelu")),
         ("llama/model", "num_attention_heads", json!(0)),
         ("llama/model", "num_hidden_layers", json!(1_000_000_000_u64)),
@@ -381,7 +389,7 @@ fn paths(value: &Value, prefix: &str, found: &mut Vec<String>) {
     }
 }
 
-const FAMILIES: [&str; 7] = [
+const FAMILIES: [&str; 9] = [
     "qwen2_vl/model",
     "qwen2_vl/hub2024",
     "qwen2_5_vl/hub2024",
@@ -389,6 +397,8 @@ const FAMILIES: [&str; 7] = [
     "mllama/model",
     "llama/model",
     "qwen2/model",
+    "qwen3/model",
+    "qwen3_vl/model",
 ];
 
 /// Loads and asks: whatever happens, it is an answer or an error.

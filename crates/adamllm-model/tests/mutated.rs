@@ -7,8 +7,15 @@ use adamllm_model::{ModelFolder, Processor};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-const FOLDERS: &[&str] =
-    &["qwen2_vl/hub2024", "qwen2_vl/model", "qwen2_5_vl/model", "llava_next/model", "mllama/model", "llama/model"];
+const FOLDERS: &[&str] = &[
+    "qwen2_vl/hub2024",
+    "qwen2_vl/model",
+    "qwen2_5_vl/model",
+    "qwen3_vl/model",
+    "llava_next/model",
+    "mllama/model",
+    "llama/model",
+];
 const FILES: &[&str] = &[
     "tokenizer.json",
     "tokenizer_config.json",

@@ -389,6 +389,44 @@ fn qwen2_5_vl() {
 }
 
 #[test]
+fn qwen3_vl() {
+    let fixture = Fixture::open("qwen3_vl", "model", "cases.json", "expected.safetensors");
+    check_prompts(&fixture);
+    check_pixels(&fixture);
+    check_generation(&fixture);
+    check_gradients(&fixture, None);
+}
+
+/// The settings as the published folders have them: the base of the angles outside `rope_scaling`, another `model_type` inside
+/// `vision_config`, and image settings in a file of their own.
+#[test]
+fn qwen3_vl_as_published() {
+    let mut fixture = Fixture::open("qwen3_vl", "model", "cases.json", "expected.safetensors");
+    let published = tempfile::tempdir().expect("a temporary folder");
+    let read = |name: &str| std::fs::read(fixture.folder.path().join(name)).expect("a committed fixture");
+    let json = |name: &str| serde_json::from_slice::<Value>(&read(name)).expect("valid JSON");
+    let write = |name: &str, bytes: Vec<u8>| std::fs::write(published.path().join(name), bytes).expect("writes");
+    for name in ["model.safetensors", "tokenizer.json", "tokenizer_config.json", "generation_config.json"] {
+        write(name, read(name));
+    }
+    let mut config = json("config.json");
+    let mut rope =
+        config["text_config"].as_object_mut().expect("a section").remove("rope_parameters").expect("written");
+    let theta = rope.as_object_mut().expect("an object").remove("rope_theta").expect("written");
+    config["text_config"]["rope_theta"] = theta;
+    config["text_config"]["rope_scaling"] = rope;
+    config["vision_config"]["model_type"] = "qwen3_vl".into();
+    write("config.json", config.to_string().into_bytes());
+    write("preprocessor_config.json", json("processor_config.json")["image_processor"].to_string().into_bytes());
+    let template = String::from_utf8(read("chat_template.jinja")).expect("text");
+    write("chat_template.json", serde_json::json!({ "chat_template": template }).to_string().into_bytes());
+
+    fixture.folder = ModelFolder::open(published.path()).expect("opens");
+    check_prompts(&fixture);
+    check_pixels(&fixture);
+}
+
+#[test]
 fn llava_next() {
     check_family("llava_next");
 }
@@ -430,7 +468,14 @@ fn llava_next_in_its_first_layout() {
 #[test]
 fn saving_keeps_the_folder() {
     let folders = ["qwen2_vl/model", "qwen2_vl/hub2024", "qwen2_vl/tied", "qwen2_5_vl/hub2024", "llava_next/model"];
-    let more = ["llava_next/hub2024", "llava_next/llava_llama", "mllama/model", "mllama/hub2024"];
+    let more = [
+        "llava_next/hub2024",
+        "llava_next/llava_llama",
+        "mllama/model",
+        "mllama/hub2024",
+        "qwen3/model",
+        "qwen3_vl/model",
+    ];
     for name in folders.iter().chain(&more) {
         let base = ModelFolder::open(fixtures().join(name)).expect("opens");
         let model = base.load(DType::F32, &Device::flex()).expect("loads");
@@ -448,7 +493,7 @@ fn saving_keeps_the_folder() {
 /// The same logits in bf16 and f16, but for their rounding: norms, rotary angles and softmax run in f32.
 #[test]
 fn half_precision_stays_close() {
-    for family in ["qwen2_vl", "qwen2_5_vl", "llava_next", "mllama"] {
+    for family in ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "llava_next", "mllama"] {
         let fixture = Fixture::open(family, "model", "cases.json", "expected.safetensors");
         for (dtype, band) in [(DType::BF16, 0.06), (DType::F16, 0.01)] {
             let store = std::sync::Arc::new(images());
@@ -551,6 +596,7 @@ fn a_base_with_an_adapter_trains() {
             positions: &positions,
             mask,
             cross: None,
+            layer_features: Vec::new(),
         };
         let gradients = model.language.forward(input, &mut Eager).sum().backward();
         let gradient = query(&model).grad(&gradients).expect("the merged weight is trained");
@@ -624,7 +670,7 @@ fn one_image_is_opened_once_for_all_its_prompts() {
             self.0.open(image)
         }
     }
-    for family in ["qwen2_vl", "llava_next", "mllama"] {
+    for family in ["qwen2_vl", "qwen3_vl", "llava_next", "mllama"] {
         let folder = ModelFolder::open(fixtures().join(family).join("model")).expect("opens");
         let store = std::sync::Arc::new(Counting(images(), Default::default()));
         let local = LocalModel::load(&folder, DType::F32, &Device::flex(), store.clone())
@@ -669,7 +715,7 @@ fn check_raw(fixture: &Fixture) {
 
 #[test]
 fn text_families() {
-    for family in ["llama", "qwen2"] {
+    for family in ["llama", "qwen2", "qwen3"] {
         let fixture = Fixture::open(family, "model", "cases.json", "expected.safetensors");
         check_prompts(&fixture);
         check_generation(&fixture);

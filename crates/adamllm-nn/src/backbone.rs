@@ -14,6 +14,9 @@ pub struct BackboneInput<'a> {
     pub mask: Option<AttentionMask>,
     /// What cross-attention layers read; without it they are passed over.
     pub cross: Option<CrossAttentionInput>,
+    /// What is added to the hidden states after each of the first layers (DeepStack, arXiv 2406.04334): `[batch, seq, d_model]`
+    /// each, 0 where a token is no image's. Empty for most models, and wherever no image is read.
+    pub layer_features: Vec<Tensor<3>>,
 }
 
 /// A language model between token ids and logits: all that joining it to a vision encoder, training, adapters and decoding

@@ -59,4 +59,4 @@ pub use objective::{Batch, Objective};
 pub use parameters::{LoadError, ModulePath, ParameterInfo, ParameterSource, Parameters, Snapshot, load, snapshots};
 pub use positions::Positions;
 pub use rotary::{RotaryTable, apply_rotary};
-pub use vision_encoder::{ConnectedEncoder, Connector, VisionEncoder};
+pub use vision_encoder::{ConnectedEncoder, Connector, ImageFeatures, VisionEncoder};

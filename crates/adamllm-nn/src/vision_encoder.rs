@@ -3,6 +3,43 @@ use burn::tensor::Tensor;
 
 use crate::{BlockExecutor, Linear, Mlp, PixelValues};
 
+/// What an encoder gives for some images, one image after the other.
+#[derive(Clone, Debug)]
+pub struct ImageFeatures {
+    /// Features that replace placeholders, or that cross-attention layers read: `[sum of n_features, d_model]`.
+    pub features: Tensor<2>,
+    /// As many features again for each of the first layers of the decoder, which adds them after the layer
+    /// ([`BackboneInput::layer_features`](crate::BackboneInput::layer_features)); empty for most encoders.
+    pub layer_features: Vec<Tensor<2>>,
+}
+
+impl From<Tensor<2>> for ImageFeatures {
+    fn from(features: Tensor<2>) -> Self {
+        Self { features, layer_features: Vec::new() }
+    }
+}
+
+impl ImageFeatures {
+    /// The features of several calls of one encoder, one after the other.
+    ///
+    /// # Panics
+    /// If there are none.
+    pub fn cat(parts: Vec<Self>) -> Self {
+        let n_layers = parts[0].layer_features.len();
+        let layer = |i: usize| parts.iter().map(|part| part.layer_features[i].clone()).collect();
+        Self {
+            layer_features: (0..n_layers).map(|i| Tensor::cat(layer(i), 0)).collect(),
+            features: Tensor::cat(parts.into_iter().map(|part| part.features).collect(), 0),
+        }
+    }
+
+    /// The same change of every tensor: features that are chosen or put into another order.
+    pub fn map(self, change: impl Fn(Tensor<2>) -> Tensor<2>) -> Self {
+        let layer_features = self.layer_features.into_iter().map(&change).collect();
+        Self { features: change(self.features), layer_features }
+    }
+}
+
 /// Images to features of the decoder's width. What joins the encoder to the decoder is inside, or a [`Connector`] of its own
 /// ([`ConnectedEncoder`]).
 pub trait VisionEncoder: Module + ModuleDisplay {
@@ -16,6 +53,11 @@ pub trait VisionEncoder: Module + ModuleDisplay {
     /// # Panics
     /// If an image was cut for another encoder, or `images` is empty.
     fn encode<'a>(&'a self, images: &[&PixelValues], blocks: &mut dyn BlockExecutor<'a>) -> Tensor<2>;
+
+    /// As [`VisionEncoder::encode`], with the features for the decoder's first layers beside, where the encoder has any.
+    fn encode_with_layers<'a>(&'a self, images: &[&PixelValues], blocks: &mut dyn BlockExecutor<'a>) -> ImageFeatures {
+        self.encode(images, blocks).into()
+    }
 
     /// Whether a forward pass reads a parameter, by its name inside the encoder.
     fn uses(&self, _parameter: &str) -> bool {
@@ -58,6 +100,12 @@ pub struct ConnectedEncoder<E: VisionEncoder, C: Connector> {
 impl<E: VisionEncoder, C: Connector> VisionEncoder for ConnectedEncoder<E, C> {
     fn encode<'a>(&'a self, images: &[&PixelValues], blocks: &mut dyn BlockExecutor<'a>) -> Tensor<2> {
         self.connector.connect(self.encoder.encode(images, blocks), images)
+    }
+
+    /// The connector is for the encoder's main features; those for the decoder's layers have its width already.
+    fn encode_with_layers<'a>(&'a self, images: &[&PixelValues], blocks: &mut dyn BlockExecutor<'a>) -> ImageFeatures {
+        let ImageFeatures { features, layer_features } = self.encoder.encode_with_layers(images, blocks);
+        ImageFeatures { features: self.connector.connect(features, images), layer_features }
     }
 
     fn uses(&self, parameter: &str) -> bool {

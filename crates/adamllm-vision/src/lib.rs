@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`Qwen2VlEncoder`] | Qwen2-VL |
 //! | [`Qwen2_5VlEncoder`] | Qwen2.5-VL: windows |
+//! | [`Qwen3VlEncoder`] | Qwen3-VL: learned positions, features of several blocks |
 //! | [`ClipEncoder`], in [`LlavaNextVision`] | LLaVA-NeXT |
 //! | [`MllamaEncoder`], in [`MllamaVision`] | Llama 3.2 Vision: tiles read together, global layers |
 //!
@@ -34,6 +35,7 @@ mod patches;
 pub mod preprocess;
 mod qwen2_5_vl;
 mod qwen2_vl;
+mod qwen3_vl;
 mod tile_patches;
 
 pub use block::{EncoderAttention, EncoderBlock, EncoderBlockConfig};
@@ -41,3 +43,4 @@ pub use llava_next::{ClipEncoder, ClipEncoderConfig, LlavaNextVision, LlavaNextV
 pub use mllama::{MllamaEncoder, MllamaEncoderConfig, MllamaVision, MllamaVisionConfig, TileEmbedding, TilePositions};
 pub use qwen2_5_vl::{Qwen2_5VlEncoder, Qwen2_5VlEncoderConfig, RmsPatchMerger, WindowBlock};
 pub use qwen2_vl::{PatchMerger, Qwen2VlEncoder, Qwen2VlEncoderConfig, VisionBlock};
+pub use qwen3_vl::{FeatureMerger, Qwen3VlEncoder, Qwen3VlEncoderConfig};

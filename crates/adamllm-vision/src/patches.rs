@@ -1,6 +1,6 @@
 //! What the vision encoders of the Qwen2-VL families share: images as grids of patches, and the position of each patch.
 
-use adamllm_nn::{PixelValues, RotaryTable, apply_rotary};
+use adamllm_nn::{ImageFeatures, PixelValues, RotaryTable, apply_rotary};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 /// Frames, rows and columns of an image's patches, as [`Qwen2VlImageConfig`](crate::preprocess::Qwen2VlImageConfig) notes them.
@@ -19,15 +19,25 @@ pub(crate) fn encode_by_grid(
     device: &Device,
     mut encode: impl FnMut([usize; 3], &[usize]) -> Tensor<2>,
 ) -> Tensor<2> {
+    encode_each_by_grid(images, device, |grid, group| encode(grid, group).into()).features
+}
+
+/// As [`encode_by_grid`], for encoders that have features for the decoder's layers too.
+pub(crate) fn encode_each_by_grid(
+    images: &[&PixelValues],
+    device: &Device,
+    mut encode: impl FnMut([usize; 3], &[usize]) -> ImageFeatures,
+) -> ImageFeatures {
     let groups = group_by_grid(images);
-    let encoded: Vec<Tensor<2>> = groups.iter().map(|(grid, group)| encode(*grid, group)).collect();
+    let encoded: Vec<ImageFeatures> = groups.iter().map(|(grid, group)| encode(*grid, group)).collect();
     if groups.len() == 1 {
         return encoded.into_iter().next().expect("one group");
     }
-    let n_each = encoded.iter().zip(&groups).map(|(features, (_, group))| features.dims()[0] / group.len());
+    let n_each = encoded.iter().zip(&groups).map(|(encoded, (_, group))| encoded.features.dims()[0] / group.len());
     let order = original_order(images.len(), &groups, &n_each.collect::<Vec<_>>());
     let n = order.len();
-    Tensor::cat(encoded, 0).select(0, Tensor::<1, Int>::from_data(TensorData::new(order, [n]), device))
+    let order = Tensor::<1, Int>::from_data(TensorData::new(order, [n]), device);
+    ImageFeatures::cat(encoded).map(|features| features.select(0, order.clone()))
 }
 
 type Group = ([usize; 3], Vec<usize>);

@@ -6,7 +6,7 @@
 //! | function | what it computes |
 //! |---|---|
 //! | [`smart_resize`] | the size to which the Qwen2-VL families scale an image |
-//! | [`Qwen2VlImageConfig`] | Qwen2-VL, Qwen2.5-VL: patches in merge-block order |
+//! | [`Qwen2VlImageConfig`] | Qwen2-VL, Qwen2.5-VL, Qwen3-VL: patches in merge-block order |
 //! | [`LlavaNextImageConfig`] | LLaVA-NeXT: the whole image and its tiles, padding and line breaks ([`AnyresLayout`]) |
 //! | [`MllamaImageConfig`] | Llama 3.2 Vision: canvas, tiles, aspect ratio ids ([`TileGrid`]) |
 //! | [`ClipImageConfig`] | CLIP: shorter side and crop |

@@ -1,5 +1,5 @@
-//! Qwen2-VL (arXiv 2409.12191; model card Qwen/Qwen2-VL-2B-Instruct): the image processor, which Qwen2.5-VL shares, and the
-//! vision encoder.
+//! Qwen2-VL (arXiv 2409.12191; model card Qwen/Qwen2-VL-2B-Instruct): the image processor, which Qwen2.5-VL and Qwen3-VL
+//! share, and the vision encoder.
 
 mod encoder;
 mod image_processor;

@@ -63,6 +63,11 @@ fn qwen2_5_vl() {
 }
 
 #[test]
+fn qwen3_vl() {
+    nothing_changes("qwen3_vl");
+}
+
+#[test]
 fn llava_next() {
     nothing_changes("llava_next");
 }

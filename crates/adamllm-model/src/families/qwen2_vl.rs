@@ -96,7 +96,7 @@ pub(super) fn convolution(parameter: &str, shape: &[usize], kernel: &[usize]) ->
     }
 }
 
-/// The image processor of both families; the encoder's patch, merge and frame sizes must be its own.
+/// The image processor of the families with Qwen2-VL's; the encoder's patch, merge and frame sizes must be its own.
 pub(super) fn image_processor(
     folder: &Path,
     [patch, merge, frames]: [usize; 3],
@@ -163,7 +163,7 @@ pub(super) fn vision_language(
 }
 
 /// The encoder's rotary positions have one form.
-fn axial(fields: &Fields) -> Result<(), ModelError> {
+pub(super) fn axial(fields: &Fields) -> Result<(), ModelError> {
     let Some(value) = fields.value(&["rope_parameters"])? else { return Ok(()) };
     let theta = value.get("rope_theta").is_none_or(|theta| theta.as_f64() == Some(10_000.0));
     let kind = value.get("rope_type").is_none_or(|kind| ["axial", "default"].iter().any(|known| kind == known));

@@ -1,4 +1,4 @@
-//! The decoder's part of `config.json`, as Llama, Mistral and Qwen2 write it: families with such a decoder read it with
+//! The decoder's part of `config.json`, as Llama, Mistral, Qwen2 and Qwen3 write it: families with such a decoder read it with
 //! [`decoder`].
 
 use adamllm_core::json::shown;
@@ -14,10 +14,14 @@ use crate::hf::keys::PartKeys;
 pub struct TextKind {
     /// Whether query, key and value projections have biases.
     pub qkv_bias: bool,
+    /// Whether queries and keys are normalised head by head.
+    pub qk_norm: bool,
     /// Which layers attend within a window.
     pub window: WindowRule,
     /// Whether positions have three axes (M-RoPE).
     pub mrope: bool,
+    /// Whether the channels of the three axes alternate.
+    pub mrope_interleaved: bool,
     /// Embeddings that the head does not have.
     pub n_extra_embeddings: usize,
 }
@@ -34,13 +38,25 @@ pub enum WindowRule {
 }
 
 /// Llama 3.
-pub const LLAMA: TextKind = TextKind { qkv_bias: false, window: WindowRule::None, mrope: false, n_extra_embeddings: 0 };
+pub const LLAMA: TextKind = TextKind {
+    qkv_bias: false,
+    qk_norm: false,
+    window: WindowRule::None,
+    mrope: false,
+    mrope_interleaved: false,
+    n_extra_embeddings: 0,
+};
 /// Mistral.
 pub const MISTRAL: TextKind = TextKind { window: WindowRule::All, ..LLAMA };
 /// Qwen2.
 pub const QWEN2: TextKind = TextKind { qkv_bias: true, window: WindowRule::FromLayer, ..LLAMA };
+/// Qwen3.
+pub const QWEN3: TextKind = TextKind { qkv_bias: false, qk_norm: true, ..QWEN2 };
 /// The decoder of Qwen2-VL and Qwen2.5-VL.
 pub const QWEN_VL: TextKind = TextKind { mrope: true, ..QWEN2 };
+
+/// The decoder of Qwen3-VL.
+pub const QWEN3_VL: TextKind = TextKind { window: WindowRule::None, mrope: true, mrope_interleaved: true, ..QWEN3 };
 
 /// The keys of text-only families. A bare model without a head is saved without its prefix.
 pub const TEXT_KEYS: &[PartKeys] =
@@ -95,10 +111,11 @@ pub fn decoder(fields: &Fields, kind: TextKind) -> Result<(DecoderConfig, usize)
         vocab_size: fields.size("vocab_size")?,
         rms_epsilon: fields.not_negative("rms_norm_eps")?,
         qkv_bias: kind.qkv_bias,
+        qk_norm: kind.qk_norm,
         n_extra_embeddings: kind.n_extra_embeddings,
         cross_layers: Vec::new(),
         tied_head: fields.flag("tie_word_embeddings")?,
-        rope: rope(fields, d_head, kind.mrope)?,
+        rope: rope(fields, d_head, kind)?,
         sliding_window: window(fields, kind.window, n_layers)?,
     };
     Ok((decoder, fields.count(&["max_position_embeddings"], 1..=LONGEST)?))
@@ -151,7 +168,7 @@ fn layer_types(fields: &Fields, types: &Value, n_layers: usize) -> Result<Vec<us
 
 /// `rope_parameters` (transformers 5), or `rope_theta` with `rope_scaling` (2024). Where several say the same thing, they
 /// must agree.
-fn rope(fields: &Fields, d_head: usize, mrope: bool) -> Result<RopeConfig, ModelError> {
+fn rope(fields: &Fields, d_head: usize, family: TextKind) -> Result<RopeConfig, ModelError> {
     let given = |name: &str| Ok::<_, ModelError>(fields.value(&[name])?.filter(|_| fields.has(name)));
     let raw = match (given("rope_parameters")?, given("rope_scaling")?) {
         (Some(parameters), Some(scaling)) if !same_rope(parameters, scaling) => {
@@ -162,7 +179,7 @@ fn rope(fields: &Fields, d_head: usize, mrope: bool) -> Result<RopeConfig, Model
         (None, None) => super::nothing(),
     };
     let raw = Rope { fields, raw };
-    let kind = raw.kind(mrope)?;
+    let kind = raw.kind(family.mrope)?;
 
     // transformers takes the inner one where both stand.
     let (inner, outer) = (raw.number("rope_theta")?, fields.positive("rope_theta")?);
@@ -180,8 +197,9 @@ fn rope(fields: &Fields, d_head: usize, mrope: bool) -> Result<RopeConfig, Model
             return Err(fields.fault("rope_scaling.rope_type", expected, other));
         }
     };
-    raw.only_known()?;
-    Ok(RopeConfig { theta, scaling, mrope_section: if mrope { Some(raw.section(d_head)?) } else { None } })
+    raw.only_known(family.mrope_interleaved)?;
+    let mrope_section = family.mrope.then(|| raw.section(d_head, family.mrope_interleaved)).transpose()?;
+    Ok(RopeConfig { theta, scaling, mrope_section, mrope_interleaved: family.mrope_interleaved })
 }
 
 /// Whether both of the names say the same: the base may stand in one of them alone.
@@ -208,7 +226,7 @@ struct Rope<'a> {
 
 impl Rope<'_> {
     /// Refuses what this code does not know: a field that it would read over may change every angle.
-    fn only_known(&self) -> Result<(), ModelError> {
+    fn only_known(&self, interleaved: bool) -> Result<(), ModelError> {
         const KNOWN: &[&str] = &[
             "rope_theta",
             "rope_type",
@@ -222,11 +240,14 @@ impl Rope<'_> {
         for (name, value) in self.raw {
             let neutral = match name.as_str() {
                 "partial_rotary_factor" | "attention_factor" => value.as_f64() == Some(1.0),
-                "mrope_interleaved" => *value == Value::Bool(false),
+                "mrope_interleaved" => *value == Value::Bool(interleaved),
                 name => KNOWN.contains(&name),
             };
             if !neutral && !value.is_null() {
-                let expected = format!("one of {KNOWN:?}");
+                let expected = match name.as_str() {
+                    "mrope_interleaved" => format!("{interleaved}: the family has no other form"),
+                    _ => format!("one of {KNOWN:?}"),
+                };
                 return Err(self.fields.fault(&format!("rope_scaling.{name}"), expected, shown(value)));
             }
         }
@@ -279,13 +300,15 @@ impl Rope<'_> {
         })
     }
 
-    fn section(&self, d_head: usize) -> Result<[usize; 3], ModelError> {
+    /// Interleaved ones have a default.
+    fn section(&self, d_head: usize, interleaved: bool) -> Result<[usize; 3], ModelError> {
         let found = self.raw.get("mrope_section").filter(|value| !value.is_null());
         let numbers = found.and_then(Value::as_array).map(|list| {
             let number = |value: &Value| value.as_u64().and_then(|n| usize::try_from(n).ok()).filter(|&n| n <= MOST);
             list.iter().map_while(number).collect::<Vec<_>>()
         });
-        match numbers.and_then(|numbers| <[usize; 3]>::try_from(numbers).ok()) {
+        let default = if found.is_none() && interleaved { Some([24, 20, 20]) } else { None };
+        match numbers.and_then(|numbers| <[usize; 3]>::try_from(numbers).ok()).or(default) {
             Some(section) if section.iter().sum::<usize>() * 2 == d_head => Ok(section),
             _ => {
                 let expected = format!("three whole numbers that sum to {}, half a head's width", d_head / 2);

@@ -138,7 +138,14 @@ impl ConfigFile {
             found: found.clone(),
             known: families.iter().flat_map(|family| family.model_types()).copied().collect(),
         };
-        families.find(&found).ok_or_else(unknown)
+        if let Some(family) = families.find(&found) {
+            return Ok(family);
+        }
+        let mut refused = families.iter().flat_map(|family| family.refused_types());
+        match refused.find(|(name, _)| *name == found) {
+            Some((_, instead)) => Err(ModelError::config(&self.path, "model_type", *instead, &found)),
+            None => Err(unknown()),
+        }
     }
 
     /// Weights of a quantised folder are packed; nothing of them would fit.
@@ -170,10 +177,15 @@ mod tests {
         let published = [
             (ModelConfig::qwen2_vl_2b(), 2_208_985_600),
             (ModelConfig::qwen2_5_vl_3b(), 3_754_622_976),
+            (ModelConfig::qwen3_vl_2b(), 2_127_532_032),
+            (ModelConfig::qwen3_vl_4b(), 4_437_815_808),
+            (ModelConfig::qwen3_vl_8b(), 8_767_123_696),
             (ModelConfig::llava_next_llama3_8b(), 8_354_752_512),
             (ModelConfig::llama3_2_11b_vision(), 10_670_220_835),
             (ModelConfig::llama3_8b(), 8_030_261_248),
             (ModelConfig::qwen2_1_5b(), 1_543_714_304),
+            // Its files hold the tied head a second time: 751,632,384 there.
+            (ModelConfig::qwen3_0_6b(), 751_632_384 - 151_936 * 1024),
         ];
         for (config, n) in published {
             let model: VisionLanguageModel = VisionLanguageModel::init(&config, &Device::flex());

@@ -60,6 +60,8 @@ pub type Renames = &'static [(&'static str, &'static str)];
 const DECODER: Renames = &[
     ("embedding", "embed_tokens.weight"),
     ("attention_norm.", "input_layernorm."),
+    ("attention.query_norm.", "self_attn.q_norm."),
+    ("attention.key_norm.", "self_attn.k_norm."),
     ("attention.query.", "self_attn.q_proj."),
     ("attention.key.", "self_attn.k_proj."),
     ("attention.value.", "self_attn.v_proj."),
@@ -188,6 +190,23 @@ mod tests {
         ];
         let config = ModelConfig::qwen2_vl_2b();
         for (ours, theirs) in pairs {
+            assert_eq!(KeyLayout::Hub2024.key(&config, ours), theirs);
+        }
+        let key = KeyLayout::Transformers5.key(&config, "language.norm.weight");
+        assert_eq!(key, "model.language_model.norm.weight");
+    }
+
+    #[test]
+    fn blocks_and_mergers_of_one_encoder_have_their_own_names() {
+        let config = ModelConfig::qwen3_vl_2b();
+        for (ours, theirs) in [
+            ("language.layers.1.attention.key_norm.weight", "model.language_model.layers.1.self_attn.k_norm.weight"),
+            ("vision.position_embedding", "model.visual.pos_embed.weight"),
+            ("vision.blocks.3.mlp.fc1.bias", "model.visual.blocks.3.mlp.linear_fc1.bias"),
+            ("vision.merger.mlp.fc1.bias", "model.visual.merger.linear_fc1.bias"),
+            ("vision.merger.norm.bias", "model.visual.merger.norm.bias"),
+            ("vision.deepstack_mergers.2.mlp.fc2.weight", "model.visual.deepstack_merger_list.2.linear_fc2.weight"),
+        ] {
             assert_eq!(KeyLayout::Hub2024.key(&config, ours), theirs);
         }
         let key = KeyLayout::Transformers5.key(&config, "language.norm.weight");

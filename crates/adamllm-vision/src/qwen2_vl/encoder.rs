@@ -86,27 +86,15 @@ impl Qwen2VlEncoderConfig {
     /// An encoder with normally distributed weights, made when first used.
     pub fn init(&self, device: &Device) -> Qwen2VlEncoder {
         let d_merged = self.d_vision * self.merge_size * self.merge_size;
+        let sizes = [self.d_vision, self.n_heads, self.d_vision * self.mlp_ratio];
         Qwen2VlEncoder {
             patch_embedding: LinearConfig::new(self.d_patch(), self.d_vision).init(device),
-            blocks: (0..self.n_layers).map(|_| self.init_block(device)).collect(),
+            blocks: (0..self.n_layers).map(|_| VisionBlock::init(sizes, self.activation, device)).collect(),
             merger: PatchMerger {
                 norm: LayerNormConfig::new(self.d_vision).init(device),
                 mlp: MlpConfig::new(d_merged, d_merged, self.d_model, Activation::Gelu).init(device),
             },
             config: self.clone(),
-        }
-    }
-
-    fn init_block(&self, device: &Device) -> VisionBlock {
-        let d = self.d_vision;
-        let linear = |d_in, d_out| LinearConfig::new(d_in, d_out).with_bias(true).init(device);
-        VisionBlock {
-            norm1: LayerNormConfig::new(d).init(device),
-            qkv: linear(d, 3 * d),
-            projection: linear(d, d),
-            norm2: LayerNormConfig::new(d).init(device),
-            mlp: MlpConfig::new(d, d * self.mlp_ratio, d, self.activation).init(device),
-            n_heads: self.n_heads,
         }
     }
 
@@ -165,8 +153,21 @@ impl Qwen2VlEncoder {
 }
 
 impl VisionBlock {
+    /// A block of the width `d`, whose MLP is `d_hidden` wide inside.
+    pub(crate) fn init([d, n_heads, d_hidden]: [usize; 3], activation: Activation, device: &Device) -> Self {
+        let linear = |d_in, d_out| LinearConfig::new(d_in, d_out).with_bias(true).init(device);
+        Self {
+            norm1: LayerNormConfig::new(d).init(device),
+            qkv: linear(d, 3 * d),
+            projection: linear(d, d),
+            norm2: LayerNormConfig::new(d).init(device),
+            mlp: MlpConfig::new(d, d_hidden, d, activation).init(device),
+            n_heads,
+        }
+    }
+
     /// `[batch, n_patches, d_vision]` to the same.
-    fn forward(&self, x: Tensor<3>, rotary: &RotaryTable) -> Tensor<3> {
+    pub(crate) fn forward(&self, x: Tensor<3>, rotary: &RotaryTable) -> Tensor<3> {
         let qkv = self.qkv.forward(self.norm1.forward(x.clone()));
         let [query, key, value] = split_heads(qkv, self.n_heads, rotary);
         let x = x + self.projection.forward(attend(query, key, value, None));

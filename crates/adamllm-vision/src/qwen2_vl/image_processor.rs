@@ -1,4 +1,4 @@
-//! Qwen2-VL and Qwen2.5-VL (Wang et al. 2024, arXiv 2409.12191, section 2.1): any size, cut into patches.
+//! Qwen2-VL, Qwen2.5-VL and Qwen3-VL (Wang et al. 2024, arXiv 2409.12191, section 2.1): any size, cut into patches.
 
 use image::RgbImage;
 use serde::Deserialize;
