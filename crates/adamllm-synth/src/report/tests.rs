@@ -273,3 +273,20 @@ fn a_judge_that_writes_has_no_curve_and_unjudged_is_shown_where_there_is_any() {
     assert!(section(&page, "Yield over the threshold").contains("there are no probabilities"));
     assert!(page.contains("<span>unclear</span>") && !page.contains("<span>unjudged</span>"));
 }
+
+#[test]
+fn outcomes_with_few_records_leave_their_room_to_the_others() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let pairs: Vec<ImageCaption> = (0..22).map(|i| pair(i, "A cell.")).collect();
+    let all: Vec<Judged> = pairs.iter().map(|pair| judged(pair, "How many?", Verdict::Consistent, None)).collect();
+    jsonl::write(folder.path().join("judged.jsonl"), &all).expect("written");
+    let tasks: Vec<InstructionTask> = all[2..].iter().map(|judged| crate::combine(judged, 0)).collect();
+    jsonl::write(folder.path().join("tasks.jsonl"), &tasks).expect("written");
+    let mut ledger = Ledger::create(folder.path().join("ledger.jsonl")).expect("created");
+    ledger.drop_record(&pairs[0].id, Stage::Judge, Reason::Inconsistent, "no").expect("noted");
+    ledger.drop_record(&pairs[1].id, Stage::Judge, Reason::Open, "").expect("noted");
+    let config = ReportConfig { max_examples: 12, ..ReportConfig::default() };
+    let cards = record_cards(folder.path(), pairs, &MemoryImages::new(), &config).expect("reads");
+    let n = |outcome: &str| cards.iter().filter(|card| card.outcome == outcome).count();
+    assert_eq!(["inconsistent", "open", "kept"].map(n), [1, 1, 10]);
+}
