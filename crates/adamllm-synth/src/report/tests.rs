@@ -267,10 +267,17 @@ fn a_judge_that_writes_has_no_curve_and_unjudged_is_shown_where_there_is_any() {
     jsonl::write(folder.path().join("judged.jsonl"), &all).expect("written");
     let mut summary = read_summary(&folder.path().join("summary.json")).expect("reads");
     summary.unjudged = 0;
+    summary.ledger.insert("judge/open".into(), 7);
     fs::write(folder.path().join("summary.json"), serde_json::to_string(&summary).expect("JSON")).expect("written");
     let path = write_report(folder.path(), pairs, &images, None, &ReportConfig::default()).expect("writes");
     let page = fs::read_to_string(path).expect("reads");
     assert!(section(&page, "Yield over the threshold").contains("there are no probabilities"));
+    let ledger = section(&page, "What became of the records");
+    assert_eq!(
+        texts(ledger, "label"),
+        ["tasks out", "open", "image missing", "inconsistent"],
+        "the most frequent first"
+    );
     assert!(page.contains("<span>unclear</span>") && !page.contains("<span>unjudged</span>"));
 }
 
