@@ -102,10 +102,10 @@ fn as_json(compared: &RunComparison) -> serde_json::Value {
     let [first, second] = &compared.names;
     let tasks = compared.tasks.iter().map(|task| (task.name().to_owned(), json!(task.comparison)));
     let regressions = compared.regressions();
-    let told: Vec<_> = regressions.iter().map(|(task, group)| json!({"task": task, "answers": group})).collect();
+    let summaries: Vec<_> = regressions.iter().map(|(task, group)| json!({"task": task, "answers": group})).collect();
     json!({
         "first": first, "second": second, "tasks": tasks.collect::<serde_json::Map<_, _>>(),
-        "regressions": told, "regression": !regressions.is_empty(),
+        "regressions": summaries, "regression": !regressions.is_empty(),
     })
 }
 

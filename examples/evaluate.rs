@@ -1,5 +1,5 @@
 //! Asks a model the questions of benchmarks, and scores its answers both ways. We will: open the benchmarks in whatever form they lie,
-//! ask task by task (a killed run goes on where it was), write each task's scores before the next one begins, spoil
+//! ask task by task (a killed run goes on where it was), write each task's scores before the next one begins, corrupt
 //! images or words where asked to, and lay everything out as a page and as the paper's tables.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a job talks to a person")]
 
@@ -38,10 +38,10 @@ struct Arguments {
     /// The run's name in tables; the model's last path element otherwise
     #[arg(long)]
     name: Option<String>,
-    /// Asks again with images or words spoilt: blank, blur, noise, wrong-image, shuffled-words
+    /// Asks again with images or words corrupted: blank, blur, noise, wrong-image, shuffled-words
     #[arg(long, num_args = 1.., value_parser = |name: &str| Corruption::parse(name))]
     corrupt: Vec<Corruption>,
-    /// Seeds what is spoilt
+    /// Seeds what is corrupted
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Prompts that the model sees at once; answers do not depend on it

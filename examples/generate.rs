@@ -53,25 +53,25 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> JobResult {
-    let begun = Instant::now();
+    let started = Instant::now();
     let folder = folders::model_folder(&arguments.model)?;
     let device = devices::device(&arguments.device)?;
     let images = Arc::new(Files);
     let model = LocalModel::load(&folder, arguments.dtype.into(), &device, images)?;
-    let load_s = begun.elapsed().as_secs_f64();
+    let load_s = started.elapsed().as_secs_f64();
 
     let prompt = prompt(&arguments)?;
-    let begun = Instant::now();
+    let started = Instant::now();
     let encoded = model.processor().encode_prompt(&prompt, model.images())?;
-    let encode_s = begun.elapsed().as_secs_f64();
+    let encode_s = started.elapsed().as_secs_f64();
     let options = arguments.decoding.decoding(model.generation_defaults(), encoded.tokens.len())?;
     // The prompt alone, for its time and its logits; the answer's time is the rest of the generation.
-    let begun = Instant::now();
+    let started = Instant::now();
     let logits = model.last_logits(&encoded);
-    let prefill_s = begun.elapsed().as_secs_f64();
-    let begun = Instant::now();
+    let prefill_s = started.elapsed().as_secs_f64();
+    let started = Instant::now();
     let completion = model.generate(std::slice::from_ref(&prompt), &options).remove(0)?;
-    let decode_s = (begun.elapsed().as_secs_f64() - prefill_s - encode_s).max(0.0);
+    let decode_s = (started.elapsed().as_secs_f64() - prefill_s - encode_s).max(0.0);
 
     if !arguments.json {
         println!("{}", completion.text);

@@ -43,7 +43,7 @@ struct Arguments {
 
 /// Images, and the facts that are known about each.
 struct Facts {
-    pictures: Vec<(ImageRef, Vec<String>)>,
+    entries: Vec<(ImageRef, Vec<String>)>,
     images: Arc<FolderImages>,
 }
 
@@ -57,7 +57,7 @@ impl Facts {
                 facts.entry(image.into()).or_default().push(label.to_owned());
             }
         }
-        Ok(Self { pictures: facts.into_iter().collect(), images: Arc::new(FolderImages::new(folder)) })
+        Ok(Self { entries: facts.into_iter().collect(), images: Arc::new(FolderImages::new(folder)) })
     }
 }
 
@@ -67,11 +67,11 @@ impl Benchmark for Facts {
     }
 
     fn len(&self) -> usize {
-        self.pictures.len()
+        self.entries.len()
     }
 
     fn example(&self, index: usize) -> Result<Example, EvalError> {
-        let (image, facts) = &self.pictures[index];
+        let (image, facts) = &self.entries[index];
         Ok(Example {
             id: RecordId::of("facts", [image.as_str()]),
             images: vec![image.clone()],

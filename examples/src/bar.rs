@@ -11,21 +11,21 @@ pub struct Bar {
     bar: ProgressBar,
     terminal: bool,
     stage: String,
-    begun: std::time::Instant,
+    started: std::time::Instant,
 }
 
 impl Default for Bar {
     fn default() -> Self {
         let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        Self { bar, terminal, stage: String::new(), begun: std::time::Instant::now() }
+        Self { bar, terminal, stage: String::new(), started: std::time::Instant::now() }
     }
 }
 
 impl Progress for Bar {
     fn begin(&mut self, stage: &str, total: u64) {
         self.stage = stage.to_owned();
-        self.begun = std::time::Instant::now();
+        self.started = std::time::Instant::now();
         let style = ProgressStyle::with_template("{prefix:>20} {wide_bar} {pos}/{len} {eta} {msg}");
         self.bar = ProgressBar::new(total).with_style(style.expect("a valid template")).with_prefix(stage.to_owned());
         self.bar.enable_steady_tick(Duration::from_millis(200));
@@ -43,7 +43,7 @@ impl Progress for Bar {
         let n = self.bar.position();
         self.bar.finish_and_clear();
         if !self.terminal {
-            let (n, seconds) = (n, self.begun.elapsed().as_secs_f64());
+            let (n, seconds) = (n, self.started.elapsed().as_secs_f64());
             eprintln!("{}: {n} done in {seconds:.1} s {}", self.stage, self.bar.message());
         }
     }

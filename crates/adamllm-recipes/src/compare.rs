@@ -63,7 +63,7 @@ impl TaskRun {
         self.report.run.as_ref()?.dataset.as_deref()
     }
 
-    pub(crate) fn exhibit<'e>(&'e self, name: &'e str) -> HtmlRun<'e> {
+    pub(crate) fn html_run<'e>(&'e self, name: &'e str) -> HtmlRun<'e> {
         HtmlRun { name, report: &self.report, outcomes: &self.outcomes, predictions: &self.predictions }
     }
 }
@@ -76,7 +76,7 @@ impl ComparedTask {
 
     /// Both runs, as pages show them.
     pub(crate) fn runs<'e>(&'e self, [first, second]: &'e [String; 2]) -> Vec<HtmlRun<'e>> {
-        vec![self.first.exhibit(first), self.second.exhibit(second)]
+        vec![self.first.html_run(first), self.second.html_run(second)]
     }
 
     /// Whether the task's questions are those of a benchmark.
@@ -98,7 +98,7 @@ impl RunComparison {
     pub fn of(first: &Path, second: &Path, resampling: &BootstrapConfig) -> Result<Self, RecipeError> {
         let (a, mut rest) = (read_run(first)?, read_run(second)?);
         let (mut tasks, mut only_first) = (Vec::new(), Vec::new());
-        // Two single tasks belong together whatever their names (spoilt and intact).
+        // Two single tasks belong together whatever their names (corrupted and intact).
         let alone = a.len() == 1 && rest.len() == 1;
         for first in a {
             match rest.iter().position(|b| alone || b.report.benchmark == first.report.benchmark) {
@@ -142,17 +142,17 @@ impl RunComparison {
     /// # Errors
     /// [`RecipeError::NotComparable`] where none of the benchmarks is in both runs.
     pub fn page(&self, opened: &[OpenedBenchmark]) -> Result<String, RecipeError> {
-        let mut exhibits = Vec::new();
+        let mut sections = Vec::new();
         for one in opened {
             if let Some(task) = self.tasks.iter().find(|task| task.is_of(one)) {
-                exhibits.push(HtmlSection { benchmark: &one.benchmark, runs: task.runs(&self.names) });
+                sections.push(HtmlSection { benchmark: &one.benchmark, runs: task.runs(&self.names) });
             }
         }
-        if exhibits.is_empty() {
+        if sections.is_empty() {
             return Err(RecipeError::NotComparable("none of the named benchmarks is in both runs".into()));
         }
         let title = format!("{} and {}", self.names[0], self.names[1]);
-        Ok(html_report(&title, &exhibits, &HtmlOptions::default())?)
+        Ok(html_report(&title, &sections, &HtmlOptions::default())?)
     }
 }
 

@@ -33,9 +33,9 @@ pub struct EvaluationSettings {
     pub benchmarks: BenchmarkSettings,
     /// The run's name in tables.
     pub name: String,
-    /// Asks again with images or words spoilt.
+    /// Asks again with images or words corrupted.
     pub corruptions: Vec<Corruption>,
-    /// Seeds what is spoilt.
+    /// Seeds what is corrupted.
     pub seed: u64,
     /// Prompts that the model sees at once; answers do not depend on it.
     pub batch_size: usize,
@@ -73,18 +73,18 @@ impl Default for EvaluationSettings {
     }
 }
 
-/// One task's answers and their scores, intact or spoilt.
+/// One task's answers and their scores, intact or corrupted.
 #[derive(Debug)]
 pub struct TaskScores {
     /// Which of the opened benchmarks.
     pub benchmark: usize,
-    /// How its images or words were spoilt.
+    /// How its images or words were corrupted.
     pub corruption: Option<Corruption>,
     /// Both scores.
     pub scored: Scored,
     /// The answers.
     pub predictions: Vec<Prediction>,
-    /// Against the intact task, where this one is spoilt.
+    /// Against the intact task, where this one is corrupted.
     pub comparison: Option<Comparison>,
 }
 
@@ -97,7 +97,7 @@ pub struct EvaluationReport {
     pub out: PathBuf,
     /// Each task's report.
     pub tasks: BTreeMap<String, Report>,
-    /// Those of the spoilt tasks.
+    /// Those of the corrupted tasks.
     pub corrupted: BTreeMap<String, CorruptedReport>,
     /// Tasks of the domain without data.
     pub missing: Vec<String>,
@@ -110,9 +110,9 @@ pub struct EvaluationReport {
 /// What spoiling a task did.
 #[derive(Clone, Debug, Serialize)]
 pub struct CorruptedReport {
-    /// How it was spoilt.
+    /// How it was corrupted.
     pub corruption: Corruption,
-    /// Seeded what was spoilt.
+    /// Seeded what was corrupted.
     pub seed: u64,
     /// The scores.
     pub report: Report,
@@ -217,7 +217,7 @@ impl<'a> Evaluation<'a> {
         self.generation_defaults = taken;
     }
 
-    /// Asks a model that sees images through [`Evaluation::images`]: each task intact, then spoilt in every way that the settings
+    /// Asks a model that sees images through [`Evaluation::images`]: each task intact, then corrupted in every way that the settings
     /// name. A task's scores are on disk, and heard by `on_task`, before the next one begins.
     ///
     /// # Errors
@@ -238,8 +238,8 @@ impl<'a> Evaluation<'a> {
             self.keep(of, None, scored, &folder, on_task)?;
             for &corruption in &self.settings.corruptions {
                 self.images.set(Arc::new(CorruptedImages::new(intact.clone(), corruption, seed)));
-                let spoilt = CorruptedBenchmark::new(&self.benchmarks.opened[of].benchmark, corruption, seed);
-                let (scored, folder) = self.ask_one(model, &spoilt, progress)?;
+                let corrupted = CorruptedBenchmark::new(&self.benchmarks.opened[of].benchmark, corruption, seed);
+                let (scored, folder) = self.ask_one(model, &corrupted, progress)?;
                 self.keep(of, Some(corruption), scored, &folder, on_task)?;
             }
         }
@@ -345,7 +345,7 @@ impl<'a> Evaluation<'a> {
     /// What was found so far.
     pub fn report(&self) -> EvaluationReport {
         let name = |done: &TaskScores| done.scored.report.benchmark.clone();
-        let spoilt = self.done.iter().filter_map(|done| {
+        let corrupted = self.done.iter().filter_map(|done| {
             let (corruption, comparison) = (done.corruption?, done.comparison.clone()?);
             let (seed, report) = (self.settings.seed, done.scored.report.clone());
             Some((name(done), CorruptedReport { corruption, seed, report, comparison }))
@@ -354,7 +354,7 @@ impl<'a> Evaluation<'a> {
             name: self.settings.name.clone(),
             out: self.out.clone(),
             tasks: self.intact().map(|done| (name(done), done.scored.report.clone())).collect(),
-            corrupted: spoilt.collect(),
+            corrupted: corrupted.collect(),
             missing: self.benchmarks.missing.clone(),
             generation_defaults: self.generation_defaults.clone(),
             seconds: self.started.elapsed().as_secs_f64(),

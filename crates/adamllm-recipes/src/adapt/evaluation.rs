@@ -69,7 +69,7 @@ impl Adaptation<'_> {
     /// What both models say about the images of the first pairs.
     ///
     /// # Errors
-    /// A model's folder; an answer that fails is told as such.
+    /// A model's folder; an answer that fails is given as such.
     pub fn samples(&self, n: usize) -> Result<Vec<Sample>, RecipeError> {
         let pairs: Vec<ImageCaption> = caption_records(&self.settings.captions)?.flatten().take(n).collect();
         let prompts: Vec<Prompt> = pairs.iter().map(|pair| Prompt::ask(&pair.image, "Describe the image.")).collect();

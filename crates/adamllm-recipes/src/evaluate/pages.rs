@@ -44,13 +44,13 @@ impl Evaluation<'_> {
     fn sections<'e>(&'e self, names: &'e [String]) -> Vec<HtmlSection<'e>> {
         let section = |(of, OpenedBenchmark { benchmark, .. }): (usize, &'e OpenedBenchmark)| {
             let runs = self.done.iter().zip(names).filter(|(done, _)| done.benchmark == of);
-            HtmlSection { benchmark, runs: runs.map(|(done, name)| exhibit_run(done, name)).collect() }
+            HtmlSection { benchmark, runs: runs.map(|(done, name)| html_run(done, name)).collect() }
         };
         self.benchmarks.opened.iter().enumerate().map(section).collect()
     }
 }
 
-fn exhibit_run<'e>(done: &'e TaskScores, name: &'e str) -> HtmlRun<'e> {
+fn html_run<'e>(done: &'e TaskScores, name: &'e str) -> HtmlRun<'e> {
     HtmlRun { name, report: &done.scored.report, outcomes: &done.scored.outcomes, predictions: &done.predictions }
 }
 
