@@ -2,9 +2,9 @@ use std::ops::Range;
 
 use adamllm_nn::{
     AttentionMask, Batch, BlockExecutor, CrossAttentionView, Eager, ImageLayout, ImageSpan, LanguageBackbone,
-    Objective, Positions, VisionEncoder, cross_entropy,
+    Objective, Positions, VisionEncoder, cross_entropy, index_tensor,
 };
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::Tensor;
 
 use crate::{Encoded, EncodedImage, ImageInjection, ModelInput, Processor, RopeMode, VisionLanguageModel};
 
@@ -332,9 +332,8 @@ impl<V: VisionEncoder, L: LanguageBackbone> Objective for VisionLanguageModel<V,
         assert!(n > 0, "a batch without targets has no loss");
         let device = self.device();
         let hidden = batch.with_input(|input| self.hidden_with(input, batch.mask(&device), blocks));
-        let indices: Vec<i32> = batch.targets.iter().map(|[index, _]| *index as i32).collect();
-        let indices = Tensor::<1, Int>::from_data(TensorData::new(indices, [n]), &device);
-        hidden.flatten::<2>(0, 1).select(0, indices)
+        let indices = batch.targets.iter().map(|[index, _]| *index as i32).collect();
+        hidden.flatten::<2>(0, 1).select(0, index_tensor(indices, &device))
     }
 
     /// Parameters of the vision encoder and of cross-attention layers have no part in batches without images, and those that an

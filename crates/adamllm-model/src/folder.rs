@@ -167,13 +167,24 @@ impl ModelFolder {
             Ok(_) => Vec::new(),
             Err(LoadError { faults }) => faults,
         };
-        let named = |name: &str| match files.stored_keys(&config, name).into_iter().next() {
+        Err(self.unfit(&files, &config, faults, unexpected))
+    }
+
+    /// What is wrong with the files: parameters at fault, by our names, and keys that no parameter asked for.
+    fn unfit(
+        &self,
+        files: &WeightFiles,
+        config: &ModelConfig,
+        faults: Vec<(String, String)>,
+        unexpected: Vec<String>,
+    ) -> ModelError {
+        let named = |name: &str| match files.stored_keys(config, name).into_iter().next() {
             Some(key) => key,
-            None => files.expected_key(&config, name),
+            None => files.expected_key(config, name),
         };
         let missing: Vec<_> = faults.into_iter().map(|(name, fault)| (named(&name), fault)).collect();
-        let cause = cause::likely(&files, &config, &missing, &unexpected);
-        Err(ModelError::Weights { folder: self.path.clone(), cause, missing, unexpected })
+        let cause = cause::likely(files, config, &missing, &unexpected);
+        ModelError::Weights { folder: self.path.clone(), cause, missing, unexpected }
     }
 
     /// Reads the vision encoder with its connector alone: nothing of the decoder is read. Its
@@ -188,7 +199,8 @@ impl ModelFolder {
             return Err(ModelError::NoVision { record, images: 0, family });
         };
         let own = ModelError::OwnVisionEncoder { family: self.config.family.as_str() };
-        self.load_part("vision.", vision.init(device).ok_or(own)?, dtype)
+        let files = WeightFiles::open(&self.path)?;
+        self.load_part(&files, "vision.", vision.init(device).ok_or(own)?, dtype)
     }
 
     /// Reads the decoder alone, to join it to a vision encoder of the caller's own. Keys of other parts are passed over.
@@ -196,22 +208,26 @@ impl ModelFolder {
     /// # Errors
     /// As [`ModelFolder::load`].
     pub fn load_language(&self, dtype: DType, device: &Device) -> Result<Decoder, ModelError> {
+        let files = WeightFiles::open(&self.path)?;
         let mut config = self.config.decoder.clone();
-        config.tied_head = WeightFiles::open(&self.path)?.tied_head(&self.config)?;
-        self.load_part("language.", config.init(device), dtype)
+        config.tied_head = files.tied_head(&self.config)?;
+        self.load_part(&files, "language.", config.init(device), dtype)
     }
 
     /// Fills a part of the model, whose parameters' names begin with `prefix`.
-    fn load_part<M: burn::module::Module>(&self, prefix: &'static str, part: M, dtype: DType) -> Result<M, ModelError> {
-        let files = WeightFiles::open(&self.path)?;
-        self.check_sizes(&files)?;
+    fn load_part<M: burn::module::Module>(
+        &self,
+        files: &WeightFiles,
+        prefix: &'static str,
+        part: M,
+        dtype: DType,
+    ) -> Result<M, ModelError> {
+        self.check_sizes(files)?;
         let config = &self.config;
-        let mut source = FolderSource { files: &files, config, dtype, prefix, used: HashSet::new() };
+        let mut source = FolderSource { files, config, dtype, prefix, used: HashSet::new() };
         adamllm_nn::load(part, &mut source).map_err(|LoadError { faults }| {
-            let named = |name: &str| files.expected_key(config, &format!("{prefix}{name}"));
-            let missing: Vec<_> = faults.into_iter().map(|(name, fault)| (named(&name), fault)).collect();
-            let cause = cause::likely(&files, config, &missing, &[]);
-            ModelError::Weights { folder: self.path.clone(), cause, missing, unexpected: Vec::new() }
+            let faults = faults.into_iter().map(|(name, fault)| (format!("{prefix}{name}"), fault)).collect();
+            self.unfit(files, config, faults, Vec::new())
         })
     }
 

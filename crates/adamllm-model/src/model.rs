@@ -1,7 +1,7 @@
 use adamllm_language::Decoder;
 use adamllm_nn::{
-    AttentionMask, BackboneInput, BlockExecutor, CrossAttentionView, Eager, ImageFeatures, KeyValueCache,
-    LanguageBackbone, PixelValues, Positions, VisionEncoder,
+    AttentionMask, BackboneInput, BlockExecutor, CrossAttentionView, Eager, ImageFeatures, LanguageBackbone,
+    PixelValues, Positions, VisionEncoder, cast_to, index_tensor,
 };
 use burn::module::Module;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
@@ -164,16 +164,6 @@ impl<V: VisionEncoder, L: LanguageBackbone> VisionLanguageModel<V, L> {
         self.hidden_with(input, mask, &mut Eager)
     }
 
-    /// As [`VisionLanguageModel::hidden`], reading and extending a cache.
-    pub fn hidden_cached(&self, input: &ModelInput, padding: &[usize], cache: &mut L::Cache) -> Tensor<3> {
-        let Embedded { embeddings, layer_features, images } = self.embed(input);
-        let (past, seq, device) = (cache.len(), input.dims[1], self.device());
-        let mask = AttentionMask::causal(padding, past, seq, &device);
-        let cross = images.map(|(features, view)| view.input(Some(features), past..past + seq, self.dtype(), &device));
-        let input = BackboneInput { embeddings, positions: input.positions, mask, cross, layer_features };
-        self.language.forward_cached(input, cache)
-    }
-
     /// As [`VisionLanguageModel::hidden`], under the given mask; `blocks` runs the blocks of encoder and backbone.
     pub fn hidden_with<'a>(
         &'a self,
@@ -197,6 +187,7 @@ fn replace_placeholders(text: Tensor<3>, features: Tensor<2>, indices: &[[usize;
     for [token, feature] in indices {
         source[*token] = (batch * seq + feature) as i32;
     }
+    // An encoder of one's own may compute in another dtype.
     let features = cast_to(features, text.dtype());
     let all = Tensor::cat(vec![text.reshape([batch * seq, d_model]), features], 0);
     all.select(0, index_tensor(source, device)).reshape([batch, seq, d_model])
@@ -211,14 +202,4 @@ fn fill_slots(features: Tensor<2>, slots: &[Vec<usize>], view: &CrossAttentionVi
     let chosen = slots.iter().flat_map(|images| (0..n_slots).map(move |i| in_slot(images, i)));
     let source = chosen.flat_map(|image| image * n_features..(image + 1) * n_features).map(|i| i as i32).collect();
     features.select(0, index_tensor(source, device)).reshape([slots.len(), n_slots * n_features, d_model])
-}
-
-/// An encoder of one's own may compute in another dtype.
-fn cast_to(x: Tensor<2>, dtype: DType) -> Tensor<2> {
-    if x.dtype() == dtype { x } else { x.cast(dtype) }
-}
-
-fn index_tensor(values: Vec<i32>, device: &Device) -> Tensor<1, Int> {
-    let n = values.len();
-    Tensor::from_data(TensorData::new(values, [n]), device)
 }

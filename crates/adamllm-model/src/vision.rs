@@ -49,9 +49,10 @@ pub trait VisionConfig: fmt::Debug + Send + Sync {
         false
     }
 
-    /// The shape that a parameter has in files, by its name inside the encoder: a patch embedding is a convolution there.
-    fn stored_shape(&self, _parameter: &str, shape: &[usize]) -> Vec<usize> {
-        shape.to_vec()
+    /// The axes of the patch embedding's kernel in files after the first, `[channels, (frames,) patch, patch]`, where files have
+    /// it as a convolution; empty otherwise.
+    fn patch_kernel(&self) -> Vec<usize> {
+        Vec::new()
     }
 }
 

@@ -17,8 +17,9 @@ use adamllm_nn::{
     LinearConfig, LoraConfig, Objective, Parameters, PixelValues, VisionEncoder, run_block, snapshots,
 };
 use adamllm_vision::preprocess::{ImageProcessor, PreprocessError};
-use burn::module::{Initializer, Module, Param};
+use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use rand::{RngExt as _, SeedableRng as _};
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
@@ -38,6 +39,20 @@ fn conversation(request: &str, reply: &str, images: &[&str]) -> Conversation {
     let message = |role, content: &str| Message::new(role, content);
     let messages = vec![message(Role::User, request), message(Role::Assistant, reply)];
     Conversation::new(messages, images.iter().map(|&name| ImageRef::from(name)).collect())
+}
+
+/// Weights between -1 and 1 times `scale`, the same in every run: random ones would now and then answer both images alike.
+fn weights(shape: [usize; 2], scale: f32, seed: u64, device: &Device) -> Param<Tensor<2>> {
+    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+    let values = (0..shape[0] * shape[1]).map(|_| rng.random_range(-scale..scale)).collect();
+    Param::from_tensor(Tensor::from_data(TensorData::new::<f32, _>(values, shape), device))
+}
+
+fn linear(d_input: usize, d_output: usize, seed: u64, device: &Device) -> Linear {
+    Linear {
+        weight: weights([d_output, d_input], 0.8, seed, device),
+        ..LinearConfig::new(d_input, d_output).init(device)
+    }
 }
 
 /// A bag of words: what has been read so far, averaged, through one layer. Nothing of it is a transformer.
@@ -63,9 +78,9 @@ impl KeyValueCache for Sums {
 impl BagOfWords {
     fn new(vocab_size: usize, d_model: usize, device: &Device) -> Self {
         Self {
-            words: Initializer::Normal { mean: 0.0, std: 1.0 }.init([vocab_size, d_model], device),
-            mix: LinearConfig::new(d_model, d_model).with_std(0.5).init(device),
-            head: LinearConfig::new(d_model, vocab_size).with_std(0.5).init(device),
+            words: weights([vocab_size, d_model], 1.7, 1, device),
+            mix: linear(d_model, d_model, 2, device),
+            head: linear(d_model, vocab_size, 3, device),
         }
     }
 
@@ -246,7 +261,7 @@ fn an_encoder_of_ones_own_before_a_folders_decoder() {
     let folder = base.clone().with_vision(Arc::new(MeanColoursConfig), token);
     let device = Device::flex().autodiff();
     let d_model = folder.config().decoder.d_model;
-    let encoder = || MeanColours { layer: LinearConfig::new(3, d_model).with_std(0.5).init(&device) };
+    let encoder = || MeanColours { layer: linear(3, d_model, 4, &device) };
     let language = folder.load_language(DType::F32, &device).expect("loads");
     let model = VisionLanguageModel::new(Some(encoder()), language);
 

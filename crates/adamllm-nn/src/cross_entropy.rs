@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use burn::tensor::{DType, Int, Tensor, TensorData, activation};
 
-use crate::norm::cast_to;
+use crate::tensors::cast_to;
 
 /// The negative log-probability of each target, in nats and in f32: `log(sum(exp(logits))) - logits[target]`.
 ///
@@ -34,25 +34,54 @@ fn plainly(logits: Tensor<2>, targets: &Arc<Vec<u32>>) -> Tensor<1> {
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::{Device, Distribution};
+    use burn::tensor::Device;
 
     use super::*;
+    use crate::testing::random;
 
-    #[test]
-    fn the_fused_form_equals_the_plain_one_with_its_gradient() {
+    const TARGETS: [u32; 7] = [0, 100, 3, 50, 7, 99, 16];
+    const WEIGHTS: [f32; 7] = [1.0, 2.0, -1.0, 0.5, 0.0, 3.0, 1.0];
+
+    /// The losses, and the gradient of their weighted sum.
+    fn with_gradient(form: fn(Tensor<2>, &Arc<Vec<u32>>) -> Tensor<1>, logits: &Tensor<2>) -> (Vec<f32>, Vec<f32>) {
         let device = Device::flex().autodiff();
-        let logits = Tensor::<2>::random([7, 101], Distribution::Normal(0.0, 4.0), &device).into_data();
-        let targets = Arc::new(vec![0, 100, 3, 50, 7, 99, 16]);
-        let of = |form: fn(Tensor<2>, &Arc<Vec<u32>>) -> Tensor<1>| {
-            let x = Tensor::<2>::from_data(logits.clone(), &device).require_grad();
-            let losses = form(x.clone(), &targets);
-            let weights = Tensor::<1>::from_floats([1.0, 2.0, -1.0, 0.5, 0.0, 3.0, 1.0], &device);
-            let gradients = (losses.clone() * weights).sum().backward();
-            (losses.without_autodiff(), x.grad(&gradients).expect("tracked"))
-        };
-        let (losses, grads) = of(|x, t| cross_entropy(x, t));
-        let (expected, expected_grads) = of(plainly);
-        assert!((losses - expected).abs().max().into_scalar::<f32>() < 1e-5);
-        assert!((grads - expected_grads).abs().max().into_scalar::<f32>() < 1e-6);
+        let x = Tensor::<2>::from_data(logits.clone().into_data(), &device).require_grad();
+        let losses = form(x.clone(), &Arc::new(TARGETS.to_vec()));
+        let gradients = (losses.clone() * Tensor::<1>::from_floats(WEIGHTS, &device)).sum().backward();
+        let values = |data: TensorData| data.iter::<f32>().collect();
+        (values(losses.into_data()), values(x.grad(&gradients).expect("tracked").into_data()))
+    }
+
+    /// The same by the formula in f64.
+    fn exactly(logits: &Tensor<2>) -> (Vec<f64>, Vec<f64>) {
+        let values: Vec<f64> = logits.clone().into_data().iter::<f64>().collect();
+        let (mut losses, mut grads) = (vec![], vec![]);
+        for ((row, target), weight) in values.chunks(101).zip(TARGETS).zip(WEIGHTS) {
+            let lse = row.iter().map(|x| x.exp()).sum::<f64>().ln();
+            losses.push(lse - row[target as usize]);
+            let one_hot = |class: usize| f64::from(u8::from(class == target as usize));
+            grads.extend((0..row.len()).map(|class| f64::from(weight) * ((row[class] - lse).exp() - one_hot(class))));
+        }
+        (losses, grads)
+    }
+
+    fn apart(a: &[f32], b: &[f64]) -> f64 {
+        assert_eq!(a.len(), b.len());
+        a.iter().zip(b).map(|(&a, b)| (f64::from(a) - b).abs()).fold(0.0, f64::max)
+    }
+
+    /// Each form against f64. Both subtract the log-sum-exp (up to 16 here, in steps of 1e-6) before `exp`, so that a probability
+    /// is known to about 1e-6 of itself, and a gradient to that times its weight.
+    #[test]
+    fn both_forms_equal_the_formula_with_its_gradient() {
+        for seed in 0..100 {
+            let logits = random([7, 101], 4.0, seed);
+            let (losses, grads) = exactly(&logits);
+            for form in [|x, t: &Arc<Vec<u32>>| cross_entropy(x, t), plainly] {
+                let (found_losses, found_grads) = with_gradient(form, &logits);
+                assert!(apart(&found_losses, &losses) < 4e-6, "{}", apart(&found_losses, &losses));
+                assert!(apart(&found_grads, &grads) < 4e-6, "{}", apart(&found_grads, &grads));
+            }
+        }
     }
 }

@@ -43,6 +43,8 @@ mod objective;
 mod parameters;
 mod positions;
 mod rotary;
+mod tensors;
+mod testing;
 mod vision_encoder;
 
 pub use attention::{AttentionMask, attend};
@@ -59,4 +61,5 @@ pub use objective::{Batch, Objective};
 pub use parameters::{LoadError, ModulePath, ParameterInfo, ParameterSource, Parameters, Snapshot, load, snapshots};
 pub use positions::Positions;
 pub use rotary::{RotaryTable, apply_rotary};
+pub use tensors::{cast_to, index_tensor};
 pub use vision_encoder::{ConnectedEncoder, Connector, ImageFeatures, VisionEncoder};

@@ -3,7 +3,7 @@ use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor};
 
 use crate::Lora;
-use crate::norm::cast_to;
+use crate::tensors::cast_to;
 
 /// The sizes of a [`Linear`].
 #[derive(Config, Debug)]
@@ -92,21 +92,20 @@ pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tenso
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::Distribution;
-
     use super::*;
     use crate::LoraConfig;
+    use crate::testing::random;
 
     #[test]
     fn merging_an_adapter_changes_nothing_but_the_weight() {
         let device = Device::flex();
         let config = LoraConfig { rank: 2, alpha: 4.0, targets: vec![] };
         let mut linear = LinearConfig::new(5, 3).with_bias(true).init(&device);
-        let x = Tensor::<2>::random([4, 5], Distribution::Normal(0.0, 1.0), &device);
+        let x = random([4, 5], 1.0, 1);
         let plain = linear.forward(x.clone());
         linear.lora = Some(Lora::init(5, 3, &config, &device));
         assert!((linear.forward(x.clone()) - plain.clone()).abs().max().into_scalar::<f32>() < 1e-6, "B is zero");
-        let b = Tensor::<2>::random([3, 2], Distribution::Normal(0.0, 1.0), &device);
+        let b = random([3, 2], 1.0, 2);
         linear.lora.as_mut().expect("just set").b = Param::from_tensor(b);
         let adapted = linear.forward(x.clone());
         assert!((adapted.clone() - plain).abs().max().into_scalar::<f32>() > 1e-3);

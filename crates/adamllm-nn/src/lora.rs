@@ -2,7 +2,7 @@ use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::norm::cast_to;
+use crate::tensors::cast_to;
 
 /// What low-rank adapters look like, in PEFT's terms (Hu et al., 2021, arXiv 2106.09685).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

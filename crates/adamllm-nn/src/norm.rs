@@ -2,6 +2,8 @@ use burn::config::Config;
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{DType, Device, Tensor};
 
+use crate::tensors::cast_to;
+
 /// The sizes of an [`RmsNorm`].
 #[derive(Config, Debug)]
 pub struct RmsNormConfig {
@@ -106,10 +108,6 @@ impl LayerNorm {
 /// The tensor in f32; a cast that changes nothing is left out.
 pub(crate) fn to_f32<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     cast_to(x, DType::F32)
-}
-
-pub(crate) fn cast_to<const D: usize>(x: Tensor<D>, dtype: DType) -> Tensor<D> {
-    if x.dtype() == dtype { x } else { x.cast(dtype) }
 }
 
 #[cfg(test)]

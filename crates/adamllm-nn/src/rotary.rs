@@ -1,6 +1,7 @@
 use burn::tensor::{Device, Tensor, TensorData};
 
-use crate::norm::{cast_to, to_f32};
+use crate::norm::to_f32;
+use crate::tensors::cast_to;
 
 /// Cosines and sines of rotary angles (Su et al., 2021) for the positions of one forward pass, made on the host in f32.
 ///

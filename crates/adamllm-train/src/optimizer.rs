@@ -7,7 +7,7 @@ mod gradients;
 
 use std::collections::BTreeMap;
 
-use adamllm_nn::ModulePath;
+use adamllm_nn::{ModulePath, cast_to};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{AdjustLrFn, GradientsParams, MuonConfig, Optimizer as _};
@@ -150,10 +150,6 @@ fn is_table(name: &str) -> bool {
 
 fn in_f32(tensor: Tensor<1>) -> Tensor<1> {
     cast_to(tensor, DType::F32)
-}
-
-fn cast_to(tensor: Tensor<1>, dtype: DType) -> Tensor<1> {
-    if tensor.dtype() == dtype { tensor } else { tensor.cast(dtype) }
 }
 
 /// Whether a parameter decays. Layer norms are the norms with a bias, which have it by name.

@@ -43,4 +43,4 @@ pub use llava_next::{ClipEncoder, ClipEncoderConfig, LlavaNextVision, LlavaNextV
 pub use mllama::{MllamaEncoder, MllamaEncoderConfig, MllamaVision, MllamaVisionConfig, TileEmbedding, TilePositions};
 pub use qwen2_5_vl::{Qwen2_5VlEncoder, Qwen2_5VlEncoderConfig, RmsPatchMerger, WindowBlock};
 pub use qwen2_vl::{PatchMerger, Qwen2VlEncoder, Qwen2VlEncoderConfig, VisionBlock};
-pub use qwen3_vl::{FeatureMerger, Qwen3VlEncoder, Qwen3VlEncoderConfig};
+pub use qwen3_vl::{Qwen3VlEncoder, Qwen3VlEncoderConfig};

@@ -1,7 +1,7 @@
 //! What the vision encoders of the Qwen2-VL families share: images as grids of patches, and the position of each patch.
 
-use adamllm_nn::{ImageFeatures, PixelValues, RotaryTable, apply_rotary};
-use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use adamllm_nn::{ImageFeatures, Linear, PixelValues, RotaryTable, apply_rotary, index_tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 
 /// Frames, rows and columns of an image's patches, as [`Qwen2VlImageConfig`](crate::preprocess::Qwen2VlImageConfig) notes them.
 ///
@@ -16,16 +16,14 @@ fn patch_grid(image: &PixelValues) -> [usize; 3] {
 /// `encode(grid, group)` gives the features of the images whose indices are in `group`, one after the other, `[n, d_model]`.
 pub(crate) fn encode_by_grid(
     images: &[&PixelValues],
-    device: &Device,
     mut encode: impl FnMut([usize; 3], &[usize]) -> Tensor<2>,
 ) -> Tensor<2> {
-    encode_each_by_grid(images, device, |grid, group| encode(grid, group).into()).features
+    encode_each_by_grid(images, |grid, group| encode(grid, group).into()).features
 }
 
 /// As [`encode_by_grid`], for encoders that have features for the decoder's layers too.
 pub(crate) fn encode_each_by_grid(
     images: &[&PixelValues],
-    device: &Device,
     mut encode: impl FnMut([usize; 3], &[usize]) -> ImageFeatures,
 ) -> ImageFeatures {
     let groups = group_by_grid(images);
@@ -35,8 +33,7 @@ pub(crate) fn encode_each_by_grid(
     }
     let n_each = encoded.iter().zip(&groups).map(|(encoded, (_, group))| encoded.features.dims()[0] / group.len());
     let order = original_order(images.len(), &groups, &n_each.collect::<Vec<_>>());
-    let n = order.len();
-    let order = Tensor::<1, Int>::from_data(TensorData::new(order, [n]), device);
+    let order = index_tensor(order, &encoded[0].features.device());
     ImageFeatures::cat(encoded).map(|features| features.select(0, order.clone()))
 }
 
@@ -68,8 +65,8 @@ fn original_order(n_images: usize, groups: &[Group], n_each: &[usize]) -> Vec<i3
     indices.into_iter().flatten().collect()
 }
 
-/// The patches of images of one grid, `[n_images * frames, height * width, d_patch]`: attention is within a frame, so
-/// a frame is a batch element.
+/// The patches of images of one grid, `[n_images * frames, height * width, d_patch]`, where and as the patch embedding's weight
+/// is: attention is within a frame, so a frame is a batch element.
 ///
 /// # Panics
 /// If an image's values do not fill its grid.
@@ -77,14 +74,15 @@ pub(crate) fn gather_patches(
     images: &[&PixelValues],
     group: &[usize],
     [frames, height, width]: [usize; 3],
-    d_patch: usize,
-    dtype: DType,
-    device: &Device,
+    patch_embedding: &Linear,
 ) -> Tensor<3> {
+    let weight = patch_embedding.weight.val();
+    let [_, d_patch] = weight.dims();
     let (batch, n_patches) = (group.len() * frames, height * width);
     let mut values = Vec::with_capacity(batch * n_patches * d_patch);
     group.iter().for_each(|&m| values.extend_from_slice(&images[m].values));
-    Tensor::from_data(TensorData::new(values, [batch, n_patches, d_patch]), (device, dtype))
+    let options = (&weight.device(), weight.dtype());
+    Tensor::from_data(TensorData::new(values, [batch, n_patches, d_patch]), options)
 }
 
 /// `[row, column]` of each patch: merged squares one after the other, each with its own patches in reading order.
@@ -120,6 +118,21 @@ pub(crate) fn split_heads(qkv: Tensor<3>, n_heads: usize, rotary: &RotaryTable) 
     let qkv = qkv.reshape([batch, n_patches, 3 * n_heads, d_qkv / 3 / n_heads]).swap_dims(1, 2);
     let part = |i: usize| qkv.clone().narrow(1, i * n_heads, n_heads);
     [apply_rotary(part(0), rotary), apply_rotary(part(1), rotary), part(2)]
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use adamllm_nn::ImageLayout;
+
+    use super::*;
+
+    /// An image of this grid of patches, four of which become a feature.
+    pub(crate) fn image(grid: [usize; 3], d_patch: usize, phase: f32) -> PixelValues {
+        let shape = vec![grid.iter().product(), d_patch];
+        let values = (0..shape[0] * shape[1]).map(|i| (i as f32 * 0.37 + phase).sin()).collect();
+        let layout = ImageLayout { metadata: grid.to_vec(), ..ImageLayout::embedded(shape[0] / 4, shape) };
+        PixelValues::new(values, layout)
+    }
 }
 
 #[cfg(test)]

@@ -3,9 +3,11 @@
 
 mod encoder;
 mod image_processor;
+mod merger;
 mod processor;
 mod smart_resize;
 
-pub use encoder::{PatchMerger, Qwen2VlEncoder, Qwen2VlEncoderConfig, VisionBlock};
+pub use encoder::{Qwen2VlEncoder, Qwen2VlEncoderConfig, VisionBlock};
 pub use image_processor::{PatchGrid, Patches, Qwen2VlImageConfig};
+pub use merger::PatchMerger;
 pub use smart_resize::{MAX_ASPECT_RATIO, smart_resize};

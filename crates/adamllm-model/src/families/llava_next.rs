@@ -11,7 +11,7 @@ use adamllm_vision::{ClipEncoderConfig, LlavaNextVisionConfig};
 use burn::tensor::Device;
 use serde_json::{Map, Value};
 
-use super::{Family, ModelFamily, llama, qwen2_vl, text};
+use super::{Family, ModelFamily, llama, text};
 use crate::flops::matrix;
 use crate::hf::config::{ConfigFile, ModelConfig};
 use crate::hf::fields::Fields;
@@ -156,9 +156,9 @@ impl VisionConfig for LlavaNextFolder {
         self.first_authors
     }
 
-    fn stored_shape(&self, parameter: &str, shape: &[usize]) -> Vec<usize> {
+    fn patch_kernel(&self) -> Vec<usize> {
         let encoder = &self.vision.encoder;
-        qwen2_vl::convolution(parameter, shape, &[encoder.n_channels, encoder.patch_size, encoder.patch_size])
+        vec![encoder.n_channels, encoder.patch_size, encoder.patch_size]
     }
 }
 

@@ -11,7 +11,7 @@ use adamllm_vision::{MllamaEncoderConfig, MllamaVisionConfig};
 use burn::tensor::Device;
 use serde_json::Value;
 
-use super::{Family, ModelFamily, qwen2_vl, text};
+use super::{Family, ModelFamily, text};
 use crate::flops::matrix;
 use crate::hf::config::{ConfigFile, ModelConfig};
 use crate::hf::fields::{Fields, MOST};
@@ -77,9 +77,9 @@ impl VisionConfig for MllamaVisionConfig {
         true
     }
 
-    fn stored_shape(&self, parameter: &str, shape: &[usize]) -> Vec<usize> {
+    fn patch_kernel(&self) -> Vec<usize> {
         let encoder = &self.encoder;
-        qwen2_vl::convolution(parameter, shape, &[encoder.n_channels, encoder.patch_size, encoder.patch_size])
+        vec![encoder.n_channels, encoder.patch_size, encoder.patch_size]
     }
 }
 

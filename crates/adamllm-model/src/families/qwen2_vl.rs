@@ -77,23 +77,14 @@ impl VisionConfig for Qwen2VlEncoderConfig {
         true
     }
 
-    fn stored_shape(&self, parameter: &str, shape: &[usize]) -> Vec<usize> {
-        let kernel = [self.n_channels, self.temporal_patch_size, self.patch_size, self.patch_size];
-        convolution(parameter, shape, &kernel)
+    fn patch_kernel(&self) -> Vec<usize> {
+        vec![self.n_channels, self.temporal_patch_size, self.patch_size, self.patch_size]
     }
 }
 
 /// Operations of the merger, whose layers read `d_merged` channels of each merged square.
 pub(super) fn merger_flops(size: &ExampleSize, d_merged: usize, d_model: usize) -> f64 {
     size.image_features as f64 * (matrix(d_merged, d_merged) + matrix(d_merged, d_model))
-}
-
-/// The patch embedding is a convolution in files: its shape there.
-pub(super) fn convolution(parameter: &str, shape: &[usize], kernel: &[usize]) -> Vec<usize> {
-    match parameter.ends_with("patch_embedding.weight") {
-        true => [&shape[..1], kernel].concat(),
-        false => shape.to_vec(),
-    }
 }
 
 /// The image processor of the families with Qwen2-VL's; the encoder's patch, merge and frame sizes must be its own.

@@ -88,9 +88,8 @@ impl VisionConfig for Qwen3VlEncoderConfig {
         true
     }
 
-    fn stored_shape(&self, parameter: &str, shape: &[usize]) -> Vec<usize> {
-        let kernel = [self.n_channels, self.temporal_patch_size, self.patch_size, self.patch_size];
-        qwen2_vl::convolution(parameter, shape, &kernel)
+    fn patch_kernel(&self) -> Vec<usize> {
+        vec![self.n_channels, self.temporal_patch_size, self.patch_size, self.patch_size]
     }
 }
 

@@ -121,10 +121,12 @@ impl ModelFolder {
         Err(ModelError::Weights { folder: self.path.clone(), cause, missing, unexpected })
     }
 
-    /// The shape that a parameter has in files.
+    /// The shape that a parameter has in files: the patch embedding is a convolution in most.
     fn stored_shape(&self, name: &str, shape: &[usize]) -> Vec<usize> {
-        match (&self.config.vision, name.strip_prefix("vision.")) {
-            (Some(vision), Some(name)) => vision.stored_shape(name, shape),
+        let is_patch_embedding = name.starts_with("vision.") && name.ends_with("patch_embedding.weight");
+        let kernel = self.config.vision.as_ref().filter(|_| is_patch_embedding).map(|vision| vision.patch_kernel());
+        match kernel {
+            Some(kernel) if !kernel.is_empty() => [&shape[..1], &kernel].concat(),
             _ => shape.to_vec(),
         }
     }

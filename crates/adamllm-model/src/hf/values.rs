@@ -46,9 +46,7 @@ fn each_chunk<T: Send>(
     let chunks = bytes.par_chunks(CHUNK * width_in).zip(out.par_chunks_mut(CHUNK * width_out)).enumerate();
     let faults = chunks.filter_map(|(i, (from, to))| {
         convert(from, to);
-        all_finite(from, source)
-            .then_some(())
-            .map_or_else(|| Some(i * CHUNK + first_not_finite(from, source)), |()| None)
+        (!all_finite(from, source)).then(|| i * CHUNK + first_not_finite(from, source))
     });
     faults.min().map_or(Ok(()), Err)
 }

@@ -1,9 +1,9 @@
 //! The vision side of LLaVA-NeXT (Liu et al. 2024; model card Lin-Chen/open-llava-next-llama3-8b): CLIP features of every
 //! tile, projected, put together without the canvas's padding, and a trained feature at the end of each line.
 
-use adamllm_nn::{Activation, BlockExecutor, Mlp, MlpConfig, PixelValues, VisionEncoder};
+use adamllm_nn::{Activation, BlockExecutor, Mlp, MlpConfig, PixelValues, VisionEncoder, index_tensor};
 use burn::module::{Initializer, Module, Param};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 
 use super::{AnyresLayout, ClipEncoder, ClipEncoderConfig};
 
@@ -61,8 +61,8 @@ impl VisionEncoder for LlavaNextVision {
             push_indices(&mut indices, &layout, first_tile, newline);
             first_tile += layout.n_tiles();
         }
-        let (n, device) = (indices.len(), features.device());
-        features.select(0, Tensor::<1, Int>::from_data(TensorData::new(indices, [n]), &device))
+        let device = features.device();
+        features.select(0, index_tensor(indices, &device))
     }
 
     fn uses(&self, parameter: &str) -> bool {

@@ -5,11 +5,12 @@
 //! pairs of padding are masked), and every tile is filled up with empty features to a multiple of eight.
 
 use adamllm_nn::{
-    Activation, AttentionMask, BlockExecutor, LayerNorm, LayerNormConfig, Linear, LinearConfig, PixelValues, run_block,
+    Activation, AttentionMask, BlockExecutor, LayerNorm, LayerNormConfig, Linear, LinearConfig, PixelValues,
+    index_tensor, run_block,
 };
 use burn::config::Config;
 use burn::module::{Initializer, Module, Param};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor};
 
 use crate::block::{EncoderBlock, EncoderBlockConfig};
 use crate::preprocess::TileGrid;
@@ -226,8 +227,7 @@ impl MllamaEncoder {
 }
 
 fn aspect_ratio_ids(grids: &[TileGrid], device: &Device) -> Tensor<1, Int> {
-    let ids: Vec<i32> = grids.iter().map(|grid| grid.aspect_ratio_id as i32).collect();
-    Tensor::from_data(TensorData::new(ids, [grids.len()]), device)
+    index_tensor(grids.iter().map(|grid| grid.aspect_ratio_id as i32).collect(), device)
 }
 
 /// Masks pairs of padding (missing tiles, and what fills a tile up); every other pair is allowed.

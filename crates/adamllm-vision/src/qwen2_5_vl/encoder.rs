@@ -3,11 +3,11 @@
 
 use adamllm_nn::{
     Activation, BlockExecutor, GatedMlp, GatedMlpConfig, Linear, LinearConfig, Mlp, MlpConfig, PixelValues, RmsNorm,
-    RmsNormConfig, RotaryTable, VisionEncoder, attend, run_block,
+    RmsNormConfig, RotaryTable, VisionEncoder, attend, index_tensor, run_block,
 };
 use burn::config::Config;
 use burn::module::Module;
-use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor};
 
 use super::windows::Windows;
 use crate::patches::{encode_by_grid, gather_patches, grid_rotary, merge_order, split_heads};
@@ -136,9 +136,7 @@ impl Qwen2_5VlEncoderConfig {
 impl VisionEncoder for Qwen2_5VlEncoder {
     /// Images of equal grid go through the encoder together.
     fn encode<'a>(&'a self, images: &[&PixelValues], blocks: &mut dyn BlockExecutor<'a>) -> Tensor<2> {
-        let weight = self.patch_embedding.weight.val();
-        let (dtype, device) = (weight.dtype(), weight.device());
-        encode_by_grid(images, &device, |grid, group| self.encode_equal(images, grid, group, (dtype, &device), blocks))
+        encode_by_grid(images, |grid, group| self.encode_equal(images, grid, group, blocks))
     }
 }
 
@@ -149,7 +147,6 @@ impl Qwen2_5VlEncoder {
         images: &[&PixelValues],
         grid: [usize; 3],
         group: &[usize],
-        (dtype, device): (DType, &Device),
         blocks: &mut dyn BlockExecutor<'a>,
     ) -> Tensor<2> {
         let config = &self.config;
@@ -161,7 +158,8 @@ impl Qwen2_5VlEncoder {
         let positions = merge_order(height, width, config.merge_size);
         let positions: Vec<_> = patch_order.iter().map(|&patch| positions[patch]).collect();
 
-        let patches = gather_patches(images, group, grid, config.d_patch(), dtype, device);
+        let patches = gather_patches(images, group, grid, &self.patch_embedding);
+        let device = &patches.device();
         let batch = patches.dims()[0];
         let rotary = grid_rotary(&positions, batch, config.d_vision / config.n_heads, device);
         let mut x = self.patch_embedding.forward(patches.select(1, indices(&patch_order, device)));
@@ -180,9 +178,7 @@ impl Qwen2_5VlEncoder {
 }
 
 fn indices(order: &[usize], device: &Device) -> Tensor<1, Int> {
-    let order: Vec<i32> = order.iter().map(|&i| i as i32).collect();
-    let n = order.len();
-    Tensor::from_data(TensorData::new(order, [n]), device)
+    index_tensor(order.iter().map(|&i| i as i32).collect(), device)
 }
 
 impl WindowBlock {

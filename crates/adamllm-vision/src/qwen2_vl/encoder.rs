@@ -7,8 +7,9 @@ use adamllm_nn::{
 };
 use burn::config::Config;
 use burn::module::Module;
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{Device, Tensor};
 
+use super::merger::PatchMerger;
 use crate::patches::{encode_by_grid, gather_patches, grid_rotary, merge_order, split_heads};
 
 /// The sizes of a [`Qwen2VlEncoder`].
@@ -73,27 +74,14 @@ pub struct VisionBlock {
     pub n_heads: usize,
 }
 
-/// Joins `merge_size^2` patches into one feature of the decoder's width.
-#[derive(Module, Debug)]
-pub struct PatchMerger {
-    /// Over single patches.
-    pub norm: LayerNorm,
-    /// `d_vision * merge_size^2` to itself to `d_model`.
-    pub mlp: Mlp,
-}
-
 impl Qwen2VlEncoderConfig {
     /// An encoder with normally distributed weights, made when first used.
     pub fn init(&self, device: &Device) -> Qwen2VlEncoder {
-        let d_merged = self.d_vision * self.merge_size * self.merge_size;
         let sizes = [self.d_vision, self.n_heads, self.d_vision * self.mlp_ratio];
         Qwen2VlEncoder {
             patch_embedding: LinearConfig::new(self.d_patch(), self.d_vision).init(device),
             blocks: (0..self.n_layers).map(|_| VisionBlock::init(sizes, self.activation, device)).collect(),
-            merger: PatchMerger {
-                norm: LayerNormConfig::new(self.d_vision).init(device),
-                mlp: MlpConfig::new(d_merged, d_merged, self.d_model, Activation::Gelu).init(device),
-            },
+            merger: PatchMerger::init([self.d_vision, self.merge_size.pow(2), self.d_model], false, device),
             config: self.clone(),
         }
     }
@@ -122,9 +110,7 @@ impl Qwen2VlEncoderConfig {
 impl VisionEncoder for Qwen2VlEncoder {
     /// Images of equal grid go through the encoder together.
     fn encode<'a>(&'a self, images: &[&PixelValues], blocks: &mut dyn BlockExecutor<'a>) -> Tensor<2> {
-        let weight = self.patch_embedding.weight.val();
-        let (dtype, device) = (weight.dtype(), weight.device());
-        encode_by_grid(images, &device, |grid, group| self.encode_equal(images, grid, group, (dtype, &device), blocks))
+        encode_by_grid(images, |grid, group| self.encode_equal(images, grid, group, blocks))
     }
 }
 
@@ -135,12 +121,12 @@ impl Qwen2VlEncoder {
         images: &[&PixelValues],
         grid: [usize; 3],
         group: &[usize],
-        (dtype, device): (DType, &Device),
         blocks: &mut dyn BlockExecutor<'a>,
     ) -> Tensor<2> {
         let [_, height, width] = grid;
         let order = merge_order(height, width, self.config.merge_size);
-        let patches = gather_patches(images, group, grid, self.config.d_patch(), dtype, device);
+        let patches = gather_patches(images, group, grid, &self.patch_embedding);
+        let device = &patches.device();
         let d_head = self.config.d_vision / self.config.n_heads;
         let rotary = grid_rotary(&order, patches.dims()[0], d_head, device);
         let mut x = self.patch_embedding.forward(patches);
@@ -148,7 +134,7 @@ impl Qwen2VlEncoder {
             let rotary = rotary.clone();
             x = run_block(blocks, block, vec![x], move |block, x| block.forward(x[0].clone(), &rotary));
         }
-        self.merger.forward(x, self.config.merge_size)
+        self.merger.forward(x, self.config.merge_size.pow(2))
     }
 }
 
@@ -176,33 +162,19 @@ impl VisionBlock {
     }
 }
 
-impl PatchMerger {
-    /// `[batch, n_patches, d_vision]` to `[batch * n_patches / merge^2, d_model]`.
-    fn forward(&self, x: Tensor<3>, merge: usize) -> Tensor<2> {
-        let [batch, n_patches, d_vision] = x.dims();
-        let per_square = merge * merge;
-        let joined = self.norm.forward(x).reshape([batch * n_patches / per_square, d_vision * per_square]);
-        self.mlp.forward(joined)
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use adamllm_nn::{Eager, ImageLayout};
+    use adamllm_nn::Eager;
 
     use super::*;
+    use crate::patches::testing::image;
 
     #[test]
     fn images_do_not_attend_to_each_other_and_keep_their_order() {
         let device = Device::flex();
         let config = Qwen2VlEncoderConfig::tiny();
         let encoder = config.init(&device);
-        let image = |grid: [usize; 3], phase: f32| {
-            let shape = vec![grid.iter().product(), config.d_patch()];
-            let values = (0..shape[0] * shape[1]).map(|i| (i as f32 * 0.37 + phase).sin()).collect();
-            let layout = ImageLayout { metadata: grid.to_vec(), ..ImageLayout::embedded(shape[0] / 4, shape) };
-            PixelValues::new(values, layout)
-        };
+        let image = |grid, phase| image(grid, config.d_patch(), phase);
         let images = [image([1, 4, 4], 0.0), image([1, 2, 4], 1.0), image([1, 4, 4], 2.0)];
         let together = encoder.encode(&images.each_ref(), &mut Eager);
         let alone = images.map(|image| encoder.encode(&[&image], &mut Eager));

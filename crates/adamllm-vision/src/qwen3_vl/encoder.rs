@@ -6,12 +6,11 @@ use adamllm_nn::{
 };
 use burn::config::Config;
 use burn::module::{Initializer, Module, Param};
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{Device, Tensor};
 
-use super::merger::FeatureMerger;
 use super::position_table::resampled;
-use crate::VisionBlock;
 use crate::patches::{encode_each_by_grid, gather_patches, grid_rotary, merge_order};
+use crate::{PatchMerger, VisionBlock};
 
 /// The sizes of a [`Qwen3VlEncoder`].
 #[derive(Config, Debug, PartialEq)]
@@ -59,9 +58,9 @@ pub struct Qwen3VlEncoder {
     /// The blocks.
     pub blocks: Vec<VisionBlock>,
     /// After the last block: the features that replace placeholders.
-    pub merger: FeatureMerger,
+    pub merger: PatchMerger,
     /// After each of `deepstack_layers`: the features that the decoder adds after its first layers.
-    pub deepstack_mergers: Vec<FeatureMerger>,
+    pub deepstack_mergers: Vec<PatchMerger>,
     /// The sizes.
     #[module(skip)]
     pub config: Qwen3VlEncoderConfig,
@@ -77,8 +76,8 @@ impl Qwen3VlEncoderConfig {
             patch_embedding: LinearConfig::new(self.d_patch(), self.d_vision).with_bias(true).init(device),
             position_embedding: normal.init([self.n_positions, self.d_vision], device),
             blocks: (0..self.n_layers).map(|_| block()).collect(),
-            merger: FeatureMerger::init(sizes, false, device),
-            deepstack_mergers: self.deepstack_layers.iter().map(|_| FeatureMerger::init(sizes, true, device)).collect(),
+            merger: PatchMerger::init(sizes, false, device),
+            deepstack_mergers: self.deepstack_layers.iter().map(|_| PatchMerger::init(sizes, true, device)).collect(),
             config: self.clone(),
         }
     }
@@ -111,11 +110,7 @@ impl VisionEncoder for Qwen3VlEncoder {
 
     /// Images of equal grid go through the encoder together.
     fn encode_with_layers<'a>(&'a self, images: &[&PixelValues], blocks: &mut dyn BlockExecutor<'a>) -> ImageFeatures {
-        let weight = self.patch_embedding.weight.val();
-        let (dtype, device) = (weight.dtype(), weight.device());
-        encode_each_by_grid(images, &device, |grid, group| {
-            self.encode_equal(images, grid, group, (dtype, &device), blocks)
-        })
+        encode_each_by_grid(images, |grid, group| self.encode_equal(images, grid, group, blocks))
     }
 }
 
@@ -126,12 +121,12 @@ impl Qwen3VlEncoder {
         images: &[&PixelValues],
         grid: [usize; 3],
         group: &[usize],
-        (dtype, device): (DType, &Device),
         blocks: &mut dyn BlockExecutor<'a>,
     ) -> ImageFeatures {
         let [_, height, width] = grid;
         let order = merge_order(height, width, self.config.merge_size);
-        let patches = gather_patches(images, group, grid, self.config.d_patch(), dtype, device);
+        let patches = gather_patches(images, group, grid, &self.patch_embedding);
+        let device = &patches.device();
         let d_head = self.config.d_vision / self.config.n_heads;
         let rotary = grid_rotary(&order, patches.dims()[0], d_head, device);
         let positions = resampled(self.position_embedding.val(), &order, [height, width]);
@@ -152,21 +147,17 @@ impl Qwen3VlEncoder {
 
 #[cfg(test)]
 mod tests {
-    use adamllm_nn::{Eager, ImageLayout};
+    use adamllm_nn::Eager;
 
     use super::*;
+    use crate::patches::testing::image;
 
     #[test]
     fn images_do_not_attend_to_each_other_and_keep_their_order() {
         let device = Device::flex();
         let config = Qwen3VlEncoderConfig::tiny();
         let encoder = config.init(&device);
-        let image = |grid: [usize; 3], phase: f32| {
-            let shape = vec![grid.iter().product(), config.d_patch()];
-            let values = (0..shape[0] * shape[1]).map(|i| (i as f32 * 0.37 + phase).sin()).collect();
-            let layout = ImageLayout { metadata: grid.to_vec(), ..ImageLayout::embedded(shape[0] / 4, shape) };
-            PixelValues::new(values, layout)
-        };
+        let image = |grid, phase| image(grid, config.d_patch(), phase);
         let images = [image([1, 4, 4], 0.0), image([1, 2, 4], 1.0), image([1, 4, 4], 2.0)];
         let together = encoder.encode_with_layers(&images.each_ref(), &mut Eager);
         let alone = images.map(|image| encoder.encode_with_layers(&[&image], &mut Eager));

@@ -1,6 +1,7 @@
 //! Learned position embeddings of a square grid, resampled to the grid of an image: bilinear, corners on corners.
 
-use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use adamllm_nn::{cast_to, index_tensor};
+use burn::tensor::{DType, Tensor, TensorData};
 
 /// The embedding of each patch.
 ///
@@ -23,7 +24,7 @@ pub(super) fn resampled(table: Tensor<2>, patches: &[[usize; 2]], size: [usize; 
         }
     }
     let n_patches = patches.len();
-    let chosen = table.select(0, whole_numbers(indices, &device)).reshape([n_patches, 4, d_vision]);
+    let chosen = table.select(0, index_tensor(indices, &device)).reshape([n_patches, 4, d_vision]);
     let weights = Tensor::<3>::from_data(TensorData::new(weights, [n_patches, 4, 1]), (&device, DType::F32));
     let sums = (cast_to(chosen, DType::F32) * weights).sum_dim(1);
     cast_to(sums.reshape([1, n_patches, d_vision]), dtype)
@@ -37,17 +38,10 @@ fn taps(i: usize, length: usize, side: usize) -> [(usize, f32); 2] {
     [(first as usize, 1.0 - (position - first)), (second, position - first)]
 }
 
-fn whole_numbers(values: Vec<i32>, device: &Device) -> Tensor<1, Int> {
-    let n = values.len();
-    Tensor::from_data(TensorData::new(values, [n]), device)
-}
-
-fn cast_to(x: Tensor<3>, dtype: DType) -> Tensor<3> {
-    if x.dtype() == dtype { x } else { x.cast(dtype) }
-}
-
 #[cfg(test)]
 mod tests {
+    use burn::tensor::Device;
+
     use super::*;
 
     /// Three points `0, 1, 2` on each axis; the value of a point is `10 * row + column`, which bilinear weights keep linear.
