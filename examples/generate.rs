@@ -13,6 +13,7 @@ use adamllm::prelude::*;
 use adamllm::recipes::Dtype;
 use adamllm_examples::cli::{self, JobResult};
 use adamllm_examples::decoding::DecodingArguments;
+use adamllm_examples::models::PixelArguments;
 use adamllm_examples::{Files, devices, folders};
 use clap::Parser;
 use serde_json::json;
@@ -40,6 +41,8 @@ struct Arguments {
     /// The dtype of the weights on the device: f32, bf16 or f16
     #[arg(long, value_parser = cli::setting::<Dtype>, default_value = "f32")]
     dtype: Dtype,
+    #[command(flatten)]
+    pixels: PixelArguments,
     /// Adds the logits of the token after the prompt to the JSON
     #[arg(long)]
     logits: bool,
@@ -54,7 +57,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> JobResult {
     let started = Instant::now();
-    let folder = folders::model_folder(&arguments.model)?;
+    let folder = arguments.pixels.of(folders::model_folder(&arguments.model)?);
     let device = devices::device(&arguments.device)?;
     let images = Arc::new(Files);
     let model = LocalModel::load(&folder, arguments.dtype.into(), &device, images)?;

@@ -10,6 +10,7 @@ use adamllm::model::{Encoded, Encoder, Encoding, Preset, Truncation};
 use adamllm::prelude::*;
 use adamllm_examples::cli::{self, JobResult};
 use adamllm_examples::folders;
+use adamllm_examples::models::PixelArguments;
 use clap::Parser;
 use serde_json::{Value, json};
 
@@ -40,6 +41,8 @@ struct Arguments {
     /// What becomes of a longer one: drop-sample, drop-tail-turns, shrink-images or llama-factory
     #[arg(long, value_parser = cli::setting::<Truncation>, default_value = "drop-sample")]
     truncation: Truncation,
+    #[command(flatten)]
+    pixels: PixelArguments,
     /// Prints one JSON object (a list of them without --row)
     #[arg(long)]
     json: bool,
@@ -50,7 +53,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> JobResult {
-    let folder = folders::model_folder(&arguments.model)?;
+    let folder = arguments.pixels.of(folders::model_folder(&arguments.model)?);
     let processor = Processor::read(&folder)?;
     let beside = arguments.conversations.parent().unwrap_or_else(|| ".".as_ref()).to_owned();
     let images = FolderImages::new(arguments.images.clone().unwrap_or(beside));

@@ -66,7 +66,7 @@ fn run(arguments: Arguments, collective: &dyn Collective) -> JobResult {
     let shell = Shell { speaks: collective.rank() == 0, arguments };
     let (base, settings) = shell.arguments.settings()?;
     let device = || devices::device(&settings.model.device);
-    let processor = Processor::read(&base)?;
+    let processor = Processor::read(&settings.model.with_pixels(&base))?;
     let out = shell.arguments.out();
     let ledger = shell.ledger(&settings, collective)?;
     let check = if shell.arguments.plan { ImageCheck::Headers } else { settings.data.check };

@@ -90,7 +90,7 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> JobResult {
     let (settings, [base, synthesizer, judge]) = (arguments.settings(), arguments.models());
     [&synthesizer, &judge].into_iter().try_for_each(|name| models::check(name))?;
-    let base = folders::model_folder(&base)?;
+    let base = arguments.models.pixels.of(folders::model_folder(&base)?);
     cli::prepare(&arguments.out, "quickstart.json", arguments.resume, arguments.overwrite)?;
     let device = devices::device(&arguments.models.device)?;
     let run = RunOptions { resume: arguments.resume, stop: Some(&cli::STOP), ..RunOptions::new(&arguments.out) };

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use adamllm::core::{BoxedModel, TurnMarkers, boxed};
+use adamllm::model::PixelRange;
 use adamllm::prelude::*;
 use adamllm::recipes::Dtype;
 use adamllm::remote::{ApiKey, RemoteConfig, RemoteModel, ScoreMethod, UserTurn};
@@ -20,6 +21,9 @@ pub struct ModelArguments {
     /// The dtype of the weights on the device: f32, bf16 or f16
     #[arg(long, value_parser = setting::<Dtype>, default_value = "f32")]
     pub dtype: Dtype,
+    /// How large images are.
+    #[command(flatten)]
+    pub pixels: PixelArguments,
     /// A file that holds the servers' API key
     #[arg(long)]
     pub api_key_file: Option<PathBuf>,
@@ -42,6 +46,25 @@ pub struct ModelArguments {
     /// How a served judge is scored
     #[arg(long, value_enum, default_value = "top-tokens")]
     pub score_by: ScoreBy,
+}
+
+/// How large images are for a model in this process.
+#[derive(clap::Args, Clone, Copy, Debug, Default)]
+pub struct PixelArguments {
+    /// The fewest pixels of an image after resizing, in place of the model folder's `min_pixels`
+    #[arg(long)]
+    pub min_pixels: Option<u64>,
+    /// The most, in place of the model folder's `max_pixels`: fewer pixels are fewer image tokens
+    #[arg(long)]
+    pub max_pixels: Option<u64>,
+}
+
+impl PixelArguments {
+    /// The folder with these bounds in place of its own.
+    pub fn of(self, folder: ModelFolder) -> ModelFolder {
+        let Self { min_pixels, max_pixels } = self;
+        folder.with_pixel_range(PixelRange { min_pixels, max_pixels })
+    }
 }
 
 /// Templates whose markers are known.
@@ -109,10 +132,17 @@ pub fn check(name: &str) -> JobResult {
 /// What was wrong with the folder or the servers.
 pub fn open(name: &str, arguments: &ModelArguments, images: Arc<dyn ImageStore>) -> Answer<OpenedModel> {
     if is_url(name) {
+        if arguments.pixels.min_pixels.or(arguments.pixels.max_pixels).is_some() {
+            tracing::warn!(
+                "{name} resizes images by settings of its own: --min-pixels and --max-pixels do not reach it"
+            );
+        }
         let model = RemoteModel::connect(remote_config(name, arguments)?, images)?;
         return Ok(OpenedModel { model: boxed(model), generation_defaults: None });
     }
     let folder = model_folder(name)?;
+    // A judge without images has none to resize.
+    let folder = if folder.config().vision.is_some() { arguments.pixels.of(folder) } else { folder };
     let device = crate::devices::device(&arguments.device)?;
     let model = LocalModel::load(&folder, arguments.dtype.into(), &device, images)?;
     let generation_defaults = model.generation_defaults().summary();

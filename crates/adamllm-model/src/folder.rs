@@ -7,6 +7,7 @@ use std::sync::Arc;
 use adamllm_core::CoreError;
 use adamllm_language::Decoder;
 use adamllm_nn::{LanguageBackbone, LoadError, VisionEncoder};
+use adamllm_vision::preprocess::PixelRange;
 use burn::tensor::{DType, Device};
 
 use crate::adapter::PeftConfig;
@@ -27,6 +28,8 @@ pub struct ModelFolder {
     adapter: Option<PathBuf>,
     /// Whether the caller put a vision encoder before a text-only folder's decoder.
     adds_vision: bool,
+    /// Bounds of an image's pixels that this run has in place of the folder's.
+    pixels: PixelRange,
 }
 
 impl ModelFolder {
@@ -53,7 +56,7 @@ impl ModelFolder {
             return Err(ModelError::FileMissing { folder: path, expected: &["config.json"] });
         }
         let config = ModelConfig::read_with(&file, families)?;
-        Ok(Self { path, config, adapter: None, adds_vision: false })
+        Ok(Self { path, config, adapter: None, adds_vision: false, pixels: PixelRange::default() })
     }
 
     /// The same folder with a PEFT adapter, whose pairs [`ModelFolder::load`] adds to the weights.
@@ -74,6 +77,19 @@ impl ModelFolder {
         self.config.vision = Some(vision);
         self.config.image_token = Some(image_token);
         self
+    }
+
+    /// The same folder with bounds of its own for an image's pixels, in place of the image processor's `min_pixels` and `max_pixels`:
+    /// what [`Processor::read`](crate::Processor::read) and [`LocalModel::load`](crate::LocalModel::load) make of it follows them. The
+    /// folder's files stay as they are, also where the folder is saved.
+    #[must_use]
+    pub fn with_pixel_range(self, pixels: PixelRange) -> Self {
+        Self { pixels, ..self }
+    }
+
+    /// As [`ModelFolder::with_pixel_range`] set them.
+    pub fn pixel_range(&self) -> PixelRange {
+        self.pixels
     }
 
     /// Whether the folder's own template and processor files know no images.

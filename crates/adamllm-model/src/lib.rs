@@ -51,6 +51,7 @@ mod truncation;
 mod verify;
 mod vision;
 
+pub use adamllm_vision::preprocess::PixelRange;
 pub use batch::{Padding, VlmBatch};
 pub use encoded::{Encoded, EncodedImage};
 pub use encoder::Encoder;

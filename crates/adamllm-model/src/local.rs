@@ -8,6 +8,7 @@ use adamllm_language::{
     DecodeRequest, DecodedSequence, Decoder, EndReason, PromptRequest, Sampler, SamplingRule, decode,
 };
 use adamllm_nn::{LanguageBackbone, VisionEncoder};
+use adamllm_vision::preprocess::PixelRange;
 use burn::tensor::{DType, Device, TensorData, activation};
 
 use crate::image_cache::ImageCache;
@@ -95,6 +96,11 @@ impl<V: VisionEncoder, L: LanguageBackbone> LocalModel<V, L> {
         let mut identity = format!("{identity}:{}", generation.identity());
         if let Some(variant) = text.template().and_then(crate::ChatTemplate::variant) {
             identity = format!("{identity}:{variant}");
+        }
+        if let PixelRange { min_pixels, max_pixels } = processor.pixel_range()
+            && !processor.pixel_range().is_empty()
+        {
+            identity = format!("{identity}:pixels {min_pixels:?} to {max_pixels:?}");
         }
         Self { model, processor, images, identity, limits: BatchLimits::default() }
     }

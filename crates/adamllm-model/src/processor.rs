@@ -4,7 +4,7 @@ use adamllm_core::{
     Conversation, CoreError, IMAGE_MARKER, ImageRef, ImageStore, Prompt, RecordId, RgbImage, Supervision,
 };
 use adamllm_nn::ImageLayout;
-use adamllm_vision::preprocess::{ImageProcessor, PreprocessError};
+use adamllm_vision::preprocess::{ImageProcessor, PixelRange, PreprocessError};
 
 use crate::draft::{Draft, Sequence, TokenKinds};
 use crate::text::{FolderKind, TextCodec};
@@ -20,6 +20,7 @@ pub struct Processor {
     /// The placeholder's text.
     placeholder: Option<String>,
     config: ModelConfig,
+    pixels: PixelRange,
 }
 
 #[derive(Debug)]
@@ -33,6 +34,28 @@ struct Images {
 pub struct Rendered {
     /// With one placeholder for each image.
     pub text: String,
+}
+
+/// The folder's image processor with the bounds that the folder was opened with.
+fn with_pixel_range(
+    processor: Arc<dyn ImageProcessor>,
+    folder: &ModelFolder,
+) -> Result<Arc<dyn ImageProcessor>, ModelError> {
+    let range = folder.pixel_range();
+    if range.is_empty() {
+        return Ok(processor);
+    }
+    let (field, got) = match (range.min_pixels, range.max_pixels) {
+        (Some(min), _) => ("min_pixels", min),
+        (None, max) => ("max_pixels", max.unwrap_or_default()),
+    };
+    let family = folder.config().family.as_str();
+    let none = || {
+        let expected = format!("none: {family} cuts every image into tiles of one size");
+        ModelError::config(folder.path(), field, expected, got)
+    };
+    let processor = processor.with_pixel_range(range).ok_or_else(none)?;
+    processor.map_err(|error| ModelError::config(folder.path(), field, "bounds that an image can keep", error))
 }
 
 impl Processor {
@@ -54,10 +77,14 @@ impl Processor {
             return Err(ModelError::config(&folder.path().join("config.json"), "vocab_size", expected, n_embeddings));
         }
         let images = match &config.vision {
+            None if !folder.pixel_range().is_empty() => {
+                let (record, family) = (folder.path().display().to_string(), config.family.as_str());
+                return Err(ModelError::NoVision { record, images: 0, family });
+            }
             None => None,
             Some(vision) => {
                 let token = placeholder(&text, &config, &**vision, folder)?;
-                Some(Images { processor: vision.image_processor(folder.path())?, token })
+                Some(Images { processor: with_pixel_range(vision.image_processor(folder.path())?, folder)?, token })
             }
         };
         let placeholder = images.as_ref().and_then(|images| text.token_text(images.token));
@@ -66,7 +93,7 @@ impl Processor {
             Some(placeholder) if folder.adds_vision() => text.with_image_text(placeholder),
             _ => text,
         };
-        Ok(Self { text, images, placeholder, config })
+        Ok(Self { text, images, placeholder, config, pixels: folder.pixel_range() })
     }
 
     /// The tokenizer and template.
@@ -82,6 +109,11 @@ impl Processor {
     /// The placeholder's id, where the family reads images.
     pub fn image_token(&self) -> Option<u32> {
         self.images.as_ref().map(|images| images.token)
+    }
+
+    /// The bounds of an image's pixels that the folder was opened with in place of its own.
+    pub fn pixel_range(&self) -> PixelRange {
+        self.pixels
     }
 
     /// The image processor with its settings, where the family reads images.

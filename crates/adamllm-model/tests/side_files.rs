@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use adamllm_core::{Conversation, MemoryImages, Message, Prompt, RgbImage, Supervision};
-use adamllm_model::{ModelFolder, Processor};
+use adamllm_core::{Conversation, ImageRef, MemoryImages, Message, Prompt, RgbImage, Role, Supervision};
+use adamllm_model::{ModelFolder, PixelRange, Processor};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -125,4 +125,40 @@ fn an_empty_prompt_is_an_error() {
     let processor = read(&fixture("qwen2/model")).expect("reads");
     let error = processor.encode_prompt(&Prompt::Text(String::new()), &images()).expect_err("empty").to_string();
     assert!(error.contains("no token"), "{error}");
+}
+
+/// A run's bounds of an image's pixels do what the same bounds in the folder's files do, and nothing where there are none to set.
+#[test]
+fn bounds_of_an_images_pixels_for_one_run() {
+    let range = |min_pixels, max_pixels| PixelRange { min_pixels, max_pixels };
+    let request = Message::new(Role::User, "<image> What is it?");
+    let prompt = Prompt::chat(vec![request], vec![ImageRef::from("a.png")]);
+    let encoded = |folder: ModelFolder| {
+        let processor = Processor::read(&folder).expect("reads");
+        processor.encode_prompt(&prompt, &images()).expect("encodes")
+    };
+    let plain = encoded(ModelFolder::open(fixture("qwen2_vl/hub2024")).expect("opens"));
+    for (min, max) in [(Some(784 * 16), None), (None, Some(784 * 4)), (Some(784 * 9), Some(784 * 12))] {
+        let written = copy("qwen2_vl/hub2024");
+        change(&written.path().join("preprocessor_config.json"), |json| {
+            min.into_iter().for_each(|min: u64| json["min_pixels"] = json!(min));
+            max.into_iter().for_each(|max: u64| json["max_pixels"] = json!(max));
+        });
+        let expected = encoded(ModelFolder::open(written.path()).expect("opens"));
+        let set = ModelFolder::open(fixture("qwen2_vl/hub2024")).expect("opens").with_pixel_range(range(min, max));
+        let found = encoded(set);
+        assert_eq!((&found.tokens, &found.images[0].pixels), (&expected.tokens, &expected.images[0].pixels));
+        assert_eq!(found.tokens != plain.tokens, min.is_some(), "a small image grows, and does not shrink");
+    }
+
+    let refused = |name: &str, range| {
+        let folder = ModelFolder::open(fixture(name)).expect("opens").with_pixel_range(range);
+        Processor::read(&folder).expect_err("refused").to_string()
+    };
+    let error = refused("qwen2_vl/hub2024", range(Some(784 * 9), Some(784)));
+    assert!(error.contains("min_pixels") && error.contains("7056"), "{error}");
+    let error = refused("llava_next/model", range(None, Some(784)));
+    assert!(error.contains("max_pixels") && error.contains("llava_next") && error.contains("tiles"), "{error}");
+    let error = refused("llama/model", range(None, Some(784)));
+    assert!(error.contains("llama"), "{error}");
 }

@@ -68,6 +68,9 @@ pub struct ExampleSize {
     pub tokens: usize,
     /// Tokens that count for the loss.
     pub targets: usize,
+    /// Tokens that are placeholders of images, among `tokens`.
+    #[serde(default)]
+    pub image_tokens: usize,
     /// Images.
     pub images: usize,
     /// Patches that the vision encoder reads.
@@ -82,6 +85,7 @@ impl std::ops::AddAssign for ExampleSize {
     fn add_assign(&mut self, other: Self) {
         self.tokens += other.tokens;
         self.targets += other.targets;
+        self.image_tokens += other.image_tokens;
         self.images += other.images;
         self.patches += other.patches;
         self.image_features += other.image_features;
@@ -93,6 +97,7 @@ impl ExampleSize {
     /// Counts an image.
     pub fn add_image(&mut self, layout: &ImageLayout) {
         self.images += 1;
+        self.image_tokens += layout.n_placeholders;
         self.patches += layout.n_patches;
         self.image_features += layout.n_features;
         self.attention_pairs += layout.n_attention_pairs;

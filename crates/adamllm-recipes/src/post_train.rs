@@ -14,6 +14,7 @@ use burn::tensor::Device;
 use serde::Serialize;
 
 use crate::files::write_json;
+use crate::settings::SettingsError;
 use crate::training_set::{ImageCheck, ReadOptions, RecordCounts, TrainingSetReader};
 use crate::{RecipeError, RunOptions, TrainingSet};
 
@@ -89,7 +90,7 @@ pub fn post_train(
     progress: &mut dyn Progress,
 ) -> Result<PostTrainReport, RecipeError> {
     let settings = settings.clone().for_base(base);
-    let processor = Processor::read(base)?;
+    let processor = Processor::read(&settings.model.with_pixels(base))?;
     let ledger = begin(&settings, run)?;
     let job = PostTraining::read(&settings, base, &processor, ledger, progress)?;
     job.run(device, run, &mut |_| {}, progress)
@@ -140,6 +141,10 @@ impl<'a> PostTraining<'a> {
         progress: &mut dyn Progress,
     ) -> Result<Self, RecipeError> {
         let started = Instant::now();
+        if processor.pixel_range() != settings.model.pixel_range() {
+            let wanted = "the processor has other bounds; read it from `ModelSettings::with_pixels`";
+            return Err(SettingsError::value("model.max_pixels", wanted).into());
+        }
         let encoder = Encoder::new(processor, settings.encoding.clone())?;
         let options = ReadOptions { check, workers: settings.data.workers, packing: settings.train.packing };
         let mut reader = TrainingSetReader::new(processor, encoder, options, ledger)?;

@@ -25,7 +25,7 @@ pub(crate) mod tiles;
 pub use error::PreprocessError;
 pub use nearest::resize_nearest;
 pub use normalisation::Normalisation;
-pub use processor::ImageProcessor;
+pub use processor::{ImageProcessor, PixelRange};
 pub use resize::{PassOrder, Resampling, resize, resize_bicubic};
 pub use tiles::Tiles;
 

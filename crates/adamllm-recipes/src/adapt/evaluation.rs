@@ -44,7 +44,7 @@ impl Adaptation<'_> {
         let opened = open_description(benchmark)?;
         let base = self.load(self.base, opened.images.clone())?;
         let base = self.evaluate_one(&base, &opened, "base", progress)?;
-        let post_trained = self.load(&ModelFolder::open(self.model())?, opened.images.clone())?;
+        let post_trained = self.load(&self.post_trained_folder()?, opened.images.clone())?;
         let post_trained = self.evaluate_one(&post_trained, &opened, "post-trained", progress)?;
         let comparison = compare(&base.outcomes, &post_trained.outcomes, &BootstrapConfig::default());
         Ok(AdaptEvaluation { base, post_trained, comparison })
@@ -62,6 +62,11 @@ impl Adaptation<'_> {
         Ok(adamllm_eval::evaluate(model, &opened.benchmark, &folder, &options, progress)?)
     }
 
+    /// The written model, with the base's bounds of an image's pixels.
+    fn post_trained_folder(&self) -> Result<ModelFolder, RecipeError> {
+        Ok(ModelFolder::open(self.model())?.with_pixel_range(self.base.pixel_range()))
+    }
+
     fn load(&self, folder: &ModelFolder, images: Arc<dyn ImageStore>) -> Result<LocalModel, RecipeError> {
         Ok(LocalModel::load(folder, self.settings.dtype.into(), self.device, images)?)
     }
@@ -77,7 +82,7 @@ impl Adaptation<'_> {
             let answers = self.load(folder, self.images())?.generate(&prompts, &Decoding::greedy(48));
             Ok(answers.into_iter().map(|a| a.map_or_else(|e| format!("(error: {e})"), |a| a.text)).collect())
         };
-        let (before, after) = (say(self.base)?, say(&ModelFolder::open(self.model())?)?);
+        let (before, after) = (say(self.base)?, say(&self.post_trained_folder()?)?);
         let sample = |((pair, before), after): ((ImageCaption, String), String)| Sample {
             image: pair.image,
             caption: pair.caption,

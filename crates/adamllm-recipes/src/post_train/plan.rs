@@ -25,6 +25,8 @@ pub struct StagePlan {
     pub padding_share: f64,
     /// Floating-point operations of the run, everything trained and nothing computed twice.
     pub flops: f64,
+    /// Examples of which more than half of the tokens are an image's: those learn little text for what they cost.
+    pub mostly_image: usize,
 }
 
 impl StagePlan {
@@ -40,7 +42,9 @@ impl StagePlan {
     ) -> Result<Self, RecipeError> {
         let run = RunPlan::new(examples, config)?;
         let flops = run.sum(|example| flops(examples.size_of(example)));
-        Ok(Self { stage, padding_share: run.padding_share(), flops, run })
+        let sizes = (0..examples.len()).map(|example| examples.size_of(example));
+        let mostly_image = sizes.filter(|size| 2 * size.image_tokens > size.tokens).count();
+        Ok(Self { stage, padding_share: run.padding_share(), flops, mostly_image, run })
     }
 }
 
@@ -50,16 +54,21 @@ impl std::fmt::Display for StagePlan {
         let RunPlan { examples, examples_read, steps, micro_batches, read, most_tokens, most_patches, .. } = &self.run;
         write!(
             f,
-            "{examples} examples, {examples_read} read in {steps} steps and {micro_batches} forward passes; {} tokens ({} targets), \
-             {:.1} % padding, {} images, {} patches; {:.3e} floating-point operations; worst pass: {}",
+            "{examples} examples, {examples_read} read in {steps} steps and {micro_batches} forward passes; {} tokens ({} targets, {} of \
+             images), {:.1} % padding, {} images, {} patches; {:.3e} floating-point operations; worst pass: {}",
             read.tokens,
             read.targets,
+            read.image_tokens,
             100.0 * self.padding_share,
             read.images,
             read.patches,
             self.flops,
             shown(most_tokens),
         )?;
+        if self.mostly_image > 0 {
+            let mostly = self.mostly_image;
+            write!(f, "; {mostly} examples are images for more than half (`model.max_pixels` makes images smaller)")?;
+        }
         match most_patches.examples == most_tokens.examples {
             true => Ok(()),
             false => write!(f, "; of most patches: {}", shown(most_patches)),

@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 
-use adamllm_model::{Encoding, ModelFolder};
+use adamllm_model::{Encoding, ModelFolder, PixelRange};
 use adamllm_nn::LoraConfig;
 use adamllm_train::TrainConfig;
 use serde::{Deserialize, Serialize};
@@ -48,11 +48,27 @@ pub struct ModelSettings {
     pub device: String,
     /// What the weights are kept in.
     pub dtype: Dtype,
+    /// The fewest pixels of an image after resizing, in place of the folder's own `min_pixels`: more pixels are more image tokens.
+    pub min_pixels: Option<u64>,
+    /// The most, in place of the folder's own `max_pixels`.
+    pub max_pixels: Option<u64>,
+}
+
+impl ModelSettings {
+    /// The base with this run's bounds of an image's pixels.
+    pub fn with_pixels(&self, base: &ModelFolder) -> ModelFolder {
+        base.clone().with_pixel_range(self.pixel_range())
+    }
+
+    /// This run's bounds of an image's pixels.
+    pub fn pixel_range(&self) -> PixelRange {
+        PixelRange { min_pixels: self.min_pixels, max_pixels: self.max_pixels }
+    }
 }
 
 impl Default for ModelSettings {
     fn default() -> Self {
-        Self { folder: String::new(), device: "flex".into(), dtype: Dtype::F32 }
+        Self { folder: String::new(), device: "flex".into(), dtype: Dtype::F32, min_pixels: None, max_pixels: None }
     }
 }
 

@@ -131,7 +131,7 @@ impl Qwen2VlImageConfig {
         })
     }
 
-    fn validate(&self) -> Result<(), PreprocessError> {
+    pub(super) fn validate(&self) -> Result<(), PreprocessError> {
         let sizes = [
             ("patch_size", self.patch_size, 1024),
             ("temporal_patch_size", self.temporal_patch_size, 16),

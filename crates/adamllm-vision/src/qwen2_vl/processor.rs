@@ -4,7 +4,7 @@ use adamllm_nn::{ImageLayout, PixelValues};
 use image::RgbImage;
 
 use super::image_processor::{PatchGrid, Qwen2VlImageConfig};
-use crate::preprocess::{ImageProcessor, PreprocessError};
+use crate::preprocess::{ImageProcessor, PixelRange, PreprocessError};
 
 impl Qwen2VlImageConfig {
     fn layout_of(&self, grid: PatchGrid) -> ImageLayout {
@@ -53,6 +53,13 @@ impl ImageProcessor for Qwen2VlImageConfig {
             if fits(&with_budget(middle)) { low = middle } else { high = middle }
         }
         Some(Arc::new(with_budget(low)))
+    }
+
+    fn with_pixel_range(&self, range: PixelRange) -> Option<Result<Arc<dyn ImageProcessor>, PreprocessError>> {
+        let min_pixels = range.min_pixels.unwrap_or(self.min_pixels);
+        let max_pixels = range.max_pixels.unwrap_or(self.max_pixels);
+        let config = Self { min_pixels, max_pixels, ..self.clone() };
+        Some(config.validate().map(|()| Arc::new(config) as Arc<dyn ImageProcessor>))
     }
 }
 

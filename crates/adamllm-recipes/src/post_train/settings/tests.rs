@@ -20,11 +20,11 @@ fn every_ready_file_is_valid() {
         names.push(path.file_stem().expect("a name").to_string_lossy().into_owned());
     }
     for domain in ["biomed", "food", "remote_sensing"] {
-        for model in ["qwen2_vl_2b", "llava_next_llama3_8b", "llama_3_2_11b_vision"] {
+        for model in ["qwen2_vl_2b", "qwen2_5_vl_3b", "llava_next_llama3_8b", "llama_3_2_11b_vision"] {
             assert!(names.contains(&format!("{domain}_{model}")), "{domain}_{model}");
         }
     }
-    assert_eq!(names.len(), 9 + 3);
+    assert_eq!(names.len(), 12 + 3);
 }
 
 /// The paper's table of settings.
@@ -33,6 +33,7 @@ fn ready_files_say_what_the_paper_says() {
     for domain in ["biomed", "food", "remote_sensing"] {
         for (model, rate, vision, decay, warmup) in [
             ("qwen2_vl_2b", 1e-5, None, 0.1, 0.1),
+            ("qwen2_5_vl_3b", 1e-5, None, 0.1, 0.1),
             ("llava_next_llama3_8b", 2e-5, Some(2e-6), 0.0, 0.03),
             ("llama_3_2_11b_vision", 5e-6, None, 0.1, 0.1),
         ] {
