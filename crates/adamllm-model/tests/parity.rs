@@ -398,31 +398,37 @@ fn qwen3_vl() {
     check_gradients(&fixture, None);
 }
 
-/// The settings as the published folders have them: the base of the angles outside `rope_scaling`, another `model_type` inside
-/// `vision_config`, and image settings in a file of their own.
-#[test]
-fn qwen3_vl_as_published() {
-    let mut fixture = Fixture::open("qwen3_vl", "model", "cases.json", "expected.safetensors");
-    let published = tempfile::tempdir().expect("a temporary folder");
+/// A fixture's folder as the Hub has it: `config.json` as `change` leaves it, image settings and the template in files of their own.
+fn published(fixture: &Fixture, change: impl FnOnce(&mut Value)) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
     let read = |name: &str| std::fs::read(fixture.folder.path().join(name)).expect("a committed fixture");
     let json = |name: &str| serde_json::from_slice::<Value>(&read(name)).expect("valid JSON");
-    let write = |name: &str, bytes: Vec<u8>| std::fs::write(published.path().join(name), bytes).expect("writes");
+    let write = |name: &str, bytes: Vec<u8>| std::fs::write(folder.path().join(name), bytes).expect("writes");
     for name in ["model.safetensors", "tokenizer.json", "tokenizer_config.json", "generation_config.json"] {
         write(name, read(name));
     }
     let mut config = json("config.json");
-    let mut rope =
-        config["text_config"].as_object_mut().expect("a section").remove("rope_parameters").expect("written");
-    let theta = rope.as_object_mut().expect("an object").remove("rope_theta").expect("written");
-    config["text_config"]["rope_theta"] = theta;
-    config["text_config"]["rope_scaling"] = rope;
-    config["vision_config"]["model_type"] = "qwen3_vl".into();
+    change(&mut config);
     write("config.json", config.to_string().into_bytes());
     write("preprocessor_config.json", json("processor_config.json")["image_processor"].to_string().into_bytes());
     let template = String::from_utf8(read("chat_template.jinja")).expect("text");
     write("chat_template.json", serde_json::json!({ "chat_template": template }).to_string().into_bytes());
+    folder
+}
 
-    fixture.folder = ModelFolder::open(published.path()).expect("opens");
+/// The base of the angles outside `rope_scaling`, another `model_type` inside `vision_config`.
+#[test]
+fn qwen3_vl_as_published() {
+    let mut fixture = Fixture::open("qwen3_vl", "model", "cases.json", "expected.safetensors");
+    let folder = published(&fixture, |config| {
+        let text = config["text_config"].as_object_mut().expect("a section");
+        let mut rope = text.remove("rope_parameters").expect("written");
+        let theta = rope.as_object_mut().expect("an object").remove("rope_theta").expect("written");
+        text.insert("rope_theta".into(), theta);
+        text.insert("rope_scaling".into(), rope);
+        config["vision_config"]["model_type"] = "qwen3_vl".into();
+    });
+    fixture.folder = ModelFolder::open(folder.path()).expect("opens");
     check_prompts(&fixture);
     check_pixels(&fixture);
 }
@@ -454,35 +460,25 @@ fn idefics3() {
     check_gradients(&fixture, None);
 }
 
-/// The settings as the published folders have them: the base of the angles outside `rope_parameters`, fields that no class knows,
-/// the number of placeholders and the image settings in files of their own.
+/// The base of the angles outside `rope_parameters`, fields that no class knows, the number of placeholders alone in
+/// `processor_config.json`.
 #[test]
 fn smolvlm_as_published() {
     let mut fixture = Fixture::open("smolvlm", "model", "cases.json", "expected.safetensors");
-    let published = tempfile::tempdir().expect("a temporary folder");
-    let read = |name: &str| std::fs::read(fixture.folder.path().join(name)).expect("a committed fixture");
-    let json = |name: &str| serde_json::from_slice::<Value>(&read(name)).expect("valid JSON");
-    let write = |name: &str, bytes: Vec<u8>| std::fs::write(published.path().join(name), bytes).expect("writes");
-    for name in ["model.safetensors", "tokenizer.json", "tokenizer_config.json", "generation_config.json"] {
-        write(name, read(name));
-    }
-    let mut config = json("config.json");
-    let text = config["text_config"].as_object_mut().expect("a section");
-    let rope = text.remove("rope_parameters").expect("written");
-    text.insert("rope_theta".into(), rope["rope_theta"].clone());
-    text.insert("architectures".into(), serde_json::json!(["VLlama3ForCausalLM"]));
-    for (field, value) in [("qk_layer_norms", false), ("rope_interleaved", false), ("is_llama_config", true)] {
-        text.insert(field.into(), value.into());
-    }
-    config["pad_token_id"] = 128_002.into();
-    config["vision_config"]["size"] = serde_json::json!({ "longest_edge": 72 });
-    write("config.json", config.to_string().into_bytes());
-    write("processor_config.json", br#"{"image_seq_len": 9, "processor_class": "SmolVLMProcessor"}"#.to_vec());
-    write("preprocessor_config.json", json("processor_config.json")["image_processor"].to_string().into_bytes());
-    let template = String::from_utf8(read("chat_template.jinja")).expect("text");
-    write("chat_template.json", serde_json::json!({ "chat_template": template }).to_string().into_bytes());
-
-    fixture.folder = ModelFolder::open(published.path()).expect("opens");
+    let folder = published(&fixture, |config| {
+        let text = config["text_config"].as_object_mut().expect("a section");
+        let rope = text.remove("rope_parameters").expect("written");
+        text.insert("rope_theta".into(), rope["rope_theta"].clone());
+        text.insert("architectures".into(), serde_json::json!(["VLlama3ForCausalLM"]));
+        for (field, value) in [("qk_layer_norms", false), ("rope_interleaved", false), ("is_llama_config", true)] {
+            text.insert(field.into(), value.into());
+        }
+        config["pad_token_id"] = 128_002.into();
+        config["vision_config"]["size"] = serde_json::json!({ "longest_edge": 72 });
+    });
+    let settings = br#"{"image_seq_len": 9, "processor_class": "SmolVLMProcessor"}"#;
+    std::fs::write(folder.path().join("processor_config.json"), settings).expect("writes");
+    fixture.folder = ModelFolder::open(folder.path()).expect("opens");
     check_prompts(&fixture);
     check_pixels(&fixture);
 }
@@ -510,6 +506,8 @@ fn smolvlm_settings_that_do_not_fit() {
     assert!(error.contains("image_seq_len") && error.contains("169"), "the default of the class: {error}");
     let error = refused(settings, |json| json["image_processor"]["max_image_size"]["longest_edge"] = 20.into());
     assert!(error.contains("max_image_size.longest_edge") && error.contains("scale_factor"), "{error}");
+    let error = refused("tokenizer_config.json", |json| json["global_image_token"] = "<whole>".into());
+    assert!(error.contains("global_image_token") && error.contains("<whole>"), "{error}");
     let error = refused("tokenizer.json", |json| {
         let tokens = json["added_tokens"].as_array_mut().expect("a list");
         tokens.iter_mut().filter(|token| token["content"] == "<fake_token_around_image>").for_each(|token| {

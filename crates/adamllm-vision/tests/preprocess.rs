@@ -173,12 +173,15 @@ fn clip_crops() {
 /// Width and height, and two pairs of expected sizes.
 type MllamaCase = (u32, u32, (u32, u32), (u32, u32));
 
+/// Width and height, and the rows and columns of tiles under two settings.
+type SplitCase = (u32, u32, (usize, usize), (usize, usize));
+
 #[derive(Deserialize)]
 struct Layouts {
     qwen2_vl: Vec<(u32, u32, Option<usize>)>,
     llava_next: Vec<(u32, u32, (u32, u32), usize)>,
     mllama: Vec<MllamaCase>,
-    smolvlm: Vec<(u32, u32, (usize, usize), (usize, usize))>,
+    smolvlm: Vec<SplitCase>,
 }
 
 #[test]

@@ -20,7 +20,7 @@ use crate::hf::keys::{PartKeys, Renames};
 use crate::hf::{defaults, vision as encoder};
 use crate::image_processor::settings;
 use crate::text::read_json;
-use crate::{AutoVisionEncoder, ImagePiece, ImagePrompt, ModelError, VisionConfig};
+use crate::{AutoVisionEncoder, ImagePiece, ImagePrompt, ModelError, TemplateTokens, VisionConfig};
 
 /// The family.
 #[derive(Debug)]
@@ -126,6 +126,7 @@ impl VisionConfig for SmolVlmVisionConfig {
         let (patch_size, scale_factor) = (self.encoder.patch_size as u32, self.scale_factor as u32);
         let processor = SmolVlmImageProcessor { config, patch_size, scale_factor };
         placeholders_agree(folder, processor.features_per_tile())?;
+        tokens_agree(folder)?;
         Ok(Arc::new(processor))
     }
 
@@ -186,6 +187,21 @@ fn placeholders_agree(folder: &Path, features_per_tile: usize) -> Result<(), Mod
     }
     let expected = format!("the features of a tile of max_image_size pixels, {features_per_tile}");
     Err(ModelError::config(&path, "image_seq_len", expected, shown(&found)))
+}
+
+/// A tokenizer may name other tokens for transformers' processor to write than all published ones do.
+fn tokens_agree(folder: &Path) -> Result<(), ModelError> {
+    let path = folder.join("tokenizer_config.json");
+    let config = read_json(&path)?.unwrap_or(Value::Null);
+    let named = TemplateTokens::from_config(&config, &Value::Null);
+    for (name, token) in
+        [("fake_image_token", FAKE_TOKEN), ("global_image_token", GLOBAL_IMAGE), ("image_token", "<image>")]
+    {
+        if let Some(other) = named.get(name).filter(|&other| other != token) {
+            return Err(ModelError::config(&path, name, format!("{token}: no other is supported"), other));
+        }
+    }
+    Ok(())
 }
 
 /// The decoder: a Llama.
