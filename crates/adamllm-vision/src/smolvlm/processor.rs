@@ -57,3 +57,20 @@ impl SplitGrid {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `image_seq_len` of SmolVLM-256M and 500M, of SmolVLM-2.2B, whose tiles have six pixels over, and of Idefics3-8B.
+    #[test]
+    fn features_of_a_published_tile() {
+        for ([tile, patch_size, scale_factor], n) in [([512, 16, 4], 64), ([384, 14, 3], 81), ([364, 14, 2], 169)] {
+            let config = SmolVlmImageConfig { longest_edge: 4 * tile, tile, ..SmolVlmImageConfig::default() };
+            let processor = SmolVlmImageProcessor { config, patch_size, scale_factor };
+            assert_eq!(processor.features_per_tile(), n);
+            let layout = processor.layout(640, 480).expect("three by four tiles and the whole image");
+            assert_eq!((layout.n_placeholders, layout.metadata), (13 * n, vec![3, 4]));
+        }
+    }
+}
