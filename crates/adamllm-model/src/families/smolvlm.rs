@@ -41,12 +41,8 @@ const GLOBAL_IMAGE: &str = "<global-img>";
 const DEFAULT_IMAGE_SEQ_LEN: usize = 169;
 
 const KEYS: &[PartKeys] = &[
-    PartKeys::language(
-        "model.text_model.",
-        "model.text_model.",
-        &["text_model.", "model.model.text_model.", "text_model.model.", "model.language_model."],
-    ),
-    PartKeys::head("lm_head.", &["model.lm_head.", "text_model.lm_head."]),
+    PartKeys::language("model.text_model.", "model.text_model.", &["text_model.", "model.model.text_model."]),
+    PartKeys::head("lm_head.", &["model.lm_head."]),
     PartKeys {
         starts: &[("layers.", "encoder.layers.")],
         names: SIGLIP,
