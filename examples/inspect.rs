@@ -134,7 +134,7 @@ fn print_example(row: usize, encoded: &Encoded, processor: &Processor) -> JobRes
                 "  [{}: {} image tokens of {} patches]",
                 encoded.images[i].image, layout.n_features, layout.n_patches
             );
-            at += layout.n_placeholders;
+            at = encoded.span_of(at).map_or(at + layout.n_placeholders, |span| span.tokens.end);
             continue;
         }
         let same = |&i: &usize| encoded.targets[i] == encoded.targets[at] && !encoded.image_starts.contains(&i);

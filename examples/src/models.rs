@@ -133,9 +133,12 @@ pub fn check(name: &str) -> JobResult {
 pub fn open(name: &str, arguments: &ModelArguments, images: Arc<dyn ImageStore>) -> Answer<OpenedModel> {
     if is_url(name) {
         if arguments.pixels.min_pixels.or(arguments.pixels.max_pixels).is_some() {
-            tracing::warn!(
-                "{name} resizes images by settings of its own: --min-pixels and --max-pixels do not reach it"
-            );
+            #[expect(clippy::print_stderr, reason = "a job talks to a person")]
+            {
+                eprintln!(
+                    "note: {name} resizes images by its own settings: --min-pixels and --max-pixels do not reach it"
+                );
+            }
         }
         let model = RemoteModel::connect(remote_config(name, arguments)?, images)?;
         return Ok(OpenedModel { model: boxed(model), generation_defaults: None });

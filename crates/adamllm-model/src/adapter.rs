@@ -280,6 +280,8 @@ mod tests {
             ("language_model.model.layers.3.self_attn.q_proj", true),
             ("model.language_model.layers.3.cross_attn.q_proj", true),
             ("model.language_model.layers.3.self_attn.k_proj", false),
+            ("model.text_model.layers.3.self_attn.q_proj", true),
+            ("model.vision_model.encoder.layers.3.self_attn.q_proj", false),
             ("model.vision_tower.encoder.layers.0.self_attn.q_proj", false),
             ("vision_tower.vision_model.encoder.layers.0.self_attn.q_proj", false),
             ("model.visual.blocks.0.mlp.gate_proj", false),

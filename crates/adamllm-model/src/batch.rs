@@ -51,7 +51,7 @@ impl VlmBatch {
         for example in examples {
             let missing = seq - example.tokens.len();
             let (left, right) = if side == Padding::Left { (missing, 0) } else { (0, missing) };
-            batch.push_images(example, left);
+            batch.push_images(example, left, processor);
             batch.push_targets(example, left);
             batch.tokens.extend(std::iter::repeat_n(0, left).chain(example.tokens.iter().copied()));
             batch.tokens.extend(std::iter::repeat_n(0, right));
@@ -80,7 +80,7 @@ impl VlmBatch {
             (view.padding, view.starts) = (vec![0], vec![vec![]]);
         }
         for example in examples {
-            batch.push_packed_images(example);
+            batch.push_packed_images(example, processor);
             batch.push_targets(example, 0);
             batch.tokens.extend_from_slice(&example.tokens);
             let (position_ids, next) = example_positions(example, processor);
@@ -119,9 +119,9 @@ impl VlmBatch {
     }
 
     /// The images of an example that is packed after others.
-    fn push_packed_images(&mut self, example: &Encoded) {
+    fn push_packed_images(&mut self, example: &Encoded, processor: &Processor) {
         if matches!(self.injection, ImageInjection::Embedded(_)) {
-            return self.push_images(example, 0);
+            return self.push_images(example, 0, processor);
         }
         let start = self.tokens.len();
         let images: Vec<usize> = example.images.iter().map(|image| self.index_of(image)).collect();
@@ -137,14 +137,18 @@ impl VlmBatch {
         slots[0].extend(images);
     }
 
-    fn push_images(&mut self, example: &Encoded, left: usize) {
+    fn push_images(&mut self, example: &Encoded, left: usize, processor: &Processor) {
         let start_of_example = self.tokens.len() + left;
         let images: Vec<usize> = example.images.iter().map(|image| self.index_of(image)).collect();
         match &mut self.injection {
             ImageInjection::Embedded(indices) => {
                 for ((image, start), index) in example.images.iter().zip(&example.image_starts).zip(images) {
                     let first: usize = self.images[..index].iter().map(|i| i.layout().n_features).sum();
-                    indices.extend((0..image.layout().n_features).map(|i| [start_of_example + start + i, first + i]));
+                    // What a family writes between an image's placeholders has no features.
+                    let is_placeholder = |&token: &usize| Some(example.tokens[token]) == processor.image_token();
+                    let placeholders = (*start..example.tokens.len()).filter(is_placeholder);
+                    let features = first..first + image.layout().n_features;
+                    indices.extend(placeholders.zip(features).map(|(token, i)| [start_of_example + token, i]));
                 }
             }
             ImageInjection::CrossAttended { slots, view } => {

@@ -45,18 +45,20 @@ impl Draft {
         self.runs.iter().flat_map(|run| &run.tokens).filter(|&&token| kinds.is_image(token)).count()
     }
 
-    /// Repeats each image's token as often as `placeholders` says. Placeholders never count for the loss.
+    /// Puts the tokens of each image, its placeholders among them, where the image's one token stands. They never count for
+    /// the loss.
     ///
     /// # Panics
-    /// If there are fewer numbers than images.
-    pub(crate) fn expand(&self, placeholders: &[usize], kinds: &impl TokenKinds) -> Sequence {
-        let n = self.runs.iter().map(|run| run.tokens.len()).sum::<usize>() + placeholders.iter().sum::<usize>();
+    /// If `images` are fewer than the images of the example.
+    pub(crate) fn expand(&self, images: &[Vec<u32>], kinds: &impl TokenKinds) -> Sequence {
+        let n =
+            self.runs.iter().map(|run| run.tokens.len()).sum::<usize>() + images.iter().map(Vec::len).sum::<usize>();
         let mut sequence = Sequence::default();
         sequence.tokens.reserve(n);
         sequence.targets.reserve(n);
         for run in &self.runs {
             for &token in &run.tokens {
-                sequence.push(token, run, placeholders, kinds);
+                sequence.push(token, run, images, kinds);
             }
         }
         sequence
@@ -69,20 +71,21 @@ impl Sequence {
         self.targets.iter().skip(1).filter(|target| **target).count()
     }
 
-    fn push(&mut self, token: u32, run: &Run, placeholders: &[usize], kinds: &impl TokenKinds) {
+    fn push(&mut self, token: u32, run: &Run, images: &[Vec<u32>], kinds: &impl TokenKinds) {
         let start = self.tokens.len();
-        let (kind, n) = if kinds.is_image(token) {
+        let word = [token];
+        let (kind, tokens) = if kinds.is_image(token) {
             let image = self.image_starts.len();
             self.image_starts.push(start);
-            (SpanKind::Image(image), placeholders[image])
+            (SpanKind::Image(image), images[image].as_slice())
         } else {
             let special = kinds.is_special(token);
-            (if special { SpanKind::Special } else { SpanKind::Text }, 1)
+            (if special { SpanKind::Special } else { SpanKind::Text }, word.as_slice())
         };
         let target = run.target && !matches!(kind, SpanKind::Image(_));
-        self.tokens.extend(std::iter::repeat_n(token, n));
-        self.targets.extend(std::iter::repeat_n(target, n));
-        self.extend_spans(Span { kind, tokens: start..start + n, message: run.message, target });
+        self.tokens.extend_from_slice(tokens);
+        self.targets.extend(std::iter::repeat_n(target, tokens.len()));
+        self.extend_spans(Span { kind, tokens: start..start + tokens.len(), message: run.message, target });
     }
 
     /// Words go on in the last span where they are of the same message and count alike.
@@ -120,8 +123,8 @@ mod tests {
         draft.push(vec![8, 1, 9, 9, 2], Some(0), true);
         draft.push(vec![3], Some(0), true);
         draft.push(vec![4, 8], Some(1), true);
-        let sequence = draft.expand(&[2, 3], &Kinds);
-        assert_eq!(sequence.tokens, [8, 1, 9, 9, 9, 9, 9, 2, 3, 4, 8]);
+        let sequence = draft.expand(&[vec![9, 9], vec![7, 9, 5]], &Kinds);
+        assert_eq!(sequence.tokens, [8, 1, 9, 9, 7, 9, 5, 2, 3, 4, 8]);
         assert_eq!(sequence.image_starts, [2, 4]);
         let kinds: Vec<_> = sequence.spans.iter().map(|span| (span.kind, span.tokens.clone(), span.target)).collect();
         use SpanKind::{Image, Special, Text};

@@ -34,7 +34,7 @@ pub struct Encoded {
     pub spans: Vec<Span>,
     /// The images, in the order of their placeholders.
     pub images: Vec<EncodedImage>,
-    /// Where each image's placeholders begin.
+    /// Where each image's tokens begin: its placeholders, and what the family writes between and around them.
     pub image_starts: Vec<usize>,
     /// Where the example comes from, for the log.
     pub source: Option<Arc<str>>,
@@ -61,7 +61,7 @@ impl Encoded {
         self.tasks.get(self.span_of(token)?.message?)?.as_ref()
     }
 
-    /// Whether a token is an image's placeholder.
+    /// Whether a token is one of an image's.
     pub fn is_image(&self, token: usize) -> bool {
         self.span_of(token).is_some_and(|span| matches!(span.kind, SpanKind::Image(_)))
     }

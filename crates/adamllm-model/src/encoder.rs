@@ -158,8 +158,8 @@ impl<'a> Encoder<'a> {
             let processor = self.cutter(images.as_deref(), image)?;
             layouts.push(layout_of(processor, image, self.limited(size))?);
         }
-        let placeholders: Vec<usize> = layouts.iter().map(|layout| layout.n_placeholders).collect();
-        let sequence = draft.expand(&placeholders, self.processor);
+        let tokens = layouts.iter().map(|layout| self.processor.image_tokens(layout));
+        let sequence = draft.expand(&tokens.collect::<Result<Vec<_>, _>>()?, self.processor);
         Ok(Plan { sequence, n_messages: conversation.messages.len(), n_images: layouts.len(), layouts, images })
     }
 

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use adamllm_nn::{BlockExecutor, ImageFeatures, ImageLayout, PixelValues, VisionEncoder};
-use adamllm_vision::{LlavaNextVision, MllamaVision, Qwen2_5VlEncoder, Qwen2VlEncoder, Qwen3VlEncoder};
+use adamllm_vision::{LlavaNextVision, MllamaVision, Qwen2_5VlEncoder, Qwen2VlEncoder, Qwen3VlEncoder, SmolVlmVision};
 use burn::module::Module;
 use burn::tensor::Tensor;
 use serde::{Serialize, Serializer};
@@ -22,6 +22,7 @@ mod qwen2_5_vl;
 mod qwen2_vl;
 mod qwen3;
 mod qwen3_vl;
+mod smolvlm;
 pub mod text;
 
 /// The families that this crate brings.
@@ -31,6 +32,7 @@ const BUILT_IN: &[&dyn ModelFamily] = &[
     &qwen3_vl::Qwen3Vl,
     &llava_next::LlavaNext,
     &mllama::Mllama,
+    &smolvlm::SmolVlm,
     &llama::Llama,
     &qwen2::Qwen2,
     &qwen3::Qwen3,
@@ -89,6 +91,8 @@ vision_encoders! {
     LlavaNext(LlavaNextVision),
     /// Llama 3.2 Vision.
     Mllama(MllamaVision),
+    /// SmolVLM and Idefics3.
+    SmolVlm(SmolVlmVision),
 }
 
 /// What a model family knows, as one value: whoever brings a family of their own implements this and registers it

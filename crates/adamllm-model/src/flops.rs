@@ -67,7 +67,7 @@ pub(crate) fn matrix(d_in: usize, d_out: usize) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use adamllm_vision::preprocess::{ImageProcessor, Qwen2VlImageConfig};
+    use adamllm_vision::preprocess::{ImageProcessor, Qwen2VlImageConfig, SmolVlmImageConfig, SmolVlmImageProcessor};
 
     use super::*;
 
@@ -112,6 +112,21 @@ mod tests {
         size.add_image(&one_square.layout(32, 32).expect("two by two patches"));
         let mergers = 4.0 * (4096.0 * 4096.0 + 4096.0 * 2048.0);
         let expected = mergers + 4.0 * (24.0 * 12.0 * 1024.0 * 1024.0 + 1536.0 * 1024.0);
+        let got = config.flops(&size).encoder / 6.0;
+        assert!((got / expected - 1.0).abs() < 1e-3, "{got} for {expected}");
+    }
+
+    /// Tiles of 1024 patches, of which sixteen become a feature of the projector's.
+    #[test]
+    fn squares_of_patches_pass_the_projector_together() {
+        let config = ModelConfig::smolvlm_256m();
+        let tiles = SmolVlmImageConfig { longest_edge: 1024, tile: 512, ..Default::default() };
+        let processor = SmolVlmImageProcessor { config: tiles, patch_size: 16, scale_factor: 4 };
+        let mut size = ExampleSize { tokens: 1, ..ExampleSize::default() };
+        size.add_image(&processor.layout(640, 480).expect("two by two tiles and the whole image"));
+        assert_eq!((size.patches, size.image_features, size.attention_pairs), (5 * 1024, 5 * 64, 5 << 20));
+        let blocks = 12.0 * (12.0 * 768.0 * 768.0 + 1024.0 * 768.0 * 2.0) + 768.0 * 768.0;
+        let expected = 5.0 * (1024.0 * blocks + 64.0 * 16.0 * 768.0 * 576.0);
         let got = config.flops(&size).encoder / 6.0;
         assert!((got / expected - 1.0).abs() < 1e-3, "{got} for {expected}");
     }

@@ -72,7 +72,7 @@ pub use span::{RopeMode, Span, SpanKind};
 pub use template::{ChatTemplate, Segment, TemplateTokens};
 pub use text::TextCodec;
 pub use verify::Difference;
-pub use vision::{ImagePrompt, VisionConfig};
+pub use vision::{ImagePiece, ImagePrompt, VisionConfig};
 
 /// What a model family is made of, for families from outside: see `docs/guides/new-family.md`.
 pub mod family {

@@ -59,7 +59,7 @@ mod tests {
     #[test]
     fn every_parameter_of_every_family_belongs_to_one_part() {
         let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
-        for family in ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "llava_next", "mllama"] {
+        for family in ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "llava_next", "mllama", "smolvlm", "idefics3"] {
             let folder = crate::ModelFolder::open(format!("{fixtures}/{family}/model")).expect("opens");
             let config: &ModelConfig = folder.config();
             let model: VisionLanguageModel = VisionLanguageModel::init(config, &Device::flex());

@@ -9,7 +9,8 @@ use adamllm_vision::preprocess::{ImageProcessor, PixelRange, PreprocessError};
 use crate::draft::{Draft, Sequence, TokenKinds};
 use crate::text::{FolderKind, TextCodec};
 use crate::{
-    Encoded, EncodedImage, Encoder, Encoding, ModelConfig, ModelError, ModelFolder, RopeMode, Segment, VisionConfig,
+    Encoded, EncodedImage, Encoder, Encoding, ImagePiece, ModelConfig, ModelError, ModelFolder, RopeMode, Segment,
+    VisionConfig,
 };
 
 /// Text and images to tokens and pixels: nowhere else does the one become the other.
@@ -84,6 +85,7 @@ impl Processor {
             None => None,
             Some(vision) => {
                 let token = placeholder(&text, &config, &**vision, folder)?;
+                prompt.needs.iter().try_for_each(|token| text.required_token(token).map(drop))?;
                 Some(Images { processor: with_pixel_range(vision.image_processor(folder.path())?, folder)?, token })
             }
         };
@@ -217,6 +219,19 @@ impl Processor {
         process(processor, image, &store.open(image)?)
     }
 
+    /// The tokens that stand for an image: its placeholders, and what the family writes between and around them.
+    pub(crate) fn image_tokens(&self, layout: &ImageLayout) -> Result<Vec<u32>, ModelError> {
+        let (Some(token), Some(vision)) = (self.image_token(), &self.config.vision) else { return Ok(Vec::new()) };
+        let mut tokens = Vec::with_capacity(layout.n_placeholders);
+        for piece in vision.image_pieces(layout) {
+            match piece {
+                ImagePiece::Text(text) => tokens.extend(self.text.encode(&text, false)?),
+                ImagePiece::Placeholders(n) => tokens.extend(std::iter::repeat_n(token, n)),
+            }
+        }
+        Ok(tokens)
+    }
+
     pub(crate) fn processor_for(&self, image: &ImageRef) -> Result<&dyn ImageProcessor, ModelError> {
         let family = self.config.family.as_str();
         self.image_processor().ok_or_else(|| ModelError::NoVision { record: image.to_string(), images: 1, family })
@@ -264,8 +279,9 @@ impl Processor {
             return Err(CoreError::ImageCount { record: id.to_string(), markers, images: images.len() }.into());
         }
         let images: Vec<EncodedImage> = images.iter().map(open).collect::<Result<_, _>>()?;
-        let placeholders: Vec<usize> = images.iter().map(|image| image.layout().n_placeholders).collect();
-        let Sequence { tokens, targets, spans, image_starts } = draft.expand(&placeholders, self);
+        let expanded = images.iter().map(|image| self.image_tokens(image.layout()));
+        let expanded: Vec<Vec<u32>> = expanded.collect::<Result<_, _>>()?;
+        let Sequence { tokens, targets, spans, image_starts } = draft.expand(&expanded, self);
         let (source, tasks, rope) = (None, vec![], RopeMode::default());
         Ok(Encoded { id, tokens, targets, spans, images, image_starts, source, tasks, rope })
     }

@@ -24,7 +24,8 @@ pub enum SpanKind {
     Text,
     /// One special token, such as the end of a turn.
     Special,
-    /// All placeholders of the image of this number, and nothing else.
+    /// All tokens of the image of this number, and nothing else: its placeholders, and what the family writes between and
+    /// around them.
     Image(usize),
 }
 

@@ -2,7 +2,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use adamllm_nn::ExampleSize;
+use adamllm_nn::{ExampleSize, ImageLayout};
 use adamllm_vision::preprocess::ImageProcessor;
 use burn::tensor::Device;
 
@@ -32,6 +32,12 @@ pub trait VisionConfig: fmt::Debug + Send + Sync {
     /// How the family's prompts show images.
     fn image_prompt(&self) -> ImagePrompt {
         ImagePrompt::default()
+    }
+
+    /// What stands in a prompt for an image: its placeholders, as many as the layout says, and what the family writes between
+    /// and around them. No token of it counts for the loss.
+    fn image_pieces(&self, layout: &ImageLayout) -> Vec<ImagePiece> {
+        vec![ImagePiece::Placeholders(layout.n_placeholders)]
     }
 
     /// Whether tokens attend to image features in cross-attention layers, instead of finding them among the embeddings.
@@ -65,4 +71,15 @@ pub struct ImagePrompt {
     pub placeholder: Option<&'static str>,
     /// The placeholder after which a processor writes the begin-of-text token itself where the text has none.
     pub begin_after: Option<&'static str>,
+    /// Tokens that the text around placeholders needs: a tokenizer without one of them is an error.
+    pub needs: &'static [&'static str],
+}
+
+/// A piece of what stands in a prompt for one image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImagePiece {
+    /// Text with its special tokens, which is tokenised by itself.
+    Text(String),
+    /// So many placeholders.
+    Placeholders(usize),
 }

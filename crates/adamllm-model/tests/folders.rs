@@ -143,7 +143,7 @@ type Prefixes = &'static [(&'static str, &'static str)];
 /// base's keys.
 #[test]
 fn every_part_may_have_each_of_its_prefixes() {
-    let mixtures: [(&str, Prefixes); 11] = [
+    let mixtures: [(&str, Prefixes); 13] = [
         ("qwen2_vl", &[("model.language_model.", "model.")]),
         ("qwen2_vl", &[("model.visual.", "visual.")]),
         ("qwen2_vl", &[("model.language_model.", "language_model.model."), ("lm_head.", "language_model.lm_head.")]),
@@ -152,6 +152,8 @@ fn every_part_may_have_each_of_its_prefixes() {
         ("llava_next", &[("model.language_model.", "language_model.model."), ("model.", "")]),
         ("llava_next", &[("model.vision_tower.", "vision_tower."), ("lm_head.", "language_model.lm_head.")]),
         ("mllama", &[("model.language_model.", "language_model.model."), ("model.vision_model.", "vision_model.")]),
+        ("smolvlm", &[("model.vision_model.", "vision_model."), ("model.connector.", "connector.")]),
+        ("smolvlm", &[("model.", "model.model.")]),
         ("llama", &[("model.", "")]),
         ("qwen2_vl", &[("", "_orig_mod.")]),
         ("llama", &[("model.layers.0.", "base_model.model.model.layers.0._orig_mod."), ("", "base_model.model.")]),
@@ -180,7 +182,8 @@ fn every_part_may_have_each_of_its_prefixes() {
 /// The vision encoder of each family, read by itself, gives the features that it gives inside its model.
 #[test]
 fn the_vision_encoder_can_be_read_alone() {
-    for family in ["qwen2_vl/hub2024", "qwen2_5_vl/model", "qwen3_vl/model", "llava_next/model", "mllama/hub2024"] {
+    let more = ["llava_next/model", "mllama/hub2024", "smolvlm/model"];
+    for family in ["qwen2_vl/hub2024", "qwen2_5_vl/model", "qwen3_vl/model"].into_iter().chain(more) {
         let folder = ModelFolder::open(fixtures().join(family)).expect("opens");
         let device = Device::flex();
         let mut images = MemoryImages::new();
@@ -220,7 +223,7 @@ fn two_names_of_one_field_may_stand_side_by_side() {
 
 #[test]
 fn what_changes_the_arithmetic_is_refused_by_name() {
-    let cases: [(&str, &str, Value); 26] = [
+    let cases: [(&str, &str, Value); 33] = [
         ("llama/model", "rope_scaling", json!({"rope_type": "yarn", "factor": 4.0})),
         ("llama/model", "rope_scaling", json!({"rope_type": "dynamic", "factor": 4.0})),
         ("llama/model", "rope_scaling", json!({"rope_type": "linear"})),
@@ -246,6 +249,13 @@ fn what_changes_the_arithmetic_is_refused_by_name() {
         ("llava_next/model", "vision_feature_select_strategy", json!("full")),
         ("llava_next/model", "multimodal_projector_bias", json!(false)),
         ("mllama/model", "vision_config.supported_aspect_ratios", json!([[1, 1]])),
+        ("smolvlm/model", "model_type", json!("idefics2")),
+        ("smolvlm/model", "model_type", json!("idefics")),
+        ("smolvlm/model", "text_config.model_type", json!("mistral")),
+        ("smolvlm/model", "text_config.attention_bias", json!(true)),
+        ("smolvlm/model", "scale_factor", json!(0)),
+        ("idefics3/model", "vision_config.image_size", json!([32, 32])),
+        ("idefics3/model", "vision_config.hidden_act", json!("relu")),
         ("qwen2_vl/model", "vision_config.depth", json!(1_000_000_000_u64)),
     ];
     for (base, path, value) in cases {
@@ -389,7 +399,7 @@ fn paths(value: &Value, prefix: &str, found: &mut Vec<String>) {
     }
 }
 
-const FAMILIES: [&str; 9] = [
+const FAMILIES: [&str; 11] = [
     "qwen2_vl/model",
     "qwen2_vl/hub2024",
     "qwen2_5_vl/hub2024",
@@ -399,6 +409,8 @@ const FAMILIES: [&str; 9] = [
     "qwen2/model",
     "qwen3/model",
     "qwen3_vl/model",
+    "smolvlm/model",
+    "idefics3/model",
 ];
 
 /// Loads and asks: whatever happens, it is an answer or an error.

@@ -14,6 +14,8 @@ const FOLDERS: &[&str] = &[
     "qwen3_vl/model",
     "llava_next/model",
     "mllama/model",
+    "smolvlm/model",
+    "idefics3/model",
     "llama/model",
 ];
 const FILES: &[&str] = &[

@@ -314,6 +314,7 @@ fn channels(fixture: &Fixture, name: &str, default: [f32; 3]) -> Vec<f32> {
         serde_json::from_str::<Value>(&text).ok()
     };
     let settings = read("processor_config.json").map(|json| json["image_processor"].clone());
+    let settings = settings.filter(|settings| !settings.is_null());
     let settings = settings.or_else(|| read("preprocessor_config.json")).expect("a committed file");
     let Some(values) = settings[name].as_array() else { return default.to_vec() };
     values.iter().map(|value| value.as_f64().expect("a number") as f32).collect()
@@ -397,31 +398,37 @@ fn qwen3_vl() {
     check_gradients(&fixture, None);
 }
 
-/// The settings as the published folders have them: the base of the angles outside `rope_scaling`, another `model_type` inside
-/// `vision_config`, and image settings in a file of their own.
-#[test]
-fn qwen3_vl_as_published() {
-    let mut fixture = Fixture::open("qwen3_vl", "model", "cases.json", "expected.safetensors");
-    let published = tempfile::tempdir().expect("a temporary folder");
+/// A fixture's folder as the Hub has it: `config.json` as `change` leaves it, image settings and the template in files of their own.
+fn published(fixture: &Fixture, change: impl FnOnce(&mut Value)) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
     let read = |name: &str| std::fs::read(fixture.folder.path().join(name)).expect("a committed fixture");
     let json = |name: &str| serde_json::from_slice::<Value>(&read(name)).expect("valid JSON");
-    let write = |name: &str, bytes: Vec<u8>| std::fs::write(published.path().join(name), bytes).expect("writes");
+    let write = |name: &str, bytes: Vec<u8>| std::fs::write(folder.path().join(name), bytes).expect("writes");
     for name in ["model.safetensors", "tokenizer.json", "tokenizer_config.json", "generation_config.json"] {
         write(name, read(name));
     }
     let mut config = json("config.json");
-    let mut rope =
-        config["text_config"].as_object_mut().expect("a section").remove("rope_parameters").expect("written");
-    let theta = rope.as_object_mut().expect("an object").remove("rope_theta").expect("written");
-    config["text_config"]["rope_theta"] = theta;
-    config["text_config"]["rope_scaling"] = rope;
-    config["vision_config"]["model_type"] = "qwen3_vl".into();
+    change(&mut config);
     write("config.json", config.to_string().into_bytes());
     write("preprocessor_config.json", json("processor_config.json")["image_processor"].to_string().into_bytes());
     let template = String::from_utf8(read("chat_template.jinja")).expect("text");
     write("chat_template.json", serde_json::json!({ "chat_template": template }).to_string().into_bytes());
+    folder
+}
 
-    fixture.folder = ModelFolder::open(published.path()).expect("opens");
+/// The base of the angles outside `rope_scaling`, another `model_type` inside `vision_config`.
+#[test]
+fn qwen3_vl_as_published() {
+    let mut fixture = Fixture::open("qwen3_vl", "model", "cases.json", "expected.safetensors");
+    let folder = published(&fixture, |config| {
+        let text = config["text_config"].as_object_mut().expect("a section");
+        let mut rope = text.remove("rope_parameters").expect("written");
+        let theta = rope.as_object_mut().expect("an object").remove("rope_theta").expect("written");
+        text.insert("rope_theta".into(), theta);
+        text.insert("rope_scaling".into(), rope);
+        config["vision_config"]["model_type"] = "qwen3_vl".into();
+    });
+    fixture.folder = ModelFolder::open(folder.path()).expect("opens");
     check_prompts(&fixture);
     check_pixels(&fixture);
 }
@@ -429,6 +436,97 @@ fn qwen3_vl_as_published() {
 #[test]
 fn llava_next() {
     check_family("llava_next");
+}
+
+#[test]
+fn smolvlm() {
+    let whole = std::fs::read(fixtures().join("smolvlm/gradients.safetensors")).expect("a committed fixture");
+    let fixture = Fixture::open("smolvlm", "model", "cases.json", "expected.safetensors");
+    check_prompts(&fixture);
+    check_pixels(&fixture);
+    check_features(&fixture);
+    check_generation(&fixture);
+    check_gradients(&fixture, Some(("two_images", &whole)));
+}
+
+/// Tiles of another side than the encoder's own, places of tiles that are words, a tied head.
+#[test]
+fn idefics3() {
+    let fixture = Fixture::open("idefics3", "model", "cases.json", "expected.safetensors");
+    check_prompts(&fixture);
+    check_pixels(&fixture);
+    check_features(&fixture);
+    check_generation(&fixture);
+    check_gradients(&fixture, None);
+}
+
+/// The base of the angles outside `rope_parameters`, fields that no class knows, the number of placeholders alone in
+/// `processor_config.json`.
+#[test]
+fn smolvlm_as_published() {
+    let mut fixture = Fixture::open("smolvlm", "model", "cases.json", "expected.safetensors");
+    let folder = published(&fixture, |config| {
+        let text = config["text_config"].as_object_mut().expect("a section");
+        let rope = text.remove("rope_parameters").expect("written");
+        text.insert("rope_theta".into(), rope["rope_theta"].clone());
+        text.insert("architectures".into(), serde_json::json!(["VLlama3ForCausalLM"]));
+        for (field, value) in [("qk_layer_norms", false), ("rope_interleaved", false), ("is_llama_config", true)] {
+            text.insert(field.into(), value.into());
+        }
+        config["pad_token_id"] = 128_002.into();
+        config["vision_config"]["size"] = serde_json::json!({ "longest_edge": 72 });
+    });
+    let settings = br#"{"image_seq_len": 9, "processor_class": "SmolVLMProcessor"}"#;
+    std::fs::write(folder.path().join("processor_config.json"), settings).expect("writes");
+    fixture.folder = ModelFolder::open(folder.path()).expect("opens");
+    check_prompts(&fixture);
+    check_pixels(&fixture);
+}
+
+/// A number of placeholders, a side of tiles and a tokenizer that do not fit the encoder are errors that name the field.
+#[test]
+fn smolvlm_settings_that_do_not_fit() {
+    let refused = |file: &str, change: fn(&mut Value)| {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for entry in std::fs::read_dir(fixtures().join("smolvlm/model")).expect("a committed folder") {
+            let path = entry.expect("an entry").path();
+            std::fs::copy(&path, folder.path().join(path.file_name().expect("a name"))).expect("copies");
+        }
+        let path = folder.path().join(file);
+        let mut json: Value = serde_json::from_slice(&std::fs::read(&path).expect("reads")).expect("valid JSON");
+        change(&mut json);
+        std::fs::write(&path, json.to_string()).expect("writes");
+        let folder = ModelFolder::open(folder.path()).expect("opens");
+        Processor::read(&folder).expect_err("refused").to_string()
+    };
+    let settings = "processor_config.json";
+    let error = refused(settings, |json| json["image_seq_len"] = 8.into());
+    assert!(error.contains("image_seq_len") && error.contains('9'), "{error}");
+    let error = refused(settings, |json| drop(json.as_object_mut().expect("an object").remove("image_seq_len")));
+    assert!(error.contains("image_seq_len") && error.contains("169"), "the default of the class: {error}");
+    let error = refused(settings, |json| json["image_processor"]["max_image_size"]["longest_edge"] = 20.into());
+    assert!(error.contains("max_image_size.longest_edge") && error.contains("scale_factor"), "{error}");
+    let error = refused("tokenizer_config.json", |json| json["global_image_token"] = "<whole>".into());
+    assert!(error.contains("global_image_token") && error.contains("<whole>"), "{error}");
+    let error = refused("tokenizer.json", |json| {
+        let tokens = json["added_tokens"].as_array_mut().expect("a list");
+        tokens.iter_mut().filter(|token| token["content"] == "<fake_token_around_image>").for_each(|token| {
+            token["content"] = "<another>".into();
+        });
+    });
+    assert!(error.contains("<fake_token_around_image>"), "{error}");
+}
+
+/// The features of every recorded image within 1e-4.
+fn check_features(fixture: &Fixture) {
+    let local = fixture.local();
+    for case in fixture.list("images") {
+        let image = local.processor().encode_image(&name(case).into(), local.images()).expect("encodes");
+        let got = local.model().encode_images(&[image]).features.into_data().try_to_vec().expect("f32");
+        let (_, expected) = fixture.tensor(&format!("image.{}.features", name(case)));
+        let worst = difference(&got, &expected);
+        assert!(worst < 1e-4, "{}: features differ by {worst}", name(case));
+    }
 }
 
 #[test]
@@ -475,6 +573,8 @@ fn saving_keeps_the_folder() {
         "mllama/hub2024",
         "qwen3/model",
         "qwen3_vl/model",
+        "smolvlm/model",
+        "idefics3/model",
     ];
     for name in folders.iter().chain(&more) {
         let base = ModelFolder::open(fixtures().join(name)).expect("opens");
@@ -493,7 +593,7 @@ fn saving_keeps_the_folder() {
 /// The same logits in bf16 and f16, but for their rounding: norms, rotary angles and softmax run in f32.
 #[test]
 fn half_precision_stays_close() {
-    for family in ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "llava_next", "mllama"] {
+    for family in ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "llava_next", "mllama", "smolvlm", "idefics3"] {
         let fixture = Fixture::open(family, "model", "cases.json", "expected.safetensors");
         for (dtype, band) in [(DType::BF16, 0.06), (DType::F16, 0.01)] {
             let store = std::sync::Arc::new(images());
@@ -670,7 +770,7 @@ fn one_image_is_opened_once_for_all_its_prompts() {
             self.0.open(image)
         }
     }
-    for family in ["qwen2_vl", "qwen3_vl", "llava_next", "mllama"] {
+    for family in ["qwen2_vl", "qwen3_vl", "llava_next", "mllama", "smolvlm"] {
         let folder = ModelFolder::open(fixtures().join(family).join("model")).expect("opens");
         let store = std::sync::Arc::new(Counting(images(), Default::default()));
         let local = LocalModel::load(&folder, DType::F32, &Device::flex(), store.clone())

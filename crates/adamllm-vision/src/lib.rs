@@ -6,6 +6,7 @@
 //! | [`Qwen2_5VlEncoder`] | Qwen2.5-VL: windows |
 //! | [`Qwen3VlEncoder`] | Qwen3-VL: learned positions, features of several blocks |
 //! | [`ClipEncoder`], in [`LlavaNextVision`] | LLaVA-NeXT |
+//! | [`SiglipEncoder`], in [`SmolVlmVision`] | SmolVLM, Idefics3 |
 //! | [`MllamaEncoder`], in [`MllamaVision`] | Llama 3.2 Vision: tiles read together, global layers |
 //!
 //! All are [`VisionEncoder`](adamllm_nn::VisionEncoder)s; each family's folder also holds its image processor and what joins the
@@ -36,6 +37,7 @@ pub mod preprocess;
 mod qwen2_5_vl;
 mod qwen2_vl;
 mod qwen3_vl;
+mod smolvlm;
 mod tile_patches;
 
 pub use block::{EncoderAttention, EncoderBlock, EncoderBlockConfig};
@@ -44,3 +46,4 @@ pub use mllama::{MllamaEncoder, MllamaEncoderConfig, MllamaVision, MllamaVisionC
 pub use qwen2_5_vl::{Qwen2_5VlEncoder, Qwen2_5VlEncoderConfig, RmsPatchMerger, WindowBlock};
 pub use qwen2_vl::{PatchMerger, Qwen2VlEncoder, Qwen2VlEncoderConfig, VisionBlock};
 pub use qwen3_vl::{Qwen3VlEncoder, Qwen3VlEncoderConfig};
+pub use smolvlm::{SiglipEncoder, SiglipEncoderConfig, SmolVlmVision, SmolVlmVisionConfig};

@@ -9,6 +9,7 @@
 //! | [`Qwen2VlImageConfig`] | Qwen2-VL, Qwen2.5-VL, Qwen3-VL: patches in merge-block order |
 //! | [`LlavaNextImageConfig`] | LLaVA-NeXT: the whole image and its tiles, padding and line breaks ([`AnyresLayout`]) |
 //! | [`MllamaImageConfig`] | Llama 3.2 Vision: canvas, tiles, aspect ratio ids ([`TileGrid`]) |
+//! | [`SmolVlmImageConfig`] | SmolVLM, Idefics3: a grid of tiles and the whole image after it ([`SplitGrid`]) |
 //! | [`ClipImageConfig`] | CLIP: shorter side and crop |
 //! | [`resize`], [`resize_bicubic`] | Pillow's convolution resampling |
 //! | [`resize_nearest`] | Pillow's nearest neighbour |
@@ -32,3 +33,4 @@ pub use tiles::Tiles;
 pub use crate::llava_next::{AnyresLayout, ClipImageConfig, LlavaNextImageConfig, LlavaNextImageProcessor};
 pub use crate::mllama::{MllamaImageConfig, MllamaImageProcessor, TileGrid};
 pub use crate::qwen2_vl::{MAX_ASPECT_RATIO, PatchGrid, Patches, Qwen2VlImageConfig, smart_resize};
+pub use crate::smolvlm::{SmolVlmImageConfig, SmolVlmImageProcessor, SplitGrid};

@@ -2,7 +2,7 @@
 
 use adamllm_vision::preprocess::{
     ClipImageConfig, LlavaNextImageConfig, MllamaImageConfig, Normalisation, PassOrder, PreprocessError,
-    Qwen2VlImageConfig, Resampling, Tiles, resize, resize_nearest,
+    Qwen2VlImageConfig, Resampling, SmolVlmImageConfig, SplitGrid, Tiles, resize, resize_nearest,
 };
 use image::{Rgb, RgbImage};
 use serde::Deserialize;
@@ -63,7 +63,11 @@ fn nearest_neighbours_are_pillows() {
 #[test]
 fn resized_images_are_pillows() {
     for case in recorded::<Vec<Resized>>("resize") {
-        let resampling = if case.filter == "bicubic" { Resampling::Bicubic } else { Resampling::Bilinear };
+        let resampling = match case.filter.as_str() {
+            "bilinear" => Resampling::Bilinear,
+            "bicubic" => Resampling::Bicubic,
+            _ => Resampling::Lanczos,
+        };
         let resized = resize(&drawn(case.size, &case.kind), case.target, resampling, PassOrder::Pillow);
         let crc = crc32(resized.expect("possible").into_raw());
         assert_eq!(crc, case.crc, "{} {:?} to {:?}, {}", case.kind, case.size, case.target, case.filter);
@@ -90,19 +94,25 @@ struct Processed {
     sum: f64,
     grid: Option<[u32; 3]>,
     aspect_ratio_id: Option<u32>,
+    split: Option<bool>,
+    tiles: Option<(usize, usize)>,
 }
 
 impl Processed {
-    fn check(&self, values: &[f32], plane: usize) {
+    fn check(&self, values: &[f32], plane: usize, by: Normalisation) {
         let case = format!("{} {:?}", self.kind, self.size);
         assert_eq!(values.len(), self.shape.iter().product::<usize>(), "{case}");
-        assert_eq!(crc32(levels(values, plane, Normalisation::CLIP)), self.crc, "{case}");
+        assert_eq!(crc32(levels(values, plane, by)), self.crc, "{case}");
         let sum: f64 = values.iter().map(|&value| f64::from(value)).sum();
         assert!((sum - self.sum).abs() < 1e-6 * values.len() as f64, "{case}: {sum} against {}", self.sum);
     }
 
     fn check_tiles(&self, tiles: &Tiles) {
-        self.check(&tiles.pixels, (tiles.side * tiles.side) as usize);
+        self.check_tiles_by(tiles, Normalisation::CLIP);
+    }
+
+    fn check_tiles_by(&self, tiles: &Tiles, by: Normalisation) {
+        self.check(&tiles.pixels, (tiles.side * tiles.side) as usize, by);
         assert_eq!([tiles.n_tiles, tiles.side as usize], [self.shape[0], self.shape[3]]);
     }
 }
@@ -113,7 +123,7 @@ fn qwen2_vl_patches() {
     for case in recorded::<Vec<Processed>>("qwen2_vl") {
         let patches = config.patches(&drawn(case.size, &case.kind)).expect("possible");
         assert_eq!(Some([patches.grid.t, patches.grid.h, patches.grid.w]), case.grid);
-        case.check(&patches.pixels, 2 * 14 * 14);
+        case.check(&patches.pixels, 2 * 14 * 14, Normalisation::CLIP);
     }
 }
 
@@ -137,6 +147,18 @@ fn mllama_tiles() {
 }
 
 #[test]
+fn smolvlm_tiles() {
+    for case in recorded::<Vec<Processed>>("smolvlm") {
+        let split = case.split.expect("recorded");
+        let config = SmolVlmImageConfig { longest_edge: 84, tile: 28, split, ..SmolVlmImageConfig::default() };
+        let tiles = config.tiles(&drawn(case.size, &case.kind)).expect("possible");
+        case.check_tiles_by(&tiles, Normalisation::HALF);
+        let grid = config.grid(case.size.0, case.size.1).expect("possible");
+        assert_eq!((grid.n_tiles(), Some((grid.rows, grid.columns))), (tiles.n_tiles, case.tiles), "{:?}", case.size);
+    }
+}
+
+#[test]
 fn clip_crops() {
     let config = ClipImageConfig { shortest_edge: 42, crop: 28, ..ClipImageConfig::default() };
     for case in recorded::<Vec<Processed>>("clip") {
@@ -151,11 +173,15 @@ fn clip_crops() {
 /// Width and height, and two pairs of expected sizes.
 type MllamaCase = (u32, u32, (u32, u32), (u32, u32));
 
+/// Width and height, and the rows and columns of tiles under two settings.
+type SplitCase = (u32, u32, (usize, usize), (usize, usize));
+
 #[derive(Deserialize)]
 struct Layouts {
     qwen2_vl: Vec<(u32, u32, Option<usize>)>,
     llava_next: Vec<(u32, u32, (u32, u32), usize)>,
     mllama: Vec<MllamaCase>,
+    smolvlm: Vec<SplitCase>,
 }
 
 #[test]
@@ -171,6 +197,12 @@ fn the_layout_follows_from_sizes_alone() {
     for (width, height, canvas, n_features) in layouts.llava_next {
         assert_eq!(config.canvas(width, height).expect("possible"), canvas, "{width}x{height}");
         assert_eq!(config.layout(width, height, 14).expect("possible").n_features(), n_features, "{width}x{height}");
+    }
+    let of = |longest_edge, tile| SmolVlmImageConfig { longest_edge, tile, ..SmolVlmImageConfig::default() };
+    for (width, height, small, large) in layouts.smolvlm {
+        for (config, (rows, columns)) in [(of(2048, 512), small), (of(1400, 384), large)] {
+            assert_eq!(config.grid(width, height), Ok(SplitGrid { rows, columns }), "{width}x{height}");
+        }
     }
     let config = MllamaImageConfig::default();
     for (width, height, canvas, fitted) in layouts.mllama {
@@ -205,6 +237,9 @@ fn config_files_of_both_layouts() {
     assert_eq!((empty.tile, empty.normalisation), (224, Normalisation::HALF));
     let empty = LlavaNextImageConfig::from_json(r#"{"image_grid_pinpoints": [[224, 448]]}"#).expect("the class's");
     assert_eq!(empty.tile, 224);
+    let split = r#"{"size": {"longest_edge": 1456}, "max_image_size": {"longest_edge": 364}, "do_image_splitting": true,
+        "resample": 1, "do_pad": true, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}"#;
+    assert_eq!(SmolVlmImageConfig::from_json(split), Ok(SmolVlmImageConfig::default()));
     let clip = r#"{"size": {"shortest_edge": 224}, "crop_size": {"height": 224, "width": 224}, "resample": 3}"#;
     assert_eq!(ClipImageConfig::from_json(clip), Ok(ClipImageConfig::default()));
 }
@@ -219,7 +254,7 @@ fn config_files_that_cannot_be_followed_are_named() {
     assert_eq!(field("[]"), "(file)");
     assert_eq!(field(r#"{"patch_size": 0}"#), "patch_size");
     assert_eq!(field(r#"{"min_pixels": 10, "max_pixels": 5}"#), "min_pixels");
-    assert_eq!(field(r#"{"resample": 1}"#), "resample");
+    assert_eq!(field(r#"{"resample": 0}"#), "resample");
     assert_eq!(field(r#"{"image_std": [0, 1, 1]}"#), "image_std");
     assert_eq!(field(r#"{"do_resize": false}"#), "do_resize");
     assert_eq!(field(r#"{"patch_size": 1000000000}"#), "patch_size");

@@ -68,6 +68,16 @@ fn qwen3_vl() {
 }
 
 #[test]
+fn smolvlm() {
+    nothing_changes("smolvlm");
+}
+
+#[test]
+fn idefics3() {
+    nothing_changes("idefics3");
+}
+
+#[test]
 fn llava_next() {
     nothing_changes("llava_next");
 }

@@ -219,7 +219,7 @@ fn a_model_without_autodiff_is_refused() {
 /// use get none.
 #[test]
 fn a_family_knows_which_parameters_a_batch_uses() {
-    for name in ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "llava_next", "mllama"] {
+    for name in ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "llava_next", "mllama", "smolvlm"] {
         let family = Family::read(name, DType::F32);
         let trainer = Trainer::new(config()).expect("valid");
         let mut kinds = std::collections::BTreeSet::new();

@@ -20,7 +20,7 @@ use crate::fixtures::{self, Fixture};
 use crate::report::Report;
 
 /// The families that have a fixture; those that read images first.
-const FAMILIES: [&str; 6] = ["qwen2_vl", "mllama", "qwen2_5_vl", "llava_next", "llama", "qwen2"];
+const FAMILIES: [&str; 7] = ["qwen2_vl", "mllama", "qwen2_5_vl", "llava_next", "smolvlm", "llama", "qwen2"];
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {

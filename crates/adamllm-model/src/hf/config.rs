@@ -182,6 +182,9 @@ mod tests {
             (ModelConfig::qwen3_vl_8b(), 8_767_123_696),
             (ModelConfig::llava_next_llama3_8b(), 8_354_752_512),
             (ModelConfig::llama3_2_11b_vision(), 10_670_220_835),
+            (ModelConfig::smolvlm_256m(), 256_484_928),
+            (ModelConfig::smolvlm_500m(), 507_482_304),
+            (ModelConfig::smolvlm_2_2b(), 2_246_272_880),
             (ModelConfig::llama3_8b(), 8_030_261_248),
             (ModelConfig::qwen2_1_5b(), 1_543_714_304),
             // Its files hold the tied head a second time: 751,632,384 there.

@@ -214,6 +214,27 @@ mod tests {
     }
 
     #[test]
+    fn a_connector_between_two_models_of_one_file() {
+        let config = ModelConfig::smolvlm_256m();
+        for (ours, theirs) in [
+            ("language.layers.1.attention.query.weight", "model.text_model.layers.1.self_attn.q_proj.weight"),
+            ("language.head.weight", "lm_head.weight"),
+            ("vision.encoder.patch_embedding.bias", "model.vision_model.embeddings.patch_embedding.bias"),
+            ("vision.encoder.position_embedding", "model.vision_model.embeddings.position_embedding.weight"),
+            (
+                "vision.encoder.layers.3.attention.output.bias",
+                "model.vision_model.encoder.layers.3.self_attn.out_proj.bias",
+            ),
+            ("vision.encoder.layers.3.mlp.fc1.bias", "model.vision_model.encoder.layers.3.mlp.fc1.bias"),
+            ("vision.encoder.post_norm.weight", "model.vision_model.post_layernorm.weight"),
+            ("vision.projector.weight", "model.connector.modality_projection.proj.weight"),
+        ] {
+            assert_eq!(KeyLayout::Hub2024.key(&config, ours), theirs);
+            assert_eq!(KeyLayout::Transformers5.key(&config, ours), theirs);
+        }
+    }
+
+    #[test]
     fn layers_of_two_kinds_are_counted_together() {
         let config = ModelConfig::llama3_2_11b_vision();
         let key = |name| KeyLayout::Hub2024.key(&config, name);

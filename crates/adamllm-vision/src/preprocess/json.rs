@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::resize::RESAMPLINGS;
 use super::{Normalisation, PreprocessError, Resampling};
 
 /// The object that describes the image processor: the whole of a `preprocessor_config.json`, or the member
@@ -68,7 +69,7 @@ impl SharedFields {
             rescale_factor: member(processor, "rescale_factor", "a number")?,
             image_mean: channels("image_mean")?,
             image_std: channels("image_std")?,
-            resample: member(processor, "resample", "2 (bilinear) or 3 (bicubic)")?,
+            resample: member(processor, "resample", RESAMPLINGS)?,
         })
     }
 

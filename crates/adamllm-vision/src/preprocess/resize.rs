@@ -20,28 +20,33 @@ pub enum Resampling {
     /// Keys' cubic with a = -0.5 (Catmull-Rom), support 2.
     #[default]
     Bicubic,
+    /// Lanczos' windowed sinc, support 3.
+    Lanczos,
 }
 
+/// The codes of [`Resampling`] in processor config files.
+pub(crate) const RESAMPLINGS: &str = "1 (Lanczos), 2 (bilinear) or 3 (bicubic)";
+
 impl Resampling {
-    /// From the code that processor config files hold (`PIL.Image.Resampling`): 2 and 3.
+    /// From the code that processor config files hold (`PIL.Image.Resampling`): 1, 2 and 3.
     ///
     /// # Errors
     /// [`PreprocessError::Config`] for other codes.
     pub fn from_pillow_code(code: u64) -> Result<Self, PreprocessError> {
         match code {
+            1 => Ok(Self::Lanczos),
             2 => Ok(Self::Bilinear),
             3 => Ok(Self::Bicubic),
-            other => Err(PreprocessError::Config {
-                field: "resample",
-                expected: "2 (bilinear) or 3 (bicubic)".into(),
-                got: other.to_string(),
-            }),
+            other => {
+                Err(PreprocessError::Config { field: "resample", expected: RESAMPLINGS.into(), got: other.to_string() })
+            }
         }
     }
 
     /// The code in processor config files.
     pub fn pillow_code(self) -> u64 {
         match self {
+            Self::Lanczos => 1,
             Self::Bilinear => 2,
             Self::Bicubic => 3,
         }

@@ -7,8 +7,12 @@ use super::*;
 const CLIP_LARGE_336: &str = "clip-vit-large-patch14-336";
 
 /// A reserved token stands in for images.
-pub(super) const PROMPT: ImagePrompt =
-    ImagePrompt { template: Some(TEMPLATE), placeholder: Some("<|reserved_special_token_4|>"), begin_after: None };
+pub(super) const PROMPT: ImagePrompt = ImagePrompt {
+    template: Some(TEMPLATE),
+    placeholder: Some("<|reserved_special_token_4|>"),
+    begin_after: None,
+    needs: &[],
+};
 
 /// The first authors' layout: the encoder's own configuration stands in the folder that `mm_vision_tower` names (relative to
 /// the model), or is known by the encoder's Hub id.

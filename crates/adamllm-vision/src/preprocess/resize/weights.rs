@@ -18,6 +18,7 @@ impl FilterWeights {
         let (filter, support): (fn(f64) -> f64, f64) = match resampling {
             Resampling::Bilinear => (triangle, 1.0),
             Resampling::Bicubic => (cubic, 2.0),
+            Resampling::Lanczos => (lanczos, 3.0),
         };
         let reach = support * stretch;
         let mut weights = Self { starts: Vec::new(), ends: Vec::new(), taps: Vec::new() };
@@ -68,4 +69,14 @@ fn cubic(x: f64) -> f64 {
     } else {
         0.0
     }
+}
+
+/// Lanczos' kernel with three lobes (Duchon 1979, "Lanczos filtering in one and two dimensions"): `sinc(x) sinc(x / 3)`.
+fn lanczos(x: f64) -> f64 {
+    if (-3.0..3.0).contains(&x) { sinc(x) * sinc(x / 3.0) } else { 0.0 }
+}
+
+fn sinc(x: f64) -> f64 {
+    let angle = x * std::f64::consts::PI;
+    if x == 0.0 { 1.0 } else { angle.sin() / angle }
 }
