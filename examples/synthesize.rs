@@ -108,7 +108,7 @@ fn run(arguments: Arguments) -> JobResult {
     let settings = arguments.settings();
     settings.open_images()?;
     let named = [&arguments.captioner, &arguments.synthesizer, &arguments.judge].into_iter().flatten();
-    named.clone().try_for_each(|name| models::check(name))?;
+    named.clone().try_for_each(|name| Batches::check(name))?;
     let options = arguments.options();
     let costs = named.clone().any(|name| models::is_url(name)) && options.merge.is_empty();
     arguments.spending.tell(&settings, &options, (costs, arguments.json))?;
@@ -117,13 +117,16 @@ fn run(arguments: Arguments) -> JobResult {
     }
     arguments.output.prepare("synthesize.json")?;
 
-    let (mut defaults, mut batches) = (BTreeMap::new(), Batches::default());
+    let (mut defaults, batches) = (BTreeMap::new(), Batches::default());
     let mut open = |asked: bool, role, name: &Option<String>| {
         let name = name.as_ref().filter(|_| asked);
-        name.map(|name| arguments.open(role, name, &settings, (&mut defaults, &mut batches))).transpose()
+        name.map(|name| arguments.open(role, name, &settings, (&mut defaults, &batches))).transpose()
     };
     let captioner = open(true, "captioner", &arguments.captioner)?;
     let captioned = captioner.map(|model| caption(&settings, &options, &model, &mut Bar::default())).transpose()?;
+    if captioned.as_ref().is_some_and(|captioned| captioned.counts.captions == 0) {
+        batches.finish()?; // every caption is still waited for
+    }
     let asked = if arguments.merge.is_empty() { settings.asks() } else { (false, false) };
     let synthesizer = open(asked.0, "synthesizer", &arguments.synthesizer)?;
     let judge = open(asked.1, "judge", &arguments.judge)?;
@@ -133,7 +136,9 @@ fn run(arguments: Arguments) -> JobResult {
         let (file, losses) = (benchmark.file.display(), &benchmark.losses);
         eprintln!("--benchmark {file}: not compared with the training data: {losses}");
     }
-    arguments.spending.tell_spent(report.spent);
+    if !arguments.json {
+        arguments.spending.tell_spent(report.spent);
+    }
     let file = arguments.output.file("synthesize.json");
     tell_synthesis(&file, &report, captioned.as_ref(), &defaults, arguments.json)?;
     batches.finish()?;
@@ -183,7 +188,7 @@ impl Arguments {
         role: &'static str,
         name: &str,
         settings: &SynthesisSettings,
-        (defaults, batches): (&mut BTreeMap<&'static str, String>, &mut Batches),
+        (defaults, batches): (&mut BTreeMap<&'static str, String>, &Batches),
     ) -> Answer<BoxedModel> {
         let folder = self.output.file("batch").join(role);
         let opened = batches.open(name, &folder, &self.models, settings.open_images()?)?;

@@ -1,27 +1,36 @@
 //! Models that are asked through files.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a job talks to a person")]
+#![allow(clippy::print_stderr, reason = "a job talks to a person")]
 
+use std::cell::RefCell;
 use std::path::Path;
 use std::sync::Arc;
 
 use adamllm::core::boxed;
 use adamllm::prelude::*;
-use adamllm::remote::BatchModel;
+use adamllm::remote::{BatchModel, BatchReport};
 
 use crate::cli::{Answer, JobResult};
 use crate::models::{self, ModelArguments, OpenedModel};
 
 /// The models of a job that have neither a folder nor a server, each with a folder for its requests and results.
 #[derive(Debug, Default)]
-pub struct Batches(Vec<Arc<BatchModel>>);
+pub struct Batches(RefCell<Vec<Arc<BatchModel>>>);
 
 impl Batches {
+    /// [`models::check`], also for `batch:NAME`.
+    ///
+    /// # Errors
+    /// As [`models::check`].
+    pub fn check(name: &str) -> JobResult {
+        if models::batch_name(name).is_some() { Ok(()) } else { models::check(name) }
+    }
+
     /// [`models::open`], also for `batch:NAME`, whose files are in `folder`.
     ///
     /// # Errors
     /// As [`models::open`].
     pub fn open(
-        &mut self,
+        &self,
         name: &str,
         folder: &Path,
         arguments: &ModelArguments,
@@ -29,7 +38,7 @@ impl Batches {
     ) -> Answer<OpenedModel> {
         match models::open_batch(name, folder, arguments, images.clone())? {
             Some(model) => {
-                self.0.push(model.clone());
+                self.0.borrow_mut().push(model.clone());
                 Ok(OpenedModel { model: boxed(model), generation_defaults: None })
             }
             None => models::open(name, arguments, images),
@@ -41,34 +50,28 @@ impl Batches {
     /// # Errors
     /// Files; requests that wait.
     pub fn finish(&self) -> JobResult {
-        let mut waiting = Vec::new();
-        for model in &self.0 {
+        let (mut waiting, mut notes) = (Vec::new(), Vec::new());
+        for model in self.0.borrow().iter() {
             let report = model.finish()?;
-            let wrong = report.failed + report.unknown + report.missing + report.duplicate + report.unreadable;
-            if wrong > 0 {
-                eprintln!(
-                    "{}: {} failed, {} missing, {} unknown, {} doubled, {} unreadable; by name in batch-ledger.jsonl beside it",
-                    report.requests.display(),
-                    report.failed,
-                    report.missing,
-                    report.unknown,
-                    report.duplicate,
-                    report.unreadable
-                );
+            let BatchReport { failed, unknown, missing, duplicate, unreadable, .. } = report;
+            let place = report.requests.display();
+            if failed + unknown + missing + duplicate + unreadable > 0 {
+                notes.push(format!(
+                    "{place}: {failed} failed, {missing} missing, {unknown} unknown, {duplicate} doubled, {unreadable} unreadable (by name in \
+                     batch-ledger.jsonl beside it)"
+                ));
             }
             if report.waiting > 0 {
-                waiting.push(format!("{} requests in {}", report.waiting, report.requests.display()));
+                waiting.push(format!("{} requests in {place}", report.waiting));
             }
         }
-        match waiting.is_empty() {
-            true => Ok(()),
-            false => {
-                let list = waiting.join(", ");
-                Err(format!(
-                    "waiting for answers to {list}: put them beside as results.jsonl, and run again with --resume"
-                )
-                .into())
-            }
+        if waiting.is_empty() {
+            notes.iter().for_each(|note| eprintln!("note: {note}"));
+            return Ok(());
         }
+        let list = waiting.join(", ");
+        let waiting =
+            format!("waiting for answers to {list}: put them beside as results.jsonl, and run again with --resume");
+        Err(std::iter::once(waiting).chain(notes).collect::<Vec<_>>().join("; ").into())
     }
 }

@@ -43,7 +43,7 @@ impl JudgeArguments {
     }
 
     fn config(&self) -> Answer<JudgeConfig> {
-        let ours = JudgeConfig { form: self.judge_form, ..JudgeConfig::default() };
+        let ours = JudgeConfig::of(self.judge_form);
         Ok(match &self.judge_prompt {
             Some(file) => JudgeConfig { prompt: adamllm::core::read_text(file)?, ..ours },
             None => ours,

@@ -99,7 +99,7 @@ impl std::fmt::Debug for OpenedModel {
 /// # Errors
 /// As [`model_folder`].
 pub fn check(name: &str) -> JobResult {
-    if is_url(name) || batch_name(name).is_some() { Ok(()) } else { model_folder(name).map(drop) }
+    if is_url(name) { Ok(()) } else { model_folder(name).map(drop) }
 }
 
 /// Loads a model folder (or a Hub id), or connects to servers: `http://host:port[/v1]`, several with commas between them, and
@@ -135,7 +135,7 @@ pub fn open_batch(
     Ok(Some(Arc::new(BatchModel::open(folder, name, dialect, config, images)?)))
 }
 
-fn batch_name(name: &str) -> Option<(&str, Dialect)> {
+pub(crate) fn batch_name(name: &str) -> Option<(&str, Dialect)> {
     let plain = name.strip_prefix("batch:").map(|name| (name, Dialect::OpenAi));
     plain.or_else(|| Some((name.strip_prefix("vllm-batch:")?, Dialect::Vllm)))
 }

@@ -1,5 +1,5 @@
 //! What a job may spend on models that cost by the token, as a command line says it.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a job talks to a person")]
+#![allow(clippy::print_stdout, reason = "a job talks to a person")]
 
 use std::sync::Arc;
 
@@ -28,7 +28,8 @@ impl Spending {
         Arc::new(Budget::new(Limits { max_requests: self.max_requests, max_tokens: self.max_tokens }))
     }
 
-    /// Tells what a synthesis will cost, where that was asked for or where it is not free: to `stdout` where it is all that was wanted.
+    /// Tells what a synthesis will cost, where that was asked for, and before it starts where it is not free; with `json`, only where it is all
+    /// that was asked for.
     ///
     /// # Errors
     /// As [`estimate()`].
@@ -39,12 +40,11 @@ impl Spending {
         (costs, json): (bool, bool),
     ) -> Result<(), RecipeError> {
         let limited = self.max_requests.is_some() || self.max_tokens.is_some();
-        if self.estimate || limited || costs {
+        if self.estimate || !json && (limited || costs) {
             let estimate = estimate(settings, options)?;
-            match (self.estimate, json) {
-                (true, true) => println!("{}", json!(estimate)),
-                (true, false) => print!("{estimate}"),
-                (false, _) => eprint!("{estimate}"),
+            match json {
+                true => println!("{}", json!(estimate)),
+                false => print!("{estimate}"),
             }
         }
         Ok(())
@@ -53,7 +53,7 @@ impl Spending {
     /// Says what was spent, where there are limits.
     pub fn tell_spent(&self, spent: Spent) {
         if self.max_requests.is_some() || self.max_tokens.is_some() {
-            eprintln!("spent: {} requests, {} tokens", spent.requests, spent.tokens);
+            println!("spent: {} requests, {} tokens", spent.requests, spent.tokens);
         }
     }
 }

@@ -43,7 +43,7 @@ pub struct JudgeConfig {
     pub prompt: String,
     /// As a turn or as plain text.
     pub form: JudgeForm,
-    /// How its verdict is decoded; it may reason first.
+    /// How its verdict is decoded. In a chat it may reason first; a base model goes on for ever, so that [`JudgeConfig::of`] ends its line early.
     pub decoding: Decoding,
     /// Verdicts asked for, and synced to disk, at once.
     pub batch_size: usize,
@@ -56,6 +56,15 @@ impl Default for JudgeConfig {
 }
 
 impl JudgeConfig {
+    /// The defaults for a form: 512 tokens in a chat, 8 tokens of one line of plain text.
+    pub fn of(form: JudgeForm) -> Self {
+        let decoding = match form {
+            JudgeForm::Chat => Decoding::greedy(512),
+            JudgeForm::Text => Decoding { stop: vec!["\n".into()], ..Decoding::greedy(8) },
+        };
+        Self { form, decoding, ..Self::default() }
+    }
+
     /// Checks the prompt's placeholders.
     ///
     /// # Errors
@@ -186,7 +195,8 @@ impl<G: Generate> AnswerJudge<G> {
                 Ok(Completion { text, .. }) => {
                     let right = read_verdict(&text);
                     if right.is_none() {
-                        let detail = format!("expected a verdict, correct or incorrect, got {text:?}");
+                        let start: String = text.chars().take(300).collect();
+                        let detail = format!("expected a verdict, correct or incorrect, got {start:?}");
                         ledger.drop_record(id, Stage::Judge, Reason::UnclearVerdict, detail)?;
                     }
                     judged.push(JudgedAnswer { id: id.clone(), right, text });
