@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use adamllm::core::write_atomically;
-use adamllm::eval::{BootstrapConfig, comparison_table};
+use adamllm::eval::{BenchmarkDescription, BootstrapConfig, comparison_table};
 use adamllm::recipes::compare::{RunComparison, write_comparison};
-use adamllm::recipes::write_json;
+use adamllm::recipes::{Kept, write_json};
 use adamllm_examples::benchmarks::Choice;
 use adamllm_examples::cli::{self, Answer};
 use clap::Parser;
@@ -44,6 +44,9 @@ struct Arguments {
     /// Writes everything into this folder: index.html, the paper's tables, compare.json, and comparison.html where the questions are named
     #[arg(long)]
     out: Option<PathBuf>,
+    /// Descriptions of general benchmarks among the tasks: the page says what of them was kept, and what forgotten
+    #[arg(long)]
+    retain: Vec<PathBuf>,
     #[command(flatten)]
     choice: Choice,
     /// Prints one JSON object
@@ -77,10 +80,11 @@ fn run(arguments: Arguments) -> Answer<ExitCode> {
     if let Some(file) = &arguments.html {
         write_atomically(file, compared.page(&arguments.choice.open()?.opened)?)?;
     }
-    let page = arguments.out.as_ref().map(|out| arguments.write(&compared, out)).transpose()?;
+    let kept = arguments.kept(&compared)?;
+    let page = arguments.out.as_ref().map(|out| arguments.write(&compared, &kept, out)).transpose()?;
     match arguments.json {
-        true => println!("{}", as_json(&compared)),
-        false => tell(&compared),
+        true => println!("{}", as_json(&compared, &kept)),
+        false => tell(&compared, &kept),
     }
     if let Some(page) = page.filter(|_| !arguments.json) {
         println!("the page of the comparison:\n{}", page.display());
@@ -90,26 +94,34 @@ fn run(arguments: Arguments) -> Answer<ExitCode> {
 
 impl Arguments {
     /// Everything into a folder; gives the path of the page.
-    fn write(&self, compared: &RunComparison, out: &Path) -> Answer<PathBuf> {
+    fn write(&self, compared: &RunComparison, kept: &[Kept], out: &Path) -> Answer<PathBuf> {
         let opened = if self.choice.settings().is_empty() { Vec::new() } else { self.choice.open()?.opened };
         std::fs::create_dir_all(out)?;
-        write_json(out.join("compare.json"), &as_json(compared))?;
-        Ok(write_comparison(compared, [&self.first, &self.second], &opened, out)?)
+        write_json(out.join("compare.json"), &as_json(compared, kept))?;
+        Ok(write_comparison(compared, [&self.first, &self.second], &opened, kept, out)?)
+    }
+
+    fn kept(&self, compared: &RunComparison) -> Answer<Vec<Kept>> {
+        let named: Vec<_> = self.retain.iter().map(BenchmarkDescription::read).collect::<Result<_, _>>()?;
+        Ok(compared.kept(named.iter().map(|description| description.name.as_str()))?)
     }
 }
 
-fn as_json(compared: &RunComparison) -> serde_json::Value {
+fn as_json(compared: &RunComparison, kept: &[Kept]) -> serde_json::Value {
     let [first, second] = &compared.names;
     let tasks = compared.tasks.iter().map(|task| (task.name().to_owned(), json!(task.comparison)));
     let regressions = compared.regressions();
     let summaries: Vec<_> = regressions.iter().map(|(task, group)| json!({"task": task, "answers": group})).collect();
+    let kept =
+        kept.iter().map(|kept| json!({"task": kept.benchmark, "strict": kept.strict(), "worse": kept.is_worse()}));
     json!({
+        "kept": kept.collect::<Vec<_>>(),
         "first": first, "second": second, "tasks": tasks.collect::<serde_json::Map<_, _>>(),
         "regressions": summaries, "regression": !regressions.is_empty(),
     })
 }
 
-fn tell(compared: &RunComparison) {
+fn tell(compared: &RunComparison, kept: &[Kept]) {
     let [first, second] = &compared.names;
     for task in &compared.tasks {
         println!("{}\n\n{}", task.name(), comparison_table(first, second, &task.comparison));
@@ -119,6 +131,7 @@ fn tell(compared: &RunComparison) {
             println!("{n_first} questions only in {a}, {n_second} only in {b}\n");
         }
     }
+    kept.iter().for_each(|kept| println!("{}", kept.sentence(first, second)));
     match &compared.regressions()[..] {
         [] => println!("no significant regression (strict scoring)"),
         several => {

@@ -13,6 +13,7 @@ use adamllm::recipes::EvaluationSettings;
 use adamllm::recipes::evaluate::{Evaluation, TaskScores};
 use adamllm_examples::benchmarks::Choice;
 use adamllm_examples::cli::{self, Bar, JobResult, MaxLost};
+use adamllm_examples::judge::JudgeArguments;
 use adamllm_examples::models::{self, ModelArguments, OpenedModel};
 use clap::Parser;
 use serde_json::json;
@@ -60,6 +61,8 @@ struct Arguments {
     #[arg(long)]
     pipeline: Option<String>,
     #[command(flatten)]
+    judge: JudgeArguments,
+    #[command(flatten)]
     models: ModelArguments,
     #[command(flatten)]
     losses: MaxLost,
@@ -83,6 +86,7 @@ fn run(arguments: Arguments) -> JobResult {
     let benchmarks = arguments.choice.open()?;
     benchmarks.missing.iter().for_each(|name| eprintln!("left out: there is no data for {name}"));
     let mut evaluation = Evaluation::new(&settings, benchmarks, &arguments.out)?;
+    arguments.judge.check()?;
     let mut on_task = |task: &TaskScores| arguments.tell_task(&settings.name, task);
     match &arguments.model {
         Some(model) => {
@@ -93,6 +97,10 @@ fn run(arguments: Arguments) -> JobResult {
             evaluation.ask(&model, &mut on_task, &mut Bar::default())?;
         }
         None => evaluation.take_answers(&arguments.predictions, &mut on_task)?,
+    }
+    // The model that answered is gone by now: its memory is the judge's.
+    if let Some(judge) = arguments.judge.open(&arguments.models)? {
+        evaluation.judge(&judge, &mut |task| arguments.tell_judged(task), &mut Bar::default())?;
     }
     let mut written = vec!["evaluate.json".to_owned()];
     written.extend(evaluation.write_pages()?);
@@ -137,6 +145,12 @@ impl Arguments {
         println!("{}", report_table(&[(name, &task.scored.report)]));
         if let (Some(comparison), Some(corruption)) = (&task.comparison, task.corruption) {
             println!("{}", comparison_table("intact", corruption.name(), comparison));
+        }
+    }
+
+    fn tell_judged(&self, task: &TaskScores) {
+        if let (Some(judge), false) = (&task.scored.report.judge, self.json) {
+            println!("{}: {}", task.scored.report.benchmark, judge.sentence());
         }
     }
 

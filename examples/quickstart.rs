@@ -38,6 +38,9 @@ struct Arguments {
     /// A benchmark's description (TOML) to evaluate with; the mini domain's where no captions are given
     #[arg(long)]
     benchmark: Option<PathBuf>,
+    /// Descriptions of general benchmarks: what of them is forgotten? The mini world's where no captions are given
+    #[arg(long)]
+    retain: Vec<PathBuf>,
     /// The base model's folder; the mini one otherwise
     #[arg(long)]
     model: Option<String>,
@@ -132,11 +135,13 @@ impl Arguments {
         let (domain, own_pairs, own_model) = (mini.join(&self.domain), self.captions.is_some(), self.model.is_some());
         let batch_size = self.batch_size.unwrap_or(if own_model { paper.batch_size } else { 16 });
         let micro_batch_size = if own_model { paper.micro_batch_size } else { batch_size };
+        let general = vec![mini.join("general/benchmark.toml")];
         let mini_prompt = || self.judge.is_none().then(|| mini.join("judge_prompt.txt"));
         AdaptSettings {
             captions: self.captions.clone().unwrap_or_else(|| domain.join("captions.json")),
             images: self.images.clone().unwrap_or_else(|| domain.clone()),
             benchmark: self.benchmark.clone().or_else(|| (!own_pairs).then(|| domain.join("benchmark.toml"))),
+            retain: if self.retain.is_empty() && !own_pairs { general } else { self.retain.clone() },
             judge_prompt: self.judge_prompt.clone().or_else(mini_prompt),
             epochs: self.epochs.unwrap_or(if own_pairs { paper.epochs } else { 24.0 }),
             batch_size,
@@ -172,7 +177,8 @@ fn tell_report(arguments: &Arguments, report: &AdaptReport) {
         println!("\n{}", report_table(&[("base", base), ("post-trained", post_trained)]));
         println!("{}", comparison_table("base", "post-trained", comparison));
     }
-    println!("what the post-trained model says:");
+    report.kept.iter().for_each(|kept| println!("{}", kept.sentence("the base", "the post-trained model")));
+    println!("\nwhat the post-trained model says:");
     for sample in &report.samples {
         println!("   {}\n      before: {}\n      after:  {}", sample.image, sample.before, sample.after);
     }

@@ -1,4 +1,4 @@
-//! Image-caption pairs to filtered instruction tasks: part 1 of the paper alone, over models in this process or behind servers.
+//! Image-caption pairs, or images alone, to filtered instruction tasks: part 1 of the paper, over models in this process or behind servers.
 //! We will:
 //!
 //! 1. let a synthesizer propose a task for each pair, and a judge keep the consistent ones,
@@ -15,12 +15,14 @@ use std::process::ExitCode;
 
 use adamllm::core::{BoxedModel, Shard};
 use adamllm::recipes::SynthesisSettings;
-use adamllm::recipes::synthesize::{SynthesisOptions, synthesize};
-use adamllm::synth::{JudgeMode, RunSummary, Variant};
+use adamllm::recipes::synthesize::{SynthesisOptions, caption, synthesize};
+use adamllm::synth::{JudgeMode, Variant};
+use adamllm_examples::batches::Batches;
 use adamllm_examples::cli::{self, Answer, Bar, JobResult, MaxLost, Output};
-use adamllm_examples::models::{self, ModelArguments, OpenedModel};
+use adamllm_examples::models::{self, ModelArguments};
+use adamllm_examples::spending::Spending;
+use adamllm_examples::synthesis::tell_synthesis;
 use clap::Parser;
-use serde_json::json;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -35,9 +37,18 @@ struct Arguments {
     #[arg(long)]
     judge: Option<String>,
     /// The pairs: ShareGPT JSON or JSON Lines
-    #[arg(long)]
-    captions: PathBuf,
-    /// Where the pairs' images are
+    #[arg(long, required_unless_present = "captioner")]
+    captions: Option<PathBuf>,
+    /// Instead of captions: a model that writes one for each image first. A model folder, or URLs of servers
+    #[arg(long, conflicts_with_all = ["captions", "shard", "merge"])]
+    captioner: Option<String>,
+    /// What the captioner is asked; ours otherwise
+    #[arg(long, requires = "captioner")]
+    caption_prompt: Option<PathBuf>,
+    /// The longest caption in tokens; a longer one is dropped
+    #[arg(long, default_value_t = 512, requires = "captioner")]
+    caption_tokens: usize,
+    /// Where the images are
     #[arg(long)]
     images: PathBuf,
     #[command(flatten)]
@@ -79,6 +90,8 @@ struct Arguments {
     #[arg(long, default_value_t = 240)]
     report_rows: usize,
     #[command(flatten)]
+    spending: Spending,
+    #[command(flatten)]
     models: ModelArguments,
     #[command(flatten)]
     losses: MaxLost,
@@ -94,26 +107,41 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> JobResult {
     let settings = arguments.settings();
     settings.open_images()?;
-    [&arguments.synthesizer, &arguments.judge].into_iter().flatten().try_for_each(|name| models::check(name))?;
+    let named = [&arguments.captioner, &arguments.synthesizer, &arguments.judge].into_iter().flatten();
+    named.clone().try_for_each(|name| Batches::check(name))?;
+    let options = arguments.options();
+    let costs = named.clone().any(|name| models::is_url(name)) && options.merge.is_empty();
+    arguments.spending.tell(&settings, &options, (costs, arguments.json))?;
+    if arguments.spending.estimate {
+        return Ok(());
+    }
     arguments.output.prepare("synthesize.json")?;
 
-    let mut defaults = BTreeMap::new();
-    let asked = if arguments.merge.is_empty() { settings.asks() } else { (false, false) };
-    let synthesizer = arguments.open(asked.0, "synthesizer", &arguments.synthesizer, &settings, &mut defaults)?;
-    let judge = arguments.open(asked.1, "judge", &arguments.judge, &settings, &mut defaults)?;
-    let options = SynthesisOptions {
-        out: arguments.output.out.clone(),
-        resume: arguments.output.resume,
-        shard: arguments.shard,
-        merge: arguments.merge.clone(),
+    let (mut defaults, batches) = (BTreeMap::new(), Batches::default());
+    let mut open = |asked: bool, role, name: &Option<String>| {
+        let name = name.as_ref().filter(|_| asked);
+        name.map(|name| arguments.open(role, name, &settings, (&mut defaults, &batches))).transpose()
     };
+    let captioner = open(true, "captioner", &arguments.captioner)?;
+    let captioned = captioner.map(|model| caption(&settings, &options, &model, &mut Bar::default())).transpose()?;
+    if captioned.as_ref().is_some_and(|captioned| captioned.counts.captions == 0) {
+        batches.finish()?; // every caption is still waited for
+    }
+    let asked = if arguments.merge.is_empty() { settings.asks() } else { (false, false) };
+    let synthesizer = open(asked.0, "synthesizer", &arguments.synthesizer)?;
+    let judge = open(asked.1, "judge", &arguments.judge)?;
     let report = synthesize(&settings, &options, synthesizer.as_ref(), judge.as_ref(), &mut Bar::default())?;
 
     for benchmark in &report.uncompared {
         let (file, losses) = (benchmark.file.display(), &benchmark.losses);
         eprintln!("--benchmark {file}: not compared with the training data: {losses}");
     }
-    tell(&arguments, &report.summary, &defaults)?;
+    if !arguments.json {
+        arguments.spending.tell_spent(report.spent);
+    }
+    let file = arguments.output.file("synthesize.json");
+    tell_synthesis(&file, &report, captioned.as_ref(), &defaults, arguments.json)?;
+    batches.finish()?;
     if arguments.shard.is_some() && report.n_left == 0 && report.losses.n_lost() == 0 {
         return Ok(()); // a part of a small run may be empty
     }
@@ -124,8 +152,11 @@ fn run(arguments: Arguments) -> JobResult {
 impl Arguments {
     fn settings(&self) -> SynthesisSettings {
         SynthesisSettings {
-            captions: self.captions.clone(),
+            captions: self.captions.clone().unwrap_or_default(),
             images: self.images.clone(),
+            images_only: self.captioner.is_some(),
+            caption_prompt: self.caption_prompt.clone(),
+            caption_tokens: self.caption_tokens,
             variant: self.variant,
             judge_mode: match self.judge_mode.as_str() {
                 "scored" => JudgeMode::Scored { threshold: self.threshold },
@@ -141,43 +172,27 @@ impl Arguments {
         }
     }
 
-    /// A model that is asked, with what it follows of its folder's generation settings.
+    fn options(&self) -> SynthesisOptions {
+        SynthesisOptions {
+            out: self.output.out.clone(),
+            resume: self.output.resume,
+            shard: self.shard,
+            merge: self.merge.clone(),
+            budget: self.spending.budget(),
+        }
+    }
+
+    /// A model, with what it follows of its folder's generation settings.
     fn open(
         &self,
-        asked: bool,
         role: &'static str,
-        name: &Option<String>,
+        name: &str,
         settings: &SynthesisSettings,
-        defaults: &mut BTreeMap<&'static str, String>,
-    ) -> Answer<Option<BoxedModel>> {
-        let Some(name) = name.as_ref().filter(|_| asked) else { return Ok(None) };
-        let OpenedModel { model, generation_defaults } = models::open(name, &self.models, settings.open_images()?)?;
-        defaults.extend(generation_defaults.map(|taken| (role, taken)));
-        Ok(Some(model))
+        (defaults, batches): (&mut BTreeMap<&'static str, String>, &Batches),
+    ) -> Answer<BoxedModel> {
+        let folder = self.output.file("batch").join(role);
+        let opened = batches.open(name, &folder, &self.models, settings.open_images()?)?;
+        defaults.extend(opened.generation_defaults.map(|taken| (role, taken)));
+        Ok(opened.model)
     }
-}
-
-fn tell(arguments: &Arguments, summary: &RunSummary, defaults: &BTreeMap<&str, String>) -> JobResult {
-    let RunSummary { records_in, triplets, consistent, inconsistent, open, records_out, ledger_entries, .. } = summary;
-    let mut result = json!(summary);
-    result["generation_defaults"] = json!(defaults);
-    cli::tell_json(&arguments.output.file("synthesize.json"), &result, arguments.json)?;
-    if arguments.json {
-        return Ok(());
-    }
-    println!(
-        "{records_in} records in, {triplets} triplets: {consistent} consistent, {inconsistent} inconsistent, {open} open"
-    );
-    println!("{records_out} records out, {ledger_entries} in the ledger:");
-    for (reason, n) in &summary.ledger {
-        println!("   {n:8}  {reason}");
-    }
-    println!("written:");
-    for file in &summary.files {
-        println!("   {}", file.display());
-    }
-    if let Some(page) = summary.files.iter().find(|file| file.ends_with("index.html")) {
-        println!("the page of the whole run:\n{}", page.display());
-    }
-    Ok(())
 }

@@ -1,13 +1,13 @@
 //! Models by what a person writes for them: a folder, a Hub id, or the URLs of servers.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use adamllm::core::{BoxedModel, TurnMarkers, boxed};
 use adamllm::model::PixelRange;
 use adamllm::prelude::*;
 use adamllm::recipes::Dtype;
-use adamllm::remote::{ApiKey, RemoteConfig, RemoteModel, ScoreMethod, UserTurn};
+use adamllm::remote::{ApiKey, BatchModel, Dialect, RemoteConfig, RemoteModel, ScoreMethod, UserTurn};
 
 use crate::cli::{Answer, JobResult, setting};
 use crate::folders::model_folder;
@@ -152,7 +152,29 @@ pub fn open(name: &str, arguments: &ModelArguments, images: Arc<dyn ImageStore>)
     Ok(OpenedModel { model: boxed(model), generation_defaults })
 }
 
-fn is_url(name: &str) -> bool {
+/// A model that is asked through files in `folder`, where its name says so: `batch:NAME`, or `vllm-batch:NAME` for what `vllm run-batch` understands
+/// beyond OpenAI's own fields.
+///
+/// # Errors
+/// The folder's files.
+pub fn open_batch(
+    name: &str,
+    folder: &Path,
+    arguments: &ModelArguments,
+    images: Arc<dyn ImageStore>,
+) -> Answer<Option<Arc<BatchModel>>> {
+    let Some((name, dialect)) = batch_name(name) else { return Ok(None) };
+    let config = remote_config("", arguments)?;
+    Ok(Some(Arc::new(BatchModel::open(folder, name, dialect, config, images)?)))
+}
+
+pub(crate) fn batch_name(name: &str) -> Option<(&str, Dialect)> {
+    let plain = name.strip_prefix("batch:").map(|name| (name, Dialect::OpenAi));
+    plain.or_else(|| Some((name.strip_prefix("vllm-batch:")?, Dialect::Vllm)))
+}
+
+/// Whether a name is that of servers.
+pub fn is_url(name: &str) -> bool {
     name.starts_with("http://") || name.starts_with("https://")
 }
 

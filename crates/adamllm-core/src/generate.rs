@@ -26,6 +26,12 @@ pub trait Generate {
     fn turn_markers(&self) -> Option<TurnMarkers> {
         None
     }
+
+    /// Why the model will answer nothing more in this process, where that is so: a [`Budget`](crate::Budget) that is used up. Jobs that
+    /// find failures ask this, and then end in order to be taken up again, instead of losing every record that is left.
+    fn stopped(&self) -> Option<String> {
+        None
+    }
 }
 
 /// References and smart pointers answer as the model that they point to.
@@ -48,6 +54,10 @@ macro_rules! forward_generate {
 
             fn turn_markers(&self) -> Option<TurnMarkers> {
                 (**self).turn_markers()
+            }
+
+            fn stopped(&self) -> Option<String> {
+                (**self).stopped()
             }
         }
     )*};
@@ -131,6 +141,10 @@ impl<G: Generate> Generate for Erased<G> {
     fn turn_markers(&self) -> Option<TurnMarkers> {
         self.0.turn_markers()
     }
+
+    fn stopped(&self) -> Option<String> {
+        self.0.stopped()
+    }
 }
 
 fn erased<T, E: std::error::Error + Send + Sync + 'static>(
@@ -166,6 +180,16 @@ impl Prompt {
     /// Turns that wait for the assistant's answer.
     pub fn chat(messages: Vec<Message>, images: Vec<ImageRef>) -> Self {
         Self::Chat { conversation: Conversation::new(messages, images), open: Role::Assistant }
+    }
+
+    /// Characters of its texts.
+    pub fn n_chars(&self) -> usize {
+        match self {
+            Self::Text(text) => text.chars().count(),
+            Self::Chat { conversation, .. } => {
+                conversation.messages.iter().map(|message| message.content.chars().count()).sum()
+            }
+        }
     }
 
     /// The prompt's images, in order.

@@ -13,6 +13,8 @@ use crate::{CoreError, RecordId};
 pub enum Stage {
     /// Reading the source files.
     Read,
+    /// A model writes captions for images that have none.
+    Caption,
     /// The synthesizer proposes triplets.
     Propose,
     /// The judge gives its verdict.

@@ -17,6 +17,7 @@
 //! | [`json`] | the files of records that people have, in every form |
 //! | [`jsonl`] | the files between the stages: read record by record, appended and synced |
 //! | [`answer_key`], [`jsonl::Journal`], [`Shard`] | long runs: what is done is not done again, and work is split by id |
+//! | [`Budget`], [`Budgeted`] | what may be spent on models that cost by the token |
 //! | [`Ledger`], [`LostRecords`] | every record that is dropped, with its [`Reason`], and whether too many did |
 //! | [`html`] | what the pages that jobs leave share |
 //! | [`random`] | randomness seeded by id |
@@ -32,6 +33,7 @@
 //! ```
 
 mod answer_key;
+mod budget;
 mod conversation;
 mod disk_table;
 mod error;
@@ -55,6 +57,7 @@ pub mod testing;
 mod turns;
 
 pub use answer_key::{ImageHashes, answer_key, image_hash};
+pub use budget::{Budget, BudgetError, Budgeted, Limits, Spent};
 pub use conversation::{Conversation, IMAGE_MARKER, Message, OTHER_MEDIA_MARKERS, Role, Supervision};
 pub use disk_table::DiskTable;
 pub use error::CoreError;

@@ -5,7 +5,7 @@
 //! | [`image_captions`], [`conversations`] | JSON files in every form: ShareGPT (LLaMA-Factory), LLaVA, OpenAI's messages, `captions.jsonl` |
 //! | [`LocalDataset`] | records and images of a data set on disk, whatever its form |
 //! | [`JsonFile`] | records of such a file, each read when it is asked for |
-//! | [`FolderImages`], [`FirstOf`], [`CurrentImages`], [`images_at`] | images in a folder, in several stores, in one after the other, at any path |
+//! | [`FolderImages`], [`FirstOf`], [`CurrentImages`], [`images_at`], [`image_names_at`] | images in a folder, in several stores, in one after the other, at any path; their names |
 //! | `ZipImages`, `TarImages` (feature `zip`) | images in a zip or tar archive |
 //! | `Table` (features `arrow`, `parquet`) | rows and their images in `datasets` folders and parquet files |
 //! | `hub` (feature `hub`) | models and data sets from the Hugging Face Hub, in Python's cache |
@@ -58,7 +58,7 @@ pub use error::DecodeError;
 pub use folder::FolderImages;
 pub use local::LocalDataset;
 pub use read::{Records, conversations, image_captions};
-pub use stores::{CurrentImages, FirstOf, images_at};
+pub use stores::{CurrentImages, FirstOf, image_names_at, images_at};
 #[cfg(feature = "arrow")]
 pub use table::Table;
 #[cfg(feature = "zip")]

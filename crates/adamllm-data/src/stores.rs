@@ -113,6 +113,64 @@ pub fn images_at(path: impl AsRef<Path>) -> Result<Box<dyn ImageStore>, CoreErro
     Err(CoreError::io("read without the feature `zip`", path)(std::io::ErrorKind::Unsupported.into()))
 }
 
+/// Endings of the names of image files.
+const ENDINGS: [&str; 20] = [
+    "jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "dib", "tif", "tiff", "pbm", "pgm", "ppm", "pnm", "tga",
+    "ico", "jp2", "j2k", "jpx",
+];
+
+/// All images at such a path, as [`images_at`] names them, sorted: files in the folder and the folders below it (links to folders are not
+/// followed), or in the archive, whose names end as images' do, whatever their case. Hidden ones (`._a.jpg`, `.git`, `__MACOSX`) are left out.
+/// Nothing is decoded.
+///
+/// # Errors
+/// As [`images_at`]; folders that cannot be read.
+pub fn image_names_at(path: impl AsRef<Path>) -> Result<Vec<ImageRef>, CoreError> {
+    let path = path.as_ref();
+    let found = std::fs::metadata(path).map_err(CoreError::io("open", path))?;
+    let mut names = Vec::new();
+    if found.is_dir() {
+        push_names(path, "", &mut names)?;
+    } else {
+        #[cfg(feature = "zip")]
+        match crate::tar_archive::is_tar(path)? {
+            true => names.extend(crate::TarImages::open(path)?.paths().map(str::to_owned)),
+            false => names.extend(crate::ZipImages::open(path)?.paths()),
+        }
+        #[cfg(not(feature = "zip"))]
+        return Err(CoreError::io("read without the feature `zip`", path)(std::io::ErrorKind::Unsupported.into()));
+    }
+    names.retain(|name| is_image_name(name));
+    names.sort();
+    names.dedup();
+    Ok(names.into_iter().map(ImageRef::from).collect())
+}
+
+fn is_image_name(name: &str) -> bool {
+    let hidden = name.split('/').any(|part| part.starts_with('.') || part == "__MACOSX");
+    let ending = Path::new(name).extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase());
+    !hidden && ending.is_some_and(|ending| ENDINGS.contains(&ending.as_str()))
+}
+
+/// The files below a folder, with forward slashes. A name that is no Unicode could not be written down, and is passed over.
+fn push_names(folder: &Path, prefix: &str, names: &mut Vec<String>) -> Result<(), CoreError> {
+    for entry in std::fs::read_dir(folder).map_err(CoreError::io("read", folder))? {
+        let entry = entry.map_err(CoreError::io("read", folder))?;
+        let Ok(name) = entry.file_name().into_string() else {
+            tracing::warn!(file = %entry.path().display(), "passed over: its name is no Unicode");
+            continue;
+        };
+        let name = format!("{prefix}{name}");
+        let kind = entry.file_type().map_err(CoreError::io("read", entry.path()))?;
+        if kind.is_dir() {
+            push_names(&entry.path(), &format!("{name}/"), names)?;
+        } else if kind.is_file() || entry.path().is_file() {
+            names.push(name);
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use adamllm_core::MemoryImages;
@@ -145,6 +203,21 @@ mod tests {
         let of_the_model = current.clone();
         current.set(store(2));
         assert_eq!(of_the_model.size(&"a".into()).expect("is there"), (2, 1));
+    }
+
+    #[test]
+    fn images_are_found_by_their_names() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let below = folder.path().join("b/c");
+        std::fs::create_dir_all(&below).expect("folders");
+        std::fs::create_dir_all(folder.path().join(".git")).expect("folders");
+        for name in ["z.PNG", "a.jpeg", "captions.json", "b/2.tif", "b/c/1.jpg", "b/._2.tif", ".git/x.png", "png"] {
+            std::fs::write(folder.path().join(name), "").expect("written");
+        }
+        let names = image_names_at(folder.path()).expect("a folder");
+        let names: Vec<&str> = names.iter().map(ImageRef::as_str).collect();
+        assert_eq!(names, ["a.jpeg", "b/2.tif", "b/c/1.jpg", "z.PNG"]);
+        assert!(image_names_at(folder.path().join("gone")).is_err());
     }
 
     #[test]

@@ -77,6 +77,12 @@ pub enum EvalError {
         /// The names that exist.
         expected: String,
     },
+    /// A judge's prompt lacks a placeholder.
+    #[error("the judge's prompt has no `{placeholder}`: expected {{question}}, {{expected}} and {{answer}}")]
+    Placeholder {
+        /// The one that is missing.
+        placeholder: &'static str,
+    },
     /// An index past a benchmark's last example.
     #[error("example {index} of {benchmark}: it has {len}")]
     OutOfRange {

@@ -23,6 +23,12 @@ pub mod files {
     pub const LEDGER: &str = "ledger.jsonl";
     /// [`Outcome`](crate::Outcome)s: both scores of every answer.
     pub const OUTCOMES: &str = "outcomes.jsonl";
+    /// Finished verdicts of a judge, appended and synced.
+    pub const JUDGE_JOURNAL: &str = "judge-journal.jsonl";
+    /// [`JudgedAnswer`](crate::JudgedAnswer)s in the benchmark's order.
+    pub const JUDGED: &str = "judged.jsonl";
+    /// Answers without a verdict that could be read.
+    pub const JUDGE_LEDGER: &str = "judge-ledger.jsonl";
     /// The [`Report`](crate::Report).
     pub const REPORT: &str = "report.json";
 }

@@ -12,6 +12,7 @@
 //! | [`predict()`] | a model answers; a run that was killed goes on |
 //! | [`evaluate()`], [`evaluate_answers`] | both, with everything on disk; for a model, and for answers made elsewhere |
 //! | [`score()`], [`Outcome`], [`Report`] | both scorings, example by example and summed up |
+//! | [`AnswerJudge`], [`JudgeReport`] | a language model judges open answers, in a column of its own |
 //! | [`read_log`], [`write_logs`] | logs of lm-evaluation-harness and lmms-eval |
 //! | [`score_file`], [`score_examples()`] | examples that hold their answers already: a file made elsewhere |
 //! | [`BootstrapConfig`], [`Estimate`], [`compare()`] | how sure a number is, and whether two runs differ |
@@ -46,6 +47,7 @@ mod example;
 mod grid;
 mod html;
 mod json_examples;
+mod judge;
 mod lm_eval;
 mod markdown;
 pub mod metrics;
@@ -73,6 +75,9 @@ pub use example::{AnswerType, Example, Expected, LabelMetric, OptionSet};
 pub use grid::Grid;
 pub use html::{HtmlOptions, HtmlRun, HtmlSection, html_report, html_scores, image_data_url};
 pub use json_examples::JsonExamples;
+pub use judge::{
+    Agreement, AnswerJudge, JUDGE_PROMPT, JudgeConfig, JudgeForm, JudgeReport, JudgedAnswer, read_verdict,
+};
 pub use lm_eval::{LogFormat, LoggedTask, find_logs, is_log, read_log, reported_scores, write_logs};
 pub use markdown::{comparison_table, report_table};
 pub use outcome::Outcome;

@@ -6,11 +6,13 @@ use crate::grid::markdown_cell;
 use crate::{AnswerType, Comparison, Estimate, GroupScore, PairedGroup, PairedScore, Report};
 
 /// Reports of several runs as one Markdown table: a row per benchmark, answer type and run, both scorings with their
-/// intervals, and what could not be read. Absent scores are a dash.
+/// intervals, and what could not be read. Absent scores are a dash. Where a judge was asked about some run, a column of its own follows.
 pub fn report_table(runs: &[(&str, &Report)]) -> String {
-    let mut out = String::from(
-        "| benchmark | answers | run | n | paper (95 % interval) | strict (95 % interval) | unparsed | random |\n\
-         |---|---|---|--:|--:|--:|--:|--:|\n",
+    let judged = runs.iter().any(|(_, report)| report.judge.is_some());
+    let (head, rule) = if judged { (" judge (95 % interval) |", "--:|") } else { ("", "") };
+    let mut out = format!(
+        "| benchmark | answers | run | n | paper (95 % interval) | strict (95 % interval) | unparsed | random |{head}\n\
+         |---|---|---|--:|--:|--:|--:|--:|{rule}\n",
     );
     let mut benchmarks: Vec<&str> = Vec::new();
     for (_, report) in runs {
@@ -27,29 +29,34 @@ pub fn report_table(runs: &[(&str, &Report)]) -> String {
         for answer_type in types {
             for (run, report) in &of_benchmark {
                 if let Some(group) = report.by_type.get(&answer_type) {
-                    push_group(&mut out, benchmark, answer_type.as_str(), run, group);
+                    let judge = report.judge.as_ref().filter(|_| answer_type == AnswerType::Open);
+                    let judge = judged.then(|| estimate(judge.and_then(|judge| judge.score)));
+                    push_group(&mut out, benchmark, answer_type.as_str(), run, group, judge);
                 }
             }
         }
         for (run, report) in of_benchmark.iter().filter(|_| several) {
-            push_group(&mut out, benchmark, "all", run, &report.overall);
+            push_group(&mut out, benchmark, "all", run, &report.overall, judged.then(|| estimate(None)));
         }
         for (run, report) in of_benchmark.iter().filter(|(_, r)| r.unanswered + r.rejected > 0) {
             let (unanswered, rejected) = (report.unanswered, report.rejected);
             let note = format!("{unanswered} unanswered, {rejected} rejected: in no score");
-            let _ = writeln!(out, "| {} | *{note}* | {} | | | | | |", markdown_cell(benchmark), markdown_cell(run));
+            let last = if judged { " |" } else { "" };
+            let _ =
+                writeln!(out, "| {} | *{note}* | {} | | | | | |{last}", markdown_cell(benchmark), markdown_cell(run));
         }
     }
     out
 }
 
-fn push_group(out: &mut String, benchmark: &str, answers: &str, run: &str, group: &GroupScore) {
+fn push_group(out: &mut String, benchmark: &str, answers: &str, run: &str, group: &GroupScore, judge: Option<String>) {
+    let judge = judge.map_or(String::new(), |judge| format!(" {judge} |"));
     let (paper, strict) = (estimate(group.paper), estimate(group.strict));
     let (n, unparsed, random) = (group.n, group.unparsed, group.random);
     // Writing to a String cannot fail.
     let _ = writeln!(
         out,
-        "| {} | {answers} | {} | {n} | {paper} | {strict} | {unparsed} | {random} |",
+        "| {} | {answers} | {} | {n} | {paper} | {strict} | {unparsed} | {random} |{judge}",
         markdown_cell(benchmark),
         markdown_cell(run)
     );

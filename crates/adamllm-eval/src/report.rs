@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::statistics::{Bootstrap, Clusters};
 use crate::survey::Survey;
-use crate::{AnswerType, BootstrapConfig, Estimate, Outcome};
+use crate::{AnswerType, BootstrapConfig, Estimate, JudgeReport, Outcome};
 
 /// The version of [`Report`]'s schema: raised when a field changes its meaning or goes away.
 pub const REPORT_VERSION: u32 = 1;
@@ -29,6 +29,9 @@ pub struct Report {
     pub rejected: usize,
     /// How the intervals were computed.
     pub resampling: BootstrapConfig,
+    /// What a judge made of the open answers, where one was asked; in no other number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judge: Option<JudgeReport>,
     /// What was run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<RunInfo>,
@@ -103,6 +106,7 @@ impl Report {
             unanswered: 0,
             rejected: 0,
             resampling: resampling.clone(),
+            judge: None,
             run: None,
         }
     }

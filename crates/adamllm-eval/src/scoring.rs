@@ -63,6 +63,7 @@ fn open(answer: &str, label: &str) -> AnswerScore {
         paper: Some(paper),
         strict: metrics::open_recall_strict(answer, label),
         unparsed: !has_words(&metrics::without_reasoning(answer)),
+        strict_read: metrics::declared_answer(answer),
         paper_read: Some(normalised),
         ..AnswerScore::default()
     }

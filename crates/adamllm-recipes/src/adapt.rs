@@ -3,11 +3,11 @@
 //! 1. a synthesizer proposes a task for each pair, and a judge keeps the consistent ones,
 //! 2. captions and tasks become one conversation per image,
 //! 3. the base model is post-trained on them in a single stage,
-//! 4. base and post-trained model answer the same held-out questions.
+//! 4. base and post-trained model answer the same held-out questions, and those of general benchmarks: what was kept.
 //!
 //! [`adapt`] is the whole job; the methods of [`Adaptation`] are its parts.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -78,7 +78,7 @@ pub struct Composed<'a> {
 }
 
 impl<'a> Adaptation<'a> {
-    /// Opens what the job needs beside the two models: the base's processor and the pairs' images.
+    /// Opens what the job needs beside the two models: the base's processor, the pairs' images and the benchmarks.
     ///
     /// # Errors
     /// Those files; the run's folder.
@@ -91,7 +91,10 @@ impl<'a> Adaptation<'a> {
         let images = adamllm_data::images_at(&settings.images)?.into();
         let processor = Processor::read(base)?;
         std::fs::create_dir_all(&run.out).map_err(crate::error::io("create", &run.out))?;
-        Ok(Self { settings, base, device, run, processor, images, started: Instant::now() })
+        let job = Self { settings, base, device, run, processor, images, started: Instant::now() };
+        // A benchmark that does not open is found out now, not after the training.
+        job.asked()?;
+        Ok(job)
     }
 
     /// The pairs' images, for the synthesizer to look at.
@@ -121,7 +124,7 @@ impl<'a> Adaptation<'a> {
     fn train_and_evaluate(
         &self,
         synthesis: RunSummary,
-        asked: &[String; 2],
+        models: &[String; 2],
         on_event: &mut dyn FnMut(AdaptEvent),
         progress: &mut dyn Progress,
     ) -> Result<AdaptReport, RecipeError> {
@@ -136,16 +139,17 @@ impl<'a> Adaptation<'a> {
         drop(model);
         on_event(AdaptEvent::PostTrained(&fitted));
 
-        let evaluation = self.settings.benchmark.as_ref().map(|benchmark| {
-            on_event(AdaptEvent::Evaluating(benchmark));
-            self.evaluate(benchmark, progress)
-        });
-        let evaluation = evaluation.transpose()?;
+        let asked: Vec<&Path> =
+            self.settings.benchmark.iter().chain(&self.settings.retain).map(PathBuf::as_path).collect();
+        if !asked.is_empty() {
+            on_event(AdaptEvent::Evaluating(&asked));
+        }
+        let evaluations = self.evaluate(progress)?;
         let samples = self.samples(self.settings.samples)?;
         let losses = self.losses(&synthesis)?;
-        let report = AdaptReport::new(synthesis, &composed, &fitted, evaluation, losses);
+        let report = AdaptReport::new(synthesis, &composed, &fitted, evaluations, losses);
         let report = AdaptReport { samples, model: self.model(), ..report };
-        let page = self.write_pages(&report, asked)?;
+        let page = self.write_pages(&report, models)?;
         let report = AdaptReport { page, seconds: self.started.elapsed().as_secs_f64(), ..report };
         self.write_cards(&report)?;
         Ok(report)

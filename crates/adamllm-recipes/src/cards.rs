@@ -1,6 +1,7 @@
 //! The cards beside what a job wrote: `README.md` with the front matter that the Hugging Face Hub and its libraries read.
 //!
-//! [`write_dataset_card`] makes a folder of synthesized data one that `datasets.load_dataset(FOLDER)` reads. [`write_model_card`] says of
+//! [`write_dataset_card`] makes a folder of synthesized data one that `datasets.load_dataset(FOLDER)` reads, [`write_croissant`] one that readers of
+//! Croissant do. [`write_model_card`] says of
 //! an exported model what it was made of, and what it scored. A card names files by their last path element: a folder that is
 //! passed on tells nothing of the machine that it was made on.
 
@@ -8,9 +9,11 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
+mod croissant;
 mod dataset;
 mod model;
 
+pub use croissant::{CROISSANT, write_croissant};
 pub use dataset::{DatasetCard, write_dataset_card};
 pub(crate) use model::training_settings;
 pub use model::{CardScore, ModelCard, write_model_card};

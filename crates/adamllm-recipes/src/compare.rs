@@ -11,6 +11,7 @@ use adamllm_eval::{
 use crate::RecipeError;
 use crate::benchmarks::OpenedBenchmark;
 use crate::evaluate::write_tables;
+use crate::kept::Kept;
 
 /// Two runs, task by task.
 #[derive(Debug)]
@@ -123,6 +124,28 @@ impl RunComparison {
         worse
     }
 
+    /// General benchmarks among the tasks, by their names: what the second run kept of the first one's abilities.
+    ///
+    /// # Errors
+    /// [`RecipeError::NotComparable`] for a name that is no task of both runs.
+    pub fn kept<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Result<Vec<Kept>, RecipeError> {
+        let kept = |name: &str| {
+            let task = self.tasks.iter().find(|task| task.name() == name);
+            let task = task.ok_or_else(|| {
+                let there: Vec<_> = self.tasks.iter().map(ComparedTask::name).collect();
+                let expected = format!("expected one of the tasks of both: {}", there.join(", "));
+                RecipeError::NotComparable(format!("the benchmark to retain, {name}, is not in both runs; {expected}"))
+            })?;
+            Ok(Kept {
+                benchmark: name.to_owned(),
+                base: task.first.report.clone(),
+                post_trained: task.second.report.clone(),
+                comparison: task.comparison.clone(),
+            })
+        };
+        names.into_iter().map(kept).collect()
+    }
+
     /// Writes the paper's tables with both runs below its own into a folder.
     ///
     /// # Errors
@@ -157,7 +180,7 @@ impl RunComparison {
 }
 
 /// Everything that a comparison leaves in a folder: `index.html`, the paper's tables with both runs, and where the questions are at hand
-/// `comparison.html`. `runs` are the folders that were compared. Gives the path of the page.
+/// `comparison.html`. `runs` are the folders that were compared, `kept` the general benchmarks among the tasks. Gives the path of the page.
 ///
 /// # Errors
 /// Files; as [`RunComparison::page`].
@@ -165,13 +188,14 @@ pub fn write_comparison(
     compared: &RunComparison,
     runs: [&Path; 2],
     opened: &[OpenedBenchmark],
+    kept: &[Kept],
     out: &Path,
 ) -> Result<PathBuf, RecipeError> {
     compared.write_tables(out)?;
     if !opened.is_empty() {
         write_atomically(out.join("comparison.html"), compared.page(opened)?)?;
     }
-    crate::page::compare::write(compared, runs, opened, out)
+    crate::page::compare::write(compared, runs, (opened, kept), out)
 }
 
 fn compared(first: TaskRun, second: TaskRun, resampling: &BootstrapConfig) -> Result<ComparedTask, RecipeError> {

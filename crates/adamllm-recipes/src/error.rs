@@ -38,6 +38,12 @@ pub enum RecipeError {
         /// Why, by count.
         cause: String,
     },
+    /// No image at a place where images are looked for.
+    #[error("{place}: no image is there; expected files that are called .jpg, .png, .tif and the like", place = place.display())]
+    NoImages {
+        /// The folder or archive.
+        place: PathBuf,
+    },
     /// A job needs a model that it was not given.
     #[error("variant {variant} needs a {role}")]
     ModelWanted {
@@ -90,6 +96,16 @@ pub enum RecipeError {
         file: PathBuf,
         /// Why no example of it can be read.
         cause: String,
+    },
+    /// A judge gave no answer at all.
+    #[error("the judge failed on all of {n} open answers ({ledger}), first: {detail}", ledger = ledger.display())]
+    JudgeFailed {
+        /// Answers to judge.
+        n: usize,
+        /// Why each failed.
+        ledger: PathBuf,
+        /// Why the first failed.
+        detail: String,
     },
     /// Two runs that shall be compared have nothing in common.
     #[error("{0}")]

@@ -8,18 +8,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use adamllm_core::{CoreError, Decoding, Generate, ImageStore, LostRecords, Progress, Reason, Shard, Stage};
+use adamllm_core::{
+    CoreError, Decoding, Generate, ImageStore, LedgerEntry, LostRecords, Progress, Reason, Shard, Stage, jsonl,
+};
 use adamllm_data::CurrentImages;
 use adamllm_eval::{
-    Benchmark, BootstrapConfig, Comparison, CorruptedBenchmark, CorruptedImages, Corruption, LogFormat, LoggedTask,
-    PredictOptions, Prediction, Report, Scored, compare, evaluate_answers, files, find_logs, paper_table,
-    read_predictions, write_logs,
+    AnswerJudge, Benchmark, BootstrapConfig, Comparison, CorruptedBenchmark, CorruptedImages, Corruption, LogFormat,
+    LoggedTask, PredictOptions, Prediction, Report, Scored, compare, evaluate_answers, files, find_logs, paper_table,
+    read_predictions, write_logs, write_scores,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::RecipeError;
 use crate::benchmarks::{BenchmarkSettings, OpenedBenchmark, OpenedBenchmarks};
-use crate::files::write_json;
+use crate::files::{safe_name, write_json};
 
 mod pages;
 
@@ -282,6 +284,48 @@ impl<'a> Evaluation<'a> {
         Ok(())
     }
 
+    /// Lets a judge say of the intact tasks' open answers whether they are right: a column of its own in reports and pages, with the
+    /// verdicts beside the predictions. `on_task` hears of each task that has open answers.
+    ///
+    /// # Errors
+    /// Files; [`RecipeError::JudgeFailed`] where the judge gave no answer at all.
+    pub fn judge<J: Generate>(
+        &mut self,
+        judge: &AnswerJudge<J>,
+        on_task: &mut dyn FnMut(&TaskScores),
+        progress: &mut dyn Progress,
+    ) -> Result<(), RecipeError> {
+        for index in 0..self.done.len() {
+            let TaskScores { benchmark, corruption: None, scored, predictions, .. } = &self.done[index] else {
+                continue;
+            };
+            let benchmark = &self.benchmarks.opened[*benchmark].benchmark;
+            let folder = self.folder(benchmark);
+            let report = judge.judge(benchmark, scored, predictions, &folder, progress)?;
+            if report.n == 0 {
+                continue;
+            }
+            let ledger = folder.join(files::JUDGE_LEDGER);
+            if report.n_failed == report.n {
+                let first = jsonl::read::<LedgerEntry>(&ledger)?.next().transpose()?;
+                let detail = first.map_or(String::new(), |entry| entry.detail);
+                return Err(RecipeError::JudgeFailed { n: report.n, ledger, detail });
+            }
+            let done = &mut self.done[index];
+            done.scored.report.judge = Some(report);
+            write_scores(&folder, &done.scored.outcomes, &done.scored.report)?;
+            on_task(done);
+        }
+        Ok(write_json(self.out.join("evaluate.json"), &self.report())?)
+    }
+
+    /// The ledgers of the judged tasks.
+    fn judge_ledgers(&self) -> impl Iterator<Item = PathBuf> {
+        let judged = self.intact().filter(|done| done.scored.report.judge.is_some());
+        let benchmark = |done: &TaskScores| &self.benchmarks.opened[done.benchmark].benchmark;
+        judged.map(move |done| self.folder(benchmark(done)).join(files::JUDGE_LEDGER))
+    }
+
     /// The files that hold answers to a task: those that were named, or the task's in a folder.
     fn answers_to(&self, task: &str, given: &[PathBuf]) -> Result<Vec<PathBuf>, RecipeError> {
         if given.iter().all(|path| path.is_file()) && self.benchmarks.opened.len() == 1 {
@@ -310,8 +354,7 @@ impl<'a> Evaluation<'a> {
 
     /// A folder for a benchmark, by its name.
     fn folder(&self, benchmark: &dyn Benchmark) -> PathBuf {
-        let safe = |c: char| if c.is_alphanumeric() || "-_.() ".contains(c) { c } else { '_' };
-        self.out.join(benchmark.name().chars().map(safe).collect::<String>())
+        self.out.join(safe_name(benchmark.name()))
     }
 
     /// Keeps a task's scores, and writes all scores so far.

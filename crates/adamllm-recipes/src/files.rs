@@ -24,3 +24,8 @@ pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T
     let bytes = std::fs::read(path).map_err(CoreError::io("read", path))?;
     serde_json::from_slice(&bytes).map_err(|source| CoreError::Json { path: path.to_owned(), number: 1, source })
 }
+
+/// A name as a file or folder can be called: other characters than letters, digits and a few marks become `_`.
+pub(crate) fn safe_name(name: &str) -> String {
+    name.chars().map(|c| if c.is_alphanumeric() || "-_.() ".contains(c) { c } else { '_' }).collect()
+}

@@ -32,6 +32,7 @@ mod dtype;
 mod error;
 pub mod evaluate;
 mod files;
+mod kept;
 mod page;
 #[cfg(feature = "train")]
 pub mod post_train;
@@ -54,6 +55,7 @@ pub use dtype::Dtype;
 pub use error::RecipeError;
 pub use evaluate::{EvaluationReport, EvaluationSettings, evaluate};
 pub use files::write_json;
+pub use kept::Kept;
 #[cfg(feature = "train")]
 pub use post_train::{PostTrainReport, PostTrainSettings, post_train};
 #[cfg(feature = "train")]

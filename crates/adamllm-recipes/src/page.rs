@@ -17,6 +17,7 @@ pub(crate) mod evaluate;
 #[cfg(feature = "train")]
 pub(crate) mod funnel;
 pub(crate) mod inputs;
+pub(crate) mod kept;
 pub(crate) mod ledger;
 #[cfg(feature = "train")]
 pub(crate) mod post_train;

@@ -4,32 +4,43 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use adamllm_core::{
-    CoreError, Generate, ImageStore, Ledger, LostRecords, Progress, Reason, Shard, Stage, write_atomically,
+    Budget, Budgeted, CoreError, Generate, ImageCaption, ImageStore, Ledger, LedgerEntry, LostRecords, Progress,
+    Reason, Shard, Spent, Stage, write_atomically,
 };
 use adamllm_synth::hygiene::{HygieneConfig, LeakIndex};
 use adamllm_synth::{
-    ConsistencyFilter, FilterConfig, JudgeMode, ReportConfig, RunConfig, RunSummary, SynthesisRun, Synthesizer,
-    Variant, write_report,
+    CAPTIONS_FILE, ConsistencyFilter, FilterConfig, JudgeMode, ReportConfig, RunConfig, RunSummary, SynthesisRun,
+    Synthesizer, Variant, captioned_images, write_report,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::RecipeError;
 use crate::captions::caption_records;
-use crate::cards::{DatasetCard, write_dataset_card};
+use crate::cards::{DatasetCard, write_croissant, write_dataset_card};
 
+mod caption;
 mod conversations;
+mod estimate;
 mod leaks;
 
+pub use caption::{CaptionReport, caption};
+pub use estimate::{CallEstimate, SynthesisEstimate, estimate};
 pub use leaks::UncomparedBenchmark;
 
 /// How tasks are made.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SynthesisSettings {
-    /// The pairs: ShareGPT JSON or JSON Lines.
+    /// The pairs: ShareGPT JSON or JSON Lines. Not looked at where `images_only` is set.
     pub captions: PathBuf,
     /// Where the pairs' images are: a folder or an archive.
     pub images: PathBuf,
+    /// There are no captions: a captioner writes them first ([`caption()`]), for all images in `images`.
+    pub images_only: bool,
+    /// What the captioner is asked; the library's own otherwise.
+    pub caption_prompt: Option<PathBuf>,
+    /// The most tokens of a caption; a longer one is dropped.
+    pub caption_tokens: usize,
     /// The paper's method, or an ablation or baseline of its tables 4 and 5.
     pub variant: Variant,
     /// How the judge is read.
@@ -55,6 +66,9 @@ impl Default for SynthesisSettings {
         Self {
             captions: PathBuf::new(),
             images: PathBuf::new(),
+            images_only: false,
+            caption_prompt: None,
+            caption_tokens: 512,
             variant: Variant::Full,
             judge_mode: JudgeMode::Generated,
             judge_prompt: None,
@@ -79,6 +93,8 @@ pub struct SynthesisOptions {
     pub shard: Option<Shard>,
     /// The folders of all parts, in order: puts them together instead of asking models.
     pub merge: Vec<PathBuf>,
+    /// What may be spent on models, over all steps that share it; without limits where it is the default.
+    pub budget: Arc<Budget>,
 }
 
 /// What a synthesis did.
@@ -92,6 +108,8 @@ pub struct SynthesisReport {
     pub n_left: u64,
     /// Benchmarks whose examples could not all be compared with the training data.
     pub uncompared: Vec<UncomparedBenchmark>,
+    /// What this process spent on models.
+    pub spent: Spent,
 }
 
 impl SynthesisSettings {
@@ -108,6 +126,11 @@ impl SynthesisSettings {
         (self.variant.asks_synthesizer(), self.variant.asks_judge())
     }
 
+    /// The file of pairs: the one that was given, or the captioner's in the run's folder.
+    fn pairs_file(&self, out: &Path) -> PathBuf {
+        if self.images_only { out.join(CAPTIONS_FILE) } else { self.captions.clone() }
+    }
+
     fn filter(&self) -> Result<FilterConfig, RecipeError> {
         let mut config = FilterConfig { mode: self.judge_mode, ..FilterConfig::default() };
         if let Some(file) = &self.judge_prompt {
@@ -117,7 +140,7 @@ impl SynthesisSettings {
     }
 
     /// What the data's card says of the models and settings.
-    fn made_with(&self, models: [(&str, Option<String>); 2]) -> Vec<(String, String)> {
+    fn made_with(&self, models: [(&str, Option<String>); 3]) -> Vec<(String, String)> {
         // A server tells where its weights lie, which is nobody's business.
         let bare = |part: &str| part.rsplit('/').next().filter(|_| part.starts_with('/')).unwrap_or(part).to_owned();
         let bare = |identity: String| identity.split(':').map(bare).collect::<Vec<_>>().join(":");
@@ -151,6 +174,13 @@ pub fn synthesize<S: Generate, J: Generate>(
     progress: &mut dyn Progress,
 ) -> Result<SynthesisReport, RecipeError> {
     let images = settings.open_images()?;
+    // From here on, written captions are captions like any other; the images without one are still counted.
+    let settings = &SynthesisSettings { captions: settings.pairs_file(&options.out), ..settings.clone() };
+    let budgeted = |budget| {
+        (synthesizer.map(|model| Budgeted::new(model, budget)), judge.map(|model| Budgeted::new(model, budget)))
+    };
+    let (synthesizer, judge) = budgeted(&options.budget);
+    let (synthesizer, judge) = (synthesizer.as_ref(), judge.as_ref());
     let (leaks, uncompared) = leaks::index(&settings.benchmarks)?;
     std::fs::create_dir_all(&options.out).map_err(CoreError::io("create", &options.out))?;
 
@@ -162,19 +192,18 @@ pub fn synthesize<S: Generate, J: Generate>(
         let asked = [
             ("synthesizer", synthesizer.filter(|_| settings.asks().0).map(Generate::identity)),
             ("judge", judge.filter(|_| settings.asks().1).map(Generate::identity)),
+            ("captioner", caption::captioner_of(settings, &options.out)?),
         ];
         let conversations =
             conversations::Writer { settings, out: &options.out, images: &*images, leaks: leaks.as_ref() };
         summary.files.extend(conversations.write()?);
         let pairs = caption_records(&settings.captions)?.flatten();
         summary.files.push(write_report(&options.out, pairs, &*images, None, &settings.report())?);
-        let made_with = settings.made_with(asked);
+        let made_with = settings.made_with(asked.clone());
         let data = DatasetCard { captions: &settings.captions, settings: &made_with, summary: &summary };
-        let card = write_dataset_card(&options.out, &data)?;
-        summary.files.push(card);
-        let identities = [synthesizer.map(Generate::identity), judge.map(Generate::identity)];
-        let identities = [identities[0].as_deref(), identities[1].as_deref()];
-        summary.files.push(crate::page::synthesize::write(settings, identities, &summary, &*images, &options.out)?);
+        let cards = [write_dataset_card(&options.out, &data)?, write_croissant(&options.out, &data)?];
+        summary.files.extend(cards);
+        summary.files.push(crate::page::synthesize::write(settings, &asked, &summary, &*images, &options.out)?);
         summary.files.dedup();
     }
 
@@ -183,7 +212,7 @@ pub fn synthesize<S: Generate, J: Generate>(
         true => summary.records_in.saturating_sub(losses.n_lost()),
         false => summary.records_out,
     };
-    Ok(SynthesisReport { summary, losses, n_left, uncompared })
+    Ok(SynthesisReport { summary, losses, n_left, uncompared, spent: options.budget.spent() })
 }
 
 /// The run that asks models.
@@ -213,7 +242,7 @@ impl Job<'_> {
         if let Some(leaks) = self.leaks {
             run = run.with_leaks(leaks);
         }
-        let pairs = caption_records(&settings.captions)?;
+        let pairs = input_pairs(settings, &options.out)?;
         if !options.merge.is_empty() {
             return Ok(run.merge(pairs, &options.merge)?);
         }
@@ -235,6 +264,16 @@ impl Job<'_> {
     }
 }
 
+/// A run's input: the pairs, and what was dropped before they were pairs.
+type InputPairs = Box<dyn Iterator<Item = Result<ImageCaption, LedgerEntry>>>;
+
+fn input_pairs(settings: &SynthesisSettings, out: &Path) -> Result<InputPairs, RecipeError> {
+    Ok(match settings.images_only {
+        true => Box::new(captioned_images(out)?),
+        false => Box::new(caption_records(&settings.captions)?),
+    })
+}
+
 /// The ablation that makes no task: its pairs are checked and counted all the same.
 fn check_captions(
     settings: &SynthesisSettings,
@@ -246,7 +285,7 @@ fn check_captions(
     for name in ["triplets", "judged", "tasks"] {
         write_atomically(out.join(format!("{name}.jsonl")), "")?;
     }
-    for pair in caption_records(&settings.captions)? {
+    for pair in input_pairs(settings, out)? {
         summary.records_in += 1;
         match pair {
             Ok(pair) => match pair.validate().and_then(|()| images.size(&pair.image)) {

@@ -78,6 +78,67 @@ fn a_data_sets_card_names_the_files_that_hold_data() {
     assert!(!body.contains(mini().to_str().expect("UTF-8")), "a card names no folder of this machine");
 }
 
+/// The structure that Croissant's specification wants: every reference leads somewhere, and every column is in the records.
+#[test]
+fn a_croissant_says_what_the_files_hold() {
+    let (out, summary) = synthesized(Variant::RuleBased);
+    let path = out.path().join("croissant.json");
+    assert!(summary.files.contains(&path));
+    let text = std::fs::read_to_string(&path).expect("reads");
+    assert!(!text.contains(mini().to_str().expect("UTF-8")), "it names no folder of this machine");
+    let croissant: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(
+        (&croissant["@type"], &croissant["conformsTo"]),
+        (&"sc:Dataset".into(), &"http://mlcommons.org/croissant/1.0".into())
+    );
+
+    let list = |value: &serde_json::Value| value.as_array().expect("a list").clone();
+    let word = |value: &serde_json::Value| value.as_str().expect("a text").to_owned();
+    let mut files = Vec::new();
+    for file in list(&croissant["distribution"]) {
+        assert_eq!(
+            (&file["@type"], &file["encodingFormat"]),
+            (&"cr:FileObject".into(), &"application/jsonlines".into())
+        );
+        let bytes = std::fs::read(out.path().join(word(&file["contentUrl"]))).expect("the file");
+        let sha256 = sha2::Digest::finalize(<sha2::Sha256 as sha2::Digest>::new_with_prefix(&bytes));
+        assert_eq!(word(&file["sha256"]), sha256.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+        files.push(word(&file["@id"]));
+    }
+    assert_eq!(files, ["conversations.jsonl", "tasks.jsonl"]);
+
+    let mut ids = std::collections::BTreeSet::from_iter(files.iter().cloned());
+    for (set, file) in list(&croissant["recordSet"]).iter().zip(&files) {
+        assert!(ids.insert(word(&set["@id"])), "ids are unique");
+        let text = std::fs::read_to_string(out.path().join(file)).expect("the file");
+        let record: serde_json::Value = serde_json::from_str(text.lines().next().expect("a record")).expect("JSON");
+        let mut columns = Vec::new();
+        for field in list(&set["field"]) {
+            let parts = field.get("subField").map_or_else(|| vec![field.clone()], list);
+            for part in &parts {
+                let (source, column) = (&part["source"], word(&part["source"]["extract"]["column"]));
+                assert_eq!((word(&source["fileObject"]["@id"]), &part["dataType"]), (file.clone(), &"sc:Text".into()));
+                assert_eq!(field["repeated"] == true, record[&column].is_array(), "{column}");
+                if let Some(path) = source["transform"]["jsonPath"].as_str() {
+                    assert!(record[&column][0][path.trim_start_matches("$[*].")].is_string(), "{path}");
+                }
+                assert!(ids.insert(word(&part["@id"])), "ids are unique");
+                columns.push(column);
+            }
+        }
+        columns.dedup();
+        let there: Vec<_> = record.as_object().expect("an object").keys().cloned().collect();
+        assert_eq!(columns, there, "every column of {file}");
+    }
+    // Keys without a colon or an @ are names of the context or of schema.org.
+    let context = croissant["@context"].as_object().expect("a context");
+    for name in
+        ["recordSet", "field", "subField", "fileObject", "extract", "column", "transform", "jsonPath", "repeated"]
+    {
+        assert_eq!(context[name], format!("cr:{name}"), "{name}");
+    }
+}
+
 #[test]
 fn files_without_a_record_are_no_configuration() {
     let (out, _) = synthesized(Variant::CaptionOnly);

@@ -20,6 +20,8 @@ use serde_json::Value;
 
 const N_PAIRS: usize = 60;
 const N_QUESTIONS: usize = 40;
+/// Of the general benchmark.
+const N_GENERAL: usize = 24;
 
 fn mini() -> PathBuf {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/mini");
@@ -37,16 +39,11 @@ fn settings(folder: &Path) -> AdaptSettings {
     let captions = folder.join("captions.json");
     std::fs::write(&captions, serde_json::to_string(&pairs).expect("JSON")).expect("written");
 
-    let questions: Vec<String> =
-        text("benchmark.jsonl").lines().step_by(4).take(N_QUESTIONS).map(str::to_owned).collect();
-    std::fs::write(folder.join("benchmark.jsonl"), questions.join("\n")).expect("written");
-    let images = format!("images = {:?}", slides.display().to_string());
-    let description = text("benchmark.toml").replace("n_rows = 180", &format!("n_rows = {N_QUESTIONS}"));
-    std::fs::write(folder.join("benchmark.toml"), description.replace("images = \".\"", &images)).expect("written");
     AdaptSettings {
         captions,
         images: slides,
-        benchmark: Some(folder.join("benchmark.toml")),
+        benchmark: Some(some_questions("slides", N_QUESTIONS, folder)),
+        retain: vec![some_questions("general", N_GENERAL, &folder.join("general"))],
         judge_prompt: Some(mini().join("judge_prompt.txt")),
         epochs: 4.0,
         batch_size: 16,
@@ -54,6 +51,20 @@ fn settings(folder: &Path) -> AdaptSettings {
         learning_rate: 1e-3,
         ..AdaptSettings::default()
     }
+}
+
+/// A description of some of a mini benchmark's questions, in a folder.
+fn some_questions(name: &str, n: usize, folder: &Path) -> PathBuf {
+    let source = mini().join(name);
+    std::fs::create_dir_all(folder).expect("a folder");
+    let text = |name: &str| std::fs::read_to_string(source.join(name)).expect("reads");
+    let questions: Vec<String> = text("benchmark.jsonl").lines().step_by(4).take(n).map(str::to_owned).collect();
+    std::fs::write(folder.join("benchmark.jsonl"), questions.join("\n")).expect("written");
+    let images = format!("images = {:?}", source.display().to_string());
+    let description = text("benchmark.toml").replace("n_rows = 180", &format!("n_rows = {n}"));
+    let path = folder.join("benchmark.toml");
+    std::fs::write(&path, description.replace("images = \".\"", &images)).expect("written");
+    path
 }
 
 fn run(settings: &AdaptSettings, out: &Path, resume: bool) -> AdaptReport {
@@ -86,7 +97,8 @@ fn the_pages_of_a_run() {
     let compared = RunComparison::of(&base, &post_trained, &Default::default()).expect("two runs");
     let opened = open_description(&folder.path().join("benchmark.toml")).expect("opens");
     let compare = folder.path().join("compare");
-    let comparison = write_comparison(&compared, [&base, &post_trained], &[opened], &compare).expect("writes");
+    let comparison = write_comparison(&compared, [&base, &post_trained], &[opened], &[], &compare).expect("writes");
+    says_what_was_kept(&index, &report, &out);
     assert!(page(&comparison).contains(&format!("<b>{N_QUESTIONS}</b><span>questions in both</span>")));
 
     let below = |name: &str| out.join(name);
@@ -97,6 +109,7 @@ fn the_pages_of_a_run() {
         below("evaluation/base/report.html"),
         below("evaluation/post-trained/report.html"),
         below("evaluation/comparison.html"),
+        below("evaluation/retained/mini-general/comparison.html"),
         comparison,
     ];
     for path in &pages {
@@ -192,6 +205,32 @@ fn says_what_the_files_say(index: &str, out: &Path) {
     let (predictions, _) = read_predictions(out.join("evaluation/post-trained/predictions.jsonl")).expect("reads");
     let texts = predictions.iter().filter(|p| index.contains(&format!("<div class=\"text\">{}</div>", p.answer)));
     assert!(texts.count() >= 4, "answers stand beside their images");
+}
+
+fn says_what_was_kept(index: &str, report: &AdaptReport, out: &Path) {
+    let [kept] = &report.kept[..] else { panic!("one general benchmark: {:?}", report.kept) };
+    let runs = ["base", "post-trained"].map(|name| out.join("evaluation/retained/mini-general").join(name));
+    let read = runs.each_ref().map(|run| read_outcomes(run.join("outcomes.jsonl")).expect("reads"));
+    let mean = |outcomes: &[Outcome]| outcomes.iter().map(|o| o.strict).sum::<f64>() / outcomes.len() as f64;
+    assert_eq!(read.each_ref().map(Vec::len), [N_GENERAL; 2]);
+    let score = kept.strict().expect("a score");
+    assert!((score.difference - (mean(&read[1]) - mean(&read[0]))).abs() < 1e-9);
+    let interval = score.interval.expect("several images");
+    let line = format!(
+        "<td>mini-general</td><td>{N_GENERAL}</td><td>{:.1}</td><td>{:.1}</td><td>{:+.1}</td><td>{:+.1} to {:+.1}</td>",
+        score.first, score.second, score.difference, interval.low, interval.high
+    );
+    assert!(index.contains("<section id=\"kept\">") && index.contains(&line), "{line}");
+    assert_eq!(index.contains("Forgotten: "), interval.high < 0.0);
+
+    // Two runs side by side say the same of it, and name a task that is not there.
+    let compared = RunComparison::of(&runs[0], &runs[1], &Default::default()).expect("two runs");
+    let again = compared.kept(["mini-general"]).expect("a task");
+    assert_eq!(again[0].comparison, kept.comparison);
+    let error = compared.kept(["mini-slides"]).expect_err("no such task").to_string();
+    assert!(error.contains("mini-slides") && error.contains("mini-general"), "{error}");
+    let page_of = write_comparison(&compared, [&runs[0], &runs[1]], &[], &again, &out.join("kept")).expect("writes");
+    assert!(page(&page_of).contains(&line));
 }
 
 fn names_what_went_in(index: &str, settings: &AdaptSettings) {

@@ -1,3 +1,5 @@
+use std::path::PathBuf;
+
 use adamllm_core::CoreError;
 
 /// What can go wrong with a model behind a server. One failed prompt is one of these at its own index.
@@ -54,6 +56,24 @@ pub enum RemoteError {
         expected: &'static str,
         /// What was found.
         got: String,
+    },
+    /// A request of a batch has no answer yet.
+    #[error("request {custom_id} waits for its answer: it is in {requests}, its answer belongs into results.jsonl beside it", requests = requests.display())]
+    Waiting {
+        /// The request's id.
+        custom_id: String,
+        /// The file of requests.
+        requests: PathBuf,
+    },
+    /// A request of a batch failed.
+    #[error("request {custom_id} failed in the batch: {message}; it is in {requests} again", requests = requests.display())]
+    Batch {
+        /// The request's id.
+        custom_id: String,
+        /// What was said of it.
+        message: String,
+        /// The file of requests.
+        requests: PathBuf,
     },
     /// No server is there.
     #[error("no server answers: {}", .failures.join("; "))]

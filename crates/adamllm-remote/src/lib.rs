@@ -8,6 +8,7 @@
 //! | [`Dialect`] | whether a server knows more than the fields of OpenAI's own interface |
 //! | [`UserTurn`] | how a server is made to write a user's turn: the synthesizer's protocol needs it |
 //! | [`ScoreMethod`] | how log-probabilities of given answers are read from a server |
+//! | [`BatchModel`] | the same questions as files of the batch interface: `requests.jsonl` out, `results.jsonl` in |
 //! | [`ApiKey`] | a secret that shows itself nowhere |
 //!
 //! Requests are blocking, one thread for each that is under way; there is no asynchronous runtime. A prompt that fails is
@@ -31,6 +32,7 @@
 mod answer;
 mod api_key;
 mod attempt;
+mod batch;
 mod config;
 mod connection;
 mod error;
@@ -41,6 +43,7 @@ mod pool;
 mod request;
 
 pub use api_key::ApiKey;
+pub use batch::{BatchModel, BatchReport, batch_files};
 pub use config::{Dialect, ImageForm, RemoteConfig, Retry, ScoreMethod, UserTurn};
 pub use error::{AttemptError, RemoteError};
 pub use model::RemoteModel;

@@ -148,11 +148,15 @@ impl Generate for RemoteModel {
 }
 
 fn identity(config: &RemoteConfig, offer: &Offer, dialect: Dialect) -> String {
+    format!("remote:{}:{}:{}:{}", offer.name, offer.root, config.revision, settings_hash(config, dialect))
+}
+
+/// Every setting that may change an answer.
+pub(crate) fn settings_hash(config: &RemoteConfig, dialect: Dialect) -> RecordId {
     let RemoteConfig { user_turn, end_of_text, image_form, score_method, extra, .. } = config;
     let settings = format!("{dialect:?} {user_turn:?} {end_of_text:?} {image_form:?} {score_method:?}");
     let extra = serde_json::to_string(extra).expect("JSON values are JSON");
-    let settings = RecordId::of("remote-settings", [settings.as_str(), &extra]);
-    format!("remote:{}:{}:{}:{}", offer.name, offer.root, config.revision, settings)
+    RecordId::of("remote-settings", [settings.as_str(), &extra])
 }
 
 /// The wanted model as the servers offer it.

@@ -1,4 +1,4 @@
-use adamllm_core::{CoreError, Reason, RecordId};
+use adamllm_core::{CoreError, ImageRef, Reason, RecordId};
 
 /// What can go wrong between an image-caption pair and a task.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +75,20 @@ pub enum SynthError {
         /// The missing placeholder with its braces.
         placeholder: &'static str,
     },
+    /// A caption that did not end.
+    #[error("{image}: the caption did not end within {limit} tokens")]
+    CaptionCut {
+        /// The image.
+        image: ImageRef,
+        /// The most tokens that a caption may have.
+        limit: usize,
+    },
+    /// A model answers nothing more in this process. What it answered is kept.
+    #[error("stopped: {cause}; --resume (`resume`) goes on from there")]
+    Stopped {
+        /// Why.
+        cause: String,
+    },
     /// A setting that cannot be.
     #[error("setting `{field}`: expected {expected}, got {got}")]
     Config {
@@ -103,10 +117,12 @@ impl SynthError {
         match self {
             Self::Core(error) => Reason::from(error),
             Self::ForgedTurn { .. } => Reason::ForgedTurn,
-            Self::TooLong { .. } => Reason::TooLong,
+            Self::TooLong { .. } | Self::CaptionCut { .. } => Reason::TooLong,
             Self::Scores { .. } => Reason::NonFinite,
             Self::NoTriplet { .. } => Reason::NoTriplet,
-            Self::Model { .. } | Self::MissingOutput { .. } | Self::Unaccounted { .. } => Reason::ModelError,
+            Self::Model { .. } | Self::MissingOutput { .. } | Self::Stopped { .. } | Self::Unaccounted { .. } => {
+                Reason::ModelError
+            }
             Self::Placeholder { .. } | Self::Config { .. } => Reason::InvalidField,
         }
     }

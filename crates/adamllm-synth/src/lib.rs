@@ -10,6 +10,7 @@
 //!
 //! | item | what it does |
 //! |---|---|
+//! | [`Captioner`], [`caption_images`] | where there are images alone: a model writes their captions first |
 //! | [`Synthesizer`] | asks a vision-language model for a question with a precise and an informative answer |
 //! | [`parse_turns`], [`find_triplet`] | from the model's raw text to the triplet in it |
 //! | [`ConsistencyFilter`] | asks a language model whether the two answers come to the same |
@@ -51,6 +52,7 @@
 //! ```
 
 mod audit;
+mod captioner;
 mod combine;
 mod consistency;
 mod error;
@@ -72,6 +74,7 @@ mod turns;
 mod variant;
 
 pub use audit::{AUDIT_FILE, AUDIT_KEY_FILE, AuditReport, AuditSample};
+pub use captioner::{CAPTION_PROMPT, Captioner, CaptionerConfig};
 pub use combine::{CONCLUDING_WORDS, combine, response};
 pub use consistency::{
     ANSWERS, CONSISTENCY_PROMPT, ConsistencyFilter, FilterConfig, JudgeMode, Opinion, decide, read_answer, weigh,
@@ -82,7 +85,10 @@ pub use prompt_template::PromptTemplate;
 pub use proportion::Proportion;
 pub use report::{RecordCard, ReportConfig, record_cards, write_report};
 pub use rules::task_by_rule;
-pub use run::{InputRecord, KeptPairs, RunConfig, RunSummary, SynthesisRun, caption_stays, kept_pairs};
+pub use run::{
+    CAPTIONS_FILE, CaptionCounts, InputRecord, KeptPairs, RunConfig, RunSummary, SynthesisRun, caption_images,
+    caption_stays, captioned_images, kept_pairs,
+};
 pub use sweep::{Sweep, SweepPoint};
 pub use synthesizer::{CAPTION_REQUEST, Synthesizer, SynthesizerConfig};
 pub use task_type::TaskType;

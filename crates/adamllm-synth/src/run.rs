@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::hygiene::{HygieneConfig, LeakIndex, TaskHygiene};
 use crate::{ConsistencyFilter, SynthError, Synthesizer, Variant};
 
+mod caption;
 mod finish;
 mod input;
 mod judge;
@@ -26,6 +27,7 @@ mod ordered_file;
 mod propose;
 mod summary;
 
+pub use caption::{CAPTIONS_FILE, CaptionCounts, caption_images, captioned_images};
 pub use input::InputRecord;
 pub use kept::{KeptPairs, caption_stays, kept_pairs};
 pub(crate) use ordered_file::OrderedFile;
@@ -210,5 +212,16 @@ impl<'a> SynthesisRun<'a> {
 
     fn work(&self, name: &str) -> PathBuf {
         self.folder.join("work").join(name)
+    }
+}
+
+/// Ends a run whose model answers nothing more, once something of a batch was left unanswered. What was answered is synced by then.
+///
+/// # Errors
+/// [`SynthError::Stopped`].
+fn check_stopped<G: Generate, T, E>(model: &G, answers: &[Result<T, E>]) -> Result<(), SynthError> {
+    match model.stopped() {
+        Some(cause) if answers.iter().any(Result::is_err) => Err(SynthError::Stopped { cause }),
+        _ => Ok(()),
     }
 }

@@ -32,6 +32,9 @@ pub fn html_scores(runs: &[HtmlRun<'_>]) -> String {
     for &answer_type in &types {
         let group = |run: &HtmlRun<'_>| run.report.by_type.get(&answer_type).cloned();
         push_groups(&mut out, answer_type.as_str(), runs, group);
+        if answer_type == AnswerType::Open {
+            runs.iter().for_each(|run| push_judge(&mut out, run));
+        }
     }
     if types.len() > 1 {
         push_groups(&mut out, "all", runs, |run| Some(run.report.overall.clone()));
@@ -71,6 +74,19 @@ fn push_groups(
         );
     }
     out.push_str("</tbody>\n");
+}
+
+/// The judge's line below the open answers' two scorings.
+fn push_judge(out: &mut String, run: &HtmlRun<'_>) {
+    let Some(judge) = &run.report.judge else { return };
+    let note = judge.sentence();
+    let _ = writeln!(
+        out,
+        "<tbody><tr><td>open, by a judge</td><td>{}</td><td>{}</td>{}</tr></tbody>",
+        escape(run.name),
+        judge.n_judged,
+        score_cells("judge", judge.score, &escape(&note))
+    );
 }
 
 fn score_cells(scoring: &str, estimate: Option<Estimate>, note: &str) -> String {

@@ -15,6 +15,16 @@ pub(super) fn announces(word: &str, before: &str) -> bool {
     }
 }
 
+/// A noun for the answer itself, whatever its kind: *the answer is the left lung*. `before` is the word before it.
+pub(super) fn is_answer(word: &str, before: &str) -> bool {
+    match word {
+        "answer" | "ans" | "respuesta" | "reponse" | "antwort" | "resposta" | "risposta" | "ответ" => true,
+        "案" | "え" => before == "答",
+        "解" => before == "正",
+        _ => word == "답",
+    }
+}
+
 /// A word that makes an announcement the last one.
 pub(super) fn is_final(word: &str) -> bool {
     matches!(word, "final" | "finally" | "ultimate" | "ultimately" | "boxed" | "终" | "終")

@@ -1,7 +1,9 @@
-use super::answer_words;
+use std::borrow::Cow;
+
 use super::normalise::{normalise_again, normalise_answer};
 use super::reasoning::without_reasoning;
 use super::words::spaced_words;
+use super::{answer_words, declared_answer};
 use crate::python_text;
 
 /// Open-question recall as LLaVA-Med's evaluation computes it (Li et al., 2023): over normalised words, the sum of the
@@ -23,12 +25,15 @@ pub(crate) fn open_recall_normalised(answer: &str, label: &str) -> f64 {
     if shared == 0 { 0.0 } else { shared as f64 / (shared + missing) as f64 * 100.0 }
 }
 
-/// The share of the label's words ([`answer_words`]) that the answer holds after its reasoning, each as often as the label has it; 0 to 100.
+/// The share of the label's words ([`answer_words`]) that the answer holds, each as often as the label has it; 0 to 100. The answer is what
+/// the text declares as such ([`declared_answer`]), else all that it says after its reasoning: *a slide with cocci. So the cells
+/// are amoebas* is no answer *cocci*.
 ///
 /// A label that is nothing but articles is compared by its bare words, so that it can be answered at all; a label
 /// without any word scores 0.
 pub fn open_recall_strict(answer: &str, label: &str) -> f64 {
-    let (words, said) = (answer_words(label), without_reasoning(answer));
+    let words = answer_words(label);
+    let said = declared_answer(answer).map_or_else(|| without_reasoning(answer), Cow::Owned);
     if words.is_empty() {
         return clipped_recall(&spaced_words(&said), &spaced_words(label));
     }
@@ -59,5 +64,13 @@ mod tests {
         assert_eq!(open_recall_strict("the", "a"), 0.0);
         assert_eq!(open_recall_strict("a", "a"), 100.0);
         assert_eq!(open_recall_strict("", ""), 0.0);
+    }
+
+    #[test]
+    fn a_declared_answer_counts_alone() {
+        let answer = "This is a slide with cocci. So the cells are amoebas.";
+        assert_eq!([open_recall_strict(answer, "cocci"), open_recall_strict(answer, "amoebas")], [0.0, 100.0]);
+        assert_eq!([open_recall_paper(answer, "cocci"), open_recall_paper(answer, "amoebas")], [100.0, 100.0]);
+        assert_eq!(open_recall_strict("The answer is a", "a"), 100.0);
     }
 }

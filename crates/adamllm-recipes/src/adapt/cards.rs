@@ -2,7 +2,8 @@ use adamllm_core::CoreError;
 
 use super::{AdaptReport, Adaptation};
 use crate::cards::{
-    CardScore, DatasetCard, ModelCard, last_element, training_settings, write_dataset_card, write_model_card,
+    CardScore, DatasetCard, ModelCard, last_element, training_settings, write_croissant, write_dataset_card,
+    write_model_card,
 };
 
 impl Adaptation<'_> {
@@ -15,6 +16,7 @@ impl Adaptation<'_> {
         ];
         let data = DatasetCard { captions: &settings.captions, settings: &made_with, summary: &report.synthesis };
         write_dataset_card(&self.file("synthesis"), &data)?;
+        write_croissant(&self.file("synthesis"), &data)?;
 
         let entries = [
             (last_element(&settings.captions), report.synthesis.records_in),
@@ -22,6 +24,8 @@ impl Adaptation<'_> {
             ("conversations trained on".to_owned(), report.encoded as u64),
         ];
         let loss = report.loss_first.zip(report.loss_last).map(|(first, last)| format!("{first:.4} -> {last:.4}"));
+        let domain = report.post_trained.iter().map(|model| CardScore { base: report.base.as_ref(), model });
+        let general = report.kept.iter().map(|kept| CardScore { base: Some(&kept.base), model: &kept.post_trained });
         let card = ModelCard {
             name: format!("{}, adapted", last_element(self.base.path())),
             base: self.base.path().to_owned(),
@@ -32,7 +36,7 @@ impl Adaptation<'_> {
                 .into_iter()
                 .filter_map(|(name, value)| Some((name, value?)))
                 .collect(),
-            scores: report.post_trained.iter().map(|model| CardScore { base: report.base.as_ref(), model }).collect(),
+            scores: domain.chain(general).collect(),
         };
         write_model_card(&report.model, &card).map(|_| ())
     }

@@ -1,8 +1,9 @@
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use adamllm_core::{Decoding, Generate, ImageCaption, ImageRef, ImageStore, Progress, Prompt};
-use adamllm_eval::{BootstrapConfig, Comparison, PredictOptions, Scored, compare};
+use adamllm_data::CurrentImages;
+use adamllm_eval::{Benchmark, BootstrapConfig, Comparison, PredictOptions, Scored, compare};
 use adamllm_model::{LocalModel, ModelFolder};
 use serde::Serialize;
 
@@ -10,8 +11,18 @@ use super::Adaptation;
 use crate::RecipeError;
 use crate::benchmarks::{OpenedBenchmark, open_description};
 use crate::captions::caption_records;
+use crate::kept::Kept;
 
-/// Both models' scores.
+/// A benchmark that both models are asked, and where its answers are.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) opened: OpenedBenchmark,
+    pub(super) folder: PathBuf,
+    /// Whether it is a general one.
+    pub(super) retained: bool,
+}
+
+/// Both models' scores on one benchmark.
 #[derive(Debug)]
 pub struct AdaptEvaluation {
     /// The base's.
@@ -20,6 +31,20 @@ pub struct AdaptEvaluation {
     pub post_trained: Scored,
     /// From the one to the other.
     pub comparison: Comparison,
+    /// Whether the benchmark is a general one, of [`AdaptSettings::retain`](super::AdaptSettings::retain).
+    pub retained: bool,
+}
+
+impl AdaptEvaluation {
+    /// What was kept of a general benchmark.
+    pub(super) fn into_kept(self) -> Kept {
+        Kept {
+            benchmark: self.base.report.benchmark.clone(),
+            base: self.base.report,
+            post_trained: self.post_trained.report,
+            comparison: self.comparison,
+        }
+    }
 }
 
 /// What both models say about an image.
@@ -36,30 +61,63 @@ pub struct Sample {
 }
 
 impl Adaptation<'_> {
-    /// Part 3: the same questions for both models, in `evaluation`.
+    /// The domain's benchmark, in `evaluation`, then the general ones, each in `evaluation/retained/NAME`.
     ///
     /// # Errors
-    /// The benchmark; files.
-    pub fn evaluate(&self, benchmark: &Path, progress: &mut dyn Progress) -> Result<AdaptEvaluation, RecipeError> {
-        let opened = open_description(benchmark)?;
-        let base = self.load(self.base, opened.images.clone())?;
-        let base = self.evaluate_one(&base, &opened, "base", progress)?;
-        let post_trained = self.load(&self.post_trained_folder()?, opened.images.clone())?;
-        let post_trained = self.evaluate_one(&post_trained, &opened, "post-trained", progress)?;
-        let comparison = compare(&base.outcomes, &post_trained.outcomes, &BootstrapConfig::default());
-        Ok(AdaptEvaluation { base, post_trained, comparison })
+    /// A benchmark that does not open; two general ones with one name.
+    pub(super) fn asked(&self) -> Result<Vec<Asked>, RecipeError> {
+        let (domain, root) = (self.settings.benchmark.iter(), self.file("evaluation"));
+        let mut asked = Vec::new();
+        for description in domain {
+            asked.push(Asked { opened: open_description(description)?, folder: root.clone(), retained: false });
+        }
+        for description in &self.settings.retain {
+            let opened = open_description(description)?;
+            let folder = root.join("retained").join(crate::files::safe_name(opened.benchmark.name()));
+            if asked.iter().any(|other: &Asked| other.folder == folder) {
+                let name = opened.benchmark.name();
+                return Err(RecipeError::Benchmarks(format!("two benchmarks to retain are called {name}")));
+            }
+            asked.push(Asked { opened, folder, retained: true });
+        }
+        asked.iter().try_for_each(|asked| asked.opened.benchmark.check())?;
+        Ok(asked)
     }
 
-    fn evaluate_one<G: Generate>(
+    /// Part 4: the same questions for both models, of the domain's benchmark in `evaluation` and of the general ones below it. Each model is
+    /// loaded once.
+    ///
+    /// # Errors
+    /// A benchmark; files.
+    pub fn evaluate(&self, progress: &mut dyn Progress) -> Result<Vec<AdaptEvaluation>, RecipeError> {
+        let asked = self.asked()?;
+        let base = self.evaluate_one(self.base, &asked, "base", progress)?;
+        let post_trained = self.evaluate_one(&self.post_trained_folder()?, &asked, "post-trained", progress)?;
+        let evaluation = |((asked, base), post_trained): ((&Asked, Scored), Scored)| {
+            let comparison = compare(&base.outcomes, &post_trained.outcomes, &BootstrapConfig::default());
+            AdaptEvaluation { base, post_trained, comparison, retained: asked.retained }
+        };
+        Ok(asked.iter().zip(base).zip(post_trained).map(evaluation).collect())
+    }
+
+    /// One model's answers to all benchmarks.
+    fn evaluate_one(
         &self,
-        model: &G,
-        opened: &OpenedBenchmark,
+        folder: &ModelFolder,
+        asked: &[Asked],
         name: &str,
         progress: &mut dyn Progress,
-    ) -> Result<Scored, RecipeError> {
-        let folder = self.file("evaluation").join(name);
+    ) -> Result<Vec<Scored>, RecipeError> {
+        let Some(first) = asked.first() else { return Ok(Vec::new()) };
+        let images = CurrentImages::new(first.opened.images.clone());
+        let model = self.load(folder, Arc::new(images.clone()))?;
         let options = PredictOptions { batch_size: 32, ..PredictOptions::default() };
-        Ok(adamllm_eval::evaluate(model, &opened.benchmark, &folder, &options, progress)?)
+        let mut scores = Vec::new();
+        for Asked { opened, folder, .. } in asked {
+            images.set(opened.images.clone());
+            scores.push(adamllm_eval::evaluate(&model, &opened.benchmark, &folder.join(name), &options, progress)?);
+        }
+        Ok(scores)
     }
 
     /// The written model, with the base's bounds of an image's pixels.

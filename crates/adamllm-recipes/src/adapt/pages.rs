@@ -1,13 +1,14 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use adamllm_core::write_atomically;
 use adamllm_eval::{Benchmark, BootstrapConfig, HtmlOptions, HtmlRun, HtmlSection, html_report};
 use adamllm_synth::{ReportConfig, write_report};
 use adamllm_train::draw_training;
 
+use super::evaluation::Asked;
 use super::{AdaptReport, Adaptation};
 use crate::RecipeError;
-use crate::benchmarks::{OpenedBenchmark, open_description};
+use crate::benchmarks::OpenedBenchmark;
 use crate::captions::caption_records;
 use crate::compare::RunComparison;
 use crate::page::adapt::Adapted;
@@ -24,11 +25,19 @@ impl Adaptation<'_> {
 
         // Where no question was answered by both models, there is nothing to show side by side.
         let answered = report.comparison.as_ref().filter(|comparison| comparison.overall.n > 0);
-        let evaluation = settings.benchmark.as_ref().zip(answered).map(|(benchmark, _)| {
-            let opened = open_description(benchmark)?;
-            Ok::<_, RecipeError>((self.write_evaluation(&opened)?, opened))
-        });
-        let evaluation = evaluation.transpose()?;
+        let mut evaluation = None;
+        for Asked { opened, folder, retained } in self.asked()? {
+            if retained
+                && report
+                    .kept
+                    .iter()
+                    .any(|kept| kept.benchmark == opened.benchmark.name() && kept.comparison.overall.n > 0)
+            {
+                write_evaluation(&opened, &folder)?;
+            } else if !retained && answered.is_some() {
+                evaluation = Some((write_evaluation(&opened, &folder)?, opened));
+            }
+        }
         let adapted = Adapted {
             settings,
             base: self.base.path(),
@@ -40,22 +49,21 @@ impl Adaptation<'_> {
         };
         adapted.write()
     }
+}
 
-    /// A page for each model's answers, and one with both.
-    fn write_evaluation(&self, opened: &OpenedBenchmark) -> Result<RunComparison, RecipeError> {
-        let folder = self.file("evaluation");
-        let [base, post_trained] = ["base", "post-trained"].map(|name| folder.join(name));
-        let compared = RunComparison::of(&base, &post_trained, &BootstrapConfig::default())?;
-        for task in &compared.tasks {
-            let runs = task.runs(&compared.names);
-            for (run, folder) in runs.iter().zip([&base, &post_trained]) {
-                let title = format!("{}: {}", opened.benchmark.name(), run.name);
-                write_atomically(folder.join("report.html"), html(&title, opened, vec![*run])?)?;
-            }
+/// A page for each model's answers, and one with both.
+fn write_evaluation(opened: &OpenedBenchmark, folder: &Path) -> Result<RunComparison, RecipeError> {
+    let [base, post_trained] = ["base", "post-trained"].map(|name| folder.join(name));
+    let compared = RunComparison::of(&base, &post_trained, &BootstrapConfig::default())?;
+    for task in &compared.tasks {
+        let runs = task.runs(&compared.names);
+        for (run, folder) in runs.iter().zip([&base, &post_trained]) {
+            let title = format!("{}: {}", opened.benchmark.name(), run.name);
+            write_atomically(folder.join("report.html"), html(&title, opened, vec![*run])?)?;
         }
-        write_atomically(folder.join("comparison.html"), compared.page(std::slice::from_ref(opened))?)?;
-        Ok(compared)
     }
+    write_atomically(folder.join("comparison.html"), compared.page(std::slice::from_ref(opened))?)?;
+    Ok(compared)
 }
 
 fn html(title: &str, opened: &OpenedBenchmark, runs: Vec<HtmlRun<'_>>) -> Result<String, RecipeError> {

@@ -7,6 +7,7 @@ use adamllm_train::FitReport;
 use serde::Serialize;
 
 use super::{AdaptEvaluation, Composed, Sample};
+use crate::kept::Kept;
 
 /// What an adaptation did.
 #[derive(Clone, Debug, Serialize)]
@@ -29,6 +30,9 @@ pub struct AdaptReport {
     pub post_trained: Option<Report>,
     /// From the base's to the post-trained model's.
     pub comparison: Option<Comparison>,
+    /// General benchmarks before and after post-training, where some were named.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<Kept>,
     /// What both models say about the first images.
     pub samples: Vec<Sample>,
     /// The post-trained model's folder.
@@ -47,11 +51,12 @@ impl AdaptReport {
         synthesis: RunSummary,
         composed: &Composed,
         fitted: &FitReport,
-        evaluation: Option<AdaptEvaluation>,
+        evaluations: Vec<AdaptEvaluation>,
         losses: LostRecords,
     ) -> Self {
         let (mut base, mut post_trained, mut comparison) = (None, None, None);
-        if let Some(evaluation) = evaluation {
+        let (retained, domain): (Vec<_>, Vec<_>) = evaluations.into_iter().partition(|evaluation| evaluation.retained);
+        if let Some(evaluation) = domain.into_iter().next() {
             base = Some(evaluation.base.report);
             post_trained = Some(evaluation.post_trained.report);
             comparison = Some(evaluation.comparison);
@@ -66,6 +71,7 @@ impl AdaptReport {
             base,
             post_trained,
             comparison,
+            kept: retained.into_iter().map(AdaptEvaluation::into_kept).collect(),
             samples: Vec::new(),
             model: PathBuf::new(),
             page: PathBuf::new(),
@@ -91,8 +97,8 @@ pub enum AdaptEvent<'e> {
     },
     /// The model is trained and written.
     PostTrained(&'e FitReport),
-    /// Both models are asked the questions of this benchmark.
-    Evaluating(&'e Path),
+    /// Both models are asked the questions of these benchmarks: the domain's, then general ones.
+    Evaluating(&'e [&'e Path]),
 }
 
 /// What happened, in a line.
@@ -120,7 +126,10 @@ impl std::fmt::Display for AdaptEvent<'_> {
                 [first, .., last] => write!(f, "loss {:.3} -> {:.3} in {} steps", first.loss, last.loss, fitted.steps),
                 _ => write!(f, "{} steps", fitted.steps),
             },
-            Self::Evaluating(benchmark) => write!(f, "evaluation: {}", benchmark.display()),
+            Self::Evaluating(benchmarks) => {
+                let names: Vec<_> = benchmarks.iter().map(|path| path.display().to_string()).collect();
+                write!(f, "evaluation: {}", names.join(", "))
+            }
         }
     }
 }

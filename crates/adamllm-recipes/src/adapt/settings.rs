@@ -16,6 +16,8 @@ pub struct AdaptSettings {
     pub images: PathBuf,
     /// A benchmark's description (TOML), to evaluate both models with.
     pub benchmark: Option<PathBuf>,
+    /// Descriptions of general benchmarks: what of them does post-training take away?
+    pub retain: Vec<PathBuf>,
     /// The judge's few-shot prompt with `{Q}`, `{informative_A}` and `{precise_A}`; the library's own otherwise.
     pub judge_prompt: Option<PathBuf>,
     /// The least probability of yes with which the judge keeps a task.
@@ -46,6 +48,7 @@ impl Default for AdaptSettings {
             captions: PathBuf::new(),
             images: PathBuf::new(),
             benchmark: None,
+            retain: Vec::new(),
             judge_prompt: None,
             judge_threshold: 0.5,
             epochs: 1.0,

@@ -31,12 +31,23 @@ const CONFIGS: [(&str, &str, &str); 4] = [
 /// # Errors
 /// Files.
 pub fn write_dataset_card(folder: &Path, data: &DatasetCard<'_>) -> Result<PathBuf, CoreError> {
-    let holds_data =
-        |file: &str| std::fs::metadata(folder.join(file)).is_ok_and(|file| file.is_file() && file.len() > 0);
-    let configs: Vec<_> = CONFIGS.into_iter().filter(|(_, file, _)| holds_data(file)).collect();
+    let configs = configs(folder);
     let path = folder.join(CARD);
     write_atomically(&path, card(&front_matter(data, &configs), &body(data, &configs)))?;
     Ok(path)
+}
+
+/// The files in a folder that hold data: a configuration's name, its file, what it holds. Files without a record are left out.
+pub(super) fn configs(folder: &Path) -> Vec<(&'static str, &'static str, &'static str)> {
+    let holds_data =
+        |file: &str| std::fs::metadata(folder.join(file)).is_ok_and(|file| file.is_file() && file.len() > 0);
+    CONFIGS.into_iter().filter(|(_, file, _)| holds_data(file)).collect()
+}
+
+/// What the data are, in a paragraph.
+pub(super) fn description() -> &'static str {
+    "The tasks were made from image-caption pairs without people; nobody has checked them one by one. Images are named, not \
+     included, and keep their own licence."
 }
 
 fn front_matter(data: &DatasetCard<'_>, configs: &[(&str, &str, &str)]) -> Map<String, Value> {
@@ -73,9 +84,9 @@ fn body(data: &DatasetCard<'_>, configs: &[(&str, &str, &str)]) -> String {
     let counts = counts.map(|(name, count)| (name.to_owned(), count.to_string()));
     let configs: Vec<_> = configs.iter().map(|(name, _, holds)| (format!("`{name}`"), (*holds).to_owned())).collect();
     format!(
-        "# Synthesized tasks from {}\n\nThe tasks were made from image-caption pairs without people; nobody has checked them one by one. Images are named, not \
-         included, and keep their own licence.\n\n{}{}{}`summary.json` has the counts, `ledger.jsonl` every record that was left out, with its reason.\n",
+        "# Synthesized tasks from {}\n\n{}\n\n{}{}{}`summary.json` has the counts, `ledger.jsonl` every record that was left out, with its reason.\n",
         last_element(data.captions),
+        description(),
         table(["configuration", "holds"], &configs),
         table(["made with", ""], data.settings),
         table(["records", ""], &counts),

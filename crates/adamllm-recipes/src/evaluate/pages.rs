@@ -21,7 +21,8 @@ impl Evaluation<'_> {
         if self.settings.html {
             write_atomically(self.out.join("report.html"), self.page()?)?;
             written.push("report.html".into());
-            let (names, ledgers) = (self.names(), self.unanswered()?.ledgers);
+            let (names, mut ledgers) = (self.names(), self.unanswered()?.ledgers);
+            ledgers.extend(self.judge_ledgers());
             crate::page::evaluate::write(self.settings, &self.sections(&names), &ledgers, &self.out)?;
             written.push("index.html".into());
         }

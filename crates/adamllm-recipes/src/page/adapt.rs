@@ -44,7 +44,11 @@ impl Adapted<'_> {
             "evaluation/base/ledger.jsonl",
             "evaluation/post-trained/ledger.jsonl",
         ];
-        let ledgers = ledgers.map(|name| folder.join(name));
+        let retained = report.kept.iter().map(|kept| crate::files::safe_name(&kept.benchmark));
+        let retained: Vec<String> = retained.map(|name| format!("evaluation/retained/{name}")).collect();
+        let of_retained = |name: &String| ["base", "post-trained"].map(|model| format!("{name}/{model}/ledger.jsonl"));
+        let ledgers = ledgers.map(str::to_owned).into_iter().chain(retained.iter().flat_map(of_retained));
+        let ledgers: Vec<PathBuf> = ledgers.map(|name| folder.join(name)).collect();
 
         let mut page = Page::new(&title, &self.lead())
             .tiles(self.tiles())
@@ -55,12 +59,14 @@ impl Adapted<'_> {
         if let Some((compared, opened)) = self.evaluation {
             page = super::compare::scores(page, compared, std::slice::from_ref(opened))?;
         }
+        let page = super::kept::section(page, &report.kept, ["the base", "the post-trained model"]);
         let page = page.section("descriptions", "What both models say about the first images", &samples).section(
             "ledger",
             "Ledger by reason",
             &ledger::by_reason(ledgers.iter().map(PathBuf::as_path))?,
         );
-        let links = [
+        let retained: Vec<String> = retained.iter().map(|name| format!("{name}/comparison.html")).collect();
+        let mut links = vec![
             ("synthesis/report.html", "synthesis: records with images and filters, charts over all of them"),
             ("training/training.html", "training: losses, rates and memory of every step"),
             ("evaluation/comparison.html", "both models question by question, with filters"),
@@ -70,6 +76,9 @@ impl Adapted<'_> {
             ("model", "the post-trained model, a Hugging Face folder like the base"),
             ("quickstart.json", "all the numbers above"),
         ];
+        links.extend(
+            retained.iter().map(|path| (path.as_str(), "a general benchmark, both models question by question")),
+        );
         Ok(page.links(folder, &links).write(folder)?)
     }
 
@@ -79,8 +88,11 @@ impl Adapted<'_> {
         let made = format!(
             "{pairs} image-caption pairs became {tasks} tasks; {encoded} conversations were trained on in {steps} steps."
         );
+        let forgotten: Vec<_> = self.report.kept.iter().filter(|kept| kept.is_worse()).collect();
+        let forgotten: String =
+            forgotten.iter().map(|kept| format!(" {}", kept.sentence("the base", "the post-trained model"))).collect();
         let strict = self.report.comparison.as_ref().and_then(strict);
-        let Some((n, score)) = strict else { return made };
+        let Some((n, score)) = strict else { return made + &forgotten };
         let verdict = if score.is_gain() {
             "better, beyond chance"
         } else if score.is_regression() {
@@ -89,7 +101,7 @@ impl Adapted<'_> {
             "no clear difference"
         };
         format!(
-            "{made} On {n} held-out questions the strict score went from {:.1} to {:.1}: {verdict}.",
+            "{made} On {n} held-out questions the strict score went from {:.1} to {:.1}: {verdict}.{forgotten}",
             score.first, score.second
         )
     }
@@ -127,6 +139,7 @@ impl Adapted<'_> {
         for (what, file) in [("judge's prompt", &settings.judge_prompt), ("benchmark", &settings.benchmark)] {
             inputs = file.iter().fold(inputs, |inputs, file| inputs.path(what, file));
         }
+        inputs = settings.retain.iter().fold(inputs, |inputs, file| inputs.path("benchmark to retain", file));
         inputs.settings(settings)
     }
 

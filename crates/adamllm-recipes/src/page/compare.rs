@@ -7,13 +7,14 @@ use super::{Page, answers, count};
 use crate::RecipeError;
 use crate::benchmarks::OpenedBenchmark;
 use crate::compare::RunComparison;
+use crate::kept::Kept;
 
 /// The page of a comparison in `folder`: the scores of both runs with their differences, and where the questions are at hand the answers
 /// that changed.
 pub(crate) fn write(
     compared: &RunComparison,
     [first, second]: [&Path; 2],
-    opened: &[OpenedBenchmark],
+    (opened, kept): (&[OpenedBenchmark], &[Kept]),
     folder: &Path,
 ) -> Result<PathBuf, RecipeError> {
     let [a, b] = &compared.names;
@@ -42,6 +43,7 @@ pub(crate) fn write(
             ("groups worse", count(regressions.len() as u64)),
         ])
         .section("inputs", "What went in", &inputs.html());
+    let page = super::kept::section(page, kept, [a, b]);
     let page = scores(page, compared, opened)?;
     let links = [
         ("comparison.html", "both runs question by question, with filters"),

@@ -39,6 +39,7 @@ impl Funnel {
     /// What synthesis leaves over of its pairs; a variant that asks no judge, or no model at all, has fewer stages.
     pub(crate) fn synthesis(summary: &RunSummary, variant: Variant) -> Self {
         let read = (Stage::Read, "readable pairs");
+        let captioned = summary.ledger.keys().any(|cause| cause.starts_with("caption/"));
         let stages = match (variant, variant.asks_synthesizer(), variant.asks_judge()) {
             (Variant::CaptionOnly, ..) => vec![read],
             (_, true, true) => {
@@ -47,6 +48,10 @@ impl Funnel {
             (_, true, false) => vec![read, (Stage::Propose, "triplets"), (Stage::Combine, "tasks")],
             (_, false, _) => vec![read, (Stage::Propose, "tasks by rule"), (Stage::Combine, "tasks")],
         };
+        if captioned {
+            let stages: Vec<_> = std::iter::once((Stage::Caption, "captioned")).chain(stages).collect();
+            return Self::new("images", summary.records_in, &summary.ledger, &stages);
+        }
         Self::new("pairs", summary.records_in, &summary.ledger, &stages)
     }
 

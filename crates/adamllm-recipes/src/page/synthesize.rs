@@ -12,18 +12,21 @@ use crate::synthesize::SynthesisSettings;
 /// The page of a synthesis in `folder`.
 pub(crate) fn write(
     settings: &SynthesisSettings,
-    asked: [Option<&str>; 2],
+    asked: &[(&str, Option<String>)],
     summary: &RunSummary,
     images: &dyn ImageStore,
     folder: &Path,
 ) -> Result<PathBuf, RecipeError> {
     let title = format!("Synthesis from {}", settings.captions.display());
+    let captioned =
+        if settings.images_only { "There were images alone: a captioner wrote the captions first. " } else { "" };
     let lead = "A synthesizer proposes a question with an informative and a precise answer for each image and its caption, a judge keeps \
                 those whose two answers agree, and they become tasks. Every other record is in the ledger with its reason.";
     let mut inputs = Inputs::default().path("captions", &settings.captions).path("images", &settings.images);
-    for (role, identity) in [("synthesizer", asked[0]), ("judge", asked[1])] {
-        inputs = identity.into_iter().fold(inputs, |inputs, identity| inputs.name(role, identity));
+    for (role, identity) in asked {
+        inputs = identity.iter().fold(inputs, |inputs, identity| inputs.name(role, identity));
     }
+    inputs = settings.caption_prompt.iter().fold(inputs, |inputs, file| inputs.path("captioner's prompt", file));
     inputs = settings.judge_prompt.iter().fold(inputs, |inputs, file| inputs.path("judge's prompt", file));
     inputs = settings.benchmarks.iter().fold(inputs, |inputs, file| inputs.path("compared with", file));
 
@@ -36,7 +39,7 @@ pub(crate) fn write(
         "conversations-stage2-ledger.jsonl",
     ];
     let ledgers = ledgers.map(|name| folder.join(name));
-    let page = Page::new(&title, lead)
+    let page = Page::new(&title, &format!("{captioned}{lead}"))
         .tiles([
             ("pairs", count(summary.records_in)),
             ("triplets", count(summary.triplets)),

@@ -71,6 +71,7 @@ fn judge_batch<J: Generate>(
 ) -> Result<Vec<Result<Judged, Lost>>, SynthError> {
     let keys: Vec<_> = batch.iter().map(|triplet| opinion_key(triplet, judge)).collect();
     let opinions = journal.complete(&keys, batch, |missing| judge.ask(missing))?;
+    super::check_stopped(judge.model(), &opinions)?;
     let decide = |(triplet, opinion): (&TaskTriplet, Result<Opinion, SynthError>)| {
         let opinion = opinion.map_err(|error| Lost::of(&triplet.pair, Stage::Judge, error))?;
         Ok(judge.decide(triplet.clone(), &opinion))

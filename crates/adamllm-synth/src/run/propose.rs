@@ -133,7 +133,9 @@ impl SynthesisRun<'_> {
         let keys: Vec<_> = keyed.iter().filter_map(|key| key.as_ref().ok()).cloned().collect();
         let whole: Vec<_> =
             pairs.iter().zip(&keyed).filter(|(_, key)| key.is_ok()).map(|(pair, _)| pair.clone()).collect();
-        let mut written = journal.complete(&keys, &whole, |missing| synthesizer.write(missing))?.into_iter();
+        let written = journal.complete(&keys, &whole, |missing| synthesizer.write(missing))?;
+        super::check_stopped(synthesizer.model(), &written)?;
+        let mut written = written.into_iter();
         let outcome = |(key, pair): (Result<RecordId, SynthError>, &ImageCaption)| {
             let completion = key.and_then(|_| written.next().expect("one result per key"));
             let triplet = completion.and_then(|completion| synthesizer.read(pair, &completion));

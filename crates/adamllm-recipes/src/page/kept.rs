@@ -1,0 +1,40 @@
+use adamllm_core::html::escape;
+
+use super::{Page, count};
+use crate::kept::Kept;
+
+/// The section on what was kept of general abilities; nothing where no general benchmark was asked. `names` are what the two models are called.
+pub(crate) fn section(page: Page, kept: &[Kept], names: [&str; 2]) -> Page {
+    if kept.is_empty() {
+        return page;
+    }
+    let sentences: String = kept.iter().map(|kept| sentence(kept, names)).collect();
+    let lines: String = kept.iter().map(line).collect();
+    let [first, second] = names.map(escape);
+    let html = format!(
+        "<p class=\"note\">General benchmarks, which the domain's data do not aim at. Strict scores; the intervals are of the difference, over \
+         images.</p>\n{sentences}<table><thead><tr><th>benchmark</th><th>n</th><th>{first}</th><th>{second}</th><th>difference</th><th>interval</th>\
+         </tr></thead>\n<tbody>\n{lines}</tbody></table>\n"
+    );
+    page.section("kept", "What was kept", &html)
+}
+
+fn sentence(kept: &Kept, [first, second]: [&str; 2]) -> String {
+    let class = if kept.is_worse() { "bad" } else { "muted" };
+    format!("<p class=\"{class}\">{}</p>\n", escape(&kept.sentence(first, second)))
+}
+
+fn line(kept: &Kept) -> String {
+    let n = count(kept.comparison.overall.n as u64);
+    let cells = kept.strict().map_or_else(
+        || "<td>–</td>".repeat(4),
+        |score| {
+            let interval = score.interval.map_or_else(|| "–".into(), |i| format!("{:+.1} to {:+.1}", i.low, i.high));
+            format!(
+                "<td>{:.1}</td><td>{:.1}</td><td>{:+.1}</td><td>{interval}</td>",
+                score.first, score.second, score.difference
+            )
+        },
+    );
+    format!("<tr><td>{}</td><td>{n}</td>{cells}</tr>\n", escape(&kept.benchmark))
+}

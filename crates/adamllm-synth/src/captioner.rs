@@ -1,0 +1,81 @@
+use adamllm_core::{Completion, Decoding, Finish, Generate, ImageCaption, ImageRef, Prompt};
+use serde::{Deserialize, Serialize};
+
+use crate::SynthError;
+
+/// Our own request for a caption.
+pub const CAPTION_PROMPT: &str = include_str!("prompts/caption.txt");
+
+/// How a captioner is asked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CaptionerConfig {
+    /// What it is asked about each image.
+    pub prompt: String,
+    /// How it answers. A caption that does not end within `max_new_tokens` is dropped.
+    pub decoding: Decoding,
+}
+
+impl Default for CaptionerConfig {
+    fn default() -> Self {
+        Self { prompt: CAPTION_PROMPT.into(), decoding: Decoding::greedy(512) }
+    }
+}
+
+/// Writes the captions of images that have none: any model that follows instructions.
+#[derive(Debug)]
+pub struct Captioner<G> {
+    model: G,
+    config: CaptionerConfig,
+}
+
+impl<G: Generate> Captioner<G> {
+    /// A captioner with our prompt.
+    pub fn new(model: G) -> Self {
+        Self { model, config: CaptionerConfig::default() }
+    }
+
+    /// A captioner with settings of its own.
+    ///
+    /// # Errors
+    /// [`SynthError::Config`] for a prompt that says nothing, or for no token to write.
+    pub fn with_config(model: G, config: CaptionerConfig) -> Result<Self, SynthError> {
+        let error = |field, expected, got: String| Err(SynthError::Config { field, expected, got });
+        if config.prompt.trim().is_empty() {
+            return error("prompt", "a request for a caption", "nothing".into());
+        }
+        if config.decoding.max_new_tokens == 0 {
+            return error("decoding.max_new_tokens", "at least 1", "0".into());
+        }
+        Ok(Self { model, config })
+    }
+
+    /// The model that is asked.
+    pub fn model(&self) -> &G {
+        &self.model
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &CaptionerConfig {
+        &self.config
+    }
+
+    /// What the model is asked about an image.
+    pub fn prompt(&self, image: &ImageRef) -> Prompt {
+        Prompt::ask(image, self.config.prompt.trim())
+    }
+
+    /// The pair that an answer makes of an image.
+    ///
+    /// # Errors
+    /// [`SynthError::CaptionCut`] where the answer did not end; as [`ImageCaption::validate`].
+    pub fn read(&self, image: &ImageRef, completion: &Completion) -> Result<ImageCaption, SynthError> {
+        let pair = ImageCaption::new(image.clone(), completion.text.trim());
+        if completion.finish == Finish::Length {
+            let limit = self.config.decoding.max_new_tokens;
+            return Err(SynthError::CaptionCut { image: image.clone(), limit });
+        }
+        pair.validate()?;
+        Ok(pair)
+    }
+}
