@@ -13,7 +13,7 @@ use adamllm::prelude::*;
 use adamllm::recipes::Dtype;
 use adamllm_examples::cli::{self, JobResult};
 use adamllm_examples::decoding::DecodingArguments;
-use adamllm_examples::models::PixelArguments;
+use adamllm_examples::pixels::PixelArguments;
 use adamllm_examples::{Files, devices, folders};
 use clap::Parser;
 use serde_json::json;

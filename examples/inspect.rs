@@ -10,7 +10,7 @@ use adamllm::model::{Encoded, Encoder, Encoding, Preset, Truncation};
 use adamllm::prelude::*;
 use adamllm_examples::cli::{self, JobResult};
 use adamllm_examples::folders;
-use adamllm_examples::models::PixelArguments;
+use adamllm_examples::pixels::PixelArguments;
 use clap::Parser;
 use serde_json::{Value, json};
 

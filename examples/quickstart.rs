@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use adamllm::eval::{comparison_table, report_table};
-use adamllm::recipes::adapt::{AdaptEvent, AdaptReport, AdaptSettings, Adaptation};
+use adamllm::recipes::adapt::{AblationSettings, AdaptEvent, AdaptReport, AdaptSettings, Adaptation};
 use adamllm::recipes::{Dtype, RunOptions};
 use adamllm_examples::cli::{self, Bar, JobResult, MaxLost};
 use adamllm_examples::models::{self, ModelArguments};
@@ -65,6 +65,9 @@ struct Arguments {
     /// The peak learning rate; 1e-3 for the mini base, 1e-5 (the paper's for Qwen2-VL-2B) for a model of your own
     #[arg(long)]
     learning_rate: Option<f64>,
+    /// Trains the method without one of its parts too (the paper's tables 4 and 5), with three seeds each
+    #[arg(long)]
+    ablations: bool,
     /// Seeds every random choice
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -118,6 +121,10 @@ fn run(arguments: Arguments) -> JobResult {
     if !arguments.json {
         tell_report(&arguments, &report);
     }
+    if arguments.ablations {
+        let table = job.ablate(&AblationSettings::default(), &mut Bar::default())?.table();
+        arguments.say(&format!("\nablations (paper, tables 4 and 5), strict scores, in ablations.json:\n{table}"));
+    }
     let ledgers = job.ledgers().map(|ledger| ledger.display().to_string()).join(", ");
     cli::check_losses(&report.losses, report.encoded as u64, arguments.losses.max_lost, &ledgers)
 }
@@ -161,12 +168,7 @@ impl Arguments {
     }
 
     fn tell(&self, event: AdaptEvent) {
-        let number = match event {
-            AdaptEvent::Synthesized(_) | AdaptEvent::PostTrained(_) => "  ",
-            AdaptEvent::Composed(_) => "2.",
-            AdaptEvent::PostTraining { .. } => "3.",
-            AdaptEvent::Evaluating(_) => "4.",
-        };
+        let number = event.part().map_or("  ".to_owned(), |part| format!("{part}."));
         self.say(&format!("{number} {event}"));
     }
 }

@@ -33,6 +33,8 @@ mod losses;
 pub mod models;
 mod output;
 #[cfg(feature = "models")]
+pub mod pixels;
+#[cfg(feature = "models")]
 pub mod ranks;
 #[cfg(feature = "models")]
 pub mod spending;

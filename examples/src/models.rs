@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use adamllm::core::{BoxedModel, TurnMarkers, boxed};
-use adamllm::model::PixelRange;
 use adamllm::prelude::*;
 use adamllm::recipes::Dtype;
 use adamllm::remote::{ApiKey, BatchModel, Dialect, RemoteConfig, RemoteModel, ScoreMethod, UserTurn};
 
 use crate::cli::{Answer, JobResult, setting};
 use crate::folders::model_folder;
+use crate::pixels::PixelArguments;
 
 /// How the models of a job are loaded, or asked where they are servers.
 #[derive(clap::Args, Clone, Debug)]
@@ -46,25 +46,6 @@ pub struct ModelArguments {
     /// How a served judge is scored
     #[arg(long, value_enum, default_value = "top-tokens")]
     pub score_by: ScoreBy,
-}
-
-/// How large images are for a model in this process.
-#[derive(clap::Args, Clone, Copy, Debug, Default)]
-pub struct PixelArguments {
-    /// The fewest pixels of an image after resizing, in place of the model folder's `min_pixels`
-    #[arg(long)]
-    pub min_pixels: Option<u64>,
-    /// The most, in place of the model folder's `max_pixels`: fewer pixels are fewer image tokens
-    #[arg(long)]
-    pub max_pixels: Option<u64>,
-}
-
-impl PixelArguments {
-    /// The folder with these bounds in place of its own.
-    pub fn of(self, folder: ModelFolder) -> ModelFolder {
-        let Self { min_pixels, max_pixels } = self;
-        folder.with_pixel_range(PixelRange { min_pixels, max_pixels })
-    }
 }
 
 /// Templates whose markers are known.

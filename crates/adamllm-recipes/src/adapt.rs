@@ -25,12 +25,14 @@ use crate::captions::caption_records;
 use crate::training_set::{ConversationSource, ReadOptions, TrainingSetReader};
 use crate::{RecipeError, RunOptions, TrainingSet};
 
+mod ablations;
 mod cards;
 mod evaluation;
 mod pages;
 mod report;
 mod settings;
 
+pub use ablations::{AblationReport, AblationResult, AblationSettings};
 pub use evaluation::{AdaptEvaluation, Sample};
 pub use report::{AdaptEvent, AdaptReport};
 pub use settings::AdaptSettings;

@@ -125,7 +125,7 @@ impl Adaptation<'_> {
         Ok(ModelFolder::open(self.model())?.with_pixel_range(self.base.pixel_range()))
     }
 
-    fn load(&self, folder: &ModelFolder, images: Arc<dyn ImageStore>) -> Result<LocalModel, RecipeError> {
+    pub(super) fn load(&self, folder: &ModelFolder, images: Arc<dyn ImageStore>) -> Result<LocalModel, RecipeError> {
         Ok(LocalModel::load(folder, self.settings.dtype.into(), self.device, images)?)
     }
 

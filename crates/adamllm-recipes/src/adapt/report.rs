@@ -101,6 +101,18 @@ pub enum AdaptEvent<'e> {
     Evaluating(&'e [&'e Path]),
 }
 
+impl AdaptEvent<'_> {
+    /// The part of the path that begins with it, as [`crate::adapt`] counts them; `None` where one ends.
+    pub fn part(&self) -> Option<usize> {
+        match self {
+            Self::Composed(_) => Some(2),
+            Self::PostTraining { .. } => Some(3),
+            Self::Evaluating(_) => Some(4),
+            Self::Synthesized(_) | Self::PostTrained(_) => None,
+        }
+    }
+}
+
 /// What happened, in a line.
 impl std::fmt::Display for AdaptEvent<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
