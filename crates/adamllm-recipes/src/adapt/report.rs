@@ -102,7 +102,7 @@ pub enum AdaptEvent<'e> {
 }
 
 impl AdaptEvent<'_> {
-    /// The part of the path that begins with it, as [`crate::adapt`] counts them; `None` where one ends.
+    /// The part of the path that begins with it, as [`adapt`](mod@crate::adapt) counts them; `None` where one ends.
     pub fn part(&self) -> Option<usize> {
         match self {
             Self::Composed(_) => Some(2),
