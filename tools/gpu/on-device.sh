@@ -3,9 +3,10 @@
 # measurements, transformers' on the same folder, and the check in bf16. Run in the repository's root, with executables that
 # `tools/gpu/check --carry FOLDER` built elsewhere:
 #
-#   tools/gpu/on-device.sh FOLDER [PART...]     PART: check-f32, bench, peers, check-bf16 (all of them, in this order)
+#   tools/gpu/on-device.sh FOLDER [PART...]     PART: check-f32, bench, peers, check-bf16 (all of them, in this order), profile
 #
-# JSON files and logs.tar.gz go to $OUT (default: gpu-results); what passes is in the log alone. Each part has its own time limit, and none stops another.
+# JSON files and logs.tar.gz go to $OUT (default: gpu-results); what passes is in the log alone. With KEEP_KERNELS=1 the compiled kernels go
+# there too, and KERNELS=FILE begins with those of an earlier run of the same executable. Each part has its own time limit, and none stops another.
 set -uo pipefail
 carried=$(cd "${1:-.cuda}" && pwd) || exit 2
 fixtures=$PWD/crates/adamllm-model/tests/fixtures
@@ -22,10 +23,19 @@ limited() { local s=$1; shift; timeout --kill-after=5 "$s" "$@"; local rc=$?; [ 
 
 # The backend's own log: which kernels were compiled, and which ones were chosen after which trials.
 cat > cubecl.toml <<T
+[compilation]
+cache = true
 [compilation.logger]
 level = "basic"
 file = "$work/logs/compilation.log"
 append = true
+T
+# What was compiled and chosen is kept in one folder, and comes back packed, for another machine of the kind: KERNELS is such a pack.
+kernels=$work/kernels; mkdir -p "$kernels"
+[ -z "${KERNELS:-}" ] || tar -C "$kernels" -xJf "$KERNELS" || exit 2
+cat >> cubecl.toml <<T
+[environment.path]
+directory = "$kernels"
 [autotune]
 level = "${AUTOTUNE:-minimal}"
 [autotune.logger]
@@ -35,6 +45,13 @@ append = true
 T
 program() { "$carried/run" adamllm-gpu-check "$@"; }
 export -f program; export carried
+# In pieces, where large files may not come back: cat them together again.
+pack_kernels() {
+    rm -f "$out"/kernels.tar.xz*
+    tar -C "$kernels" -cf - . | xz -T0 -2 > "$out/kernels.tar.xz"
+    [ "$(stat -c %s "$out/kernels.tar.xz")" -le 15000000 ] || { split -b 15000000 -d -a 1 "$out/kernels.tar.xz" "$out/kernels.tar.xz."; rm "$out/kernels.tar.xz"; }
+    du -sh "$kernels" "$out"/kernels.tar.xz*
+}
 if ! command -v xz > /dev/null; then # `run` unpacks with xz
     mkdir -p "${TMPDIR:-/tmp}/cuda-run"
     python3 - "$carried/adamllm-gpu-check.xz" "${TMPDIR:-/tmp}/cuda-run/adamllm-gpu-check" <<'P'
@@ -51,9 +68,13 @@ case ${driver%/*} in
 *) ln -sf "${driver%/*}"/libcuda.so* "${driver%/*}"/libnvidia-*.so* "$carried/lib/" ;;
 esac
 
-say "the machine"
-nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader
-nproc; python3 -c 'import torch, transformers; print("torch", torch.__version__, "transformers", transformers.__version__)'
+if [ ! -e logs/machine.txt ]; then
+    say "the machine"
+    {
+        nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader
+        nproc; python3 -c 'import torch, transformers; print("torch", torch.__version__, "transformers", transformers.__version__)'
+    } | tee logs/machine.txt
+fi
 
 # Made while the check runs: random weights of the sizes of Qwen2-VL-2B.
 model=$work/2b
@@ -85,12 +106,20 @@ for part in $parts; do
         model_is_there && limited "${PEERS_LIMIT:-75}" python3 "$root/tools/gpu/bench_transformers.py" --model "$model" --batch "$work/batch.json" \
             --steps 3 --part-limit 12 --json "$out/transformers.json" ${PEERS_ARGS:-} 2>&1 | tee "$work/logs/transformers.log" | shown 500
         ;;
+    profile) # Every kernel by itself, in one steady step: slower than without, but it says what the time goes into.
+        mkdir -p profiled
+        { cat cubecl.toml; printf '[profiling.logger]\nlevel = "basic"\nfile = "%s"\n' "$work/profiled/kernels.log"; } > profiled/cubecl.toml
+        model_is_there && (cd profiled && limited "${PROFILE_LIMIT:-60}" bash -c 'program "$@"' program bench --device "${DEVICE:-cuda}" --model "$model" \
+            --steps 2 --part-limit 50 --json "$out/profile.json" --only "${PROFILE:-training, LoRA}" 2>&1) | shown 300
+        python3 "$root/tools/gpu/kernels.py" profiled/kernels.log | tee "$work/logs/kernels.txt"
+        ;;
     *) echo "no part $part" ;;
     esac
     # After every part, for the case that this is ended from outside; one file, since few may come back.
     tar -C "$work" -czf "$out/logs.tar.gz" logs
 done
 
+[ -z "${KEEP_KERNELS:-}" ] || pack_kernels
 say "summary"
 wc -l "$work"/logs/*.log | sed '$d'
 python3 "$root/tools/gpu/table.py" "$out"

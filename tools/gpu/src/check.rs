@@ -20,7 +20,8 @@ use crate::fixtures::{self, Fixture};
 use crate::report::Report;
 
 /// The families that have a fixture; those that read images first.
-const FAMILIES: [&str; 7] = ["qwen2_vl", "mllama", "qwen2_5_vl", "llava_next", "smolvlm", "llama", "qwen2"];
+const FAMILIES: [&str; 10] =
+    ["qwen2_vl", "mllama", "qwen3_vl", "smolvlm", "qwen2_5_vl", "llava_next", "idefics3", "llama", "qwen2", "qwen3"];
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
