@@ -18,7 +18,7 @@ use adamllm_core::{
 use adamllm_model::{Encoder, Encoding, ModelFolder, Processor, VisionLanguageModel, VlmBatch};
 use adamllm_nn::Objective;
 use adamllm_synth::{ConsistencyFilter, RunSummary, SynthesisRun, Synthesizer};
-use adamllm_train::{FitOptions, FitOutcome, FitReport, SingleStage, Trainer};
+use adamllm_train::{FitOptions, FitOutcome, FitReport, SingleStage, TrainConfig, Trainer};
 use burn::tensor::Device;
 
 use crate::captions::caption_records;
@@ -36,6 +36,8 @@ pub use ablations::{AblationReport, AblationResult, AblationSettings};
 pub use evaluation::{AdaptEvaluation, Sample};
 pub use report::{AdaptEvent, AdaptReport};
 pub use settings::AdaptSettings;
+
+use evaluation::AskedBenchmark;
 
 /// The whole job. Everything is written below `run.out`: `synthesis/`, `conversations.jsonl`, `training/`, `model/` (a Hugging Face
 /// folder like the base), `evaluation/`, each with a page of its own, and `index.html` as their front. The two models are dropped when their part is done.
@@ -61,6 +63,7 @@ pub struct Adaptation<'a> {
     run: &'a RunOptions<'a>,
     processor: Processor,
     images: Arc<dyn ImageStore>,
+    benchmarks: Vec<AskedBenchmark>,
     started: Instant,
 }
 
@@ -93,10 +96,9 @@ impl<'a> Adaptation<'a> {
         let images = adamllm_data::images_at(&settings.images)?.into();
         let processor = Processor::read(base)?;
         std::fs::create_dir_all(&run.out).map_err(crate::error::io("create", &run.out))?;
-        let job = Self { settings, base, device, run, processor, images, started: Instant::now() };
         // A benchmark that does not open is found out now, not after the training.
-        job.asked()?;
-        Ok(job)
+        let benchmarks = AskedBenchmark::open_all(settings, &run.out.join("evaluation"))?;
+        Ok(Self { settings, base, device, run, processor, images, benchmarks, started: Instant::now() })
     }
 
     /// The pairs' images, for the synthesizer to look at.
@@ -141,10 +143,9 @@ impl<'a> Adaptation<'a> {
         drop(model);
         on_event(AdaptEvent::PostTrained(&fitted));
 
-        let asked: Vec<&Path> =
-            self.settings.benchmark.iter().chain(&self.settings.retain).map(PathBuf::as_path).collect();
-        if !asked.is_empty() {
-            on_event(AdaptEvent::Evaluating(&asked));
+        let descriptions: Vec<&Path> = self.settings.descriptions().collect();
+        if !descriptions.is_empty() {
+            on_event(AdaptEvent::Evaluating(&descriptions));
         }
         let evaluations = self.evaluate(progress)?;
         let samples = self.samples(self.settings.samples)?;
@@ -179,21 +180,39 @@ impl<'a> Adaptation<'a> {
     /// # Errors
     /// Files; [`RecipeError::NoRecordLeft`].
     pub fn compose(&self, progress: &mut dyn Progress) -> Result<Composed<'_>, RecipeError> {
-        // A pair that cannot be read, or says nothing, stands in the synthesis' ledger already.
-        let pairs = caption_records(&self.settings.captions)?.flatten().filter(|pair| pair.validate().is_ok());
-        let pairs: Vec<ImageCaption> = pairs.collect();
+        let pairs = self.pairs()?;
         let tasks: Vec<InstructionTask> = jsonl::read_all(self.file("synthesis").join("tasks.jsonl"))?;
         let stage = SingleStage { seed: self.settings.seed, ..SingleStage::default() };
         let conversations: Vec<Conversation> = stage.compose(&pairs, &tasks)?;
         let file = self.file("conversations.jsonl");
         jsonl::write(&file, &conversations)?;
 
-        let encoder = Encoder::new(&self.processor, Encoding::default())?;
-        let ledger = Ledger::create(self.file("encode-ledger.jsonl"))?;
-        let mut reader = TrainingSetReader::new(&self.processor, encoder, ReadOptions::default(), ledger)?;
         let (n_conversations, place) = (conversations.len(), file.display().to_string());
+        let mut reader = self.reader(&self.file("encode-ledger.jsonl"))?;
+        Ok(Composed { examples: self.examples(&mut reader, conversations, place, progress)?, n_conversations })
+    }
+
+    /// The pairs that can be read and say something; the others stand in the synthesis' ledger already.
+    fn pairs(&self) -> Result<Vec<ImageCaption>, RecipeError> {
+        Ok(caption_records(&self.settings.captions)?.flatten().filter(|pair| pair.validate().is_ok()).collect())
+    }
+
+    /// A reader of training sets that notes what cannot be encoded in a new ledger.
+    fn reader(&self, ledger: &Path) -> Result<TrainingSetReader<'_>, RecipeError> {
+        let encoder = Encoder::new(&self.processor, Encoding::default())?;
+        TrainingSetReader::new(&self.processor, encoder, ReadOptions::default(), Ledger::create(ledger)?)
+    }
+
+    /// Conversations about the pairs' images as a training set.
+    fn examples<'p>(
+        &'p self,
+        reader: &mut TrainingSetReader<'p>,
+        conversations: Vec<Conversation>,
+        place: String,
+        progress: &mut dyn Progress,
+    ) -> Result<TrainingSet<'p>, RecipeError> {
         let source = ConversationSource { place, conversations, images: self.images.clone(), weight: 1.0 };
-        Ok(Composed { examples: reader.take(source, progress)?, n_conversations })
+        reader.take(source, progress)
     }
 
     /// Optimizer steps of [`Adaptation::post_train`].
@@ -214,15 +233,25 @@ impl<'a> Adaptation<'a> {
     where
         M: Objective<Batch = VlmBatch> + 'static,
     {
-        let options = FitOptions {
-            folder: Some(self.file("training")),
-            resume: self.run.resume,
-            stop: self.run.stop,
-            collective: self.run.collective,
-            ..FitOptions::default()
-        };
-        let trainer = Trainer::new(self.settings.training())?;
-        let (model, report) = trainer.fit(model, &composed.examples, options, progress)?;
+        let folder = Some(self.file("training"));
+        let options = FitOptions { folder, resume: self.run.resume, ..FitOptions::default() };
+        self.fit(model, &composed.examples, self.settings.training(), options, progress)
+    }
+
+    /// Trains to the end, unless the run is stopped.
+    fn fit<M>(
+        &self,
+        model: M,
+        examples: &TrainingSet,
+        config: TrainConfig,
+        options: FitOptions<'a>,
+        progress: &mut dyn Progress,
+    ) -> Result<(M, FitReport), RecipeError>
+    where
+        M: Objective<Batch = VlmBatch> + 'static,
+    {
+        let options = FitOptions { stop: self.run.stop, collective: self.run.collective, ..options };
+        let (model, report) = Trainer::new(config)?.fit(model, examples, options, progress)?;
         match report.outcome {
             FitOutcome::Stopped => Err(RecipeError::Stopped { step: report.steps }),
             _ => Ok((model, report)),

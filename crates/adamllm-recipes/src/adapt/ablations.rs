@@ -1,20 +1,16 @@
 //! The method without one of its parts: what the paper compares in its tables 4 and 5.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::Path;
 
-use adamllm_core::{Ledger, Progress, RecordId, jsonl, read_text};
+use adamllm_core::{ImageCaption, Progress, RecordId, jsonl, read_text};
 use adamllm_eval::{AnswerType, BootstrapConfig, Comparison, Outcome, PairedScore, PredictOptions, compare, evaluate};
-use adamllm_model::{Encoder, Encoding, ModelFolder, VisionLanguageModel};
+use adamllm_model::{ModelFolder, VisionLanguageModel};
 use adamllm_synth::{Judged, Variant, Verdict};
-use adamllm_train::{FitOptions, FitOutcome, Mixture, SingleStage, TrainConfig, Trainer};
+use adamllm_train::{FitOptions, Mixture, SingleStage, TrainConfig};
 use serde::{Deserialize, Serialize};
 
 use super::Adaptation;
-use crate::benchmarks::{OpenedBenchmark, open_description};
-use crate::captions::caption_records;
-use crate::training_set::{ConversationSource, ReadOptions, TrainingSetReader};
+use crate::benchmarks::OpenedBenchmark;
 use crate::{RecipeError, write_json};
 
 /// What a table of ablations compares.
@@ -64,6 +60,13 @@ struct AblationRun {
     outcomes: Vec<Outcome>,
 }
 
+/// What all runs are made from.
+struct Material<'a> {
+    pairs: Vec<ImageCaption>,
+    judged: Vec<Judged>,
+    opened: &'a OpenedBenchmark,
+}
+
 impl Adaptation<'_> {
     /// Trains the base once more for each variant and seed, on the triplets that [`Adaptation::synthesize`] left, and asks each model the
     /// benchmark's questions. Everything is in `ablations/<variant>/seed-<seed>`; `ablations.json` has the table. A run that was
@@ -78,9 +81,9 @@ impl Adaptation<'_> {
         ablations: &AblationSettings,
         progress: &mut dyn Progress,
     ) -> Result<AblationReport, RecipeError> {
-        let benchmark = self.settings.benchmark.as_ref();
+        let domain = self.benchmarks.iter().find(|benchmark| !benchmark.retained);
         let wanted = || RecipeError::Benchmarks("ablations are compared on a benchmark; name one".into());
-        let opened = open_description(benchmark.ok_or_else(wanted)?)?;
+        let opened = &domain.ok_or_else(wanted)?.opened;
         if let Some(other) = ablations.variants.iter().find(|variant| !is_of_these_triplets(**variant)) {
             return Err(RecipeError::ModelWanted { variant: other.as_str(), role: "synthesis of its own" });
         }
@@ -88,22 +91,22 @@ impl Adaptation<'_> {
         let mut variants = vec![Variant::Full];
         variants.extend(ablations.variants.iter().filter(|variant| **variant != Variant::Full));
         let seeds: Vec<u64> = (0..ablations.n_seeds.max(1)).map(|n| self.settings.seed + n).collect();
-        let mut runs = BTreeMap::new();
+        let (pairs, judged) = (self.pairs()?, jsonl::read_all(self.file("synthesis").join("judged.jsonl"))?);
+        let material = Material { pairs, judged, opened };
+        let mut runs: Vec<Vec<AblationRun>> = Vec::with_capacity(variants.len());
         for &variant in &variants {
-            for &seed in &seeds {
-                runs.insert((variant.as_str(), seed), self.ablation_run(variant, seed, &opened, progress)?);
-            }
+            let of_seed = |&seed: &u64| self.ablation_run(variant, seed, &material, progress);
+            runs.push(seeds.iter().map(of_seed).collect::<Result<_, _>>()?);
         }
 
-        let pooled = |variant: Variant| pool(seeds.iter().map(|&seed| (seed, &runs[&(variant.as_str(), seed)])));
-        let full = pooled(Variant::Full);
-        let result = |&variant: &Variant| AblationResult {
+        let full = pool(&seeds, &runs[0]);
+        let result = |(&variant, runs): (&Variant, &Vec<AblationRun>)| AblationResult {
             variant,
-            n_tasks: runs[&(variant.as_str(), seeds[0])].n_tasks,
-            by_seed: seeds.iter().map(|&seed| mean(&runs[&(variant.as_str(), seed)].outcomes)).collect(),
-            to_full: compare(&pooled(variant), &full, &BootstrapConfig::default()),
+            n_tasks: runs[0].n_tasks,
+            by_seed: runs.iter().map(|run| mean(&run.outcomes)).collect(),
+            to_full: compare(&pool(&seeds, runs), &full, &BootstrapConfig::default()),
         };
-        let report = AblationReport { results: variants.iter().map(result).collect(), seeds };
+        let report = AblationReport { results: variants.iter().zip(&runs).map(result).collect(), seeds };
         write_json(self.file("ablations.json"), &serde_json::json!(report))?;
         Ok(report)
     }
@@ -113,7 +116,7 @@ impl Adaptation<'_> {
         &self,
         variant: Variant,
         seed: u64,
-        opened: &OpenedBenchmark,
+        material: &Material<'_>,
         progress: &mut dyn Progress,
     ) -> Result<AblationRun, RecipeError> {
         let folder = self.file("ablations").join(variant.as_str()).join(format!("seed-{seed}"));
@@ -125,15 +128,12 @@ impl Adaptation<'_> {
         std::fs::create_dir_all(&folder).map_err(crate::error::io("create", &folder))?;
 
         // The tasks that this variant makes of what the judge saw; without the filter, of all of it.
-        let judged: Vec<Judged> = jsonl::read_all(self.file("synthesis").join("judged.jsonl"))?;
         let as_seen = |judged: &Judged| match variant.asks_judge() {
             true => judged.clone(),
             false => Judged { verdict: Verdict::Unjudged, ..judged.clone() },
         };
-        let tasks: Vec<_> =
-            judged.iter().filter_map(|judged| variant.task(&as_seen(judged), self.settings.seed)).collect();
-        let pairs: Vec<_> =
-            caption_records(&self.settings.captions)?.flatten().filter(|p| p.validate().is_ok()).collect();
+        let task = |judged: &Judged| variant.task(&as_seen(judged), self.settings.seed);
+        let tasks: Vec<_> = material.judged.iter().filter_map(task).collect();
 
         let stages: &[Mixture] = match variant {
             Variant::TwoStage => &[Mixture::CaptionsOnly, Mixture::TasksOnly],
@@ -143,9 +143,14 @@ impl Adaptation<'_> {
         };
         let mut model: VisionLanguageModel =
             self.base.load(self.settings.dtype.into(), &self.device.clone().autodiff())?;
+        // One ledger for all stages of the run.
+        let mut reader = self.reader(&folder.join("encode-ledger.jsonl"))?;
         for &mixture in stages {
-            let conversations = SingleStage { seed, mixture, ..SingleStage::default() }.compose(&pairs, &tasks)?;
-            model = self.ablation_stage(model, conversations, seed, &folder, progress)?;
+            let stage = SingleStage { seed, mixture, ..SingleStage::default() };
+            let conversations = stage.compose(&material.pairs, &tasks)?;
+            let examples = self.examples(&mut reader, conversations, folder.display().to_string(), progress)?;
+            let config = TrainConfig { seed, ..self.settings.training() };
+            model = self.fit(model, &examples, config, FitOptions::default(), progress)?.0;
         }
 
         // Asked as it would be used: from a folder, in the base's dtype. The folder is not kept.
@@ -153,41 +158,18 @@ impl Adaptation<'_> {
         self.base.save(&model, &saved)?;
         drop(model);
         let written = ModelFolder::open(&saved)?.with_pixel_range(self.base.pixel_range());
-        let model = self.load(&written, opened.images.clone())?;
+        let model = self.load(&written, material.opened.images.clone())?;
         let answers = folder.join("evaluation");
         if answers.exists() {
             std::fs::remove_dir_all(&answers).map_err(crate::error::io("replace", &answers))?;
         }
         let options = PredictOptions { batch_size: 32, ..PredictOptions::default() };
-        let scored = evaluate(&model, &opened.benchmark, &answers, &options, progress)?;
+        let scored = evaluate(&model, &material.opened.benchmark, &answers, &options, progress)?;
         drop(model);
         std::fs::remove_dir_all(&saved).map_err(crate::error::io("remove", &saved))?;
         let run = AblationRun { n_tasks: tasks.len(), outcomes: scored.outcomes };
         write_json(&result, &serde_json::json!(run))?;
         Ok(run)
-    }
-
-    fn ablation_stage(
-        &self,
-        model: VisionLanguageModel,
-        conversations: Vec<adamllm_core::Conversation>,
-        seed: u64,
-        folder: &Path,
-        progress: &mut dyn Progress,
-    ) -> Result<VisionLanguageModel, RecipeError> {
-        let encoder = Encoder::new(&self.processor, Encoding::default())?;
-        let ledger = Ledger::create(folder.join("encode-ledger.jsonl"))?;
-        let mut reader = TrainingSetReader::new(&self.processor, encoder, ReadOptions::default(), ledger)?;
-        let place = folder.display().to_string();
-        let source = ConversationSource { place, conversations, images: self.images.clone(), weight: 1.0 };
-        let examples = reader.take(source, progress)?;
-        let trainer = Trainer::new(TrainConfig { seed, ..self.settings.training() })?;
-        let options = FitOptions { stop: self.run.stop, collective: self.run.collective, ..FitOptions::default() };
-        let (model, fitted) = trainer.fit(model, &examples, options, progress)?;
-        match fitted.outcome {
-            FitOutcome::Stopped => Err(RecipeError::Stopped { step: fitted.steps }),
-            _ => Ok(model),
-        }
     }
 }
 
@@ -197,15 +179,15 @@ fn is_of_these_triplets(variant: Variant) -> bool {
 }
 
 /// The outcomes of all seeds, each question once for each seed. Its image stays one cluster: seeds are no new images.
-fn pool<'a>(runs: impl Iterator<Item = (u64, &'a AblationRun)>) -> Vec<Outcome> {
-    let of_seed = |(seed, run): (u64, &AblationRun)| {
+fn pool(seeds: &[u64], runs: &[AblationRun]) -> Vec<Outcome> {
+    let of_seed = |(seed, run): (&u64, &AblationRun)| {
         let named = |outcome: &Outcome| Outcome {
             id: RecordId::given(format!("{}, seed {seed}", outcome.id)),
             ..outcome.clone()
         };
         run.outcomes.iter().map(named).collect::<Vec<_>>()
     };
-    runs.flat_map(of_seed).collect()
+    seeds.iter().zip(runs).flat_map(of_seed).collect()
 }
 
 /// The mean strict score.
@@ -265,17 +247,17 @@ mod tests {
     }
 
     /// Two questions, two seeds: `scores[seed][question]`.
-    fn runs(scores: [[f64; 2]; 2]) -> Vec<(u64, AblationRun)> {
+    fn runs(scores: [[f64; 2]; 2]) -> Vec<AblationRun> {
         let run = |[open, closed]: [f64; 2]| AblationRun {
             n_tasks: 7,
             outcomes: vec![outcome("a", AnswerType::Open, open), outcome("b", AnswerType::Closed, closed)],
         };
-        (5..).zip(scores.map(run)).collect()
+        scores.map(run).into()
     }
 
     #[test]
     fn each_seed_counts_and_images_stay_clusters() {
-        let pooled = |runs: &[(u64, AblationRun)]| pool(runs.iter().map(|(seed, run)| (*seed, run)));
+        let pooled = |runs: &[AblationRun]| pool(&[5, 6], runs);
         let full = pooled(&runs([[100.0, 100.0], [100.0, 0.0]]));
         assert_eq!(full.len(), 4);
         let compared = compare(&pooled(&runs([[0.0, 100.0], [100.0, 0.0]])), &full, &BootstrapConfig::default());

@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use adamllm_core::{Decoding, Generate, ImageCaption, ImageRef, ImageStore, Progress, Prompt};
@@ -7,7 +7,7 @@ use adamllm_eval::{Benchmark, BootstrapConfig, Comparison, PredictOptions, Score
 use adamllm_model::{LocalModel, ModelFolder};
 use serde::Serialize;
 
-use super::Adaptation;
+use super::{AdaptSettings, Adaptation};
 use crate::RecipeError;
 use crate::benchmarks::{OpenedBenchmark, open_description};
 use crate::captions::caption_records;
@@ -15,11 +15,35 @@ use crate::kept::Kept;
 
 /// A benchmark that both models are asked, and where its answers are.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct AskedBenchmark {
     pub(super) opened: OpenedBenchmark,
     pub(super) folder: PathBuf,
     /// Whether it is a general one.
     pub(super) retained: bool,
+}
+
+impl AskedBenchmark {
+    /// The domain's benchmark, whose answers go into `root`, then the general ones, each in `retained/NAME` below it.
+    ///
+    /// # Errors
+    /// A benchmark that does not open; two general ones with one name.
+    pub(super) fn open_all(settings: &AdaptSettings, root: &Path) -> Result<Vec<Self>, RecipeError> {
+        let mut asked: Vec<Self> = Vec::new();
+        if let Some(description) = &settings.benchmark {
+            asked.push(Self { opened: open_description(description)?, folder: root.to_owned(), retained: false });
+        }
+        for description in &settings.retain {
+            let opened = open_description(description)?;
+            let folder = root.join("retained").join(crate::files::safe_name(opened.benchmark.name()));
+            if asked.iter().any(|other| other.folder == folder) {
+                let name = opened.benchmark.name();
+                return Err(RecipeError::Benchmarks(format!("two benchmarks to retain are called {name}")));
+            }
+            asked.push(Self { opened, folder, retained: true });
+        }
+        asked.iter().try_for_each(|asked| asked.opened.benchmark.check())?;
+        Ok(asked)
+    }
 }
 
 /// Both models' scores on one benchmark.
@@ -61,59 +85,34 @@ pub struct Sample {
 }
 
 impl Adaptation<'_> {
-    /// The domain's benchmark, in `evaluation`, then the general ones, each in `evaluation/retained/NAME`.
-    ///
-    /// # Errors
-    /// A benchmark that does not open; two general ones with one name.
-    pub(super) fn asked(&self) -> Result<Vec<Asked>, RecipeError> {
-        let (domain, root) = (self.settings.benchmark.iter(), self.file("evaluation"));
-        let mut asked = Vec::new();
-        for description in domain {
-            asked.push(Asked { opened: open_description(description)?, folder: root.clone(), retained: false });
-        }
-        for description in &self.settings.retain {
-            let opened = open_description(description)?;
-            let folder = root.join("retained").join(crate::files::safe_name(opened.benchmark.name()));
-            if asked.iter().any(|other: &Asked| other.folder == folder) {
-                let name = opened.benchmark.name();
-                return Err(RecipeError::Benchmarks(format!("two benchmarks to retain are called {name}")));
-            }
-            asked.push(Asked { opened, folder, retained: true });
-        }
-        asked.iter().try_for_each(|asked| asked.opened.benchmark.check())?;
-        Ok(asked)
-    }
-
     /// Part 4: the same questions for both models, of the domain's benchmark in `evaluation` and of the general ones below it. Each model is
     /// loaded once.
     ///
     /// # Errors
     /// A benchmark; files.
     pub fn evaluate(&self, progress: &mut dyn Progress) -> Result<Vec<AdaptEvaluation>, RecipeError> {
-        let asked = self.asked()?;
-        let base = self.evaluate_one(self.base, &asked, "base", progress)?;
-        let post_trained = self.evaluate_one(&self.post_trained_folder()?, &asked, "post-trained", progress)?;
-        let evaluation = |((asked, base), post_trained): ((&Asked, Scored), Scored)| {
+        let base = self.evaluate_one(self.base, "base", progress)?;
+        let post_trained = self.evaluate_one(&self.post_trained_folder()?, "post-trained", progress)?;
+        let evaluation = |((asked, base), post_trained): ((&AskedBenchmark, Scored), Scored)| {
             let comparison = compare(&base.outcomes, &post_trained.outcomes, &BootstrapConfig::default());
             AdaptEvaluation { base, post_trained, comparison, retained: asked.retained }
         };
-        Ok(asked.iter().zip(base).zip(post_trained).map(evaluation).collect())
+        Ok(self.benchmarks.iter().zip(base).zip(post_trained).map(evaluation).collect())
     }
 
     /// One model's answers to all benchmarks.
     fn evaluate_one(
         &self,
         folder: &ModelFolder,
-        asked: &[Asked],
         name: &str,
         progress: &mut dyn Progress,
     ) -> Result<Vec<Scored>, RecipeError> {
-        let Some(first) = asked.first() else { return Ok(Vec::new()) };
+        let Some(first) = self.benchmarks.first() else { return Ok(Vec::new()) };
         let images = CurrentImages::new(first.opened.images.clone());
         let model = self.load(folder, Arc::new(images.clone()))?;
         let options = PredictOptions { batch_size: 32, ..PredictOptions::default() };
         let mut scores = Vec::new();
-        for Asked { opened, folder, .. } in asked {
+        for AskedBenchmark { opened, folder, .. } in &self.benchmarks {
             images.set(opened.images.clone());
             scores.push(adamllm_eval::evaluate(&model, &opened.benchmark, &folder.join(name), &options, progress)?);
         }

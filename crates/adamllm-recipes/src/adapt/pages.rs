@@ -5,7 +5,7 @@ use adamllm_eval::{Benchmark, BootstrapConfig, HtmlOptions, HtmlRun, HtmlSection
 use adamllm_synth::{ReportConfig, write_report};
 use adamllm_train::draw_training;
 
-use super::evaluation::Asked;
+use super::evaluation::AskedBenchmark;
 use super::{AdaptReport, Adaptation};
 use crate::RecipeError;
 use crate::benchmarks::OpenedBenchmark;
@@ -26,16 +26,16 @@ impl Adaptation<'_> {
         // Where no question was answered by both models, there is nothing to show side by side.
         let answered = report.comparison.as_ref().filter(|comparison| comparison.overall.n > 0);
         let mut evaluation = None;
-        for Asked { opened, folder, retained } in self.asked()? {
-            if retained
+        for AskedBenchmark { opened, folder, retained } in &self.benchmarks {
+            if *retained
                 && report
                     .kept
                     .iter()
                     .any(|kept| kept.benchmark == opened.benchmark.name() && kept.comparison.overall.n > 0)
             {
-                write_evaluation(&opened, &folder)?;
-            } else if !retained && answered.is_some() {
-                evaluation = Some((write_evaluation(&opened, &folder)?, opened));
+                write_evaluation(opened, folder)?;
+            } else if !*retained && answered.is_some() {
+                evaluation = Some((write_evaluation(opened, folder)?, opened));
             }
         }
         let adapted = Adapted {
@@ -44,7 +44,7 @@ impl Adaptation<'_> {
             asked,
             images: &*self.images,
             report,
-            evaluation: evaluation.as_ref().map(|(compared, opened)| (compared, opened)),
+            evaluation: evaluation.as_ref().map(|(compared, opened)| (compared, *opened)),
             folder: &self.run.out,
         };
         adapted.write()

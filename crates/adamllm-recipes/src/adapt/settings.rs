@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use adamllm_synth::FilterConfig;
 use adamllm_train::{Schedule, TrainConfig};
@@ -65,6 +65,11 @@ impl Default for AdaptSettings {
 }
 
 impl AdaptSettings {
+    /// The descriptions of all benchmarks that are asked, the domain's first.
+    pub(super) fn descriptions(&self) -> impl Iterator<Item = &Path> {
+        self.benchmark.iter().chain(&self.retain).map(PathBuf::as_path)
+    }
+
     pub(super) fn filter(&self) -> Result<FilterConfig, RecipeError> {
         let mut config = FilterConfig::scored(self.judge_threshold);
         if let Some(file) = &self.judge_prompt {
