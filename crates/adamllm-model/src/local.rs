@@ -97,9 +97,9 @@ impl<V: VisionEncoder, L: LanguageBackbone> LocalModel<V, L> {
         if let Some(variant) = text.template().and_then(crate::ChatTemplate::variant) {
             identity = format!("{identity}:{variant}");
         }
-        if let PixelRange { min_pixels, max_pixels } = processor.pixel_range()
-            && !processor.pixel_range().is_empty()
-        {
+        let range = processor.pixel_range();
+        if !range.is_empty() {
+            let PixelRange { min_pixels, max_pixels } = range;
             identity = format!("{identity}:pixels {min_pixels:?} to {max_pixels:?}");
         }
         Self { model, processor, images, identity, limits: BatchLimits::default() }
