@@ -51,7 +51,7 @@ pub struct JudgeConfig {
 
 impl Default for JudgeConfig {
     fn default() -> Self {
-        Self { prompt: JUDGE_PROMPT.into(), form: JudgeForm::Chat, decoding: Decoding::greedy(512), batch_size: 32 }
+        Self::of(JudgeForm::default())
     }
 }
 
@@ -62,7 +62,7 @@ impl JudgeConfig {
             JudgeForm::Chat => Decoding::greedy(512),
             JudgeForm::Text => Decoding { stop: vec!["\n".into()], ..Decoding::greedy(8) },
         };
-        Self { form, decoding, ..Self::default() }
+        Self { prompt: JUDGE_PROMPT.into(), form, decoding, batch_size: 32 }
     }
 
     /// Checks the prompt's placeholders.
