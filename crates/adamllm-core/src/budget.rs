@@ -8,7 +8,7 @@ use crate::{Completion, Decoding, Generate, Prompt, ScoreRequest, TurnMarkers};
 const AT_ONCE: usize = 16;
 
 /// Characters of a token, where a server does not count: what English text has on average.
-const CHARS_PER_TOKEN: usize = 4;
+pub const CHARS_PER_TOKEN: usize = 4;
 
 /// What may be spent on models in one process, over all of them: share it by reference. Nothing that was paid for is thrown away: jobs
 /// keep what was answered, end, and go on with a new budget.

@@ -54,10 +54,11 @@ mod record_source;
 mod shard;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod text_template;
 mod turns;
 
 pub use answer_key::{ImageHashes, answer_key, image_hash};
-pub use budget::{Budget, BudgetError, Budgeted, Limits, Spent};
+pub use budget::{Budget, BudgetError, Budgeted, CHARS_PER_TOKEN, Limits, Spent};
 pub use conversation::{Conversation, IMAGE_MARKER, Message, OTHER_MEDIA_MARKERS, Role, Supervision};
 pub use disk_table::DiskTable;
 pub use error::CoreError;
@@ -74,6 +75,7 @@ pub use progress::Progress;
 pub use record::{ImageCaption, InstructionTask};
 pub use record_source::{JsonObject, RecordSource};
 pub use shard::Shard;
+pub use text_template::TextTemplate;
 pub use turns::TurnMarkers;
 
 pub use image::RgbImage;

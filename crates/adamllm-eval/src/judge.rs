@@ -5,7 +5,8 @@ use std::path::Path;
 
 use adamllm_core::jsonl::{self, Journal};
 use adamllm_core::{
-    Completion, CoreError, Decoding, Generate, Ledger, Message, Progress, Prompt, Reason, RecordId, Stage, answer_key,
+    Completion, CoreError, Decoding, Generate, Ledger, Message, Progress, Prompt, Reason, RecordId, Stage,
+    TextTemplate, answer_key,
 };
 use serde::{Deserialize, Serialize};
 
@@ -21,8 +22,6 @@ pub use verdict::read_verdict;
 
 /// Our own prompt, with the placeholders `{question}`, `{expected}` and `{answer}`.
 pub const JUDGE_PROMPT: &str = include_str!("judge/prompt.txt");
-
-const PLACEHOLDERS: [&str; 3] = ["{question}", "{expected}", "{answer}"];
 
 /// How a judge sees its prompt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,10 +69,12 @@ impl JudgeConfig {
     /// # Errors
     /// [`EvalError::Placeholder`].
     pub fn check(&self) -> Result<(), EvalError> {
-        match PLACEHOLDERS.into_iter().find(|placeholder| !self.prompt.contains(placeholder)) {
-            Some(placeholder) => Err(EvalError::Placeholder { placeholder }),
-            None => Ok(()),
-        }
+        self.template().map(drop)
+    }
+
+    fn template(&self) -> Result<TextTemplate<3>, EvalError> {
+        let template = TextTemplate::parse(&self.prompt, ["{question}", "{expected}", "{answer}"]);
+        template.map_err(|placeholder| EvalError::Placeholder { placeholder })
     }
 }
 
@@ -136,8 +137,8 @@ impl<G: Generate> AnswerJudge<G> {
         &self.model
     }
 
-    fn prompt(&self, question: &str, expected: &str, answer: &str) -> Prompt {
-        let text = filled(self.config.prompt.trim_end(), [question, expected, without_reasoning(answer).trim()]);
+    fn prompt(&self, template: &TextTemplate<3>, open: &OpenAnswer<'_>) -> Prompt {
+        let text = template.fill([&open.question, &open.outcome.expected, without_reasoning(open.answer).trim()]);
         match self.config.form {
             JudgeForm::Chat => Prompt::chat(vec![Message::user(text)], Vec::new()),
             JudgeForm::Text => Prompt::Text(text),
@@ -182,8 +183,8 @@ impl<G: Generate> AnswerJudge<G> {
         ledger: &mut Ledger,
     ) -> Result<Vec<JudgedAnswer>, EvalError> {
         let (identity, decoding) = (self.model.identity(), &self.config.decoding);
-        let prompts: Vec<Prompt> =
-            batch.iter().map(|open| self.prompt(&open.question, &open.outcome.expected, open.answer)).collect();
+        let template = self.config.template()?;
+        let prompts: Vec<Prompt> = batch.iter().map(|open| self.prompt(&template, open)).collect();
         let keys: Vec<_> =
             prompts.iter().map(|prompt| answer_key("judge-answer", &identity, decoding, prompt, &[])).collect();
         let said = journal.complete(&keys, &prompts, |missing| self.model.generate(missing, decoding))?;
@@ -287,17 +288,4 @@ fn open_answers<'a>(
         }
     }
     Ok(answers)
-}
-
-/// Fills the placeholders in one pass, so that one inside an answer stays as it is.
-fn filled(template: &str, texts: [&str; 3]) -> String {
-    let mut out = String::with_capacity(template.len() + texts.iter().map(|text| text.len()).sum::<usize>());
-    let mut rest = template;
-    let next = |rest: &str| PLACEHOLDERS.iter().enumerate().filter_map(|(i, name)| Some((rest.find(name)?, i))).min();
-    while let Some((offset, field)) = next(rest) {
-        out.push_str(&rest[..offset]);
-        out.push_str(texts[field]);
-        rest = &rest[offset + PLACEHOLDERS[field].len()..];
-    }
-    out + rest
 }

@@ -1,17 +1,10 @@
+use adamllm_core::TextTemplate;
+
 use crate::{SynthError, TaskTriplet};
 
-/// A text with the placeholders `{Q}`, `{informative_A}` and `{precise_A}`, split once and filled in one pass, so that a
-/// placeholder inside a question stays as it is.
+/// A text with the placeholders `{Q}`, `{informative_A}` and `{precise_A}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PromptTemplate(Vec<TemplatePart>);
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum TemplatePart {
-    Text(String),
-    Field(usize),
-}
-
-const PLACEHOLDERS: [&str; 3] = ["{Q}", "{informative_A}", "{precise_A}"];
+pub struct PromptTemplate(TextTemplate<3>);
 
 impl PromptTemplate {
     /// Reads a template. White space at its end is cut off: the answer's first token brings its own space.
@@ -19,36 +12,14 @@ impl PromptTemplate {
     /// # Errors
     /// [`SynthError::Placeholder`] where one of the three occurs nowhere.
     pub fn parse(text: &str) -> Result<Self, SynthError> {
-        let mut segments = Vec::new();
-        let mut rest = text.trim_end();
-        while let Some((offset, field)) = next_placeholder(rest) {
-            segments.push(TemplatePart::Text(rest[..offset].to_owned()));
-            segments.push(TemplatePart::Field(field));
-            rest = &rest[offset + PLACEHOLDERS[field].len()..];
-        }
-        segments.push(TemplatePart::Text(rest.to_owned()));
-        for (field, placeholder) in PLACEHOLDERS.into_iter().enumerate() {
-            if !segments.contains(&TemplatePart::Field(field)) {
-                return Err(SynthError::Placeholder { placeholder });
-            }
-        }
-        Ok(Self(segments))
+        let template = TextTemplate::parse(text, ["{Q}", "{informative_A}", "{precise_A}"]);
+        template.map(Self).map_err(|placeholder| SynthError::Placeholder { placeholder })
     }
 
     /// The prompt for one triplet.
     pub fn fill(&self, triplet: &TaskTriplet) -> String {
-        let fields = triplet.texts();
-        let parts = self.0.iter().map(|segment| match segment {
-            TemplatePart::Text(text) => text.as_str(),
-            TemplatePart::Field(field) => fields[*field].1,
-        });
-        parts.collect()
+        self.0.fill(triplet.texts().map(|(_, text)| text))
     }
-}
-
-fn next_placeholder(text: &str) -> Option<(usize, usize)> {
-    let found = PLACEHOLDERS.iter().enumerate().filter_map(|(field, name)| Some((text.find(name)?, field)));
-    found.min()
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 use std::io::BufRead;
 use std::path::Path;
 
-use adamllm_core::{CoreError, ImageStore};
+use adamllm_core::{CHARS_PER_TOKEN, CoreError, ImageStore};
 use adamllm_data::image_names_at;
 use adamllm_synth::{JudgeMode, SynthesizerConfig};
 use serde::Serialize;
@@ -9,8 +9,6 @@ use serde::Serialize;
 use super::{SynthesisOptions, SynthesisSettings, input_pairs};
 use crate::RecipeError;
 
-/// Characters of a token: what English text has on average.
-const CHARS_PER_TOKEN: u64 = 4;
 /// One token of an image stands for so many pixels in each direction, and an image has at most so many of them. Models differ: the family of
 /// Qwen2-VL cuts an image like this, others make more or fewer tokens of it.
 const PIXELS_PER_TOKEN: u64 = 28;
@@ -91,7 +89,7 @@ impl std::fmt::Display for SynthesisEstimate {
 /// Files; settings.
 pub fn estimate(settings: &SynthesisSettings, options: &SynthesisOptions) -> Result<SynthesisEstimate, RecipeError> {
     let images = settings.open_images()?;
-    let tokens = |text: &str| (text.chars().count() as u64).div_ceil(CHARS_PER_TOKEN);
+    let tokens = |text: &str| (text.chars().count() as u64).div_ceil(CHARS_PER_TOKEN as u64);
     let done = |name: &str| if options.resume { lines(&options.out.join("work").join(name)) } else { Ok(0) };
     let mut found = SynthesisEstimate::default();
 
