@@ -115,7 +115,8 @@ pub enum RecipeError {
     Threads(String),
 }
 
-/// An error of reading or writing JSON.
+/// An error of the file system, with what was being done to which file.
+#[cfg(feature = "train")]
 pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> RecipeError {
     let fault = CoreError::io(action, path);
     move |source| fault(source).into()

@@ -20,6 +20,7 @@ pub fn write_json(path: impl AsRef<Path>, value: &impl Serialize) -> Result<(), 
 }
 
 /// A value from a file of JSON.
+#[cfg(feature = "train")]
 pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, CoreError> {
     let bytes = std::fs::read(path).map_err(CoreError::io("read", path))?;
     serde_json::from_slice(&bytes).map_err(|source| CoreError::Json { path: path.to_owned(), number: 1, source })

@@ -62,6 +62,7 @@ fn nearest<'a>(name: &str, known: &'a [String]) -> Option<&'a String> {
 
 impl SettingsError {
     /// A value that its key cannot have.
+    #[cfg(feature = "train")]
     pub(crate) fn value(key: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::Value { key: key.into(), detail: detail.into() }
     }
