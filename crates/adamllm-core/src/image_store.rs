@@ -29,6 +29,18 @@ impl std::fmt::Display for ImageRef {
     }
 }
 
+/// Endings of the names of image files.
+const IMAGE_ENDINGS: [&str; 20] = [
+    "jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "dib", "tif", "tiff", "pbm", "pgm", "ppm", "pnm", "tga",
+    "ico", "jp2", "j2k", "jpx",
+];
+
+/// Whether a name ends as those of image files do, whatever its case.
+pub fn has_image_ending(name: &str) -> bool {
+    let ending = name.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase());
+    ending.is_some_and(|ending| IMAGE_ENDINGS.contains(&ending.as_str()))
+}
+
 /// Where images come from: a folder, an archive, memory.
 pub trait ImageStore: Send + Sync {
     /// Decodes an image to 8-bit RGB, upright.
@@ -107,5 +119,20 @@ impl ImageStore for MemoryImages {
 
     fn size(&self, image: &ImageRef) -> Result<(u32, u32), CoreError> {
         self.get(image).map(RgbImage::dimensions)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_by_their_names() {
+        for name in ["a.png", "b/c.TIFF", "x.y.Jpeg"] {
+            assert!(has_image_ending(name), "{name}");
+        }
+        for name in ["png", "a.png/b", "a.json", "a.", ""] {
+            assert!(!has_image_ending(name), "{name}");
+        }
     }
 }

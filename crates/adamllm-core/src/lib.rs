@@ -68,7 +68,7 @@ pub use generate::{
     BoxedModel, Completion, Decoding, Finish, Generate, GenerateError, Prompt, Sampling, ScoreRequest, boxed,
 };
 pub use id::RecordId;
-pub use image_store::{ImageRef, ImageStore, MemoryImages};
+pub use image_store::{ImageRef, ImageStore, MemoryImages, has_image_ending};
 pub use ledger::{Ledger, LedgerEntry, Reason, Stage};
 pub use lost_records::LostRecords;
 pub use progress::Progress;

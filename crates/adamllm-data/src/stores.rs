@@ -1,7 +1,7 @@
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use adamllm_core::{CoreError, ImageRef, ImageStore, RgbImage};
+use adamllm_core::{CoreError, ImageRef, ImageStore, RgbImage, has_image_ending};
 
 use crate::FolderImages;
 
@@ -93,31 +93,45 @@ impl ImageStore for CurrentImages {
     }
 }
 
+/// What images can be kept in.
+enum Container {
+    Folder,
+    #[cfg(feature = "zip")]
+    Tar(crate::TarImages),
+    #[cfg(feature = "zip")]
+    Zip(crate::ZipImages),
+}
+
+impl Container {
+    fn open(path: &Path) -> Result<Self, CoreError> {
+        let found = std::fs::metadata(path).map_err(CoreError::io("open", path))?;
+        if found.is_dir() {
+            return Ok(Self::Folder);
+        }
+        #[cfg(feature = "zip")]
+        return match crate::tar_archive::is_tar(path)? {
+            true => crate::TarImages::open(path).map(Self::Tar),
+            false => crate::ZipImages::open(path).map(Self::Zip),
+        };
+        #[cfg(not(feature = "zip"))]
+        Err(CoreError::io("read without the feature `zip`", path)(std::io::ErrorKind::Unsupported.into()))
+    }
+}
+
 /// The images at a path, whatever it is: a folder, or (feature `zip`) a zip or tar archive.
 ///
 /// # Errors
 /// [`CoreError::Io`] where nothing is there, or something that holds no images.
 pub fn images_at(path: impl AsRef<Path>) -> Result<Box<dyn ImageStore>, CoreError> {
     let path = path.as_ref();
-    let found = std::fs::metadata(path).map_err(CoreError::io("open", path))?;
-    if found.is_dir() {
-        return Ok(Box::new(FolderImages::new(path)));
-    }
-    #[cfg(feature = "zip")]
-    return if crate::tar_archive::is_tar(path)? {
-        Ok(Box::new(crate::TarImages::open(path)?))
-    } else {
-        Ok(Box::new(crate::ZipImages::open(path)?))
-    };
-    #[cfg(not(feature = "zip"))]
-    Err(CoreError::io("read without the feature `zip`", path)(std::io::ErrorKind::Unsupported.into()))
+    Ok(match Container::open(path)? {
+        Container::Folder => Box::new(FolderImages::new(path)),
+        #[cfg(feature = "zip")]
+        Container::Tar(images) => Box::new(images),
+        #[cfg(feature = "zip")]
+        Container::Zip(images) => Box::new(images),
+    })
 }
-
-/// Endings of the names of image files.
-const ENDINGS: [&str; 20] = [
-    "jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "dib", "tif", "tiff", "pbm", "pgm", "ppm", "pnm", "tga",
-    "ico", "jp2", "j2k", "jpx",
-];
 
 /// All images at such a path, as [`images_at`] names them, sorted: files in the folder and the folders below it (links to folders are not
 /// followed), or in the archive, whose names end as images' do, whatever their case. Hidden ones (`._a.jpg`, `.git`, `__MACOSX`) are left out.
@@ -127,18 +141,13 @@ const ENDINGS: [&str; 20] = [
 /// As [`images_at`]; folders that cannot be read.
 pub fn image_names_at(path: impl AsRef<Path>) -> Result<Vec<ImageRef>, CoreError> {
     let path = path.as_ref();
-    let found = std::fs::metadata(path).map_err(CoreError::io("open", path))?;
     let mut names = Vec::new();
-    if found.is_dir() {
-        push_names(path, "", &mut names)?;
-    } else {
+    match Container::open(path)? {
+        Container::Folder => push_names(path, "", &mut names)?,
         #[cfg(feature = "zip")]
-        match crate::tar_archive::is_tar(path)? {
-            true => names.extend(crate::TarImages::open(path)?.paths().map(str::to_owned)),
-            false => names.extend(crate::ZipImages::open(path)?.paths()),
-        }
-        #[cfg(not(feature = "zip"))]
-        return Err(CoreError::io("read without the feature `zip`", path)(std::io::ErrorKind::Unsupported.into()));
+        Container::Tar(images) => names.extend(images.paths().map(str::to_owned)),
+        #[cfg(feature = "zip")]
+        Container::Zip(images) => names.extend(images.paths()),
     }
     names.retain(|name| is_image_name(name));
     names.sort();
@@ -148,8 +157,7 @@ pub fn image_names_at(path: impl AsRef<Path>) -> Result<Vec<ImageRef>, CoreError
 
 fn is_image_name(name: &str) -> bool {
     let hidden = name.split('/').any(|part| part.starts_with('.') || part == "__MACOSX");
-    let ending = Path::new(name).extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase());
-    !hidden && ending.is_some_and(|ending| ENDINGS.contains(&ending.as_str()))
+    !hidden && has_image_ending(name)
 }
 
 /// The files below a folder, with forward slashes. A name that is no Unicode could not be written down, and is passed over.

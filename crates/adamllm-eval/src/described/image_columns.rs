@@ -1,6 +1,6 @@
 //! Where a benchmark's images stand, by what their columns are called.
 
-use adamllm_core::JsonObject;
+use adamllm_core::{JsonObject, has_image_ending};
 use serde_json::Value;
 
 use super::{DescribedBenchmark, ImageUse};
@@ -36,9 +36,6 @@ const KNOWN: [&str; 27] = [
     "figure_path",
     "jpg",
 ];
-
-/// Endings of image files.
-const ENDINGS: [&str; 9] = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif"];
 
 impl DescribedBenchmark {
     /// The column that holds images: the description's, else the first known one in the first record that has an image.
@@ -125,10 +122,7 @@ fn hint(record: &JsonObject, column: Option<&str>) -> String {
 /// Whether a value ends like an image file's name.
 fn names_image(value: &Value) -> bool {
     match value {
-        Value::String(text) => {
-            let ending = text.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase());
-            ending.is_some_and(|ending| ENDINGS.contains(&ending.as_str()))
-        }
+        Value::String(text) => has_image_ending(text),
         Value::Array(items) => items.iter().any(names_image),
         Value::Object(members) => members.get("path").is_some_and(names_image),
         _ => false,
