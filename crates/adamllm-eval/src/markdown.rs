@@ -63,11 +63,7 @@ fn push_group(out: &mut String, benchmark: &str, answers: &str, run: &str, group
 }
 
 fn estimate(estimate: Option<Estimate>) -> String {
-    match estimate {
-        None => "–".into(),
-        Some(Estimate { mean, interval: None, .. }) => format!("{mean:.1}"),
-        Some(Estimate { mean, interval: Some(i), .. }) => format!("{mean:.1} ({:.1}–{:.1})", i.low, i.high),
-    }
+    estimate.map_or("–".into(), |estimate| estimate.to_string())
 }
 
 /// Two runs side by side as a Markdown table: means, their difference with its interval, and whether it is more than chance.
@@ -92,7 +88,6 @@ fn push_pair(out: &mut String, answers: &str, scoring: &str, group: &PairedGroup
         let _ = writeln!(out, "| {answers} | {scoring} | {} | – | – | – | – | – | |", group.n);
         return;
     };
-    let interval = score.interval.map_or(String::new(), |i| format!(" ({:+.1} to {:+.1})", i.low, i.high));
     let p =
         |value: Option<f64>| value.map_or("–".into(), |p| if p < 0.001 { "<0.001".into() } else { format!("{p:.3}") });
     let verdict = match (score.is_gain(), score.is_regression()) {
@@ -102,11 +97,11 @@ fn push_pair(out: &mut String, answers: &str, scoring: &str, group: &PairedGroup
     };
     let _ = writeln!(
         out,
-        "| {answers} | {scoring} | {} | {:.1} | {:.1} | {:+.1}{interval} | {} | {} | {verdict} |",
+        "| {answers} | {scoring} | {} | {:.1} | {:.1} | {} | {} | {} | {verdict} |",
         group.n,
         score.first,
         score.second,
-        score.difference,
+        score.shown_difference(),
         p(score.p_value),
         p(score.mcnemar.map(|m| m.p_value)),
     );

@@ -49,6 +49,21 @@ pub struct Interval {
     pub high: f64,
 }
 
+/// The mean with its interval, where it has one: `34.4 (29.4–39.5)`.
+impl std::fmt::Display for Estimate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:.1}", self.mean)?;
+        self.interval.map_or(Ok(()), |interval| write!(f, " ({:.1}–{:.1})", interval.low, interval.high))
+    }
+}
+
+impl Interval {
+    /// Both ends with their signs, as a difference's: `-1.1 to +13.9`.
+    pub fn signed(&self) -> String {
+        format!("{:+.1} to {:+.1}", self.low, self.high)
+    }
+}
+
 /// Mean, clustered standard error and percentile interval of scores.
 ///
 /// `clusters[i]` names the cluster of `scores[i]`. `None` where there is no score.

@@ -33,9 +33,8 @@ impl Kept {
         let Some(score) = self.strict() else {
             return format!("No question of {benchmark} was answered by both {first} and {second}.");
         };
-        let interval = score.interval.map_or(String::new(), |i| format!(" ({:+.1} to {:+.1})", i.low, i.high));
-        let change =
-            format!("{:.1} to {:.1}, a difference of {:+.1}{interval}", score.first, score.second, score.difference);
+        let difference = score.shown_difference();
+        let change = format!("{:.1} to {:.1}, a difference of {difference}", score.first, score.second);
         if score.is_regression() {
             format!("Forgotten: on {benchmark}, {second} is worse than {first} by more than chance: {change}.")
         } else if score.is_gain() {

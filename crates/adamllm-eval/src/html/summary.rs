@@ -95,7 +95,7 @@ fn push_comparison(out: &mut String, run: &str, comparison: &Comparison) {
     let overall = (comparison.by_type.len() != 1).then_some(("all", &comparison.overall));
     for (answers, group) in types.chain(overall) {
         let Some(score) = group.strict else { continue };
-        let interval = score.interval.map_or("–".into(), |i| format!("{:+.1} to {:+.1}", i.low, i.high));
+        let interval = score.interval.map_or("–".into(), |interval| interval.signed());
         let p = score.p_value.map_or("–".into(), |p| if p < 0.001 { "&lt;0.001".into() } else { format!("{p:.3}") });
         let (class, verdict) = verdict(&score);
         let _ = writeln!(

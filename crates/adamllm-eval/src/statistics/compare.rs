@@ -62,6 +62,12 @@ impl PairedScore {
     pub fn is_gain(&self) -> bool {
         self.interval.is_some_and(|interval| interval.low > 0.0)
     }
+
+    /// The difference with its interval, where it has one: `+6.1 (-1.1 to +13.9)`.
+    pub fn shown_difference(&self) -> String {
+        let interval = self.interval.map_or(String::new(), |interval| format!(" ({})", interval.signed()));
+        format!("{:+.1}{interval}", self.difference)
+    }
 }
 
 impl Comparison {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use adamllm_core::{ImageCaption, Progress, RecordId, jsonl, read_text};
-use adamllm_eval::{AnswerType, BootstrapConfig, Comparison, Outcome, PairedScore, PredictOptions, compare, evaluate};
+use adamllm_eval::{AnswerType, BootstrapConfig, Comparison, Outcome, PredictOptions, compare, evaluate};
 use adamllm_model::{ModelFolder, VisionLanguageModel};
 use adamllm_synth::{Judged, Variant, Verdict};
 use adamllm_train::{FitOptions, Mixture, SingleStage, TrainConfig};
@@ -216,15 +216,10 @@ impl AblationReport {
                 let _ = write!(out, " {} |", score.map_or(String::new(), |score| format!("{:.1}", score.first)));
             }
             let more = result.to_full.overall.strict.filter(|_| result.variant != Variant::Full);
-            let _ = writeln!(out, " {} |", more.map_or(String::new(), |more| difference(&more)));
+            let _ = writeln!(out, " {} |", more.map_or(String::new(), |more| more.shown_difference()));
         }
         out
     }
-}
-
-fn difference(score: &PairedScore) -> String {
-    let interval = score.interval.map(|i| format!(" ({:+.1} to {:+.1})", i.low, i.high)).unwrap_or_default();
-    format!("{:+.1}{interval}", score.difference)
 }
 
 #[cfg(test)]

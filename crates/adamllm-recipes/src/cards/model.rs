@@ -116,13 +116,7 @@ fn body(model: &ModelCard<'_>) -> String {
 }
 
 fn shown(estimate: Option<adamllm_eval::Estimate>) -> String {
-    match estimate {
-        None => "–".into(),
-        Some(estimate) => match estimate.interval {
-            Some(interval) => format!("{:.1} ({:.1}–{:.1})", estimate.mean, interval.low, interval.high),
-            None => format!("{:.1}", estimate.mean),
-        },
-    }
+    estimate.map_or("–".into(), |estimate| estimate.to_string())
 }
 
 /// The base's Hub id where its folder is in the Hub's cache or is called as one, else its folder's name.

@@ -122,8 +122,7 @@ impl Adapted<'_> {
         if let Some((_, score)) = self.report.comparison.as_ref().and_then(strict) {
             tiles.push(("base, strict", format!("{:.1}", score.first)));
             tiles.push(("post-trained, strict", format!("{:.1}", score.second)));
-            let interval = score.interval.map_or(String::new(), |i| format!(" ({:+.1} to {:+.1})", i.low, i.high));
-            tiles.push(("difference (95 % interval)", format!("{:+.1}{interval}", score.difference)));
+            tiles.push(("difference (95 % interval)", score.shown_difference()));
         }
         tiles
     }

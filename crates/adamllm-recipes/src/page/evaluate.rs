@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 
-use adamllm_eval::{Estimate, HtmlSection, RunInfo, html_scores};
+use adamllm_eval::{HtmlSection, RunInfo, html_scores};
 
 use super::inputs::Inputs;
 use super::{Page, answers, count, ledger};
@@ -22,7 +22,8 @@ pub(crate) fn write(
     let mut tiles = vec![("benchmarks", count(n_tasks as u64)), ("questions answered", count(n as u64))];
     // More than a few would not be found at a glance: they are in their sections.
     for (section, run) in intact.iter().take(6) {
-        tiles.push((section.benchmark.name(), estimate(run.report.overall.strict)));
+        let strict = run.report.overall.strict.map_or("–".into(), |estimate| estimate.to_string());
+        tiles.push((section.benchmark.name(), strict));
     }
     let mut page =
         Page::new(&title, lead).tiles(tiles).section("inputs", "What went in", &inputs(settings, &intact[..]).html());
@@ -40,17 +41,6 @@ pub(crate) fn write(
         ("evaluate.json", "all the numbers above"),
     ];
     Ok(page.links(folder, &links).write(folder)?)
-}
-
-/// A mean and its interval.
-pub(crate) fn estimate(estimate: Option<Estimate>) -> String {
-    estimate.map_or_else(
-        || "–".into(),
-        |e| match e.interval {
-            Some(interval) => format!("{:.1} ({:.1}–{:.1})", e.mean, interval.low, interval.high),
-            None => format!("{:.1}", e.mean),
-        },
-    )
 }
 
 fn inputs(settings: &EvaluationSettings, intact: &[(&HtmlSection<'_>, &adamllm_eval::HtmlRun<'_>)]) -> Inputs {

@@ -29,7 +29,7 @@ fn line(kept: &Kept) -> String {
     let cells = kept.strict().map_or_else(
         || "<td>–</td>".repeat(4),
         |score| {
-            let interval = score.interval.map_or_else(|| "–".into(), |i| format!("{:+.1} to {:+.1}", i.low, i.high));
+            let interval = score.interval.map_or_else(|| "–".into(), |interval| interval.signed());
             format!(
                 "<td>{:.1}</td><td>{:.1}</td><td>{:+.1}</td><td>{interval}</td>",
                 score.first, score.second, score.difference
