@@ -1,7 +1,8 @@
-use adamllm_core::{Completion, Decoding, Finish, Generate, ImageCaption, ImageRef, Prompt};
+use adamllm_core::{Completion, Decoding, Finish, Generate, ImageCaption, ImageRef, Prompt, RecordId};
 use serde::{Deserialize, Serialize};
 
 use crate::SynthError;
+use crate::model_outputs::model_outputs;
 
 /// Our own request for a caption.
 pub const CAPTION_PROMPT: &str = include_str!("prompts/caption.txt");
@@ -63,6 +64,14 @@ impl<G: Generate> Captioner<G> {
     /// What the model is asked about an image.
     pub fn prompt(&self, image: &ImageRef) -> Prompt {
         Prompt::ask(image, self.config.prompt.trim())
+    }
+
+    /// The model's text for each image: one result per image, in the same order.
+    pub fn write(&self, images: &[ImageRef]) -> Vec<Result<Completion, SynthError>> {
+        let ids: Vec<_> = images.iter().map(|image| RecordId::given(image.as_str())).collect();
+        let prompts = images.iter().map(|image| Ok(self.prompt(image))).collect();
+        let ask = |model: &G, prompts: Vec<Prompt>| model.generate(&prompts, &self.config.decoding);
+        model_outputs(&self.model, &ids.iter().collect::<Vec<_>>(), prompts, ask)
     }
 
     /// The pair that an answer makes of an image.

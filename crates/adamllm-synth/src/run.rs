@@ -26,6 +26,7 @@ mod merge;
 mod ordered_file;
 mod propose;
 mod summary;
+mod written;
 
 pub use caption::{CAPTIONS_FILE, CaptionCounts, caption_images, captioned_images};
 pub use input::InputRecord;

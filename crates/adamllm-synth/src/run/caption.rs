@@ -4,11 +4,12 @@ use std::path::Path;
 use adamllm_core::jsonl::{self, Journal};
 use adamllm_core::{
     Completion, CoreError, Generate, ImageCaption, ImageRef, ImageStore, LedgerEntry, Progress, RecordId, Stage,
-    answer_key, image_hash,
 };
 
+use super::keys::caption_key;
 use super::lost::Lost;
 use super::ordered_file::OrderedFile;
+use super::written::Writer;
 use crate::{Captioner, SynthError};
 
 /// The captions that a model wrote, in a run's folder: a file of pairs like any other.
@@ -81,41 +82,13 @@ fn caption_batch<C: Generate>(
     captioner: &Captioner<C>,
     journal: &mut Journal<Completion>,
 ) -> Result<Vec<Result<ImageCaption, SynthError>>, SynthError> {
-    let (model, decoding) = (captioner.model(), &captioner.config().decoding);
-    let identity = model.identity();
-    let keyed: Vec<Result<RecordId, CoreError>> = batch
-        .iter()
-        .map(|image| {
-            let hash = image_hash(images, image)?;
-            // The name of the image is no part of the key: its bytes are.
-            Ok(answer_key("caption", &identity, decoding, &captioner.config().prompt, &[hash]))
-        })
-        .collect();
-    let keys: Vec<_> = keyed.iter().filter_map(|key| key.as_ref().ok()).cloned().collect();
-    let whole: Vec<ImageRef> =
-        batch.iter().zip(&keyed).filter(|(_, key)| key.is_ok()).map(|(image, _)| image.clone()).collect();
-    let ask = |missing: &[ImageRef]| {
-        let prompts: Vec<_> = missing.iter().map(|image| captioner.prompt(image)).collect();
-        model.generate(&prompts, decoding)
+    let writer = Writer { model: captioner.model(), images, journal };
+    let key = |image: &ImageRef| caption_key(image, captioner, images);
+    let written = writer.write(batch, |image| image, key, |missing| captioner.write(missing))?;
+    let pair = |(image, completion): (&ImageRef, Result<Completion, _>)| {
+        completion.and_then(|completion| captioner.read(image, &completion))
     };
-    let written = journal.complete(&keys, &whole, ask)?;
-    super::check_stopped(model, &written)?;
-
-    let mut written = written.into_iter();
-    let pair = |(key, image): (Result<RecordId, CoreError>, &ImageRef)| {
-        key?;
-        let record = RecordId::given(image.as_str());
-        match written.next().expect("one result per key") {
-            Ok(completion) => captioner.read(image, &completion),
-            // Where the model failed because of the image, says so.
-            Err(source) => Err(images.open(image).map_or_else(SynthError::from, |_| SynthError::Model {
-                record,
-                model: identity.clone(),
-                source: Box::new(source),
-            })),
-        }
-    };
-    Ok(keyed.into_iter().zip(batch).map(pair).collect())
+    Ok(batch.iter().zip(written).map(pair).collect())
 }
 
 /// The images that were captioned in `folder`, as a run's input: the pairs, then the images that have no caption.

@@ -1,8 +1,18 @@
 //! Cache keys: everything that a model's answer depends on.
 
-use adamllm_core::{Generate, ImageCaption, ImageStore, RecordId, answer_key, image_hash};
+use adamllm_core::{Generate, ImageCaption, ImageRef, ImageStore, RecordId, answer_key, image_hash};
 
-use crate::{ANSWERS, ConsistencyFilter, JudgeMode, SynthError, Synthesizer, TaskTriplet};
+use crate::{ANSWERS, Captioner, ConsistencyFilter, JudgeMode, SynthError, Synthesizer, TaskTriplet};
+
+/// The name of the image is no part of the key: its bytes are.
+pub(super) fn caption_key<C: Generate>(
+    image: &ImageRef,
+    captioner: &Captioner<C>,
+    images: &dyn ImageStore,
+) -> Result<RecordId, SynthError> {
+    let (config, hash) = (captioner.config(), image_hash(images, image)?);
+    Ok(answer_key("caption", &captioner.model().identity(), &config.decoding, &config.prompt, &[hash]))
+}
 
 pub(super) fn proposal_key<S: Generate>(
     pair: &ImageCaption,

@@ -1,11 +1,12 @@
 use adamllm_core::jsonl::Journal;
-use adamllm_core::{Completion, DiskTable, Generate, ImageCaption, ImageRef, Progress, Reason, RecordId, Stage};
+use adamllm_core::{Completion, DiskTable, Generate, ImageCaption, Progress, Reason, RecordId, Stage};
 use serde::Serialize;
 
 use super::finish::ProposeCounts;
 use super::keys::proposal_key;
 use super::lost::Lost;
 use super::ordered_file::OrderedFile;
+use super::written::Writer;
 use super::{InputRecord, SynthesisRun};
 use crate::hygiene::TaskHygiene;
 use crate::{SynthError, Synthesizer, TaskTriplet, task_by_rule};
@@ -129,27 +130,14 @@ impl SynthesisRun<'_> {
         synthesizer: &Synthesizer<S>,
         journal: &mut Journal<Completion>,
     ) -> Result<Vec<Result<TaskTriplet, Lost>>, SynthError> {
-        let keyed: Vec<_> = pairs.iter().map(|pair| proposal_key(pair, synthesizer, self.images)).collect();
-        let keys: Vec<_> = keyed.iter().filter_map(|key| key.as_ref().ok()).cloned().collect();
-        let whole: Vec<_> =
-            pairs.iter().zip(&keyed).filter(|(_, key)| key.is_ok()).map(|(pair, _)| pair.clone()).collect();
-        let written = journal.complete(&keys, &whole, |missing| synthesizer.write(missing))?;
-        super::check_stopped(synthesizer.model(), &written)?;
-        let mut written = written.into_iter();
-        let outcome = |(key, pair): (Result<RecordId, SynthError>, &ImageCaption)| {
-            let completion = key.and_then(|_| written.next().expect("one result per key"));
+        let writer = Writer { model: synthesizer.model(), images: self.images, journal };
+        let key = |pair: &ImageCaption| proposal_key(pair, synthesizer, self.images);
+        let written = writer.write(&pairs, |pair| &pair.image, key, |missing| synthesizer.write(missing))?;
+        let outcome = |(pair, completion): (&ImageCaption, Result<Completion, _>)| {
             let triplet = completion.and_then(|completion| synthesizer.read(pair, &completion));
-            triplet.map_err(|error| Lost::of(&pair.id, Stage::Propose, self.diagnosed(error, &pair.image)))
+            triplet.map_err(|error| Lost::of(&pair.id, Stage::Propose, error))
         };
-        Ok(keyed.into_iter().zip(&pairs).map(outcome).collect())
-    }
-
-    /// Where the model failed because of the image, says so.
-    fn diagnosed(&self, error: SynthError, image: &ImageRef) -> SynthError {
-        if !error.is_models_fault() {
-            return error;
-        }
-        self.images.open(image).map_or_else(SynthError::from, |_| error)
+        Ok(pairs.iter().zip(written).map(outcome).collect())
     }
 }
 
