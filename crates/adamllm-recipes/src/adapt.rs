@@ -15,13 +15,15 @@ use adamllm_core::{
     Conversation, Generate, ImageCaption, ImageStore, InstructionTask, Ledger, LedgerEntry, LostRecords, Progress,
     jsonl,
 };
-use adamllm_model::{Encoder, Encoding, ModelFolder, Processor, VisionLanguageModel, VlmBatch};
+use adamllm_model::{Encoder, Encoding, ModelFolder, PixelRange, Processor, VisionLanguageModel, VlmBatch};
 use adamllm_nn::Objective;
 use adamllm_synth::{ConsistencyFilter, RunSummary, SynthesisRun, Synthesizer};
 use adamllm_train::{FitOptions, FitOutcome, FitReport, SingleStage, TrainConfig, Trainer};
 use burn::tensor::Device;
 
 use crate::captions::caption_records;
+use crate::files::{read_json, write_json};
+use crate::settings::differences;
 use crate::training_set::{ConversationSource, ReadOptions, TrainingSetReader};
 use crate::{RecipeError, RunOptions, TrainingSet};
 
@@ -83,10 +85,11 @@ pub struct Composed<'a> {
 }
 
 impl<'a> Adaptation<'a> {
-    /// Opens what the job needs beside the two models: the base's processor, the pairs' images and the benchmarks.
+    /// Opens what the job needs beside the two models: the base's processor, the pairs' images and the benchmarks. The base's bounds of an
+    /// image's pixels are kept in `pixels.json`: a run that goes on trains on images of the same sizes.
     ///
     /// # Errors
-    /// Those files; the run's folder.
+    /// Those files; the run's folder; [`RecipeError::OtherSettings`].
     pub fn new(
         settings: &'a AdaptSettings,
         base: &'a ModelFolder,
@@ -98,6 +101,7 @@ impl<'a> Adaptation<'a> {
         std::fs::create_dir_all(&run.out).map_err(crate::error::io("create", &run.out))?;
         // A benchmark that does not open is found out now, not after the training.
         let benchmarks = AskedBenchmark::open_all(settings, &run.out.join("evaluation"))?;
+        keep_pixel_range(base.pixel_range(), run)?;
         Ok(Self { settings, base, device, run, processor, images, benchmarks, started: Instant::now() })
     }
 
@@ -281,4 +285,16 @@ impl<'a> Adaptation<'a> {
     fn file(&self, name: &str) -> PathBuf {
         self.run.out.join(name)
     }
+}
+
+/// Notes the bounds of an image's pixels in the run's folder. A run that goes on is refused others than it was started with.
+fn keep_pixel_range(range: PixelRange, run: &RunOptions) -> Result<(), RecipeError> {
+    let file = run.out.join("pixels.json");
+    if run.resume && file.exists() {
+        let started: PixelRange = read_json(&file)?;
+        if let Some((key, now, before)) = differences(&range, &started)?.into_iter().next() {
+            return Err(RecipeError::OtherSettings { file, key, before, now });
+        }
+    }
+    Ok(write_json(file, &range)?)
 }

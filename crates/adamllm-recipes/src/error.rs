@@ -53,10 +53,10 @@ pub enum RecipeError {
         role: &'static str,
     },
     /// A run that shall go on was started with another setting.
-    #[error("the run in {folder} was started with {key} = {before}, got {now}; go on with {folder}/config.toml", folder = folder.display())]
+    #[error("the run was started with {key} = {before}, got {now}; go on with the settings in {file}", file = file.display())]
     OtherSettings {
-        /// The run's folder.
-        folder: PathBuf,
+        /// The file in the run's folder that has what it was started with.
+        file: PathBuf,
         /// The setting.
         key: String,
         /// Its value then.

@@ -1,10 +1,16 @@
-//! Every recipe's settings: written and read back, partly given, and misspelt.
+//! Every recipe's settings: written and read back, partly given, misspelt, and kept with a run.
 #![cfg(feature = "train")]
 
+use std::path::Path;
+
+use adamllm_model::{ModelFolder, PixelRange};
+use adamllm_recipes::adapt::Adaptation;
 use adamllm_recipes::settings::{read, write};
 use adamllm_recipes::{
-    AdaptSettings, EvaluationSettings, PostTrainSettings, SynthesisSettings, TuneSynthesizerSettings,
+    AdaptSettings, EvaluationSettings, PostTrainSettings, RecipeError, RunOptions, SynthesisSettings,
+    TuneSynthesizerSettings,
 };
+use burn::tensor::Device;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -46,4 +52,27 @@ fn a_likely_key_is_named() {
     meant(fault::<EvaluationSettings>("benchmarks.dmain=food"), "benchmarks.domain");
     meant(fault::<TuneSynthesizerSettings>("dev_shar=0.2"), "dev_share");
     assert!(fault::<SynthesisSettings>("judge_mode.scored.threshold=high").contains("threshold"));
+}
+
+/// Another bound would be other images than those that the checkpoint was trained on.
+#[test]
+fn an_adaptation_goes_on_with_its_own_bounds_of_pixels() {
+    let mini = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/mini");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let settings = AdaptSettings { images: mini.join("plates/images"), ..AdaptSettings::default() };
+    let base = ModelFolder::open(mini.join("models/base")).expect("opens");
+    let device = Device::flex();
+    let begin = |max_pixels, resume| {
+        let base = base.clone().with_pixel_range(PixelRange { min_pixels: None, max_pixels });
+        let run = RunOptions { resume, ..RunOptions::new(folder.path().join("out")) };
+        Adaptation::new(&settings, &base, &device, &run).map(drop)
+    };
+    begin(Some(6272), false).expect("a new run");
+    begin(Some(6272), true).expect("with the same bounds");
+    let error = begin(None, true).expect_err("with others");
+    let RecipeError::OtherSettings { file, key, before, now } = &error else { panic!("{error}") };
+    assert_eq!((key.as_str(), before.as_str(), now.as_str()), ("max_pixels", "6272", "none"));
+    assert!(file.ends_with("out/pixels.json") && file.exists(), "{error}");
+    begin(None, false).expect("a run that starts anew");
+    begin(None, true).expect("with the same bounds");
 }

@@ -240,7 +240,7 @@ impl PostTrainSettings {
         if resume && saved.exists() {
             let started = Self::read(&saved, &[])?;
             if let Some((key, now, before)) = self.differs_from(&started)? {
-                return Err(RecipeError::OtherSettings { folder: folder.to_owned(), key, before, now });
+                return Err(RecipeError::OtherSettings { file: saved, key, before, now });
             }
         }
         Ok(adamllm_core::write_atomically(&saved, settings::write(self)?)?)

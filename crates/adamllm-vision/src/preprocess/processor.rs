@@ -3,12 +3,13 @@ use std::sync::Arc;
 
 use adamllm_nn::{ImageLayout, PixelValues};
 use image::RgbImage;
+use serde::{Deserialize, Serialize};
 
 use super::PreprocessError;
 
 /// How many pixels an image has after it is resized, where a run sets it in place of a folder's `min_pixels` and `max_pixels`: what
 /// qwen-vl-utils takes for each image. `None` keeps the folder's bound.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PixelRange {
     /// The fewest: a smaller image is scaled up.
     pub min_pixels: Option<u64>,
