@@ -23,23 +23,6 @@ fn several_images_and_none() {
     }
 }
 
-/// LLaVA-NeXT's tokens by size, with the published canvases and the encoder of 336 pixels.
-#[test]
-fn llava_next_tokens_by_size() {
-    let config = adamllm_vision::preprocess::LlavaNextImageConfig::default();
-    for ((width, height), expected) in [
-        ((336, 336), 1176),
-        ((410, 273), 1464),
-        ((640, 480), 2340),
-        ((1024, 768), 2340),
-        ((1000, 300), 2182),
-        ((300, 1000), 2232),
-        ((672, 672), 2928),
-    ] {
-        assert_eq!(config.layout(width, height, 14).expect("ordinary").n_features(), expected, "{width}x{height}");
-    }
-}
-
 #[test]
 fn images_are_limited_before_they_are_cut() {
     let processor = processor("mllama/model");
