@@ -1,5 +1,7 @@
 //! Low-rank adapters: PEFT's, and new ones.
 
+use std::path::Path;
+
 use adamllm_core::Supervision;
 use adamllm_model::{LocalModel, ModelFolder, Padding, Processor, VisionLanguageModel, VlmBatch};
 use adamllm_nn::{Eager, LanguageBackbone, LoraConfig, Objective};
@@ -9,18 +11,22 @@ use safetensors::SafeTensors;
 use serde_json::Value;
 
 use crate::checks::{difference, named_gradients};
-use crate::fixture::{conversation, fixtures, images, name, prompt, qwen2_vl};
+use crate::fixture::{conversation, fixtures, images, prompt, qwen2_vl};
+
+/// The logits that PEFT's adapter in a folder gives after the prompt `text_only`.
+fn recorded_logits(adapter: &Path) -> Vec<f32> {
+    let file = std::fs::read(adapter.join("expected.json")).expect("a committed fixture");
+    let recorded: Value = serde_json::from_slice(&file).expect("valid JSON");
+    serde_json::from_value(recorded["logits_last"].clone()).expect("numbers")
+}
 
 /// A PEFT adapter, beside the weights and merged into them; written again, it reads the same.
 #[test]
 fn an_adapter_of_peft() {
     let fixture = qwen2_vl("model");
     let path = fixtures().join("adapter");
-    let expected: Value =
-        serde_json::from_slice(&std::fs::read(path.join("expected.json")).expect("a committed fixture"))
-            .expect("valid JSON");
-    let expected: Vec<f32> = serde_json::from_value(expected["logits_last"].clone()).expect("numbers");
-    let case = fixture.list("prompts").iter().find(|case| name(case) == "text_only").expect("recorded");
+    let expected = recorded_logits(&path);
+    let case = fixture.case("prompts", "text_only");
     let logits = |model: VisionLanguageModel| {
         let processor = Processor::read(&fixture.folder).expect("reads");
         let local = LocalModel::new(model, processor, std::sync::Arc::new(images()), "adapted".into());
@@ -38,7 +44,7 @@ fn an_adapter_of_peft() {
     fixture.folder.save_adapter(&adapted, &config, out.path()).expect("saves");
     let again = fixture.folder.load_adapter(base(&fixture.folder), out.path()).expect("fits");
     assert_eq!(logits(again), logits(adapted));
-    let tensors = |path: &std::path::Path| {
+    let tensors = |path: &Path| {
         let bytes = std::fs::read(path.join("adapter_model.safetensors")).expect("written");
         let tensors = SafeTensors::deserialize(&bytes).expect("whole");
         let mut list: Vec<_> = tensors.tensors().into_iter().map(|(k, v)| (k, v.data().to_vec())).collect();
@@ -61,11 +67,8 @@ fn an_adapter_of_peft() {
 fn an_adapter_of_peft_with_patterns() {
     let fixture = qwen2_vl("model");
     let path = fixtures().join("adapter_patterns");
-    let expected: Value =
-        serde_json::from_slice(&std::fs::read(path.join("expected.json")).expect("a committed fixture"))
-            .expect("valid JSON");
-    let expected: Vec<f32> = serde_json::from_value(expected["logits_last"].clone()).expect("numbers");
-    let case = fixture.list("prompts").iter().find(|case| name(case) == "text_only").expect("recorded");
+    let expected = recorded_logits(&path);
+    let case = fixture.case("prompts", "text_only");
     let folder = ModelFolder::open(&path).expect("the base stands where the adapter says");
     assert_eq!(folder.adapter(), Some(path.as_path()));
     let local = LocalModel::load(&folder, DType::F32, &Device::flex(), std::sync::Arc::new(images())).expect("loads");
@@ -134,7 +137,7 @@ fn a_new_adapter_trains_alone() {
     let model =
         fixture.folder.load(DType::F32, &Device::flex().autodiff()).expect("loads").with_lora(&config).expect("fits");
     let processor = Processor::read(&fixture.folder).expect("reads");
-    let case = fixture.list("conversations").iter().find(|case| name(case) == "text_only").expect("recorded");
+    let case = fixture.case("conversations", "text_only");
     let encoded = processor.encode(&conversation(case), Supervision::Replies, &images()).expect("encodes");
     let loss = model.loss_sum(&VlmBatch::collate(&[&encoded], Padding::Right, &processor));
     let expected = case["loss_sum"].as_f64().expect("a number");

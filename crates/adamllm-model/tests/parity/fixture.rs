@@ -43,6 +43,11 @@ impl Fixture {
         self.cases[name].as_array().map_or(&[], Vec::as_slice)
     }
 
+    /// The case of a list that has a name.
+    pub(crate) fn case(&self, list: &str, wanted: &str) -> &Value {
+        self.list(list).iter().find(|case| name(case) == wanted).expect("recorded")
+    }
+
     pub(crate) fn local(&self) -> LocalModel {
         LocalModel::load(&self.folder, DType::F32, &Device::flex(), std::sync::Arc::new(images())).expect("loads")
     }

@@ -7,7 +7,7 @@ use burn::tensor::{DType, Device};
 use serde_json::Value;
 
 use crate::checks::{check_pixels, check_prompts, difference, greedy_ids};
-use crate::fixture::{Decoded, Fixture, fixtures, images, name, prompt};
+use crate::fixture::{Decoded, Fixture, fixtures, images, prompt};
 
 /// A fixture's folder as the Hub has it: `config.json` as `change` leaves it, image settings and the template in files of their own.
 fn published(fixture: &Fixture, change: impl FnOnce(&mut Value)) -> tempfile::TempDir {
@@ -180,7 +180,7 @@ fn half_precision_stays_close() {
             let store = std::sync::Arc::new(images());
             let local = LocalModel::load(&fixture.folder, dtype, &Device::flex(), store).expect("loads");
             assert_eq!(local.model().dtype(), dtype);
-            let case = fixture.list("prompts").iter().find(|case| name(case) == "photo").expect("recorded");
+            let case = fixture.case("prompts", "photo");
             let encoded = local.processor().encode_prompt(&prompt(case), local.images()).expect("encodes");
             let (_, expected) = fixture.tensor("prompt.photo.logits_last");
             let worst = difference(&local.last_logits(&encoded), &expected);
