@@ -13,7 +13,7 @@ use adamllm_recipes::PostTrainSettings;
 use adamllm_recipes::post_train::PostTraining;
 use adamllm_recipes::training_set::ImageCheck;
 use burn::tensor::Device;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -152,34 +152,62 @@ impl Published {
     }
 }
 
-/// Twelve conversations about one image of 896 x 672 pixels, and a blank one.
-fn data(folder: &Path) -> BTreeMap<&'static str, String> {
-    let images = folder.join("images");
-    fs::create_dir_all(&images).expect("made");
-    let white = image::RgbImage::from_pixel(896, 672, image::Rgb([255; 3]));
-    white.save(images.join("plate.png")).expect("written");
-    image::RgbImage::new(28, 28).save(folder.join("blank.png")).expect("written");
-    let turn = |role: &str, text: &str| json!({"role": role, "content": text});
-    let conversation = |n: usize| {
-        let mut found = Map::new();
-        found.insert("images".into(), json!(["plate.png"]));
-        let (first, second) = (turn("user", "<image>Describe the image."), turn("assistant", "A plate of carrots."));
-        let asked = turn("user", &format!("How many carrots are on plate {n}?"));
-        found.insert("messages".into(), json!([first, second, asked, turn("assistant", "There are three.")]));
-        Value::Object(found)
-    };
-    let file = folder.join("conversations.jsonl");
-    jsonl::write(&file, &(0..12).map(conversation).collect::<Vec<_>>()).expect("written");
-    let text = |path: PathBuf| path.display().to_string();
-    BTreeMap::from([("file", text(file)), ("images", text(images)), ("blank", text(folder.join("blank.png")))])
+/// What every settings file is pointed at.
+struct Data {
+    conversations: PathBuf,
+    images: PathBuf,
 }
 
-/// Read, planned and counted: records, steps, tokens of images, the parts that the file names, and floating-point operations against
-/// six (two, where nothing is trained) for each parameter and token, which is the least that a pass can need.
+impl Data {
+    /// Twelve conversations about one image of 896 x 672 pixels.
+    fn write(folder: &Path) -> Self {
+        let data = Self { conversations: folder.join("conversations.jsonl"), images: folder.join("images") };
+        fs::create_dir_all(&data.images).expect("made");
+        let white = image::RgbImage::from_pixel(896, 672, image::Rgb([255; 3]));
+        white.save(data.images.join("plate.png")).expect("written");
+        let turn = |role: &str, text: &str| json!({"role": role, "content": text});
+        let conversation = |n: usize| {
+            let question = format!("How many carrots are on plate {n}?");
+            let messages = [
+                turn("user", "<image>Describe the image."),
+                turn("assistant", "A plate of carrots."),
+                turn("user", &question),
+                turn("assistant", "There are three."),
+            ];
+            json!({"images": ["plate.png"], "messages": messages})
+        };
+        jsonl::write(&data.conversations, &(0..12).map(conversation).collect::<Vec<_>>()).expect("written");
+        data
+    }
+
+    /// Assignments that point a file's sources here.
+    fn assignments(&self, settings: &PostTrainSettings) -> Vec<String> {
+        let mut places: Vec<String> = (0..settings.data.sources.len()).map(|i| format!("data.sources.{i}")).collect();
+        places.extend(settings.validation.is_some().then(|| "validation.source".into()));
+        let assign = |place: String| {
+            let Self { conversations, images } = self;
+            [format!("{place}.conversations={conversations:?}"), format!("{place}.images=[{images:?}]")]
+        };
+        places.into_iter().flat_map(assign).collect()
+    }
+}
+
+/// The ready settings files, by name.
+fn ready_files() -> BTreeMap<String, (PathBuf, PostTrainSettings)> {
+    let files = fs::read_dir(repository().join("examples/configs")).expect("the folder");
+    let read = |file: PathBuf| {
+        let name = file.file_stem().expect("a name").to_string_lossy().into_owned();
+        let settings = PostTrainSettings::read(&file, &[]).expect("valid");
+        (name, (file, settings))
+    };
+    files.map(|entry| read(entry.expect("an entry").path())).collect()
+}
+
+/// Read, planned and counted: records, steps, tokens of images, floating-point operations, and the parts that the file names.
 #[test]
 fn every_ready_file_plans_a_run_of_its_true_sizes() {
     let scratch = tempfile::tempdir().expect("a temporary folder");
-    let data = data(scratch.path());
+    let (data, files) = (Data::write(scratch.path()), ready_files());
     let mut planned = 0;
     for published in published() {
         let folder = scratch.path().join(published.fixture);
@@ -189,25 +217,11 @@ fn every_ready_file_plans_a_run_of_its_true_sizes() {
         let parameters = Parameters::of(&model);
         assert_eq!(parameters.n_elements(), published.n_parameters, "{}", published.name);
 
-        for entry in fs::read_dir(repository().join("examples/configs")).expect("the folder") {
-            let file = entry.expect("an entry").path();
-            let name = file.file_stem().expect("a name").to_string_lossy().into_owned();
-            let as_it_is = PostTrainSettings::read(&file, &[]).expect("valid");
+        for (name, (file, as_it_is)) in &files {
             if as_it_is.model.folder != published.name {
                 continue;
             }
-            let mut assignments = Vec::new();
-            for i in 0..as_it_is.data.sources.len() {
-                assignments.push(format!("data.sources.{i}.conversations={:?}", data["file"]));
-                assignments.push(format!("data.sources.{i}.images=[{:?}]", data["images"]));
-            }
-            if as_it_is.validation.is_some() {
-                assignments.push(format!("validation.source.conversations={:?}", data["file"]));
-                assignments.push(format!("validation.source.images=[{:?}]", data["images"]));
-                assignments.push(format!("validation.source.blank_image={:?}", data["blank"]));
-                assignments.push(format!("data.sources.0.blank_image={:?}", data["blank"]));
-            }
-            let settings = PostTrainSettings::read(&file, &assignments).expect("valid").for_base(&base);
+            let settings = PostTrainSettings::read(file, &data.assignments(as_it_is)).expect("valid").for_base(&base);
             let processor = Processor::read(&settings.model.with_pixels(&base)).expect("an image processor");
             let check = ImageCheck::Headers;
             let job = PostTraining::read_checking(&settings, &base, &processor, check, Ledger::new(), &mut ());
@@ -220,7 +234,8 @@ fn every_ready_file_plans_a_run_of_its_true_sizes() {
                 assert_eq!(stage.run.steps, epochs as usize, "{name}: twelve examples are one step of 128");
                 assert_eq!(read.image_tokens, (12.0 * epochs) as usize * published.image_tokens, "{name}: {stage}");
                 assert!(read.targets > 0 && read.tokens > read.targets, "{name}: {stage}");
-                // The decoder's parameters without the table of embeddings see every token; the encoder's see its patches.
+                // Every token costs two operations for each weight it passes: most of the weights, but not the table of embeddings, and not
+                // the encoder's. More than a hundred times that would be a mistake too.
                 let least = 2.0 * parameters.n_elements() as f64 * 0.3 * read.tokens as f64;
                 assert!(stage.flops > least && stage.flops < 100.0 * least, "{name}: {:e} of {least:e}", stage.flops);
             }
