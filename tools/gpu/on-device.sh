@@ -21,7 +21,10 @@ say() { echo; echo "== $* (at $((SECONDS - begun)) s)"; }
 shown() { awk -v width="$1" '/^(\.\.\.|PASS) |Warning|[Ll]oading weights|^(stack backtrace| +[0-9]+: | +at )/ {next} {print substr($0, 1, width); fflush()}'; }
 limited() { local s=$1; shift; timeout --kill-after=5 "$s" "$@"; local rc=$?; [ $rc -lt 124 ] || echo "ended after $s s"; return $rc; }
 
-# The backend's own log: which kernels were compiled, and which ones were chosen after which trials.
+# What was compiled and chosen is kept in one folder, and comes back packed, for another machine of the kind: KERNELS is such a pack.
+kernels=$work/kernels; mkdir -p "$kernels"
+[ -z "${KERNELS:-}" ] || tar -C "$kernels" -xJf "$KERNELS" || exit 2
+# With the backend's own log: which kernels were compiled, and which ones were chosen after which trials.
 cat > cubecl.toml <<T
 [compilation]
 cache = true
@@ -29,11 +32,6 @@ cache = true
 level = "basic"
 file = "$work/logs/compilation.log"
 append = true
-T
-# What was compiled and chosen is kept in one folder, and comes back packed, for another machine of the kind: KERNELS is such a pack.
-kernels=$work/kernels; mkdir -p "$kernels"
-[ -z "${KERNELS:-}" ] || tar -C "$kernels" -xJf "$KERNELS" || exit 2
-cat >> cubecl.toml <<T
 [environment.path]
 directory = "$kernels"
 [autotune]
@@ -104,7 +102,7 @@ for part in $parts; do
         ;;
     peers)
         model_is_there && limited "${PEERS_LIMIT:-75}" python3 "$root/tools/gpu/bench_transformers.py" --model "$model" --batch "$work/batch.json" \
-            --steps 3 --part-limit 12 --json "$out/transformers.json" ${PEERS_ARGS:-} 2>&1 | tee "$work/logs/transformers.log" | shown 500
+            --steps "${STEPS:-3}" --part-limit 12 --json "$out/transformers.json" ${PEERS_ARGS:-} 2>&1 | tee "$work/logs/transformers.log" | shown 500
         ;;
     profile) # Every kernel by itself, in one steady step: slower than without, but it says what the time goes into.
         mkdir -p profiled
