@@ -42,7 +42,10 @@ struct Arguments {
     /// Asks again with images or words corrupted: blank, blur, noise, wrong-image, shuffled-words
     #[arg(long, num_args = 1.., value_parser = |name: &str| Corruption::parse(name))]
     corrupt: Vec<Corruption>,
-    /// Seeds what is corrupted
+    /// Asks this many questions of each task again over white images, to see whether the model looks at them; 0 for none
+    #[arg(long, default_value_t = 100)]
+    blank_sample: usize,
+    /// Seeds what is corrupted, and what is drawn
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Prompts that the model sees at once; answers do not depend on it
@@ -95,6 +98,7 @@ fn run(arguments: Arguments) -> JobResult {
             let OpenedModel { model, generation_defaults } = models::open(model, &arguments.models, images)?;
             evaluation.set_generation_defaults(generation_defaults);
             evaluation.ask(&model, &mut on_task, &mut Bar::default())?;
+            arguments.tell_blank(&evaluation);
         }
         None => evaluation.take_answers(&arguments.predictions, &mut on_task)?,
     }
@@ -126,6 +130,7 @@ impl Arguments {
             benchmarks: self.choice.settings(),
             name: self.name.clone().or(last).unwrap_or_else(|| "run".into()),
             corruptions: self.corrupt.clone(),
+            blank_sample: self.blank_sample,
             seed: self.seed,
             batch_size: self.batch_size,
             limit: self.limit,
@@ -146,6 +151,11 @@ impl Arguments {
         if let (Some(comparison), Some(corruption)) = (&task.comparison, task.corruption) {
             println!("{}", comparison_table("intact", corruption.name(), comparison));
         }
+    }
+
+    fn tell_blank(&self, evaluation: &Evaluation) {
+        let sentences = evaluation.blank_samples().iter().filter(|_| !self.json);
+        sentences.for_each(|blank| println!("{}", blank.sentence()));
     }
 
     fn tell_judged(&self, task: &TaskScores) {

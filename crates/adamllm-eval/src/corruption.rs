@@ -6,7 +6,7 @@ use adamllm_core::{CoreError, Decoding, ImageRef, ImageStore, RgbImage};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::{AnswerType, Benchmark, EvalError, Example};
+use crate::{AnswerType, Benchmark, EvalError, Example, Outcome, Report};
 
 /// One way to corrupt an example.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -216,6 +216,14 @@ impl Benchmark for CorruptedBenchmark<'_> {
 
     fn answer_types(&self) -> Vec<AnswerType> {
         self.benchmark.answer_types()
+    }
+
+    fn score(&self, example: &Example, answer: &str) -> Outcome {
+        self.benchmark.score(example, answer)
+    }
+
+    fn summarize(&self, outcomes: &[Outcome]) -> Report {
+        Report { benchmark: self.name.clone(), ..self.benchmark.summarize(outcomes) }
     }
 }
 

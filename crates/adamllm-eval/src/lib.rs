@@ -16,7 +16,7 @@
 //! | [`read_log`], [`write_logs`] | logs of lm-evaluation-harness and lmms-eval |
 //! | [`score_file`], [`score_examples()`] | examples that hold their answers already: a file made elsewhere |
 //! | [`BootstrapConfig`], [`Estimate`], [`compare()`] | how sure a number is, and whether two runs differ |
-//! | [`Corruption`] | images and words corrupted on purpose |
+//! | [`Corruption`], [`SampledBenchmark`] | images and words corrupted on purpose; some questions only |
 //! | [`report_table`], [`comparison_table`] | Markdown |
 //! | [`html_report()`] | `report.html`: bars, numbers, and a browser of examples |
 //! | [`paper_tables()`], [`tables_beside`], [`Grid`] | the paper's tables with a user's runs beside them: Markdown, CSV, HTML |
@@ -57,6 +57,7 @@ mod predict;
 mod prediction;
 mod python_text;
 mod report;
+mod sample;
 mod score;
 mod score_examples;
 mod scoring;
@@ -85,6 +86,7 @@ pub use paper_tables::{PaperColumn, PaperRow, PaperTable, TableRun, paper_table,
 pub use predict::{PredictOptions, predict};
 pub use prediction::Prediction;
 pub use report::{GroupScore, REPORT_VERSION, Report, RunInfo};
+pub use sample::SampledBenchmark;
 pub use score::{Rejected, Scored, score, score_all};
 pub use score_examples::{ANSWER_COLUMN, ExampleScore, ScoreSummary, ScoredExamples, score_examples, score_file};
 pub use scoring::{AnswerScore, score_answer};

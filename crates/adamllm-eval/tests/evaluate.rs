@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use adamllm_core::testing::ScriptedModel;
-use adamllm_core::{MemoryImages, Prompt, RgbImage};
+use adamllm_core::{Decoding, MemoryImages, Prompt, RecordId, RgbImage};
 use adamllm_eval::{
-    Benchmark, BenchmarkDescription, BootstrapConfig, CorruptedBenchmark, Corruption, DescribedBenchmark, HtmlOptions,
-    HtmlRun, HtmlSection, JsonExamples, PredictOptions, Prediction, Scored, compare, evaluate, files, html_report,
-    read_predictions, read_report, score_all,
+    Benchmark, BenchmarkDescription, BootstrapConfig, CorruptedBenchmark, Corruption, DescribedBenchmark, EvalError,
+    Example, HtmlOptions, HtmlRun, HtmlSection, JsonExamples, Outcome, PredictOptions, Prediction, SampledBenchmark,
+    Scored, compare, evaluate, files, html_report, read_predictions, read_report, score_all,
 };
 use serde_json::json;
 
@@ -96,6 +96,50 @@ fn a_killed_run_goes_on_where_it_was() {
     assert_eq!((report.overall.n, report.overall.n_clusters), (40, 5), "ten names, five images");
     let info = report.run.expect("what was run");
     assert_eq!((info.model.as_str(), info.dataset.is_some(), info.images.is_some()), ("scripted", true, true));
+}
+
+/// A benchmark that scores in its own way: by the length of the answer.
+struct ByLength(DescribedBenchmark);
+
+impl Benchmark for ByLength {
+    fn name(&self) -> &str {
+        "by length"
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn example(&self, index: usize) -> Result<Example, EvalError> {
+        self.0.example(index)
+    }
+
+    fn decoding(&self) -> Decoding {
+        self.0.decoding()
+    }
+
+    fn score(&self, example: &Example, answer: &str) -> Outcome {
+        Outcome { strict: answer.len() as f64, ..self.0.score(example, answer) }
+    }
+}
+
+#[test]
+fn what_wraps_a_benchmark_scores_as_it_does() {
+    let benchmark = ByLength(slides());
+    let predictions: Vec<_> = (0..40).map(|i| Prediction::new(RecordId::given(format!("q{i}")), "12345")).collect();
+    let outcomes = score_all(&benchmark, &predictions).expect("scores").outcomes;
+    let blank = CorruptedBenchmark::new(&benchmark, Corruption::Blank, 1);
+    let sample = SampledBenchmark::with_images(&blank, &outcomes, 7, 1).expect("drawn");
+    for (wrapped, n) in [(&blank as &dyn Benchmark, 40), (&sample, 7)] {
+        let scored = score_all(wrapped, &predictions).expect("scores");
+        assert_eq!((scored.report.benchmark.as_str(), scored.outcomes.len()), (wrapped.name(), n));
+        assert!(scored.outcomes.iter().all(|outcome| outcome.strict == 5.0));
+    }
+    let ids = |outcomes: &[Outcome]| outcomes.iter().map(|outcome| outcome.id.clone()).collect::<Vec<_>>();
+    let chosen = sample.outcomes(&outcomes).expect("read");
+    assert_eq!(ids(&chosen), ids(&score_all(&sample, &predictions).expect("scores").outcomes));
+    let other = SampledBenchmark::with_images(&blank, &outcomes, 7, 2).expect("drawn");
+    assert_ne!(ids(&other.outcomes(&outcomes).expect("read")), ids(&chosen), "the seed draws");
 }
 
 #[test]

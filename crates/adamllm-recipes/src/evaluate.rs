@@ -14,8 +14,8 @@ use adamllm_core::{
 use adamllm_data::CurrentImages;
 use adamllm_eval::{
     AnswerJudge, Benchmark, BootstrapConfig, Comparison, CorruptedBenchmark, CorruptedImages, Corruption, LogFormat,
-    LoggedTask, PredictOptions, Prediction, Report, Scored, compare, evaluate_answers, files, find_logs, paper_table,
-    read_predictions, write_logs, write_scores,
+    LoggedTask, PredictOptions, Prediction, Report, SampledBenchmark, Scored, compare, evaluate_answers, files,
+    find_logs, paper_table, read_predictions, write_logs, write_scores,
 };
 use serde::{Deserialize, Serialize};
 
@@ -23,8 +23,10 @@ use crate::RecipeError;
 use crate::benchmarks::{BenchmarkSettings, OpenedBenchmark, OpenedBenchmarks};
 use crate::files::{safe_name, write_json};
 
+mod blank;
 mod pages;
 
+pub use blank::BlankSample;
 pub use pages::write_tables;
 
 /// How a model is evaluated.
@@ -37,7 +39,10 @@ pub struct EvaluationSettings {
     pub name: String,
     /// Asks again with images or words corrupted.
     pub corruptions: Vec<Corruption>,
-    /// Seeds what is corrupted.
+    /// This many questions of each task are asked again over white images, to see whether the model looks at them; 0 for none. Where
+    /// `corruptions` has [`Corruption::Blank`], all questions are.
+    pub blank_sample: usize,
+    /// Seeds what is corrupted, and what is drawn.
     pub seed: u64,
     /// Prompts that the model sees at once; answers do not depend on it.
     pub batch_size: usize,
@@ -63,6 +68,7 @@ impl Default for EvaluationSettings {
             benchmarks: BenchmarkSettings::default(),
             name: "run".into(),
             corruptions: Vec::new(),
+            blank_sample: 100,
             seed: 0,
             batch_size: 8,
             limit: None,
@@ -101,6 +107,8 @@ pub struct EvaluationReport {
     pub tasks: BTreeMap<String, Report>,
     /// Those of the corrupted tasks.
     pub corrupted: BTreeMap<String, CorruptedReport>,
+    /// What the images are worth to the model, by task.
+    pub blank: BTreeMap<String, BlankSample>,
     /// Tasks of the domain without data.
     pub missing: Vec<String>,
     /// What of its folder's generation settings the model follows.
@@ -161,6 +169,7 @@ pub struct Evaluation<'a> {
     benchmarks: OpenedBenchmarks,
     images: CurrentImages,
     done: Vec<TaskScores>,
+    blank: Vec<BlankSample>,
     /// Whether a model was asked; answers that were made elsewhere have no ledger.
     asked: bool,
     generation_defaults: Option<String>,
@@ -195,6 +204,7 @@ impl<'a> Evaluation<'a> {
             benchmarks,
             images,
             done: Vec::new(),
+            blank: Vec::new(),
             asked: false,
             generation_defaults: None,
             started: Instant::now(),
@@ -220,7 +230,7 @@ impl<'a> Evaluation<'a> {
     }
 
     /// Asks a model that sees images through [`Evaluation::images`]: each task intact, then corrupted in every way that the settings
-    /// name. A task's scores are on disk, and heard by `on_task`, before the next one begins.
+    /// name, then a sample of it over white images ([`EvaluationSettings::blank_sample`]). A task's scores are on disk, and heard by `on_task`, before the next one begins.
     ///
     /// # Errors
     /// Files; a benchmark that fails as a whole.
@@ -244,8 +254,36 @@ impl<'a> Evaluation<'a> {
                 let (scored, folder) = self.ask_one(model, &corrupted, progress)?;
                 self.keep(of, Some(corruption), scored, &folder, on_task)?;
             }
+            self.ask_blank(of, model, progress)?;
         }
         Ok(())
+    }
+
+    /// Whether the model looks at the images of an intact task that is done: some of its questions over white ones, unless all of them
+    /// were asked so already.
+    fn ask_blank<G: Generate>(&mut self, of: usize, model: &G, progress: &mut dyn Progress) -> Result<(), RecipeError> {
+        let OpenedBenchmark { benchmark, images } = &self.benchmarks.opened[of];
+        let name = benchmark.name().to_owned();
+        let of_task = |done: &&TaskScores| done.benchmark == of;
+        let whole = self.done.iter().filter(of_task).find(|done| done.corruption == Some(Corruption::Blank));
+        let comparison = if let Some(whole) = whole {
+            whole.comparison.clone()
+        } else if let (Some(intact), n @ 1..) = (self.intact().find(of_task), self.settings.blank_sample) {
+            let (outcomes, seed) = (&intact.scored.outcomes, self.settings.seed);
+            let blank = CorruptedBenchmark::new(benchmark, Corruption::Blank, seed);
+            let sample = SampledBenchmark::with_images(&blank, outcomes, n, seed)?;
+            if sample.is_empty() {
+                return Ok(()); // No question shows an image.
+            }
+            self.images.set(Arc::new(CorruptedImages::new(images.clone(), Corruption::Blank, seed)));
+            let (scored, _) = self.ask_one(model, &sample, progress)?;
+            Some(compare(&sample.outcomes(outcomes)?, &scored.outcomes, &BootstrapConfig::default()))
+        } else {
+            None
+        };
+
+        self.blank.extend(comparison.map(|comparison| BlankSample { benchmark: name, comparison }));
+        Ok(write_json(self.out.join("evaluate.json"), &self.report())?)
     }
 
     fn ask_one<G: Generate>(
@@ -385,6 +423,11 @@ impl<'a> Evaluation<'a> {
         &self.done
     }
 
+    /// What the images of each task are worth to the model that was asked.
+    pub fn blank_samples(&self) -> &[BlankSample] {
+        &self.blank
+    }
+
     /// What was found so far.
     pub fn report(&self) -> EvaluationReport {
         let name = |done: &TaskScores| done.scored.report.benchmark.clone();
@@ -398,6 +441,7 @@ impl<'a> Evaluation<'a> {
             out: self.out.clone(),
             tasks: self.intact().map(|done| (name(done), done.scored.report.clone())).collect(),
             corrupted: corrupted.collect(),
+            blank: self.blank.iter().map(|blank| (blank.benchmark.clone(), blank.clone())).collect(),
             missing: self.benchmarks.missing.clone(),
             generation_defaults: self.generation_defaults.clone(),
             seconds: self.started.elapsed().as_secs_f64(),

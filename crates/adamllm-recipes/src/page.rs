@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use adamllm_core::html::{self, escape};
 use adamllm_core::{CoreError, write_atomically};
+use adamllm_eval::PairedScore;
 
 #[cfg(feature = "train")]
 pub(crate) mod adapt;
@@ -105,6 +106,16 @@ pub(crate) fn count(n: impl TryInto<u64>) -> String {
     let groups: Vec<&str> =
         digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok()).collect();
     groups.join(",")
+}
+
+/// The cells of a paired score: both means, their difference, its interval.
+pub(crate) fn paired_cells(score: Option<&PairedScore>) -> String {
+    let Some(score) = score else { return "<td>–</td>".repeat(4) };
+    let interval = score.interval.map_or_else(|| "–".into(), |interval| interval.signed());
+    format!(
+        "<td>{:.1}</td><td>{:.1}</td><td>{:+.1}</td><td>{interval}</td>",
+        score.first, score.second, score.difference
+    )
 }
 
 /// A code of a file as words: `image_missing` is "image missing".

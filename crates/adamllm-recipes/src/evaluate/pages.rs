@@ -23,7 +23,7 @@ impl Evaluation<'_> {
             written.push("report.html".into());
             let (names, mut ledgers) = (self.names(), self.unanswered()?.ledgers);
             ledgers.extend(self.judge_ledgers());
-            crate::page::evaluate::write(self.settings, &self.sections(&names), &ledgers, &self.out)?;
+            crate::page::evaluate::write(self.settings, &self.sections(&names), &self.blank, &ledgers, &self.out)?;
             written.push("index.html".into());
         }
         Ok(written)

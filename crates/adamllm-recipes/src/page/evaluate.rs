@@ -1,16 +1,18 @@
 use std::path::{Path, PathBuf};
 
-use adamllm_eval::{HtmlSection, RunInfo, html_scores};
+use adamllm_core::html::escape;
+use adamllm_eval::{Comparison, HtmlSection, PairedGroup, RunInfo, html_scores};
 
 use super::inputs::Inputs;
-use super::{Page, answers, count, ledger};
+use super::{Page, answers, count, ledger, paired_cells};
 use crate::RecipeError;
-use crate::evaluate::EvaluationSettings;
+use crate::evaluate::{BlankSample, EvaluationSettings};
 
 /// The page of an evaluation in `folder`: a section for each benchmark, its first run the intact one.
 pub(crate) fn write(
     settings: &EvaluationSettings,
     sections: &[HtmlSection<'_>],
+    blank: &[BlankSample],
     ledgers: &[PathBuf],
     folder: &Path,
 ) -> Result<PathBuf, RecipeError> {
@@ -34,6 +36,9 @@ pub(crate) fn write(
             answers::cards(&format!("answers-{i}"), section.benchmark, &section.runs[..section.runs.len().min(1)])?;
         page = page.section(&format!("examples-{i}"), &format!("Answers: {name}"), &cards);
     }
+    if !blank.is_empty() {
+        page = page.section("blank", "Does it look at the image?", &looking(blank));
+    }
     page = page.section("ledger", "Ledger by reason", &ledger::by_reason(ledgers.iter().map(PathBuf::as_path))?);
     let links = [
         ("report.html", "all questions with their answers, with filters"),
@@ -41,6 +46,34 @@ pub(crate) fn write(
         ("evaluate.json", "all the numbers above"),
     ];
     Ok(page.links(folder, &links).write(folder)?)
+}
+
+/// What white images in place of a benchmark's own change.
+fn looking(blank: &[BlankSample]) -> String {
+    let sentence = |blank: &BlankSample| {
+        let class = if blank.images_add() { "muted" } else { "bad" };
+        format!("<p class=\"{class}\">{}</p>\n", escape(&blank.sentence()))
+    };
+    let sentences: String = blank.iter().map(sentence).collect();
+    let lines: String = blank.iter().flat_map(lines).collect();
+    format!(
+        "<p class=\"note\">The same questions with their images and with white ones. Strict scores; the intervals are of the difference, \
+         over images.</p>\n{sentences}<table><thead><tr><th>benchmark</th><th>answers</th><th>n</th><th>images</th><th>white</th>\
+         <th>difference</th><th>interval</th></tr></thead>\n<tbody>\n{lines}</tbody></table>\n"
+    )
+}
+
+/// A line for each answer type, and one for all where there are several.
+fn lines(blank: &BlankSample) -> Vec<String> {
+    let Comparison { by_type, overall, .. } = &blank.comparison;
+    let types = by_type.iter().map(|(answers, group)| (answers.as_str(), group));
+    let all = (by_type.len() > 1).then_some(("all", overall));
+    let benchmark = escape(&blank.benchmark);
+    let line = |(answers, group): (&str, &PairedGroup)| {
+        let n = count(group.n as u64);
+        format!("<tr><td>{benchmark}</td><td>{answers}</td><td>{n}</td>{}</tr>\n", paired_cells(group.strict.as_ref()))
+    };
+    types.chain(all).map(line).collect()
 }
 
 fn inputs(settings: &EvaluationSettings, intact: &[(&HtmlSection<'_>, &adamllm_eval::HtmlRun<'_>)]) -> Inputs {

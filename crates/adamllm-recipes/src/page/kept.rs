@@ -1,6 +1,6 @@
 use adamllm_core::html::escape;
 
-use super::{Page, count};
+use super::{Page, count, paired_cells};
 use crate::kept::Kept;
 
 /// The section on what was kept of general abilities; nothing where no general benchmark was asked. `names` are what the two models are called.
@@ -26,15 +26,5 @@ fn sentence(kept: &Kept, [first, second]: [&str; 2]) -> String {
 
 fn line(kept: &Kept) -> String {
     let n = count(kept.comparison.overall.n as u64);
-    let cells = kept.strict().map_or_else(
-        || "<td>–</td>".repeat(4),
-        |score| {
-            let interval = score.interval.map_or_else(|| "–".into(), |interval| interval.signed());
-            format!(
-                "<td>{:.1}</td><td>{:.1}</td><td>{:+.1}</td><td>{interval}</td>",
-                score.first, score.second, score.difference
-            )
-        },
-    );
-    format!("<tr><td>{}</td><td>{n}</td>{cells}</tr>\n", escape(&kept.benchmark))
+    format!("<tr><td>{}</td><td>{n}</td>{}</tr>\n", escape(&kept.benchmark), paired_cells(kept.strict()))
 }
