@@ -90,6 +90,7 @@ fn run(arguments: Arguments) -> JobResult {
     benchmarks.missing.iter().for_each(|name| eprintln!("left out: there is no data for {name}"));
     let mut evaluation = Evaluation::new(&settings, benchmarks, &arguments.out)?;
     arguments.judge.check()?;
+    cli::stop_on_signal()?;
     let mut on_task = |task: &TaskScores| arguments.tell_task(&settings.name, task);
     match &arguments.model {
         Some(model) => {

@@ -116,6 +116,7 @@ fn run(arguments: Arguments) -> JobResult {
         return Ok(());
     }
     arguments.output.prepare("synthesize.json")?;
+    cli::stop_on_signal()?;
 
     let (mut defaults, batches) = (BTreeMap::new(), Batches::default());
     let mut open = |asked: bool, role, name: &Option<String>| {

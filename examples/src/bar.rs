@@ -1,11 +1,14 @@
 #![allow(clippy::print_stderr, reason = "a job talks to a person")]
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use adamllm::core::Progress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// A progress bar on stderr; where stderr is no terminal, a line for each stage.
+use crate::cli::STOP;
+
+/// A progress bar on stderr; where stderr is no terminal, a line for each stage. It stops the work once [`STOP`] is set.
 #[derive(Debug)]
 pub struct Bar {
     bar: ProgressBar,
@@ -37,6 +40,10 @@ impl Progress for Bar {
 
     fn note(&mut self, text: &str) {
         self.bar.set_message(text.to_owned());
+    }
+
+    fn is_cancelled(&self) -> bool {
+        STOP.load(Ordering::Relaxed)
     }
 
     fn end(&mut self) {

@@ -75,15 +75,19 @@ pub fn mini_folder() -> PathBuf {
     if below.is_dir() { below } else { Path::new(env!("CARGO_MANIFEST_DIR")).join("../datasets/mini") }
 }
 
-/// Set by a signal once [`stop_on_signal`] was called: training writes a checkpoint and ends.
+/// Set by a signal once [`stop_on_signal`] was called: training writes a checkpoint and ends, other work ends after its next batch.
 pub static STOP: AtomicBool = AtomicBool::new(false);
 
-/// From here on, Ctrl-C and a terminating signal set [`STOP`] instead of ending the process.
+/// From here on, Ctrl-C and a terminating signal set [`STOP`] instead of ending the process; a second one ends it at once.
 ///
 /// # Errors
 /// Where the signals are handled by somebody else.
 pub fn stop_on_signal() -> Result<(), ctrlc::Error> {
-    ctrlc::set_handler(|| STOP.store(true, Ordering::Relaxed))
+    ctrlc::set_handler(|| {
+        if STOP.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    })
 }
 
 /// A setting by its name in settings files, on the command line with `-` for `_`.

@@ -91,6 +91,17 @@ pub enum CoreError {
         /// The allowed number of pixels.
         limit: u64,
     },
+    /// Somebody asked the work to stop ([`Progress::is_cancelled`](crate::Progress::is_cancelled)). What was finished is on disk.
+    #[error("stopped before the end, as was asked for; what was finished is kept")]
+    Cancelled,
+    /// A model fails on everything: a server that is gone, a device that was lost.
+    #[error("the model failed on {n} consecutive prompts, the last time with: {detail}; what was answered before is kept")]
+    ModelFails {
+        /// How many.
+        n: usize,
+        /// Its last error.
+        detail: String,
+    },
 }
 
 impl CoreError {

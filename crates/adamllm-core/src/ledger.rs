@@ -220,6 +220,7 @@ impl From<&CoreError> for Reason {
             CoreError::ImageMissing { .. } => Self::ImageMissing,
             CoreError::ImageTooLarge { .. } => Self::ImageTooLarge,
             CoreError::ImageDecode { .. } | CoreError::Io { .. } => Self::ImageBroken,
+            CoreError::Cancelled | CoreError::ModelFails { .. } => Self::ModelError,
         }
     }
 }

@@ -1,6 +1,19 @@
 //! Fakes for the tests of crates that use a model. Behind the feature `testing`.
 
-use crate::{Completion, Decoding, Finish, Generate, Prompt, ScoreRequest, TurnMarkers};
+use crate::{Completion, Decoding, Finish, Generate, Progress, Prompt, ScoreRequest, TurnMarkers};
+
+/// A progress that asks the work to stop once so many units of all stages are done.
+#[derive(Clone, Copy, Debug)]
+pub struct CancelledAfter(pub u64);
+
+impl Progress for CancelledAfter {
+    fn advance(&mut self, n: u64) {
+        self.0 = self.0.saturating_sub(n);
+    }
+    fn is_cancelled(&self) -> bool {
+        self.0 == 0
+    }
+}
 
 /// A model whose answers are a function of the prompt.
 pub struct ScriptedModel {

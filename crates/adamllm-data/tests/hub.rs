@@ -245,6 +245,30 @@ fn an_interrupted_download_goes_on_in_the_next_run() {
     assert!(!partial.exists());
 }
 
+/// Stops the work as soon as something is done.
+struct Impatient(u64);
+
+impl Progress for Impatient {
+    fn advance(&mut self, n: u64) {
+        self.0 += n;
+    }
+    fn is_cancelled(&self) -> bool {
+        self.0 > 100_000
+    }
+}
+
+#[test]
+fn a_cancelled_download_goes_on_in_the_next_run() {
+    let (server, cache) = (FakeHub::start(Trouble::default()), tempfile::tempdir().expect("a folder"));
+    let hub = Hub::new(server.config(cache.path())).expect("a client");
+    let ended = hub.download(&repo(), &Selection::Model, &mut Impatient(0));
+    assert!(matches!(ended, Err(HubError::Cancelled)), "{ended:?}");
+    let (folder, progress) = download(server.config(cache.path()));
+    assert_eq!(fs::read(folder.expect("downloads").join("model.safetensors")).expect("is there"), weights());
+    assert_eq!(progress.done, progress.total);
+    assert!(server.requests().iter().any(|request| request.headers.contains_key("range")), "it goes on");
+}
+
 #[test]
 fn a_wrong_checksum_is_an_error_and_leaves_nothing() {
     let trouble = Trouble { wrong_checksums: true, ..Trouble::default() };

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use adamllm_core::jsonl::{self, Journal};
 use adamllm_core::{
-    Completion, CoreError, Decoding, Generate, Ledger, Message, Progress, Prompt, Reason, RecordId, Stage,
-    TextTemplate, answer_key,
+    Completion, CoreError, Decoding, FailureStreak, Generate, Ledger, Message, Progress, Prompt, Reason, RecordId,
+    Stage, TextTemplate, answer_key,
 };
 use serde::{Deserialize, Serialize};
 
@@ -164,10 +164,11 @@ impl<G: Generate> AnswerJudge<G> {
         std::fs::create_dir_all(folder).map_err(CoreError::io("create", folder))?;
         let mut journal = Journal::<Completion>::open(folder.join(files::JUDGE_JOURNAL))?;
         let mut ledger = Ledger::create(folder.join(files::JUDGE_LEDGER))?;
-        let mut judged = Vec::new();
+        let (mut judged, mut failures) = (Vec::new(), FailureStreak::default());
         progress.begin(&format!("judge {}", benchmark.name()), answers.len() as u64);
         for batch in answers.chunks(self.config.batch_size.max(1)) {
-            judged.extend(self.judge_batch(batch, &mut journal, &mut ledger)?);
+            progress.check_cancelled()?;
+            judged.extend(self.judge_batch(batch, &mut journal, &mut ledger, &mut failures)?);
             progress.advance(batch.len() as u64);
         }
         progress.end();
@@ -181,6 +182,7 @@ impl<G: Generate> AnswerJudge<G> {
         batch: &[OpenAnswer<'_>],
         journal: &mut Journal<Completion>,
         ledger: &mut Ledger,
+        failures: &mut FailureStreak,
     ) -> Result<Vec<JudgedAnswer>, EvalError> {
         let (identity, decoding) = (self.model.identity(), &self.config.decoding);
         let template = self.config.template()?;
@@ -189,6 +191,7 @@ impl<G: Generate> AnswerJudge<G> {
             prompts.iter().map(|prompt| answer_key("judge-answer", &identity, decoding, prompt, &[])).collect();
         let said = journal.complete(&keys, &prompts, |missing| self.model.generate(missing, decoding))?;
 
+        failures.observe(said.iter().map(|said| said.as_ref().err().map(ToString::to_string)))?;
         let mut judged = Vec::new();
         for (OpenAnswer { outcome, .. }, said) in batch.iter().zip(said) {
             let id = &outcome.id;

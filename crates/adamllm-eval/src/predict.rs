@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use adamllm_core::jsonl::{self, Journal};
-use adamllm_core::{Completion, Decoding, Generate, Ledger, Progress, Prompt, Reason, RecordId};
+use adamllm_core::{Completion, Decoding, FailureStreak, Generate, Ledger, Progress, Prompt, Reason, RecordId};
 use adamllm_core::{Shard, Stage, answer_key};
 
 use crate::survey::Survey;
@@ -47,6 +47,7 @@ impl Default for PredictOptions {
 /// that cannot be read or answered goes to the ledger: examples in = predictions + ledger entries.
 ///
 /// # Errors
+/// [`CoreError::Cancelled`](adamllm_core::CoreError::Cancelled), [`CoreError::ModelFails`](adamllm_core::CoreError::ModelFails);
 /// [`EvalError::NoImages`] before anything is asked; journal, predictions and ledger files; a benchmark that fails as a whole ([`EvalError::is_example_error`] does not hold).
 pub fn predict<G: Generate>(
     model: &G,
@@ -92,6 +93,7 @@ pub(crate) fn predict_all<'a, G: Generate>(
         journal: options.journal.as_ref().map(Journal::open).transpose()?,
         ledger,
         ids: HashSet::new(),
+        failures: FailureStreak::default(),
         done: Predicted {
             predictions: Vec::new(),
             generate_seconds: 0.0,
@@ -103,6 +105,7 @@ pub(crate) fn predict_all<'a, G: Generate>(
     progress.begin(&format!("predict {}", benchmark.name()), n as u64);
     let indices: Vec<usize> = (0..n).collect();
     for batch in indices.chunks(options.batch_size.max(1)) {
+        progress.check_cancelled()?;
         prediction_loop.answer_batch(batch, &options.shard)?;
         progress.advance(batch.len() as u64);
     }
@@ -119,6 +122,7 @@ struct PredictionLoop<'a, 'm, G: Generate> {
     journal: Option<Journal<Prediction>>,
     ledger: &'m mut Ledger,
     ids: HashSet<RecordId>,
+    failures: FailureStreak,
     done: Predicted<'a>,
 }
 
@@ -179,16 +183,21 @@ impl<G: Generate> PredictionLoop<'_, '_, G> {
             }
             None => ask(questions),
         };
+        let mut failures = Vec::new();
         for (Question { id, prompt, .. }, result) in questions.iter().zip(results) {
             match result {
-                Ok(known) => self.done.predictions.push(Prediction { id: id.clone(), ..known }),
+                Ok(known) => {
+                    self.done.predictions.push(Prediction { id: id.clone(), ..known });
+                    failures.push(None);
+                }
                 Err(detail) => {
                     let (reason, detail) = self.diagnosed(prompt, detail);
+                    failures.extend((reason == Reason::ModelError).then(|| Some(detail.clone())));
                     self.lose(id, reason, detail)?;
                 }
             }
         }
-        Ok(())
+        Ok(self.failures.observe(failures)?)
     }
 
     /// Where the model failed because of an image, says so.

@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use adamllm_core::testing::ScriptedModel;
-use adamllm_core::{Decoding, MemoryImages, Prompt, RecordId, RgbImage};
+use adamllm_core::testing::{CancelledAfter, ScriptedError, ScriptedModel};
+use adamllm_core::{CoreError, Decoding, MemoryImages, Progress, Prompt, RecordId, RgbImage};
 use adamllm_eval::{
     Benchmark, BenchmarkDescription, BootstrapConfig, CorruptedBenchmark, Corruption, DescribedBenchmark, EvalError,
     Example, HtmlOptions, HtmlRun, HtmlSection, JsonExamples, Outcome, PredictOptions, Prediction, SampledBenchmark,
@@ -49,6 +49,36 @@ fn model(pause: Duration) -> ScriptedModel {
 fn run(folder: &Path, pause: Duration) -> Scored {
     let options = PredictOptions { batch_size: 2, ..PredictOptions::default() };
     evaluate(&model(pause), &slides(), folder, &options, &mut ()).expect("runs")
+}
+
+#[test]
+fn a_cancelled_run_goes_on_where_it_was() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let options = PredictOptions { batch_size: 2, ..PredictOptions::default() };
+    let asked = |progress: &mut dyn Progress| {
+        let model = model(Duration::ZERO);
+        evaluate(&model, &slides(), folder.path(), &options, progress).map(|scored| scored.report)
+    };
+    let error = asked(&mut CancelledAfter(12)).expect_err("is stopped");
+    assert!(matches!(error, EvalError::Core(CoreError::Cancelled)), "{error}");
+    let report = asked(&mut ()).expect("goes on");
+    assert_eq!((report.overall.n, report.run.and_then(|run| run.n_asked)), (40, Some(28)));
+}
+
+#[test]
+fn a_model_that_is_gone_ends_the_run() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let gone = |prompt: &Prompt| {
+        let number: u32 = question(prompt).split(' ').find_map(|word| word.parse().ok()).unwrap_or(0);
+        if number < 4 { Ok("Yes.".into()) } else { Err(ScriptedError("connection refused".into())) }
+    };
+    let options = PredictOptions { batch_size: 2, ..PredictOptions::default() };
+    let error = evaluate(&ScriptedModel::new(gone), &slides(), folder.path(), &options, &mut ()).expect_err("ends");
+    assert!(
+        error.to_string().contains("failed on 32 consecutive prompts") && error.to_string().contains("connection refused")
+    );
+    let scored = run(folder.path(), Duration::ZERO);
+    assert_eq!((scored.outcomes.len(), scored.report.run.and_then(|run| run.n_asked)), (40, Some(36)));
 }
 
 const CHILD: &str = "ADAMLLM_EVAL_TEST_FOLDER";

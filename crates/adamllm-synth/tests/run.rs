@@ -5,14 +5,15 @@ mod scripted;
 use std::cell::Cell;
 use std::path::Path;
 
+use adamllm_core::testing::{CancelledAfter, ScriptedError, ScriptedModel};
 use adamllm_core::{
-    Completion, Decoding, Generate, ImageCaption, LedgerEntry, Prompt, Reason, RecordId, ScoreRequest, Shard, Stage,
-    TurnMarkers, jsonl,
+    Completion, CoreError, Decoding, Generate, ImageCaption, LedgerEntry, Progress, Prompt, Reason, RecordId,
+    ScoreRequest, Shard, Stage, TurnMarkers, jsonl,
 };
 use adamllm_synth::hygiene::HygieneConfig;
 use adamllm_synth::{
-    ConsistencyFilter, InputRecord, RunConfig, RunSummary, SynthesisRun, Synthesizer, SynthesizerConfig, Variant,
-    kept_pairs,
+    ConsistencyFilter, InputRecord, RunConfig, RunSummary, SynthError, SynthesisRun, Synthesizer, SynthesizerConfig,
+    Variant, kept_pairs,
 };
 use scripted::{captions, grey, images as all_images, judge, synthesizer};
 
@@ -114,6 +115,40 @@ fn a_resumed_run_asks_only_what_changed() {
     let (again, _) = ask(&images, ["writer", "reader"], true);
     assert!(again > failed && again <= failed + with_image, "another image: {again}");
     assert_eq!(ask(&images, ["writer", "reader"], false), (proposed, judged), "starting anew");
+}
+
+#[test]
+fn a_cancelled_run_goes_on_where_it_was() {
+    let folders = [0, 1].map(|_| tempfile::tempdir().expect("a temporary folder"));
+    let ask = |folder: &Path, progress: &mut dyn Progress| {
+        let (images, writer, reader) = (all_images(), synthesizer(), judge());
+        let run = SynthesisRun::new(folder, &images).with_config(config()).expect("valid").resuming(true);
+        run.run(captions(), &Synthesizer::new(&writer), &ConsistencyFilter::new(&reader), progress)
+    };
+    let whole = ask(folders[0].path(), &mut ()).expect("runs");
+    // In the first stage, between the stages, in the second, in the third.
+    for done in [20, 98, 105, 175] {
+        let error = ask(folders[1].path(), &mut CancelledAfter(done)).expect_err("is stopped");
+        assert!(matches!(error, SynthError::Core(CoreError::Cancelled)), "{error}");
+    }
+    let resumed = ask(folders[1].path(), &mut ()).expect("goes on");
+    assert_eq!((resumed.triplets, resumed.ledger), (whole.triplets, whole.ledger));
+    for file in ["tasks.jsonl", "judged.jsonl", "ledger.jsonl"] {
+        let [a, b] = [0, 1].map(|i| std::fs::read(folders[i].path().join(file)).expect("written"));
+        assert_eq!(a, b, "{file}");
+    }
+}
+
+#[test]
+fn a_model_that_is_gone_ends_the_run() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (images, reader) = (all_images(), judge());
+    let gone = Counted::new(ScriptedModel::new(|_| Err(ScriptedError("connection refused".into()))), "gone");
+    let run = SynthesisRun::new(folder.path(), &images).with_config(config()).expect("valid");
+    let ended = run.run(captions(), &Synthesizer::new(&gone), &ConsistencyFilter::new(&reader), &mut ());
+    let error = ended.expect_err("ends");
+    assert!(matches!(error, SynthError::Core(CoreError::ModelFails { .. })), "{error}");
+    assert!(gone.prompts.get() < 50, "{} prompts", gone.prompts.get());
 }
 
 #[test]

@@ -103,7 +103,8 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> TrainLoop<'_, M, 
                 on_step(&metrics);
             }
             report.metrics.push(*metrics);
-            report.outcome = self.after(report.steps, validation.as_ref(), &mut validation_log)?;
+            report.outcome =
+                self.after(report.steps, validation.as_ref(), &mut validation_log, progress.is_cancelled())?;
             if report.outcome != FitOutcome::Finished {
                 break;
             }
@@ -134,8 +135,9 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> TrainLoop<'_, M, 
         steps: usize,
         validation: Option<&Validation<V>>,
         validation_log: &mut ValidationLog,
+        cancelled: bool,
     ) -> Result<FitOutcome, TrainError> {
-        let stopped = self.stopped()?;
+        let stopped = self.stopped(cancelled)?;
         let last = steps == self.total;
         let mut outcome = if stopped && !last { FitOutcome::Stopped } else { FitOutcome::Finished };
         // Before the checkpoint: a run that is killed in between evaluates again, and none is left out.
@@ -159,8 +161,8 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> TrainLoop<'_, M, 
     }
 
     /// Whether any rank was asked to stop: all of them know after the same step.
-    fn stopped(&self) -> Result<bool, TrainError> {
-        let mut votes = [f64::from(u8::from(self.stop_requested()))];
+    fn stopped(&self, cancelled: bool) -> Result<bool, TrainError> {
+        let mut votes = [f64::from(u8::from(cancelled || self.stop_requested()))];
         self.collective.all_reduce_sum_f64(&mut votes)?;
         Ok(votes[0] > 0.0)
     }

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use adamllm_core::testing::CancelledAfter;
 use adamllm_nn::{Batch, BlockExecutor, Linear, LinearConfig, Objective, run_block, snapshots};
 use adamllm_train::{
     Checkpoint, ExampleBatches, ExampleSize, FitOptions, FitOutcome, MicroBatchBudget, NonFinite, ParameterGroup,
@@ -123,6 +124,18 @@ fn it_learns() {
     let (_, metrics) = fit(config, FitOptions::default()).expect("fits");
     let (first, last) = (metrics[0].loss, metrics[metrics.len() - 1].loss);
     assert!(last < 0.1 * first, "{first} -> {last}");
+}
+
+#[test]
+fn a_cancelled_run_leaves_a_checkpoint() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let trainer = Trainer::new(config()).expect("valid");
+    let source = ExampleBatches::new(EXAMPLES, batch);
+    let fitted = trainer.fit(model(), &source, in_folder(folder.path(), false), &mut CancelledAfter(3));
+    let (_, report) = fitted.expect("fits");
+    assert_eq!((report.outcome, report.steps), (FitOutcome::Stopped, 3));
+    let (_, rest) = fit(config(), in_folder(folder.path(), true)).expect("resumes");
+    assert_eq!(rest[0].step, 4);
 }
 
 #[test]

@@ -163,6 +163,9 @@ impl Client {
             output.write_all(&buffer[..n]).map_err(lasting("write"))?;
             length += n as u64;
             report(reported, length, progress);
+            if progress.is_cancelled() {
+                return Err(HttpFailure::Lasting(HubError::Cancelled));
+            }
         }
         output.sync_all().map_err(lasting("sync"))
     }

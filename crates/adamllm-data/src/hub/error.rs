@@ -12,6 +12,9 @@ pub enum HubError {
         /// The form of a name.
         expected: &'static str,
     },
+    /// Somebody asked the download to stop; what arrived stays, and the next one goes on from there.
+    #[error("the download was stopped; the next one goes on from there")]
+    Cancelled,
     /// The proxy's URL is none.
     #[error("{got:?} is no proxy: {detail}")]
     BadProxy {

@@ -167,6 +167,7 @@ impl<'a> TrainingSetReader<'a> {
         progress.begin("measure", conversations.len() as u64);
         let mut rest = conversations.into_iter();
         loop {
+            progress.check_cancelled()?;
             let part: Vec<Conversation> = rest.by_ref().take(MEASURED_TOGETHER).collect();
             if part.is_empty() {
                 break;

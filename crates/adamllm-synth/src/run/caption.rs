@@ -3,7 +3,8 @@ use std::path::Path;
 
 use adamllm_core::jsonl::{self, Journal};
 use adamllm_core::{
-    Completion, CoreError, Generate, ImageCaption, ImageRef, ImageStore, LedgerEntry, Progress, RecordId, Stage,
+    Completion, CoreError, FailureStreak, Generate, ImageCaption, ImageRef, ImageStore, LedgerEntry, Progress,
+    RecordId, Stage,
 };
 
 use super::keys::caption_key;
@@ -34,7 +35,7 @@ pub struct CaptionCounts {
 /// decoding; without `resume` that starts anew. An image that fails costs itself only: [`captioned_images`] gives it to the run's ledger.
 ///
 /// # Errors
-/// Files that cannot be written; [`SynthError::Stopped`].
+/// Files that cannot be written; [`SynthError::Stopped`]; [`CoreError::Cancelled`], [`CoreError::ModelFails`].
 pub fn caption_images<C: Generate>(
     folder: &Path,
     image_refs: &[ImageRef],
@@ -55,8 +56,11 @@ pub fn caption_images<C: Generate>(
 
     let mut counts = CaptionCounts { images: image_refs.len() as u64, ..CaptionCounts::default() };
     progress.begin("caption", counts.images);
+    let mut failures = FailureStreak::default();
     for batch in image_refs.chunks(batch_size.max(1)) {
-        for (image, pair) in batch.iter().zip(caption_batch(batch, images, captioner, &mut journal)?) {
+        progress.check_cancelled()?;
+        let pairs = caption_batch(batch, images, captioner, &mut journal, &mut failures)?;
+        for (image, pair) in batch.iter().zip(pairs) {
             match pair {
                 Ok(pair) => {
                     counts.captions += 1;
@@ -81,8 +85,9 @@ fn caption_batch<C: Generate>(
     images: &dyn ImageStore,
     captioner: &Captioner<C>,
     journal: &mut Journal<Completion>,
+    failures: &mut FailureStreak,
 ) -> Result<Vec<Result<ImageCaption, SynthError>>, SynthError> {
-    let writer = Writer { model: captioner.model(), images, journal };
+    let writer = Writer { model: captioner.model(), images, journal, failures };
     let key = |image: &ImageRef| caption_key(image, captioner, images);
     let written = writer.write(batch, |image| image, key, |missing| captioner.write(missing))?;
     let pair = |(image, completion): (&ImageRef, Result<Completion, _>)| {

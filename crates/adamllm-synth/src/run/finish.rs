@@ -43,6 +43,7 @@ impl SynthesisRun<'_> {
                 }
             }
             progress.advance(1);
+            progress.check_cancelled()?;
         }
         tasks.finish()?;
         ledger.finish()?;

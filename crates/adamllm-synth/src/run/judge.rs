@@ -1,10 +1,11 @@
 use adamllm_core::jsonl::{self, Journal};
-use adamllm_core::{Generate, Progress, Stage};
+use adamllm_core::{FailureStreak, Generate, Progress, Stage};
 
 use super::SynthesisRun;
 use super::keys::opinion_key;
 use super::lost::Lost;
 use super::ordered_file::OrderedFile;
+use super::written::models_failure;
 use crate::{ConsistencyFilter, Judged, Opinion, SynthError, TaskTriplet};
 
 impl SynthesisRun<'_> {
@@ -18,7 +19,8 @@ impl SynthesisRun<'_> {
         progress: &mut dyn Progress,
     ) -> Result<(), SynthError> {
         let mut journal = self.journal::<Opinion>("judge.jsonl")?;
-        self.second_stage(progress, |batch| judge_batch(batch, judge, &mut journal))
+        let mut failures = FailureStreak::default();
+        self.second_stage(progress, |batch| judge_batch(batch, judge, &mut journal, &mut failures))
     }
 
     /// Second stage of the ablations without a filter: every triplet goes on, as [`Verdict::Unjudged`].
@@ -41,6 +43,7 @@ impl SynthesisRun<'_> {
         let mut triplets = jsonl::read::<TaskTriplet>(self.file("triplets.jsonl"))?;
         progress.begin("judge", 0);
         loop {
+            progress.check_cancelled()?;
             let batch = triplets.by_ref().take(self.config.batch_size).collect::<Result<Vec<_>, _>>()?;
             if batch.is_empty() {
                 break;
@@ -68,10 +71,12 @@ fn judge_batch<J: Generate>(
     batch: &[TaskTriplet],
     judge: &ConsistencyFilter<J>,
     journal: &mut Journal<Opinion>,
+    failures: &mut FailureStreak,
 ) -> Result<Vec<Result<Judged, Lost>>, SynthError> {
     let keys: Vec<_> = batch.iter().map(|triplet| opinion_key(triplet, judge)).collect();
     let opinions = journal.complete(&keys, batch, |missing| judge.ask(missing))?;
     super::check_stopped(judge.model(), &opinions)?;
+    failures.observe(opinions.iter().filter_map(models_failure))?;
     let decide = |(triplet, opinion): (&TaskTriplet, Result<Opinion, SynthError>)| {
         let opinion = opinion.map_err(|error| Lost::of(&triplet.pair, Stage::Judge, error))?;
         Ok(judge.decide(triplet.clone(), &opinion))

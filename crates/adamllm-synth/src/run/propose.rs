@@ -1,5 +1,5 @@
 use adamllm_core::jsonl::Journal;
-use adamllm_core::{Completion, DiskTable, Generate, ImageCaption, Progress, Reason, RecordId, Stage};
+use adamllm_core::{Completion, DiskTable, FailureStreak, Generate, ImageCaption, Progress, Reason, RecordId, Stage};
 use serde::Serialize;
 
 use super::finish::ProposeCounts;
@@ -52,8 +52,9 @@ impl SynthesisRun<'_> {
         progress: &mut dyn Progress,
     ) -> Result<(), SynthError> {
         let mut journal = self.journal::<Completion>("propose.jsonl")?;
+        let mut failures = FailureStreak::default();
         self.first_stage("triplets.jsonl", records, progress, |pairs| {
-            self.propose_batch(pairs, synthesizer, &mut journal)
+            self.propose_batch(pairs, synthesizer, &mut journal, &mut failures)
         })
     }
 
@@ -101,6 +102,7 @@ impl SynthesisRun<'_> {
         let mut records = records.map(Into::into).filter(|record: &InputRecord| self.shard.holds(record.id()));
         let (mut ids, mut counts) = (DiskTable::new(&self.folder)?, ProposeCounts::default());
         loop {
+            progress.check_cancelled()?;
             let batch: Vec<_> = records.by_ref().take(self.config.batch_size).collect();
             if batch.is_empty() {
                 break;
@@ -129,8 +131,9 @@ impl SynthesisRun<'_> {
         pairs: Vec<ImageCaption>,
         synthesizer: &Synthesizer<S>,
         journal: &mut Journal<Completion>,
+        failures: &mut FailureStreak,
     ) -> Result<Vec<Result<TaskTriplet, Lost>>, SynthError> {
-        let writer = Writer { model: synthesizer.model(), images: self.images, journal };
+        let writer = Writer { model: synthesizer.model(), images: self.images, journal, failures };
         let key = |pair: &ImageCaption| proposal_key(pair, synthesizer, self.images);
         let written = writer.write(&pairs, |pair| &pair.image, key, |missing| synthesizer.write(missing))?;
         let outcome = |(pair, completion): (&ImageCaption, Result<Completion, _>)| {

@@ -1,5 +1,5 @@
 use adamllm_core::jsonl::Journal;
-use adamllm_core::{Completion, Generate, ImageRef, ImageStore, RecordId};
+use adamllm_core::{Completion, FailureStreak, Generate, ImageRef, ImageStore, RecordId};
 
 use crate::SynthError;
 
@@ -8,6 +8,7 @@ pub(super) struct Writer<'a, G> {
     pub(super) model: &'a G,
     pub(super) images: &'a dyn ImageStore,
     pub(super) journal: &'a mut Journal<Completion>,
+    pub(super) failures: &'a mut FailureStreak,
 }
 
 impl<G: Generate> Writer<'_, G> {
@@ -15,7 +16,7 @@ impl<G: Generate> Writer<'_, G> {
     /// order; an item without a key is not asked about. `image` is what an item is about.
     ///
     /// # Errors
-    /// The journal's; [`SynthError::Stopped`].
+    /// The journal's; [`SynthError::Stopped`]; [`CoreError::ModelFails`](adamllm_core::CoreError::ModelFails).
     pub(super) fn write<I: Clone>(
         self,
         items: &[I],
@@ -35,7 +36,17 @@ impl<G: Generate> Writer<'_, G> {
             key.and_then(|_| written.next().expect("one result per key"))
                 .map_err(|error| diagnosed(error, self.images, image(item)))
         };
-        Ok(keyed.into_iter().zip(items).map(completion).collect())
+        let completions: Vec<_> = keyed.into_iter().zip(items).map(completion).collect();
+        self.failures.observe(completions.iter().filter_map(models_failure))?;
+        Ok(completions)
+    }
+}
+
+/// The model's error, or none where it answered; nothing for a record that failed by its own fault.
+pub(super) fn models_failure<T>(answer: &Result<T, SynthError>) -> Option<Option<String>> {
+    match answer {
+        Ok(_) => Some(None),
+        Err(error) => error.is_models_fault().then(|| Some(error.to_string())),
     }
 }
 

@@ -64,6 +64,7 @@ impl SeedIndex {
                 }
             }
             progress.advance(1);
+            progress.check_cancelled()?;
         }
         self.lost().iter().try_for_each(|entry| ledger.append(entry))?;
         summary.ledger_entries = self.lost().len() as u64 + lost_later;
