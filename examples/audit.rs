@@ -59,7 +59,7 @@ fn run(arguments: Arguments) -> JobResult {
 fn judged(arguments: &Arguments) -> Result<impl Iterator<Item = Judged> + use<>, Box<dyn std::error::Error>> {
     let path = arguments.run.join("judged.jsonl");
     // Read once for its errors; memory holds one record.
-    jsonl::read::<Judged>(&path)?.try_for_each(|row| row.map(drop))?;
+    jsonl::read::<Judged>(&path)?.try_for_each(|record| record.map(drop))?;
     Ok(jsonl::read::<Judged>(&path)?.flatten())
 }
 
@@ -71,7 +71,7 @@ fn draw(arguments: &Arguments, per_verdict: usize) -> JobResult {
     }
     let files = sample.write(&folder)?;
     if arguments.json {
-        println!("{}", json!({"rows": sample.examples().len(), "files": files}));
+        println!("{}", json!({"examples": sample.examples().len(), "files": files}));
     } else {
         println!("{} triplets to label in {}", sample.examples().len(), files[0].display());
         println!("write yes, no or open into the column `label` (do both answers come to the same?), then: --read");

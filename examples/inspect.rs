@@ -27,8 +27,8 @@ struct Arguments {
     #[arg(long)]
     images: Option<PathBuf>,
     /// The record, counted from 0; all of them otherwise
-    #[arg(long)]
-    row: Option<usize>,
+    #[arg(long, alias = "row")]
+    record: Option<usize>,
     /// Which tokens count: replies, last-reply, everything, or after-first-exchange (the synthesizer's way)
     #[arg(long, value_parser = cli::setting::<Supervision>, default_value = "replies")]
     supervision: Supervision,
@@ -43,7 +43,7 @@ struct Arguments {
     truncation: Truncation,
     #[command(flatten)]
     pixels: PixelArguments,
-    /// Prints one JSON object (a list of them without --row)
+    /// Prints one JSON object (a list of them without --record)
     #[arg(long)]
     json: bool,
 }
@@ -67,22 +67,22 @@ fn run(arguments: Arguments) -> JobResult {
     let whole = Encoder::new(&processor, Encoding { max_tokens: None, ..encoding.clone() })?;
     let encoder = Encoder::new(&processor, encoding)?;
     let mut shown = Vec::new();
-    for (row, conversation) in adamllm::data::conversations(&arguments.conversations)?.enumerate() {
-        if arguments.row.is_some_and(|wanted| wanted != row) {
+    for (record, conversation) in adamllm::data::conversations(&arguments.conversations)?.enumerate() {
+        if arguments.record.is_some_and(|wanted| wanted != record) {
             continue;
         }
         let conversation = conversation?;
         let encoded = encoder.encode(&conversation, &images)?;
         if arguments.json {
             let n_whole = whole.example_size(&conversation, &images)?.tokens;
-            shown.push(to_json(row, &encoded, &processor, &encoder, n_whole)?);
+            shown.push(to_json(record, &encoded, &processor, &encoder, n_whole)?);
         } else {
-            print_example(row, &encoded, &processor)?;
+            print_example(record, &encoded, &processor)?;
             shown.push(Value::Null);
         }
     }
-    match (arguments.row, arguments.json) {
-        (Some(row), _) if shown.is_empty() => return Err(format!("there is no record {row}").into()),
+    match (arguments.record, arguments.json) {
+        (Some(record), _) if shown.is_empty() => return Err(format!("there is no record {record}").into()),
         (Some(_), true) => println!("{}", shown.remove(0)),
         (None, true) => println!("{}", Value::Array(shown)),
         _ => {}
@@ -91,7 +91,7 @@ fn run(arguments: Arguments) -> JobResult {
 }
 
 fn to_json(
-    row: usize,
+    record: usize,
     encoded: &Encoded,
     processor: &Processor,
     encoder: &Encoder,
@@ -101,14 +101,14 @@ fn to_json(
     let codec = processor.text();
     let token = |(i, &id): (usize, &u32)| json!({ "id": id, "text": codec.decode(&[id], true).unwrap_or_default(), "target": encoded.targets[i] });
     let image = |(image, &start): (&adamllm::model::EncodedImage, &usize)| {
-        let n_rows = image.layout().n_features;
+        let n_features = image.layout().n_features;
         json!({
-            "image": image.image, "start": start, "n_rows": n_rows,
+            "image": image.image, "start": start, "n_features": n_features,
             "n_placeholders": image.layout().n_placeholders, "layout": image.layout(),
         })
     };
     Ok(json!({
-        "row": row,
+        "record": record,
         "id": encoded.id,
         "text": codec.decode(&encoded.tokens, true)?,
         "n_tokens": encoded.tokens.len(),
@@ -124,8 +124,8 @@ fn to_json(
 }
 
 /// Trained text between `»` and `«`, images as their number of tokens.
-fn print_example(row: usize, encoded: &Encoded, processor: &Processor) -> JobResult {
-    println!("record {row} ({}): {} tokens, {} trained", encoded.id, encoded.tokens.len(), encoded.n_targets());
+fn print_example(record: usize, encoded: &Encoded, processor: &Processor) -> JobResult {
+    println!("record {record} ({}): {} tokens, {} trained", encoded.id, encoded.tokens.len(), encoded.n_targets());
     let mut at = 0;
     while at < encoded.tokens.len() {
         if let Some(i) = encoded.image_starts.iter().position(|&start| start == at) {

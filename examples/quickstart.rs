@@ -106,16 +106,8 @@ fn run(arguments: Arguments) -> JobResult {
     arguments.say(&format!("1. synthesis: {} -> {}", settings.captions.display(), synthesis.display()));
     let open = |name: &str| models::open(name, &arguments.models, job.images()).map(|opened| opened.model);
     let models = (open(&synthesizer)?, open(&judge)?);
-    let mut handled = Ok(());
-    let mut on_event = |event: AdaptEvent| {
-        // Until training begins, a signal ends the process as ever: nothing is lost.
-        if matches!(event, AdaptEvent::PostTraining { .. }) {
-            handled = cli::stop_on_signal();
-        }
-        arguments.tell(event);
-    };
-    let report = job.run(models, &mut on_event, &mut Bar::default())?;
-    handled?;
+    cli::stop_on_signal()?;
+    let report = job.run(models, &mut |event| arguments.tell(event), &mut Bar::default())?;
 
     cli::tell_json(&arguments.out.join("quickstart.json"), &json!(report), arguments.json)?;
     if !arguments.json {

@@ -27,8 +27,8 @@ struct Arguments {
     #[arg(long)]
     predictions: PathBuf,
     /// Writes every answer's scores to this file, as JSON Lines
-    #[arg(long)]
-    rows: Option<PathBuf>,
+    #[arg(long, alias = "rows")]
+    examples: Option<PathBuf>,
     #[command(flatten)]
     losses: MaxLost,
     /// Prints one JSON object
@@ -51,7 +51,7 @@ fn run(arguments: Arguments) -> JobResult {
     if scored.rejected.len() > 10 {
         eprintln!("left out: {} more records", scored.rejected.len() - 10);
     }
-    if let Some(file) = &arguments.rows {
+    if let Some(file) = &arguments.examples {
         jsonl::write(file, &scored.examples)?;
     }
     if arguments.json {

@@ -87,8 +87,8 @@ struct Arguments {
     #[arg(long, value_name = "TOML", num_args = 1..)]
     benchmark: Vec<PathBuf>,
     /// Records that the report shows with their images
-    #[arg(long, default_value_t = 240)]
-    report_rows: usize,
+    #[arg(long, alias = "report-rows", default_value_t = 240)]
+    report_records: usize,
     #[command(flatten)]
     spending: Spending,
     #[command(flatten)]
@@ -169,7 +169,7 @@ impl Arguments {
             hygiene: self.hygiene,
             near_threshold: self.near_threshold,
             benchmarks: self.benchmark.clone(),
-            report_records: self.report_rows,
+            report_records: self.report_records,
         }
     }
 

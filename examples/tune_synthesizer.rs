@@ -112,16 +112,9 @@ fn run(arguments: Arguments) -> JobResult {
         Some(base) => {
             let device = devices::device(&arguments.device)?;
             let run = RunOptions { resume: output.resume, stop: Some(&cli::STOP), ..RunOptions::new(&output.out) };
-            let mut handled = Ok(());
-            let mut on_event = |event: TuneEvent| {
-                // Until training begins, a signal ends the process as ever: nothing is lost.
-                if matches!(event, TuneEvent::Encoded { .. }) {
-                    handled = cli::stop_on_signal();
-                }
-                arguments.tell(event);
-            };
+            cli::stop_on_signal()?;
+            let mut on_event = |event| arguments.tell(event);
             let report = tune_synthesizer(&settings, &base, &device, &run, &mut on_event, &mut Bar::default())?;
-            handled?;
             (report.seeds.clone(), json!(report))
         }
     };

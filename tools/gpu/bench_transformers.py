@@ -118,7 +118,7 @@ class Bench:
         # The first token of a row is no target: nothing stands before it.
         n_targets = sum(int((one["labels"][:, 1:] != -100).sum()) for one in passes)
         tokens = sum(int(one["attention_mask"].sum()) for one in passes)
-        begun, steps, losses = time.perf_counter(), [], []
+        run_started, steps, losses = time.perf_counter(), [], []
         for step in range(arguments.steps):
             started = self.sync()
             rate = 1e-4 * max(0.0, 0.5 * (1 + math.cos(math.pi * step / arguments.steps)))
@@ -136,7 +136,7 @@ class Bench:
             steps.append(self.sync() - started)
             losses.append(total)
             print(f"    step {step + 1}: {steps[-1]:.3f} s, loss {total:.4f}", flush=True)
-            if time.perf_counter() - begun > arguments.part_limit:
+            if time.perf_counter() - run_started > arguments.part_limit:
                 break
         rest = sorted(steps[1:])
         step_s = rest[len(rest) // 2] if rest else None
@@ -172,11 +172,11 @@ def main() -> None:
         "training, LoRA, BF16": lambda: bench.training(True),
         "training, full, BF16": lambda: bench.training(False),
     }
-    begun, lines = time.perf_counter(), []
+    run_started, lines = time.perf_counter(), []
     for name, part in parts.items():
         if arguments.only and not any(only in name for only in arguments.only):
             continue
-        if arguments.time_limit and time.perf_counter() - begun >= arguments.time_limit:
+        if arguments.time_limit and time.perf_counter() - run_started >= arguments.time_limit:
             print(f"{name}: no time left", flush=True)
             continue
         gc.collect()

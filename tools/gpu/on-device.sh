@@ -16,8 +16,8 @@ shift; parts=${*:-check-f32 bench peers check-bf16}
 out=${OUT:-gpu-results}; mkdir -p "$out"; out=$(cd "$out" && pwd)
 work=${WORK:-/tmp/adamllm-gpu}; mkdir -p "$work/logs"; cd "$work" || exit 2
 export PYTHONUNBUFFERED=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
-begun=$SECONDS
-say() { echo; echo "== $* (at $((SECONDS - begun)) s)"; }
+started=$SECONDS
+say() { echo; echo "== $* (at $((SECONDS - started)) s)"; }
 shown() { awk -v width="$1" '/^(\.\.\.|PASS) |Warning|[Ll]oading weights|^(stack backtrace| +[0-9]+: | +at )/ {next} {print substr($0, 1, width); fflush()}'; }
 limited() { local s=$1; shift; timeout --kill-after=5 "$s" "$@"; local rc=$?; [ $rc -lt 124 ] || echo "ended after $s s"; return $rc; }
 
@@ -121,4 +121,4 @@ done
 say "summary"
 wc -l "$work"/logs/*.log | sed '$d'
 python3 "$root/tools/gpu/table.py" "$out"
-echo "$((SECONDS - begun)) s in all"
+echo "$((SECONDS - started)) s in all"

@@ -71,11 +71,11 @@ def theirs(arguments) -> None:
         return batch
 
     for _ in range(2):
-        begun, on_core = time.perf_counter(), time.process_time()
+        started, on_core = time.perf_counter(), time.process_time()
         features = [mapped(row) for row in rows]
         for at in range(0, len(rows), arguments.batch):
             collated(features[at : at + arguments.batch], rows[at : at + arguments.batch])
-        taken = {"wall_s": time.perf_counter() - begun, "cpu_s": time.process_time() - on_core}
+        taken = {"wall_s": time.perf_counter() - started, "cpu_s": time.process_time() - on_core}
     totals = {
         "tokens": sum(len(feature["input_ids"]) for feature in features),
         "sum_of_ids": sum(sum(feature["input_ids"]) for feature in features),

@@ -24,16 +24,16 @@ def theirs(arguments) -> None:
     from transformers import AutoModelForImageTextToText, AutoTokenizer
     from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
 
-    begun = time.perf_counter()
+    started = time.perf_counter()
     dtype = torch.bfloat16 if arguments.dtype == "bf16" else torch.float32
     model = AutoModelForImageTextToText.from_pretrained(arguments.model, dtype=dtype).eval()
     tokenizer = AutoTokenizer.from_pretrained(arguments.model)
     images = Qwen2VLImageProcessor.from_pretrained(arguments.model)
-    load = time.perf_counter() - begun
+    load = time.perf_counter() - started
 
-    begun = time.perf_counter()
+    started = time.perf_counter()
     pixels = images(images=Image.open(arguments.image).convert("RGB"), return_tensors="pt")
-    image_s = time.perf_counter() - begun
+    image_s = time.perf_counter() - started
     rows = int(pixels["image_grid_thw"].prod()) // images.merge_size**2
     content = [{"type": "image"}, {"type": "text", "text": prompt(arguments)}]
     text = tokenizer.apply_chat_template([{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True)
@@ -42,13 +42,13 @@ def theirs(arguments) -> None:
     inputs = {**ids, **pixels, "mm_token_type_ids": kinds}
     inputs["pixel_values"] = inputs["pixel_values"].to(dtype)
     with torch.inference_mode():
-        begun = time.perf_counter()
+        started = time.perf_counter()
         model(**inputs, logits_to_keep=1)
-        prefill = time.perf_counter() - begun
-        begun = time.perf_counter()
+        prefill = time.perf_counter() - started
+        started = time.perf_counter()
         n = arguments.tokens
         out = model.generate(**inputs, do_sample=False, max_new_tokens=n, min_new_tokens=n)
-        decode = time.perf_counter() - begun - prefill
+        decode = time.perf_counter() - started - prefill
     import resource
 
     print(json.dumps({

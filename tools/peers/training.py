@@ -53,7 +53,7 @@ def theirs(arguments) -> None:
     optimizer = torch.optim.AdamW(groups, lr=1e-4, eps=1e-8)
     steps, losses = [], []
     for step in range(arguments.steps):
-        begun = time.perf_counter()
+        started = time.perf_counter()
         rate = 1e-4 * max(0.0, 0.5 * (1 + math.cos(math.pi * step / arguments.steps)))
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -63,7 +63,7 @@ def theirs(arguments) -> None:
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.item())
-        steps.append(time.perf_counter() - begun)
+        steps.append(time.perf_counter() - started)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps({"step_s": steps, "losses": losses, "peak": peak}))
 

@@ -95,7 +95,9 @@ pub enum CoreError {
     #[error("stopped before the end, as was asked for; what was finished is kept")]
     Cancelled,
     /// A model fails on everything: a server that is gone, a device that was lost.
-    #[error("the model failed on {n} consecutive prompts, the last time with: {detail}; what was answered before is kept")]
+    #[error(
+        "the model failed on {n} consecutive prompts, the last time with: {detail}; what was answered before is kept"
+    )]
     ModelFails {
         /// How many.
         n: usize,

@@ -75,7 +75,8 @@ fn a_model_that_is_gone_ends_the_run() {
     let options = PredictOptions { batch_size: 2, ..PredictOptions::default() };
     let error = evaluate(&ScriptedModel::new(gone), &slides(), folder.path(), &options, &mut ()).expect_err("ends");
     assert!(
-        error.to_string().contains("failed on 32 consecutive prompts") && error.to_string().contains("connection refused")
+        error.to_string().contains("failed on 32 consecutive prompts")
+            && error.to_string().contains("connection refused")
     );
     let scored = run(folder.path(), Duration::ZERO);
     assert_eq!((scored.outcomes.len(), scored.report.run.and_then(|run| run.n_asked)), (40, Some(36)));

@@ -5,6 +5,14 @@
 //! backbones of one's own ([`LanguageBackbone`](adamllm_nn::LanguageBackbone)) decode through the same [`decode`] loop:
 //! image features stand among the embeddings, or go to cross-attention layers ([`CrossLayer`]).
 //!
+//! | item | what it is |
+//! |---|---|
+//! | [`DecoderConfig`], [`Decoder`] | sizes, and the decoder with its [`SelfAttention`] and, where the family has them, [`CrossAttention`] layers |
+//! | [`RopeConfig`], [`RopeScaling`], [`SlidingWindow`] | rotary positions and attention windows |
+//! | [`KvCache`] | keys and values of the tokens so far |
+//! | [`decode`], [`DecodeRequest`], [`DecodedSequence`] | prompts to tokens, in batches |
+//! | [`Sampler`], [`SamplingRule`], [`LogitRules`] | how the next token is chosen |
+//!
 //! ```
 //! use adamllm_language::DecoderConfig;
 //! use adamllm_nn::{AttentionMask, BackboneInput, Eager, LanguageBackbone, Positions};

@@ -8,6 +8,16 @@
 //! Conversation --Encoder::encode--> Encoded --VlmBatch::collate--> VlmBatch --Objective--> the trainer
 //! ```
 //!
+//! | item | what it is |
+//! |---|---|
+//! | [`ModelFolder`], [`ModelConfig`], [`Families`] | a folder on disk, what its `config.json` says, and the families that are read ([`family`]: one of your own) |
+//! | [`VisionLanguageModel`], [`AutoVisionEncoder`] | the model, of any encoder and decoder; the encoder that a folder names |
+//! | [`Processor`], [`TextCodec`], [`ChatTemplate`] | tokenizer, chat template and image processor of a folder |
+//! | [`Encoder`], [`Encoding`], [`Encoded`] | conversations to tokens, targets and pixels, by the preset of a training tool |
+//! | [`VlmBatch`], [`Padding`] | encoded examples together, padded or packed |
+//! | [`LocalModel`], [`BatchLimits`] | the model and its processor as a `Generate` |
+//! | [`Flops`], [`ModelPart`] | operations of a pass; the parts that settings name |
+//!
 //! ```no_run
 //! use std::sync::Arc;
 //! use adamllm_core::{Decoding, Generate, MemoryImages, Prompt};

@@ -10,6 +10,15 @@
 //! clipped over all parameters together; batch order is a pure function of `(seed, epoch)`; a resumed run equals an
 //! undisturbed one bit for bit.
 //!
+//! | item | what it is |
+//! |---|---|
+//! | [`SingleStage`], [`Mixture`], [`WeightedSources`] | captions and tasks to conversations; several sources in exact shares |
+//! | [`BatchSource`], [`ExampleBatches`], [`BatchOrder`] | where batches come from, and in which order |
+//! | [`Trainer`], [`TrainConfig`], [`FitOptions`], [`FitReport`] | the loop, its settings, what a run is given and gives back |
+//! | [`RunPlan`], [`DryRun`] | what a run will read, and whether it fits, beforehand |
+//! | [`Checkpoint`], [`Validation`] | what a run leaves to go on from; losses on held-out examples |
+//! | [`Collective`], [`on_each_device`] | several devices or processes |
+//!
 //! ```
 //! use adamllm_core::{ImageCaption, InstructionTask};
 //! use adamllm_train::SingleStage;

@@ -102,7 +102,7 @@ const PARTS: [(&str, Part); 5] = [
 /// # Errors
 /// The model folder, a device that is not compiled in, the report's file.
 pub(crate) fn run(arguments: &Arguments) -> Answer<bool> {
-    let begun = Instant::now();
+    let run_started = Instant::now();
     let folder = ModelFolder::open(&arguments.model)?;
     let work = Work::new(&folder, arguments.examples.max(8), arguments.tokens, arguments.side)?;
     if let Some(file) = &arguments.write_batch {
@@ -120,7 +120,7 @@ pub(crate) fn run(arguments: &Arguments) -> Answer<bool> {
             if !arguments.only.is_empty() && !arguments.only.iter().any(|only| name.contains(only.as_str())) {
                 continue;
             }
-            if arguments.time_limit.is_some_and(|limit| begun.elapsed() >= Duration::from_secs(limit)) {
+            if arguments.time_limit.is_some_and(|limit| run_started.elapsed() >= Duration::from_secs(limit)) {
                 println!("{name}: no time left");
                 whole = false;
                 continue;
@@ -139,7 +139,7 @@ pub(crate) fn run(arguments: &Arguments) -> Answer<bool> {
             report.set("parts", json!(lines))?;
         }
     }
-    println!("{:.1} s in all", begun.elapsed().as_secs_f64());
+    println!("{:.1} s in all", run_started.elapsed().as_secs_f64());
     Ok(whole)
 }
 

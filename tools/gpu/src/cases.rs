@@ -66,11 +66,11 @@ pub(crate) struct Tally {
 /// The report's file.
 pub(crate) fn run_all(cases: &[Case], selection: &Selection, report: &mut Report) -> Answer<Tally> {
     note_panics();
-    let begun = Instant::now();
+    let run_started = Instant::now();
     let (mut tally, mut lines) = (Tally::default(), Vec::<Value>::new());
     let wanted = |case: &&Case| selection.only.is_empty() || selection.only.iter().any(|part| case.name.contains(part));
     for case in cases.iter().filter(wanted) {
-        if selection.time_limit.is_some_and(|limit| begun.elapsed() >= limit) {
+        if selection.time_limit.is_some_and(|limit| run_started.elapsed() >= limit) {
             tally.skipped += 1;
             lines.push(json!({"name": case.name, "verdict": "skip"}));
             continue;
@@ -102,13 +102,13 @@ pub(crate) fn run_all(cases: &[Case], selection: &Selection, report: &mut Report
         report.set("cases", json!(lines))?;
     }
     report.set("cases", json!(lines))?;
-    report.set("seconds", json!(begun.elapsed().as_secs_f64()))?;
+    report.set("seconds", json!(run_started.elapsed().as_secs_f64()))?;
     let Tally { passed, failed, skipped } = tally;
     report.set("tally", json!({"passed": passed, "failed": failed, "skipped": skipped}))?;
     if skipped > 0 {
         println!("SKIP {skipped} cases: no time left");
     }
-    println!("{passed} passed, {failed} failed, {skipped} skipped in {:.1} s", begun.elapsed().as_secs_f64());
+    println!("{passed} passed, {failed} failed, {skipped} skipped in {:.1} s", run_started.elapsed().as_secs_f64());
     Ok(tally)
 }
 

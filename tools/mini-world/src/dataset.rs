@@ -87,16 +87,16 @@ pub fn write_dataset(folder: impl AsRef<Path>, seed: u64, size: &DatasetSize) ->
     Ok(())
 }
 
-/// What the benchmark's rows mean, for `adamllm_eval::DescribedBenchmark`.
-fn description(domain: Domain, n_rows: usize) -> String {
+/// What the benchmark's examples mean, for `adamllm_eval::DescribedBenchmark`.
+fn description(domain: Domain, n_examples: usize) -> String {
     format!(
-        "# Questions about {domain} of the mini world; the pictures stand in no training data.
+        "# Questions about {domain} of the mini world; the images are in no training data.
 name = \"mini-{domain}\"
 domain = \"{domain}\"
-rows = \"benchmark.jsonl\"
+examples = \"benchmark.jsonl\"
 images = \".\"
 answer = \"by_example\"
-n_rows = {n_rows}
+n_examples = {n_examples}
 max_new_tokens = 48
 
 [columns]
