@@ -115,6 +115,7 @@ fn run(arguments: Arguments) -> JobResult {
     }
     if arguments.ablations {
         let table = job.ablate(&AblationSettings::default(), &mut Bar::default())?.table();
+        job.write_pages(&report)?;
         arguments.say(&format!("\nablations (paper, tables 4 and 5), strict scores, in ablations.json:\n{table}"));
     }
     let ledgers = job.ledgers().map(|ledger| ledger.display().to_string()).join(", ");

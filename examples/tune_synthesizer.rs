@@ -113,7 +113,7 @@ fn run(arguments: Arguments) -> JobResult {
             let device = devices::device(&arguments.device)?;
             let run = RunOptions { resume: output.resume, stop: Some(&cli::STOP), ..RunOptions::new(&output.out) };
             cli::stop_on_signal()?;
-            let mut on_event = |event| arguments.tell(event);
+            let mut on_event = |event: TuneEvent| arguments.tell(event);
             let report = tune_synthesizer(&settings, &base, &device, &run, &mut on_event, &mut Bar::default())?;
             (report.seeds.clone(), json!(report))
         }

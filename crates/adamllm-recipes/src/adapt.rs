@@ -125,14 +125,14 @@ impl<'a> Adaptation<'a> {
         // Their memory is wanted for training.
         drop((synthesizer, judge));
         on_event(AdaptEvent::Synthesized(&synthesis));
-        self.train_and_evaluate(synthesis, &asked, on_event, progress)
+        self.train_and_evaluate(synthesis, asked, on_event, progress)
     }
 
     /// Parts 2 and 3. Compiled once, whatever the two models are.
     fn train_and_evaluate(
         &self,
         synthesis: RunSummary,
-        models: &[String; 2],
+        asked: [String; 2],
         on_event: &mut dyn FnMut(AdaptEvent),
         progress: &mut dyn Progress,
     ) -> Result<AdaptReport, RecipeError> {
@@ -155,8 +155,8 @@ impl<'a> Adaptation<'a> {
         let samples = self.samples(self.settings.samples)?;
         let losses = self.losses(&synthesis)?;
         let report = AdaptReport::new(synthesis, &composed, &fitted, evaluations, losses);
-        let report = AdaptReport { samples, model: self.model(), ..report };
-        let page = self.write_pages(&report, models)?;
+        let report = AdaptReport { asked, samples, model: self.model(), ..report };
+        let page = self.write_pages(&report)?;
         let report = AdaptReport { page, seconds: self.started.elapsed().as_secs_f64(), ..report };
         self.write_cards(&report)?;
         Ok(report)

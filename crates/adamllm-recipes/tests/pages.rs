@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 use adamllm_core::{InstructionTask, LedgerEntry, jsonl};
 use adamllm_eval::{Outcome, Report, read_outcomes, read_predictions, read_report};
 use adamllm_model::{LocalModel, ModelFolder};
+use adamllm_recipes::adapt::{AblationSettings, Adaptation};
 use adamllm_recipes::benchmarks::open_description;
 use adamllm_recipes::compare::{RunComparison, write_comparison};
 use adamllm_recipes::{AdaptReport, AdaptSettings, RunOptions, adapt};
-use adamllm_synth::RunSummary;
+use adamllm_synth::{RunSummary, Variant};
 use adamllm_train::StepMetrics;
 use burn::tensor::Device;
 use serde_json::Value;
@@ -61,7 +62,7 @@ fn some_questions(name: &str, n: usize, folder: &Path) -> PathBuf {
     let questions: Vec<String> = text("benchmark.jsonl").lines().step_by(4).take(n).map(str::to_owned).collect();
     std::fs::write(folder.join("benchmark.jsonl"), questions.join("\n")).expect("written");
     let images = format!("images = {:?}", source.display().to_string());
-    let description = text("benchmark.toml").replace("n_rows = 180", &format!("n_rows = {n}"));
+    let description = text("benchmark.toml").replace("n_examples = 180", &format!("n_examples = {n}"));
     let path = folder.join("benchmark.toml");
     std::fs::write(&path, description.replace("images = \".\"", &images)).expect("written");
     path
@@ -129,6 +130,23 @@ fn the_pages_of_a_run() {
 
     run(&settings, &out, true);
     assert!(page(&report.page) == index, "a run that goes on leaves the same page");
+    shows_ablations(&settings, &out, &report);
+}
+
+/// The front page shows the table that the ablations left.
+fn shows_ablations(settings: &AdaptSettings, out: &Path, report: &AdaptReport) {
+    let base = ModelFolder::open(mini().join("models/base")).expect("opens");
+    let (device, options) = (Device::flex(), RunOptions { resume: true, ..RunOptions::new(out) });
+    let job = Adaptation::new(settings, &base, &device, &options).expect("opens");
+    let ablations = AblationSettings { variants: vec![Variant::CaptionOnly], n_seeds: 1 };
+    let table = job.ablate(&ablations, &mut ()).expect("runs").table();
+    let page = page(&job.write_pages(report).expect("writes"));
+    assert!(page.contains("Without one of its parts"));
+    for line in table.lines().filter(|line| !line.starts_with("|---")) {
+        let tag = if line.contains("variant") { "th" } else { "td" };
+        let cells = line.trim_matches('|').split('|').map(|cell| format!("<{tag}>{}</{tag}>", cell.trim()));
+        assert!(page.contains(&cells.collect::<String>()), "{line}");
+    }
 }
 
 fn says_what_the_files_say(index: &str, out: &Path) {

@@ -1,8 +1,8 @@
 //! The method without one of its parts: what the paper compares in its tables 4 and 5.
 
-use std::fmt::Write as _;
+use std::path::Path;
 
-use adamllm_core::{ImageCaption, Progress, RecordId, jsonl, read_text};
+use adamllm_core::{CoreError, ImageCaption, Progress, RecordId, jsonl, read_text};
 use adamllm_eval::{AnswerType, BootstrapConfig, Comparison, Outcome, PredictOptions, compare, evaluate};
 use adamllm_model::{ModelFolder, VisionLanguageModel};
 use adamllm_synth::{Judged, Variant, Verdict};
@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 use super::Adaptation;
 use crate::benchmarks::OpenedBenchmark;
 use crate::{RecipeError, write_json};
+
+/// In the run's folder.
+const ABLATIONS_FILE: &str = "ablations.json";
 
 /// What a table of ablations compares.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,8 +110,14 @@ impl Adaptation<'_> {
             to_full: compare(&pool(&seeds, runs), &full, &BootstrapConfig::default()),
         };
         let report = AblationReport { results: variants.iter().zip(&runs).map(result).collect(), seeds };
-        write_json(self.file("ablations.json"), &serde_json::json!(report))?;
+        write_json(self.file(ABLATIONS_FILE), &serde_json::json!(report))?;
         Ok(report)
+    }
+
+    /// What [`Adaptation::ablate`] left in the run's folder, where it ran.
+    pub(super) fn ablations(&self) -> Result<Option<AblationReport>, RecipeError> {
+        let file = self.file(ABLATIONS_FILE);
+        file.exists().then(|| read_json(&file)).transpose()
     }
 
     /// One variant with one seed: read where it is done, else trained and asked.
@@ -122,8 +131,7 @@ impl Adaptation<'_> {
         let folder = self.file("ablations").join(variant.as_str()).join(format!("seed-{seed}"));
         let result = folder.join("result.json");
         if self.run.resume && result.exists() {
-            let broken = |error| adamllm_core::CoreError::io("read", &result)(std::io::Error::other(error));
-            return Ok(serde_json::from_str(&read_text(&result)?).map_err(broken)?);
+            return read_json(&result);
         }
         std::fs::create_dir_all(&folder).map_err(crate::error::io("create", &folder))?;
 
@@ -173,6 +181,12 @@ impl Adaptation<'_> {
     }
 }
 
+/// Reads a file that these functions wrote.
+fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, RecipeError> {
+    let broken = |error| CoreError::io("read", path)(std::io::Error::other(error));
+    Ok(serde_json::from_str(&read_text(path)?).map_err(broken)?)
+}
+
 /// Whether a variant is made of the triplets of the whole method.
 fn is_of_these_triplets(variant: Variant) -> bool {
     !matches!(variant, Variant::NoBlankImages | Variant::RuleBased)
@@ -196,29 +210,43 @@ fn mean(outcomes: &[Outcome]) -> f64 {
 }
 
 impl AblationReport {
-    /// A Markdown table: a line for each variant, with the strict score of all questions (mean and range over the seeds), of each kind of
-    /// question, and what the whole method has more, with its 95 % interval.
-    pub fn table(&self) -> String {
-        let kinds: Vec<AnswerType> =
-            self.results.first().map(|result| result.to_full.by_type.keys().copied().collect()).unwrap_or_default();
-        let names: String = kinds.iter().map(|kind| format!(" {} |", kind.as_str())).collect();
-        let mut out =
-            format!("| variant | tasks | all (lowest to highest seed) |{names} the whole method has more |\n");
-        out += &format!("|---|--:|--:|{}--:|\n", "--:|".repeat(kinds.len()));
+    /// The kinds of questions that were asked.
+    fn kinds(&self) -> Vec<AnswerType> {
+        self.results.first().map(|result| result.to_full.by_type.keys().copied().collect()).unwrap_or_default()
+    }
+
+    /// The table as text: its head, then a line for each variant.
+    pub(crate) fn cells(&self) -> Vec<Vec<String>> {
+        let kinds = self.kinds();
+        let head = ["variant", "tasks", "all (lowest to highest seed)"].map(str::to_owned).into_iter();
+        let head = head.chain(kinds.iter().map(|kind| kind.as_str().to_owned()));
+        let mut lines = vec![head.chain(["the whole method has more".to_owned()]).collect()];
         for result in &self.results {
             let all = result.by_seed.iter().sum::<f64>() / result.by_seed.len().max(1) as f64;
             let low = result.by_seed.iter().copied().fold(f64::INFINITY, f64::min);
             let high = result.by_seed.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            let _ =
-                write!(out, "| {} | {} | {all:.1} ({low:.1} to {high:.1}) |", result.variant.as_str(), result.n_tasks);
+            let mut line = vec![
+                result.variant.as_str().to_owned(),
+                result.n_tasks.to_string(),
+                format!("{all:.1} ({low:.1} to {high:.1})"),
+            ];
             for kind in &kinds {
                 let score = result.to_full.by_type.get(kind).and_then(|group| group.strict);
-                let _ = write!(out, " {} |", score.map_or(String::new(), |score| format!("{:.1}", score.first)));
+                line.push(score.map_or(String::new(), |score| format!("{:.1}", score.first)));
             }
             let more = result.to_full.overall.strict.filter(|_| result.variant != Variant::Full);
-            let _ = writeln!(out, " {} |", more.map_or(String::new(), |more| more.shown_difference()));
+            line.push(more.map_or(String::new(), |more| more.shown_difference()));
+            lines.push(line);
         }
-        out
+        lines
+    }
+
+    /// A Markdown table: a line for each variant, with the strict score of all questions (mean and range over the seeds), of each kind of
+    /// question, and what the whole method has more, with its 95 % interval.
+    pub fn table(&self) -> String {
+        let mut lines: Vec<String> = self.cells().iter().map(|cells| format!("| {} |\n", cells.join(" | "))).collect();
+        lines.insert(1, format!("|---|{}\n", "--:|".repeat(self.kinds().len() + 3)));
+        lines.concat()
     }
 }
 

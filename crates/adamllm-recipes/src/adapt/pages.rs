@@ -14,8 +14,12 @@ use crate::compare::RunComparison;
 use crate::page::adapt::Adapted;
 
 impl Adaptation<'_> {
-    /// The pages of each part, and `index.html` before them all.
-    pub(super) fn write_pages(&self, report: &AdaptReport, asked: &[String; 2]) -> Result<PathBuf, RecipeError> {
+    /// Writes the pages of each part, and `index.html` before them all; gives the path of the last. A run does it by itself; after
+    /// [`Adaptation::ablate`], the front page has its table too.
+    ///
+    /// # Errors
+    /// The run's files.
+    pub fn write_pages(&self, report: &AdaptReport) -> Result<PathBuf, RecipeError> {
         let settings = self.settings;
         let title = format!("Synthesis from {}", settings.captions.display());
         let config = ReportConfig { title, seed: settings.seed, ..ReportConfig::default() };
@@ -41,9 +45,9 @@ impl Adaptation<'_> {
         let adapted = Adapted {
             settings,
             base: self.base.path(),
-            asked,
             images: &*self.images,
             report,
+            ablations: self.ablations()?,
             evaluation: evaluation.as_ref().map(|(compared, opened)| (compared, *opened)),
             folder: &self.run.out,
         };

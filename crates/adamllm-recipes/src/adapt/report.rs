@@ -12,6 +12,8 @@ use crate::kept::Kept;
 /// What an adaptation did.
 #[derive(Clone, Debug, Serialize)]
 pub struct AdaptReport {
+    /// The identities of synthesizer and judge.
+    pub asked: [String; 2],
     /// What became of the pairs.
     pub synthesis: RunSummary,
     /// Conversations that were trained on.
@@ -62,6 +64,7 @@ impl AdaptReport {
             comparison = Some(evaluation.comparison);
         }
         Self {
+            asked: Default::default(),
             synthesis,
             encoded: composed.examples.len(),
             encode_ledger_entries: composed.n_conversations - composed.examples.len(),

@@ -11,7 +11,7 @@ use super::funnel::Funnel;
 use super::inputs::Inputs;
 use super::{Page, count, ledger, records};
 use crate::RecipeError;
-use crate::adapt::{AdaptReport, AdaptSettings, Sample};
+use crate::adapt::{AblationReport, AdaptReport, AdaptSettings, Sample};
 use crate::benchmarks::OpenedBenchmark;
 use crate::compare::RunComparison;
 
@@ -19,10 +19,10 @@ use crate::compare::RunComparison;
 pub(crate) struct Adapted<'a> {
     pub(crate) settings: &'a AdaptSettings,
     pub(crate) base: &'a Path,
-    /// The identities of synthesizer and judge.
-    pub(crate) asked: &'a [String; 2],
     pub(crate) images: &'a dyn ImageStore,
     pub(crate) report: &'a AdaptReport,
+    /// Where the method was compared without its parts.
+    pub(crate) ablations: Option<AblationReport>,
     /// Both models' answers and the questions, where there is a benchmark.
     pub(crate) evaluation: Option<(&'a RunComparison, &'a OpenedBenchmark)>,
     pub(crate) folder: &'a Path,
@@ -59,6 +59,9 @@ impl Adapted<'_> {
         if let Some((compared, opened)) = self.evaluation {
             page = super::compare::scores(page, compared, std::slice::from_ref(opened))?;
         }
+        if let Some(ablations) = &self.ablations {
+            page = page.section("ablations", "Without one of its parts", &without(ablations));
+        }
         let page = super::kept::section(page, &report.kept, ["the base", "the post-trained model"]);
         let page = page.section("descriptions", "What both models say about the first images", &samples).section(
             "ledger",
@@ -74,6 +77,7 @@ impl Adapted<'_> {
             ("evaluation/post-trained/report.html", "the post-trained model's answers"),
             ("conversations.jsonl", "what was trained on"),
             ("model", "the post-trained model, a Hugging Face folder like the base"),
+            ("ablations.json", "the method without one of its parts"),
             ("quickstart.json", "all the numbers above"),
         ];
         links.extend(
@@ -133,8 +137,8 @@ impl Adapted<'_> {
             .path("captions", &settings.captions)
             .path("images", &settings.images)
             .path("base", self.base)
-            .name("synthesizer", &self.asked[0])
-            .name("judge", &self.asked[1]);
+            .name("synthesizer", &self.report.asked[0])
+            .name("judge", &self.report.asked[1]);
         for (what, file) in [("judge's prompt", &settings.judge_prompt), ("benchmark", &settings.benchmark)] {
             inputs = file.iter().fold(inputs, |inputs, file| inputs.path(what, file));
         }
@@ -162,6 +166,22 @@ impl Adapted<'_> {
             .concat();
         format!("<article class=\"card\">\n{}<dl>{lines}</dl>\n</article>\n", image_of(url, sample.image.as_str()))
     }
+}
+
+/// The table of ablations.
+fn without(ablations: &AblationReport) -> String {
+    let cells = ablations.cells();
+    let line = |cells: &Vec<String>, tag: &str| {
+        let cells: String = cells.iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(cell))).collect();
+        format!("<tr>{cells}</tr>\n")
+    };
+    let (head, lines) = cells.split_first().map_or_else(Default::default, |(head, lines)| (line(head, "th"), lines));
+    let lines: String = lines.iter().map(|cells| line(cells, "td")).collect();
+    let n_seeds = ablations.seeds.len();
+    format!(
+        "<p class=\"note\">The base trained again without a part of the method, {n_seeds} seeds each (paper, tables 4 and 5). Strict scores; \
+         the intervals are of the difference, over images.</p>\n<table><thead>{head}</thead>\n<tbody>\n{lines}</tbody></table>\n"
+    )
 }
 
 /// Counts, as the page says them.
