@@ -81,3 +81,8 @@ pub use text_template::TextTemplate;
 pub use turns::TurnMarkers;
 
 pub use image::RgbImage;
+
+/// The README's example is compiled with the documentation's.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

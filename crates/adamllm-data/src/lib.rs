@@ -63,3 +63,8 @@ pub use stores::{CurrentImages, FirstOf, image_names_at, images_at};
 pub use table::Table;
 #[cfg(feature = "zip")]
 pub use tar_archive::TarImages;
+
+/// The README's example is compiled with the documentation's.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -93,3 +93,8 @@ pub use scoring::{AnswerScore, score_answer};
 pub use statistics::{
     BootstrapConfig, Comparison, Estimate, Interval, McNemar, PairedGroup, PairedScore, compare, estimate,
 };
+
+/// The README's example is compiled with the documentation's.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -47,3 +47,13 @@ pub use cross::{CrossAttention, CrossLayer};
 pub use decode::{DecodeRequest, DecodedSequence, EndReason, PromptRequest, decode};
 pub use decoder::{Decoder, DecoderLayer, SelfAttention};
 pub use sampling::{LogitRules, Sampler, SamplingRule};
+
+pub use burn;
+/// What a [`Sampler`] draws from, and what seeds it.
+pub use rand::SeedableRng;
+pub use rand_chacha::ChaCha8Rng;
+
+/// The README's example is compiled with the documentation's.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -63,6 +63,7 @@ mod vision;
 
 pub use adamllm_vision::preprocess::PixelRange;
 pub use batch::{Padding, VlmBatch};
+pub use burn;
 pub use encoded::{Encoded, EncodedImage};
 pub use encoder::Encoder;
 pub use encoding::{Encoding, Preset, Truncation};
@@ -91,3 +92,8 @@ pub mod family {
     pub use crate::hf::fields::Fields;
     pub use crate::hf::keys::{PartKeys, Renames};
 }
+
+/// The README's example is compiled with the documentation's.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

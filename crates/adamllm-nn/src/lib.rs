@@ -50,6 +50,7 @@ mod vision_encoder;
 pub use attention::{AttentionMask, attend};
 pub use backbone::{BackboneInput, KeyValueCache, LanguageBackbone};
 pub use blocks::{BlockExecutor, BlockFn, Eager, GradMode, run_block};
+pub use burn;
 pub use cross_attention::{CrossAttentionInput, CrossAttentionView, ImageSpan};
 pub use cross_entropy::cross_entropy;
 pub use image::{ExampleSize, ImageLayout, PixelValues};
@@ -63,3 +64,8 @@ pub use positions::Positions;
 pub use rotary::{RotaryTable, apply_rotary};
 pub use tensors::{cast_to, index_tensor};
 pub use vision_encoder::{ConnectedEncoder, Connector, ImageFeatures, VisionEncoder};
+
+/// The README's example is compiled with the documentation's.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

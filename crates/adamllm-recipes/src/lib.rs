@@ -66,3 +66,8 @@ pub use synthesize::{SynthesisReport, SynthesisSettings, synthesize};
 pub use training_set::{RecordCounts, SourceSettings, TrainingSet, TrainingSetReader};
 #[cfg(feature = "train")]
 pub use tune_synthesizer::{TuneSynthesizerReport, TuneSynthesizerSettings, tune_synthesizer};
+
+/// The README's example is compiled with the documentation's.
+#[cfg(all(doctest, feature = "train"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

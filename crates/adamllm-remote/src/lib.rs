@@ -47,3 +47,8 @@ pub use batch::{BatchModel, BatchReport, batch_files};
 pub use config::{Dialect, ImageForm, RemoteConfig, Retry, ScoreMethod, UserTurn};
 pub use error::{AttemptError, RemoteError};
 pub use model::RemoteModel;
+
+/// The README's example is compiled with the documentation's.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -96,3 +96,8 @@ pub use templates::{CHAIN_TEMPLATES, QUESTION_TEMPLATES};
 pub use triplet::{Judged, TaskTriplet, Verdict};
 pub use turns::{FoundTriplet, INFORMATIVE_HINT, PRECISE_HINT, Turn, find_special_token, find_triplet, parse_turns};
 pub use variant::Variant;
+
+/// The README's example is compiled with the documentation's.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

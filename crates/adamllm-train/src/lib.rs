@@ -56,6 +56,7 @@ mod trainer;
 mod validation;
 
 pub use adamllm_nn::ExampleSize;
+pub use burn;
 pub use checkpoint::Checkpoint;
 #[cfg(feature = "mpi")]
 pub use collective::MpiCollective;
@@ -76,3 +77,8 @@ pub use single_stage::{CaptionPosition, Mixture, SingleStage};
 pub use source::{BatchSource, ExampleBatches};
 pub use trainer::{DryRun, FitOptions, FitOutcome, FitReport, Trainer};
 pub use validation::{Validation, ValidationMetrics};
+
+/// The README's example is compiled with the documentation's.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -41,9 +41,15 @@ mod smolvlm;
 mod tile_patches;
 
 pub use block::{EncoderAttention, EncoderBlock, EncoderBlockConfig};
+pub use burn;
 pub use llava_next::{ClipEncoder, ClipEncoderConfig, LlavaNextVision, LlavaNextVisionConfig};
 pub use mllama::{MllamaEncoder, MllamaEncoderConfig, MllamaVision, MllamaVisionConfig, TileEmbedding, TilePositions};
 pub use qwen2_5_vl::{Qwen2_5VlEncoder, Qwen2_5VlEncoderConfig, RmsPatchMerger, WindowBlock};
 pub use qwen2_vl::{PatchMerger, Qwen2VlEncoder, Qwen2VlEncoderConfig, VisionBlock};
 pub use qwen3_vl::{Qwen3VlEncoder, Qwen3VlEncoderConfig};
 pub use smolvlm::{SiglipEncoder, SiglipEncoderConfig, SmolVlmVision, SmolVlmVisionConfig};
+
+/// The README's example is compiled with the documentation's.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -99,3 +99,8 @@ pub mod prelude {
     #[cfg(any(feature = "language", feature = "vision", feature = "train"))]
     pub use burn::tensor::{DType, Device};
 }
+
+/// The README's example is compiled with the documentation's.
+#[cfg(all(doctest, feature = "flex", feature = "model", feature = "recipes", feature = "train"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
