@@ -3,7 +3,7 @@
 
 use adamllm_nn::{
     AttentionMask, BackboneInput, BlockExecutor, GatedMlp, GatedMlpConfig, KeyValueCache, LanguageBackbone, Linear,
-    LinearConfig, RmsNorm, RmsNormConfig, RotaryTable, apply_rotary, attend, run_block,
+    LinearConfig, ParameterKind, RmsNorm, RmsNormConfig, RotaryTable, apply_rotary, attend, run_block,
 };
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{DType, Device, Int, Tensor};
@@ -212,6 +212,14 @@ impl LanguageBackbone for Decoder {
 
     fn uses(&self, parameter: &str, has_images: bool) -> bool {
         has_images || !parameter.starts_with("cross_layers.")
+    }
+
+    fn parameter_kind(&self, parameter: &str) -> ParameterKind {
+        match parameter.split('.').next() {
+            Some("embedding") => ParameterKind::Embedding,
+            Some("head") => ParameterKind::Head,
+            _ => ParameterKind::Hidden,
+        }
     }
 }
 

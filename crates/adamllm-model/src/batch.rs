@@ -2,7 +2,7 @@ use std::ops::Range;
 
 use adamllm_nn::{
     AttentionMask, Batch, BlockExecutor, CrossAttentionView, Eager, ImageLayout, ImageSpan, LanguageBackbone,
-    Objective, Positions, VisionEncoder, cross_entropy, index_tensor,
+    Objective, ParameterKind, Positions, VisionEncoder, cross_entropy, index_tensor,
 };
 use burn::tensor::Tensor;
 
@@ -349,6 +349,13 @@ impl<V: VisionEncoder, L: LanguageBackbone> Objective for VisionLanguageModel<V,
             (_, Some(name)) => self.language.uses(name, has_images),
             _ => true,
         }
+    }
+
+    fn parameter_kind(&self, parameter: &str) -> ParameterKind {
+        let of_vision = parameter.strip_prefix("vision.").zip(self.vision.as_ref());
+        let of_vision = of_vision.map(|(name, vision)| vision.parameter_kind(name));
+        let of_language = || parameter.strip_prefix("language.").map(|name| self.language.parameter_kind(name));
+        of_vision.or_else(of_language).unwrap_or(ParameterKind::Hidden)
     }
 
     /// The cross-entropy of each target, in nats.

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use adamllm_nn::{BlockExecutor, ImageFeatures, ImageLayout, PixelValues, VisionEncoder};
+use adamllm_nn::{BlockExecutor, ImageFeatures, ImageLayout, ParameterKind, PixelValues, VisionEncoder};
 use adamllm_vision::{LlavaNextVision, MllamaVision, Qwen2_5VlEncoder, Qwen2VlEncoder, Qwen3VlEncoder, SmolVlmVision};
 use burn::module::Module;
 use burn::tensor::Tensor;
@@ -74,6 +74,12 @@ macro_rules! vision_encoders {
             fn uses(&self, parameter: &str) -> bool {
                 match self {
                     $(Self::$variant(encoder) => encoder.uses(parameter)),*
+                }
+            }
+
+            fn parameter_kind(&self, parameter: &str) -> ParameterKind {
+                match self {
+                    $(Self::$variant(encoder) => encoder.parameter_kind(parameter)),*
                 }
             }
         }

@@ -50,7 +50,7 @@ impl ModelPart {
 
 #[cfg(test)]
 mod tests {
-    use adamllm_nn::Parameters;
+    use adamllm_nn::{Objective, ParameterKind, Parameters};
     use burn::tensor::Device;
 
     use super::*;
@@ -71,6 +71,18 @@ mod tests {
             found.dedup();
             let tied = model.language.head.is_none();
             assert_eq!(found.len(), if tied { 4 } else { 5 }, "{family}: {found:?}");
+
+            // The tables, the patch embedding and the head are what their parts say, everything else is between hidden states.
+            for parameter in Parameters::of(&model).iter().filter(|parameter| parameter.shape.len() == 2) {
+                let name = parameter.name.as_str();
+                let expected = match ModelPart::of(name) {
+                    Some(ModelPart::Head) => ParameterKind::Head,
+                    Some(ModelPart::Embeddings) => ParameterKind::Embedding,
+                    Some(ModelPart::Vision) if name.contains("embedding") => ParameterKind::Embedding,
+                    _ => ParameterKind::Hidden,
+                };
+                assert_eq!(model.parameter_kind(name), expected, "{family}: {name}");
+            }
         }
     }
 }

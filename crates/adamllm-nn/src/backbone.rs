@@ -1,7 +1,7 @@
 use burn::module::{Module, ModuleDisplay};
 use burn::tensor::{DType, Device, Int, Tensor};
 
-use crate::{AttentionMask, BlockExecutor, CrossAttentionInput, Linear, Positions};
+use crate::{AttentionMask, BlockExecutor, CrossAttentionInput, Linear, ParameterKind, Positions};
 
 /// What one forward pass of a [`LanguageBackbone`] reads.
 #[derive(Debug)]
@@ -64,6 +64,12 @@ pub trait LanguageBackbone: Module + ModuleDisplay {
     /// in a batch without images.
     fn uses(&self, _parameter: &str, _has_images: bool) -> bool {
         true
+    }
+
+    /// What a parameter is to the backbone, by its name inside the backbone
+    /// ([`Objective::parameter_kind`](crate::Objective::parameter_kind)).
+    fn parameter_kind(&self, _parameter: &str) -> ParameterKind {
+        ParameterKind::Hidden
     }
 }
 

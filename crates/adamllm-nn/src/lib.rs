@@ -58,7 +58,7 @@ pub use linear::{Linear, LinearConfig, linear};
 pub use lora::{Lora, LoraConfig};
 pub use mlp::{Activation, GatedMlp, GatedMlpConfig, Mlp, MlpConfig};
 pub use norm::{LayerNorm, LayerNormConfig, RmsNorm, RmsNormConfig};
-pub use objective::{Batch, Objective};
+pub use objective::{Batch, Objective, ParameterKind};
 pub use parameters::{LoadError, ModulePath, ParameterInfo, ParameterSource, Parameters, Snapshot, load, snapshots};
 pub use positions::Positions;
 pub use rotary::{RotaryTable, apply_rotary};

@@ -1,7 +1,7 @@
 use burn::module::{Module, ModuleDisplay};
 use burn::tensor::Tensor;
 
-use crate::{BlockExecutor, Linear, Mlp, PixelValues};
+use crate::{BlockExecutor, Linear, Mlp, ParameterKind, PixelValues};
 
 /// What an encoder gives for some images, one image after the other.
 #[derive(Clone, Debug)]
@@ -42,6 +42,30 @@ impl ImageFeatures {
 
 /// Images to features of the decoder's width. What joins the encoder to the decoder is inside, or a [`Connector`] of its own
 /// ([`ConnectedEncoder`]).
+///
+/// ```
+/// use adamllm_nn::{BlockExecutor, Eager, ImageLayout, Linear, LinearConfig, PixelValues, VisionEncoder};
+/// use burn::module::Module;
+/// use burn::tensor::{Device, Tensor, TensorData};
+///
+/// /// One feature for each color of an image.
+/// #[derive(Module, Debug)]
+/// struct Colors {
+///     layer: Linear,
+/// }
+///
+/// impl VisionEncoder for Colors {
+///     fn encode<'a>(&'a self, images: &[&PixelValues], _: &mut dyn BlockExecutor<'a>) -> Tensor<2> {
+///         let values: Vec<f32> = images.iter().flat_map(|image| image.values.iter().copied()).collect();
+///         let n = values.len() / 3;
+///         self.layer.forward(Tensor::from_data(TensorData::new(values, [n, 3]), &self.layer.weight.val().device()))
+///     }
+/// }
+///
+/// let encoder = Colors { layer: LinearConfig::new(3, 8).init(&Device::flex()) };
+/// let image = PixelValues::new(vec![0.5; 6], ImageLayout::embedded(2, vec![2, 3]));
+/// assert_eq!(encoder.encode(&[&image, &image], &mut Eager).dims(), [4, 8]);
+/// ```
 pub trait VisionEncoder: Module + ModuleDisplay {
     /// The features of all images, one image after the other, each as many as its layout says. No image may depend on another.
     /// `blocks` runs the encoder's blocks ([`run_block`](crate::run_block)): an encoder that calls its blocks itself works, but its
@@ -62,6 +86,12 @@ pub trait VisionEncoder: Module + ModuleDisplay {
     /// Whether a forward pass reads a parameter, by its name inside the encoder.
     fn uses(&self, _parameter: &str) -> bool {
         true
+    }
+
+    /// What a parameter is to the encoder, by its name inside the encoder
+    /// ([`Objective::parameter_kind`](crate::Objective::parameter_kind)).
+    fn parameter_kind(&self, _parameter: &str) -> ParameterKind {
+        ParameterKind::Hidden
     }
 }
 
@@ -110,5 +140,10 @@ impl<E: VisionEncoder, C: Connector> VisionEncoder for ConnectedEncoder<E, C> {
 
     fn uses(&self, parameter: &str) -> bool {
         parameter.strip_prefix("encoder.").is_none_or(|parameter| self.encoder.uses(parameter))
+    }
+
+    fn parameter_kind(&self, parameter: &str) -> ParameterKind {
+        let of_encoder = parameter.strip_prefix("encoder.");
+        of_encoder.map_or(ParameterKind::Hidden, |parameter| self.encoder.parameter_kind(parameter))
     }
 }

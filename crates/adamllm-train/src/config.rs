@@ -105,8 +105,9 @@ pub enum OptimizerKind {
     /// AdamW for every parameter.
     #[serde(alias = "adamw")]
     AdamW,
-    /// Muon (Jordan et al., 2024; burn's) with momentum 0.95 and updates scaled to AdamW's size for the matrices; AdamW for
-    /// vectors, embeddings and the head.
+    /// Muon (Jordan et al., 2024; burn's) with momentum 0.95 and updates scaled to AdamW's size for the matrices between hidden
+    /// states; AdamW for vectors, and for the embeddings and the head that the model names
+    /// ([`Objective::parameter_kind`](adamllm_nn::Objective::parameter_kind)).
     Muon,
 }
 

@@ -5,9 +5,9 @@ mod adamw;
 mod fused;
 mod gradients;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use adamllm_nn::{ModulePath, cast_to};
+use adamllm_nn::{ModulePath, Objective, ParameterKind, Parameters, cast_to};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{AdjustLrFn, GradientsParams, MuonConfig, Optimizer as _};
@@ -41,7 +41,7 @@ pub(crate) struct NamedOptimizer {
 impl NamedOptimizer {
     /// One update of every parameter that has a gradient. `scale` multiplies the gradients (clipping), `factor` the
     /// learning rates (the schedule).
-    pub(crate) fn step<M: Module>(
+    pub(crate) fn step<M: Objective>(
         &mut self,
         model: M,
         gradients: GradientsParams,
@@ -49,7 +49,8 @@ impl NamedOptimizer {
         factor: f64,
         scale: f64,
     ) -> M {
-        model.map(&mut Update { path: ModulePath::default(), optimizer: self, gradients, config, factor, scale })
+        let muon = if config.optimizer == OptimizerKind::Muon { hidden_matrices(&model) } else { BTreeSet::new() };
+        model.map(&mut Update { path: ModulePath::default(), optimizer: self, gradients, config, factor, scale, muon })
     }
 }
 
@@ -60,6 +61,8 @@ struct Update<'a> {
     config: &'a TrainConfig,
     factor: f64,
     scale: f64,
+    /// Names of the parameters that Muon updates.
+    muon: BTreeSet<String>,
 }
 
 impl Update<'_> {
@@ -134,18 +137,21 @@ impl ModuleMapper for Update<'_> {
         param.map(|tensor| {
             let required = tensor.is_require_grad();
             let tensor = tensor.without_autodiff();
-            let moved = match self.config.optimizer {
-                OptimizerKind::Muon if D == 2 && !is_table(&name) => self.muon(&name, tensor, gradient),
-                _ => self.adamw(&name, tensor, gradient),
+            let moved = match self.muon.contains(&name) {
+                true => self.muon(&name, tensor, gradient),
+                false => self.adamw(&name, tensor, gradient),
             };
             Tensor::from_inner(moved).set_require_grad(required)
         })
     }
 }
 
-/// Embeddings and the head: matrices whose rows are looked up or compared, which Muon leaves to AdamW.
-fn is_table(name: &str) -> bool {
-    name.contains("embedding") || name.contains("head")
+/// The matrices between hidden states. Muon leaves embeddings and the head, whose rows are looked up or compared, to AdamW.
+fn hidden_matrices<M: Objective>(model: &M) -> BTreeSet<String> {
+    let parameters = Parameters::of(model);
+    let matrices = parameters.iter().filter(|parameter| parameter.shape.len() == 2);
+    let hidden = matrices.filter(|parameter| model.parameter_kind(&parameter.name) == ParameterKind::Hidden);
+    hidden.map(|parameter| parameter.name.clone()).collect()
 }
 
 fn in_f32(tensor: Tensor<1>) -> Tensor<1> {
@@ -181,5 +187,95 @@ impl ModuleMapper for Freeze<'_> {
         let frozen = self.config.group(&self.path.name()).is_some_and(|group| group.frozen);
         // Never switched on again: what the model itself has frozen (the weights beside an adapter) stays so.
         if frozen { param.set_require_grad(false) } else { param }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::Range;
+
+    use adamllm_nn::{Batch, BlockExecutor, Linear, LinearConfig, cross_entropy, index_tensor, snapshots};
+    use burn::tensor::{Device, TensorData};
+
+    use super::*;
+    use crate::{ExampleBatches, FitOptions, Schedule, ScheduleKind, Trainer};
+
+    /// A layer whose name has a head in it, and a table and a head whose names say nothing.
+    #[derive(Module, Debug)]
+    struct Model {
+        words: Param<Tensor<2>>,
+        two_heads: Linear,
+        classes: Linear,
+    }
+
+    struct Words(Vec<usize>);
+
+    impl Batch for Words {
+        fn n_targets(&self) -> usize {
+            self.0.len()
+        }
+        fn n_tokens(&self) -> usize {
+            self.0.len()
+        }
+    }
+
+    impl Objective for Model {
+        type Batch = Words;
+
+        fn target_hidden_states<'a>(&'a self, batch: &Words, _: &mut dyn BlockExecutor<'a>) -> Tensor<2> {
+            let words = batch.0.iter().map(|&word| word as i32).collect();
+            let table = self.words.val();
+            self.two_heads.forward(table.clone().select(0, index_tensor(words, &table.device()))).tanh()
+        }
+
+        fn token_losses(&self, hidden: Tensor<2>, batch: &Words, range: Range<usize>) -> Tensor<1> {
+            let targets: Vec<u32> = batch.0[range].iter().map(|&word| word as u32).collect();
+            cross_entropy(self.classes.forward(hidden), &targets)
+        }
+
+        fn parameter_kind(&self, parameter: &str) -> ParameterKind {
+            match parameter {
+                "words" => ParameterKind::Embedding,
+                "classes.weight" => ParameterKind::Head,
+                _ => ParameterKind::Hidden,
+            }
+        }
+    }
+
+    /// AdamW's first step moves each number by the learning rate, Muon's moves a matrix as a whole.
+    #[test]
+    fn muon_chooses_by_kind_and_not_by_name() {
+        let device = Device::flex().autodiff();
+        let written_down = |d_output: usize, d_input: usize| {
+            let values: Vec<f32> = (0..d_output * d_input).map(|i| (i as f32 * 1.7).sin()).collect();
+            Param::from_tensor(Tensor::<2>::from_data(TensorData::new(values, [d_output, d_input]), &device))
+        };
+        let linear = |d_input, d_output| {
+            let layer = LinearConfig::new(d_input, d_output).init(&device);
+            Linear { weight: written_down(d_output, d_input), ..layer }
+        };
+        let model = Model { words: written_down(6, 4), two_heads: linear(4, 4), classes: linear(4, 6) };
+        let values = |model: &Model| -> Vec<(String, Vec<f32>)> {
+            snapshots(model).iter().map(|s| (s.info.name.clone(), s.read().iter::<f32>().collect())).collect()
+        };
+
+        let before = values(&model);
+        let config = TrainConfig {
+            optimizer: OptimizerKind::Muon,
+            batch_size: 6,
+            micro_batch_size: 6,
+            learning_rate: 1e-2,
+            weight_decay: 0.0,
+            schedule: Schedule { kind: ScheduleKind::Constant, warmup: 0.0 },
+            ..TrainConfig::default()
+        };
+        let source = ExampleBatches::new(6, |examples: &[usize]| Ok::<_, String>(Words(examples.to_vec())));
+        let trainer = Trainer::new(config).expect("valid settings");
+        let (model, _) = trainer.fit(model, &source, FitOptions::default(), &mut ()).expect("trains");
+
+        for ((name, before), (_, after)) in before.iter().zip(values(&model)) {
+            let by_the_rate = before.iter().zip(&after).all(|(a, b)| ((a - b).abs() - 1e-2).abs() < 1e-4);
+            assert_eq!(by_the_rate, name != "two_heads.weight", "{name}: {before:?} to {after:?}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The vision side of LLaVA-NeXT (Liu et al. 2024; model card Lin-Chen/open-llava-next-llama3-8b): CLIP features of every
 //! tile, projected, put together without the canvas's padding, and a trained feature at the end of each line.
 
-use adamllm_nn::{Activation, BlockExecutor, Mlp, MlpConfig, PixelValues, VisionEncoder, index_tensor};
+use adamllm_nn::{Activation, BlockExecutor, Mlp, MlpConfig, ParameterKind, PixelValues, VisionEncoder, index_tensor};
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor};
 
@@ -67,6 +67,13 @@ impl VisionEncoder for LlavaNextVision {
 
     fn uses(&self, parameter: &str) -> bool {
         parameter.strip_prefix("encoder.").is_none_or(|parameter| self.encoder.uses(parameter))
+    }
+
+    fn parameter_kind(&self, parameter: &str) -> ParameterKind {
+        match parameter.strip_prefix("encoder.").and_then(|name| name.split('.').next()) {
+            Some("patch_embedding" | "position_embedding") => ParameterKind::Embedding,
+            _ => ParameterKind::Hidden,
+        }
     }
 }
 

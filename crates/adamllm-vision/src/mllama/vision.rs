@@ -1,6 +1,6 @@
 //! The vision side of Llama 3.2 Vision (arXiv 2407.21783, section 7; model card meta-llama/Llama-3.2-11B-Vision-Instruct).
 
-use adamllm_nn::{BlockExecutor, Linear, LinearConfig, PixelValues, VisionEncoder};
+use adamllm_nn::{BlockExecutor, Linear, LinearConfig, ParameterKind, PixelValues, VisionEncoder};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
@@ -42,5 +42,12 @@ impl MllamaVisionConfig {
 impl VisionEncoder for MllamaVision {
     fn encode<'a>(&'a self, images: &[&PixelValues], blocks: &mut dyn BlockExecutor<'a>) -> Tensor<2> {
         self.projector.forward(self.encoder.encode_tiles(images, blocks)).flatten(0, 1)
+    }
+
+    fn parameter_kind(&self, parameter: &str) -> ParameterKind {
+        match parameter.strip_prefix("encoder.").and_then(|name| name.split('.').next()) {
+            Some("patch_embedding" | "positions" | "pre_tile" | "post_tile") => ParameterKind::Embedding,
+            _ => ParameterKind::Hidden,
+        }
     }
 }

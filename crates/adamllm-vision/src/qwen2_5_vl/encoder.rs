@@ -2,8 +2,8 @@
 //! norms, gated MLPs, and attention within windows in all blocks but a few.
 
 use adamllm_nn::{
-    Activation, BlockExecutor, GatedMlp, GatedMlpConfig, Linear, LinearConfig, Mlp, MlpConfig, PixelValues, RmsNorm,
-    RmsNormConfig, RotaryTable, VisionEncoder, attend, index_tensor, run_block,
+    Activation, BlockExecutor, GatedMlp, GatedMlpConfig, Linear, LinearConfig, Mlp, MlpConfig, ParameterKind,
+    PixelValues, RmsNorm, RmsNormConfig, RotaryTable, VisionEncoder, attend, index_tensor, run_block,
 };
 use burn::config::Config;
 use burn::module::Module;
@@ -137,6 +137,13 @@ impl VisionEncoder for Qwen2_5VlEncoder {
     /// Images of equal grid go through the encoder together.
     fn encode<'a>(&'a self, images: &[&PixelValues], blocks: &mut dyn BlockExecutor<'a>) -> Tensor<2> {
         encode_by_grid(images, |grid, group| self.encode_equal(images, grid, group, blocks))
+    }
+
+    fn parameter_kind(&self, parameter: &str) -> ParameterKind {
+        match parameter.split('.').next() {
+            Some("patch_embedding") => ParameterKind::Embedding,
+            _ => ParameterKind::Hidden,
+        }
     }
 }
 

@@ -2,8 +2,8 @@
 //! 2-D rotary positions, and a merger that joins 2 x 2 patches into one feature for the decoder.
 
 use adamllm_nn::{
-    Activation, BlockExecutor, LayerNorm, LayerNormConfig, Linear, LinearConfig, Mlp, MlpConfig, PixelValues,
-    RotaryTable, VisionEncoder, attend, run_block,
+    Activation, BlockExecutor, LayerNorm, LayerNormConfig, Linear, LinearConfig, Mlp, MlpConfig, ParameterKind,
+    PixelValues, RotaryTable, VisionEncoder, attend, run_block,
 };
 use burn::config::Config;
 use burn::module::Module;
@@ -111,6 +111,13 @@ impl VisionEncoder for Qwen2VlEncoder {
     /// Images of equal grid go through the encoder together.
     fn encode<'a>(&'a self, images: &[&PixelValues], blocks: &mut dyn BlockExecutor<'a>) -> Tensor<2> {
         encode_by_grid(images, |grid, group| self.encode_equal(images, grid, group, blocks))
+    }
+
+    fn parameter_kind(&self, parameter: &str) -> ParameterKind {
+        match parameter.split('.').next() {
+            Some("patch_embedding") => ParameterKind::Embedding,
+            _ => ParameterKind::Hidden,
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 //! features of several blocks for the decoder's first layers (DeepStack, arXiv 2406.04334).
 
 use adamllm_nn::{
-    Activation, BlockExecutor, ImageFeatures, Linear, LinearConfig, PixelValues, VisionEncoder, run_block,
+    Activation, BlockExecutor, ImageFeatures, Linear, LinearConfig, ParameterKind, PixelValues, VisionEncoder,
+    run_block,
 };
 use burn::config::Config;
 use burn::module::{Initializer, Module, Param};
@@ -111,6 +112,13 @@ impl VisionEncoder for Qwen3VlEncoder {
     /// Images of equal grid go through the encoder together.
     fn encode_with_layers<'a>(&'a self, images: &[&PixelValues], blocks: &mut dyn BlockExecutor<'a>) -> ImageFeatures {
         encode_each_by_grid(images, |grid, group| self.encode_equal(images, grid, group, blocks))
+    }
+
+    fn parameter_kind(&self, parameter: &str) -> ParameterKind {
+        match parameter.split('.').next() {
+            Some("patch_embedding" | "position_embedding") => ParameterKind::Embedding,
+            _ => ParameterKind::Hidden,
+        }
     }
 }
 
