@@ -6,6 +6,34 @@ use serde::{Deserialize, Serialize};
 use crate::{Conversation, IMAGE_MARKER, ImageRef, Message, Role, TurnMarkers};
 
 /// A model as its callers see it: prompts in, text out. Local families, HTTP servers and test fakes implement it.
+///
+/// A model of one's own needs three methods:
+///
+/// ```
+/// use adamllm_core::{Completion, Decoding, Generate, Prompt, ScoreRequest};
+///
+/// /// Says the same to everything.
+/// struct Fixed(&'static str);
+///
+/// impl Generate for Fixed {
+///     type Error = std::convert::Infallible;
+///
+///     fn generate(&self, prompts: &[Prompt], _options: &Decoding) -> Vec<Result<Completion, Self::Error>> {
+///         prompts.iter().map(|_| Ok(Completion::new(self.0))).collect()
+///     }
+///
+///     fn score(&self, requests: &[ScoreRequest]) -> Vec<Result<Vec<f64>, Self::Error>> {
+///         requests.iter().map(|request| Ok(vec![0.0; request.continuations.len()])).collect()
+///     }
+///
+///     fn identity(&self) -> String {
+///         format!("always {}", self.0)
+///     }
+/// }
+///
+/// let answers = Fixed("A cell.").generate(&[Prompt::ask(&"slide.png".into(), "What is this?")], &Decoding::greedy(8));
+/// assert_eq!(answers[0].as_ref().expect("cannot fail").text, "A cell.");
+/// ```
 pub trait Generate {
     /// What one prompt's failure looks like.
     type Error: std::error::Error + Send + Sync + 'static;

@@ -42,6 +42,22 @@ pub fn has_image_ending(name: &str) -> bool {
 }
 
 /// Where images come from: a folder, an archive, memory.
+///
+/// ```
+/// use adamllm_core::{CoreError, ImageRef, ImageStore, RgbImage};
+///
+/// /// Every image is a white square.
+/// struct White;
+///
+/// impl ImageStore for White {
+///     fn open(&self, _image: &ImageRef) -> Result<RgbImage, CoreError> {
+///         Ok(RgbImage::from_pixel(8, 8, [255; 3].into()))
+///     }
+/// }
+///
+/// assert_eq!(White.size(&"any.png".into())?, (8, 8));
+/// # Ok::<(), CoreError>(())
+/// ```
 pub trait ImageStore: Send + Sync {
     /// Decodes an image to 8-bit RGB, upright.
     ///
@@ -91,6 +107,16 @@ impl<S: ImageStore + ?Sized> ImageStore for std::sync::Arc<S> {
 }
 
 /// Images held in memory.
+///
+/// ```
+/// use adamllm_core::{ImageStore, MemoryImages, RgbImage};
+///
+/// let mut images = MemoryImages::new();
+/// images.insert("red.png", RgbImage::from_pixel(4, 2, [200, 0, 0].into()));
+/// assert_eq!(images.size(&"red.png".into())?, (4, 2));
+/// assert!(images.open(&"blue.png".into()).is_err());
+/// # Ok::<(), adamllm_core::CoreError>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct MemoryImages(HashMap<ImageRef, RgbImage>);
 

@@ -7,6 +7,18 @@ use crate::location::{Location, spellings};
 use crate::{DecodeError, DecodeOptions, decode, image_size_of_file};
 
 /// The images in a folder, named by their paths relative to it. Absolute paths and `file:` URLs are read where they exist.
+///
+/// ```
+/// use adamllm_core::ImageStore;
+/// use adamllm_data::FolderImages;
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let root = folder.path();
+/// std::fs::write(root.join("dot.ppm"), b"P6 1 1 255 \xff\x00\x00")?;
+/// let images = FolderImages::new(root);
+/// assert_eq!(images.open(&"dot.ppm".into())?.get_pixel(0, 0).0, [255, 0, 0]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct FolderImages {
     root: PathBuf,

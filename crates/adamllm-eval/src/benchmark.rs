@@ -6,6 +6,45 @@ use crate::{AnswerType, BootstrapConfig, EvalError, Example, Outcome, Report};
 ///
 /// Most benchmarks need no code: [`DescribedBenchmark`](crate::DescribedBenchmark) makes one of a description and a file
 /// of examples. Implement the trait where examples come from elsewhere or are scored differently.
+///
+/// ```
+/// use adamllm_core::{Decoding, RecordId};
+/// use adamllm_eval::{Benchmark, EvalError, Example, Expected, Prediction, score};
+///
+/// /// Is a number even?
+/// struct Parity(u64);
+///
+/// impl Benchmark for Parity {
+///     fn name(&self) -> &str {
+///         "parity"
+///     }
+///
+///     fn len(&self) -> usize {
+///         self.0 as usize
+///     }
+///
+///     fn example(&self, index: usize) -> Result<Example, EvalError> {
+///         let question = format!("Is {index} even?");
+///         Ok(Example {
+///             id: RecordId::given(index.to_string()),
+///             images: Vec::new(),
+///             prompt: question.clone(),
+///             question,
+///             expected: Expected::Closed(if index % 2 == 0 { "yes" } else { "no" }.into()),
+///             guess_seed: index as u64,
+///             group: None,
+///         })
+///     }
+///
+///     fn decoding(&self) -> Decoding {
+///         Decoding::greedy(8)
+///     }
+/// }
+///
+/// let report = score(&Parity(4), &[Prediction::new(RecordId::given("2"), "Yes.")])?;
+/// assert_eq!(report.overall.strict.map(|score| score.mean), Some(100.0));
+/// # Ok::<(), EvalError>(())
+/// ```
 pub trait Benchmark {
     /// The name in reports and tables.
     fn name(&self) -> &str;

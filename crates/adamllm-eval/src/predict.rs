@@ -46,6 +46,23 @@ impl Default for PredictOptions {
 /// Asks a model every question of a benchmark. One prediction per answered example, in the benchmark's order; an example
 /// that cannot be read or answered goes to the ledger: examples in = predictions + ledger entries.
 ///
+/// ```
+/// use adamllm_core::Ledger;
+/// use adamllm_core::testing::ScriptedModel;
+/// use adamllm_eval::{BenchmarkDescription, DescribedBenchmark, JsonExamples, PredictOptions, predict};
+///
+/// let description = BenchmarkDescription::from_toml("name = \"lungs\"\nanswer = \"closed\"\nimage_use = \"none\"")?;
+/// let record = serde_json::json!({"id": "1", "question": "Is the left lung clear?", "label": "no"});
+/// let records = JsonExamples::from_records("lungs", record.as_object().cloned().into_iter());
+/// let benchmark = DescribedBenchmark::new(description, Box::new(records))?;
+///
+/// let model = ScriptedModel::new(|_| Ok("No.".into())); // any `Generate`
+/// let mut ledger = Ledger::new();
+/// let predictions = predict(&model, &benchmark, &PredictOptions::default(), &mut ledger, &mut ())?;
+/// assert_eq!(predictions[0].answer, "No.");
+/// # Ok::<(), adamllm_eval::EvalError>(())
+/// ```
+///
 /// # Errors
 /// [`CoreError::Cancelled`](adamllm_core::CoreError::Cancelled), [`CoreError::ModelFails`](adamllm_core::CoreError::ModelFails);
 /// [`EvalError::NoImages`] before anything is asked; journal, predictions and ledger files; a benchmark that fails as a whole ([`EvalError::is_example_error`] does not hold).

@@ -89,6 +89,16 @@ impl LogitRules {
 }
 
 /// Draws the tokens of one sequence, from a random stream of its own.
+///
+/// ```
+/// use adamllm_language::{ChaCha8Rng, LogitRules, Sampler, SamplingRule, SeedableRng};
+///
+/// let rule = SamplingRule::Random { temperature: 1.0, top_k: Some(2), top_p: None };
+/// let rules = LogitRules { suppressed: vec![3], ..LogitRules::default() };
+/// let mut sampler = Sampler::new(rule, ChaCha8Rng::seed_from_u64(7), rules);
+/// let token = sampler.choose(&mut [0.0, 2.0, 1.0, 9.0], &[], 0, &[]);
+/// assert!(token == 1 || token == 2);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Sampler {
     rule: SamplingRule,

@@ -38,6 +38,20 @@ impl<V: VisionEncoder, L: LanguageBackbone> VisionLanguageModel<V, L> {
     /// Freezes every weight and puts a new adapter beside each of the backbone's target layers. Adapters train as any other
     /// parameter does; [`VisionLanguageModel::merge_lora`] folds them in.
     ///
+    /// ```
+    /// use adamllm_language::DecoderConfig;
+    /// use adamllm_model::{AutoVisionEncoder, VisionLanguageModel};
+    /// use adamllm_nn::{LoraConfig, Parameters};
+    /// use burn::tensor::Device;
+    ///
+    /// let decoder = DecoderConfig::tiny().init(&Device::flex());
+    /// let model = VisionLanguageModel::<AutoVisionEncoder>::new(None, decoder);
+    /// let config = LoraConfig { rank: 4, alpha: 8.0, targets: vec!["query".into(), "value".into()] };
+    /// let adapted = model.with_lora(&config)?;
+    /// assert!(Parameters::of(&adapted).names().contains(&"language.layers.0.attention.query.lora.a"));
+    /// # Ok::<(), adamllm_model::ModelError>(())
+    /// ```
+    ///
     /// # Errors
     /// [`ModelError::Adapter`] if a target names no layer.
     pub fn with_lora(self, config: &LoraConfig) -> Result<Self, ModelError> {

@@ -17,6 +17,19 @@ use crate::{Encoded, EncodedImage, Encoding, ModelError, Preset, Processor, Trun
 /// Where a published tool had a trap, the preset does not copy it: special tokens' texts in a message are refused
 /// ([`ModelError::SpecialTokenInText`]), not read as tokens, and Open-LLaVA-NeXT's habit of masking a whole example whose turns do not
 /// tokenise alike together and apart has no counterpart.
+///
+/// ```no_run
+/// use adamllm_core::{Conversation, MemoryImages, Message};
+/// use adamllm_model::{Encoder, Encoding, ModelFolder, Padding, Processor, VlmBatch};
+///
+/// let processor = Processor::read(&ModelFolder::open("Qwen2-VL-2B-Instruct")?)?;
+/// let encoder = Encoder::new(&processor, Encoding { max_tokens: Some(2048), ..Encoding::default() })?;
+/// let messages = vec![Message::user("What is a cell?"), Message::assistant("The smallest unit of life.")];
+/// let encoded = encoder.encode(&Conversation::new(messages, vec![]), &MemoryImages::new())?;
+/// let batch = VlmBatch::collate(&[&encoded], Padding::Right, &processor);
+/// # let _ = batch;
+/// # Ok::<(), adamllm_model::ModelError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Encoder<'a> {
     processor: &'a Processor,

@@ -20,6 +20,17 @@ mod side_files;
 mod write;
 
 /// A model folder on disk.
+///
+/// ```no_run
+/// use adamllm_model::ModelFolder;
+/// use burn::tensor::{DType, Device};
+///
+/// let folder = ModelFolder::open("Qwen2-VL-2B-Instruct")?; // reads `config.json` alone
+/// println!("{} layers", folder.config().decoder.n_layers);
+/// let model = folder.load(DType::F32, &Device::default())?;
+/// folder.save(&model, "copy".as_ref())?; // weights under the keys that they came from, and the side files
+/// # Ok::<(), adamllm_model::ModelError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct ModelFolder {
     path: PathBuf,

@@ -18,6 +18,23 @@ use crate::{
 };
 
 /// A model in this process, with its processor and its source of images.
+///
+/// ```no_run
+/// use std::sync::Arc;
+/// use adamllm_core::{Decoding, Generate, MemoryImages, Prompt, RgbImage};
+/// use adamllm_model::{LocalModel, ModelFolder};
+/// use burn::tensor::{DType, Device};
+///
+/// let mut images = MemoryImages::new();
+/// images.insert("red.png", RgbImage::from_pixel(64, 64, [200, 0, 0].into()));
+/// let folder = ModelFolder::open("Qwen2-VL-2B-Instruct")?;
+/// let model = LocalModel::load(&folder, DType::F32, &Device::default(), Arc::new(images))?;
+/// let prompt = Prompt::ask(&"red.png".into(), "Which color is this?");
+/// for answer in model.generate(&[prompt], &Decoding::greedy(16)) {
+///     println!("{}", answer?.text);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct LocalModel<V: VisionEncoder = AutoVisionEncoder, L: LanguageBackbone = Decoder> {
     model: VisionLanguageModel<V, L>,
     processor: Processor,

@@ -144,6 +144,20 @@ pub struct Unanswered {
 /// The whole job: opens the benchmarks of `settings`, asks the model that `open` makes over their images, and writes everything
 /// below `out`. Run again with the same folder, it asks only what has no answer yet.
 ///
+/// ```no_run
+/// use adamllm_core::Generate;
+/// use adamllm_recipes::{EvaluationSettings, RecipeError, evaluate};
+///
+/// /// `model` answers every question of the settings' benchmarks.
+/// fn scores<G: Generate>(settings: &EvaluationSettings, model: G) -> Result<(), RecipeError> {
+///     let report = evaluate(settings, "runs/evaluation".as_ref(), |_images| Ok(model), &mut ())?;
+///     for (task, report) in &report.tasks {
+///         println!("{task}: {} answers", report.overall.n);
+///     }
+///     Ok(())
+/// }
+/// ```
+///
 /// # Errors
 /// Benchmarks that cannot be opened, a model that cannot, files.
 pub fn evaluate<G: Generate>(

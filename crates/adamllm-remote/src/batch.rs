@@ -37,6 +37,19 @@ pub mod batch_files {
 ///
 /// A request's `custom_id` is a hash of everything in it: the same prompt is asked once, whoever asks, and an answer belongs to what was
 /// asked. Plain text is sent as one user's turn, since the batch interface has chats only.
+///
+/// ```no_run
+/// use std::sync::Arc;
+/// use adamllm_core::{Decoding, Generate, MemoryImages, Prompt};
+/// use adamllm_remote::{BatchModel, Dialect, RemoteConfig};
+///
+/// let config = RemoteConfig::new(Vec::<String>::new()); // no server
+/// let model = BatchModel::open("batch", "gpt-4o-mini", Dialect::OpenAi, config, Arc::new(MemoryImages::new()))?;
+/// // The first time each answer is `RemoteError::Waiting`, and `batch/requests.jsonl` holds what to send.
+/// let answers = model.generate(&[Prompt::Text("The capital of France is".into())], &Decoding::greedy(8));
+/// # let _ = answers;
+/// # Ok::<(), adamllm_remote::RemoteError>(())
+/// ```
 #[derive(Debug)]
 pub struct BatchModel {
     config: RemoteConfig,

@@ -79,6 +79,19 @@ pub enum Opinion {
 }
 
 /// Asks a language model whether a triplet's two answers come to the same (paper section 3.2).
+///
+/// ```
+/// use adamllm_core::testing::ScriptedModel;
+/// use adamllm_core::RecordId;
+/// use adamllm_synth::{ConsistencyFilter, TaskTriplet, Verdict};
+///
+/// let judge = ScriptedModel::new(|_| Ok(" No".into())); // any `Generate`
+/// let pair = RecordId::given("7");
+/// let triplet = TaskTriplet::new(pair, "a.png".into(), "How many?", "I count three.", "Two");
+/// let judged = ConsistencyFilter::new(&judge).judge(&[triplet]).remove(0)?;
+/// assert_eq!(judged.verdict, Verdict::Inconsistent);
+/// # Ok::<(), adamllm_synth::SynthError>(())
+/// ```
 #[derive(Debug)]
 pub struct ConsistencyFilter<G> {
     model: G,

@@ -70,6 +70,20 @@ impl RunConfig {
 }
 
 /// Captions to tasks, in a folder of its own: see [`SynthesisRun::run`].
+///
+/// ```no_run
+/// use adamllm_core::{Generate, ImageCaption, MemoryImages};
+/// use adamllm_synth::{ConsistencyFilter, SynthError, SynthesisRun, Synthesizer};
+///
+/// fn synthesize<G: Generate, J: Generate>(pairs: Vec<ImageCaption>, model: G, judge: J) -> Result<(), SynthError> {
+///     let images = MemoryImages::new();
+///     let run = SynthesisRun::new("runs/synthesis", &images);
+///     let (synthesizer, filter) = (Synthesizer::new(model), ConsistencyFilter::new(judge));
+///     let summary = run.run(pairs, &synthesizer, &filter, &mut ())?;
+///     println!("{} pairs, {} consistent", summary.records_in, summary.consistent);
+///     Ok(())
+/// }
+/// ```
 pub struct SynthesisRun<'a> {
     config: RunConfig,
     folder: PathBuf,

@@ -58,6 +58,25 @@ impl SynthesizerConfig {
 }
 
 /// Proposes one task triplet per image-caption pair (paper section 3.1; `docs/paper.md`).
+///
+/// ```
+/// use adamllm_core::testing::ScriptedModel;
+/// use adamllm_core::{ImageCaption, TurnMarkers};
+/// use adamllm_synth::Synthesizer;
+///
+/// // Stands for a model that was tuned to go on after a caption with a question and its two responses.
+/// let model = ScriptedModel::new(|_| {
+///     Ok("Answer with a precise response.\nHow many?<|im_end|>\n<|im_start|>assistant\nTwo<|im_end|>\n\
+///         <|im_start|>user\nAnswer with an informative response.\nHow many?<|im_end|>\n\
+///         <|im_start|>assistant\nThere are two nuclei.<|im_end|>\n".into())
+/// })
+/// .with_turn_markers(TurnMarkers::chatml());
+///
+/// let pairs = [ImageCaption::new("a.png", "A cell with two nuclei."), ImageCaption::new("b.png", " ")];
+/// let triplets = Synthesizer::new(&model).propose(&pairs);
+/// assert_eq!(triplets[0].as_ref().map(|triplet| triplet.precise.as_str()).ok(), Some("Two"));
+/// assert!(triplets[1].is_err()); // an empty caption costs itself only
+/// ```
 #[derive(Debug)]
 pub struct Synthesizer<G> {
     model: G,

@@ -3,6 +3,40 @@ use adamllm_nn::{Batch, ExampleSize};
 use crate::{TrainError, WeightedSources};
 
 /// Where the trainer's batches come from. Asked from a thread beside the training steps, always ahead of them.
+///
+/// ```
+/// use adamllm_nn::Batch;
+/// use adamllm_train::{BatchSource, TrainError};
+///
+/// struct Numbers(Vec<f32>);
+///
+/// impl Batch for Numbers {
+///     fn n_targets(&self) -> usize {
+///         self.0.len()
+///     }
+///     fn n_tokens(&self) -> usize {
+///         self.0.len()
+///     }
+/// }
+///
+/// /// A hundred numbers; a file would be read in `batch`, which a thread beside the training steps calls.
+/// struct Hundred;
+///
+/// impl BatchSource for Hundred {
+///     type Batch = Numbers;
+///
+///     fn n_examples(&self) -> usize {
+///         100
+///     }
+///
+///     fn batch(&self, examples: &[usize]) -> Result<Numbers, TrainError> {
+///         Ok(Numbers(examples.iter().map(|&example| example as f32).collect()))
+///     }
+/// }
+///
+/// assert_eq!(Hundred.batch(&[3, 1])?.0, [3.0, 1.0]);
+/// # Ok::<(), TrainError>(())
+/// ```
 pub trait BatchSource: Sync {
     /// What it makes.
     type Batch: Batch;

@@ -108,6 +108,54 @@ impl Trainer {
     /// group that matches no parameter or of which another one takes all. A trained parameter that a step's batches use
     /// ([`Objective::uses`]) and that gets no gradient ends the run in that step, which is the first one for most.
     ///
+    /// ```
+    /// # use std::ops::Range;
+    /// # use adamllm_nn::{Batch, BlockExecutor, Linear, LinearConfig, Objective};
+    /// # use burn::module::Module;
+    /// # use burn::tensor::Tensor;
+    /// use adamllm_train::{ExampleBatches, FitOptions, TrainConfig, Trainer};
+    /// use burn::tensor::Device;
+    ///
+    /// # #[derive(Module, Debug)]
+    /// # struct Line {
+    /// #     layer: Linear,
+    /// # }
+    /// # struct Points(Vec<f32>);
+    /// # impl Points {
+    /// #     fn column(values: Vec<f32>, device: &Device) -> Tensor<2> {
+    /// #         Tensor::<1>::from_floats(&values[..], device).unsqueeze_dim(1)
+    /// #     }
+    /// # }
+    /// # impl Batch for Points {
+    /// #     fn n_targets(&self) -> usize {
+    /// #         self.0.len()
+    /// #     }
+    /// #     fn n_tokens(&self) -> usize {
+    /// #         self.0.len()
+    /// #     }
+    /// # }
+    /// # impl Objective for Line {
+    /// #     type Batch = Points;
+    /// #     fn target_hidden_states<'a>(&'a self, batch: &Points, _: &mut dyn BlockExecutor<'a>) -> Tensor<2> {
+    /// #         self.layer.forward(Points::column(batch.0.clone(), &self.layer.weight.val().device()))
+    /// #     }
+    /// #     fn token_losses(&self, hidden: Tensor<2>, batch: &Points, range: Range<usize>) -> Tensor<1> {
+    /// #         let y = batch.0[range].iter().map(|x| 2.0 * x).collect();
+    /// #         (hidden.clone() - Points::column(y, &hidden.device())).square().flatten(0, 1)
+    /// #     }
+    /// # }
+    /// // `Line` is an `Objective` that learns `y = 2 x` from `Points`.
+    /// let model = Line { layer: LinearConfig::new(1, 1).init(&Device::flex().autodiff()) };
+    /// let source = ExampleBatches::new(64, |examples: &[usize]| {
+    ///     Ok::<_, String>(Points(examples.iter().map(|&example| example as f32 / 64.0).collect()))
+    /// });
+    /// let config = TrainConfig { epochs: 40.0, batch_size: 16, micro_batch_size: 16, learning_rate: 0.05, ..TrainConfig::default() };
+    /// let (_, report) = Trainer::new(config)?.fit(model, &source, FitOptions::default(), &mut ())?;
+    /// assert_eq!(report.steps, 160);
+    /// assert!(report.metrics[159].loss < 0.1 * report.metrics[0].loss);
+    /// # Ok::<(), adamllm_train::TrainError>(())
+    /// ```
+    ///
     /// # Errors
     /// [`TrainError`]; what was saved before stays whole.
     pub fn fit<M, S>(

@@ -6,6 +6,25 @@ use crate::{Collective, TrainError};
 ///
 /// A rank that is dropped while others wait for it (its thread failed or panicked) does not leave them waiting: they get
 /// [`TrainError::Collective`].
+///
+/// ```
+/// use adamllm_train::{Collective, ThreadCollective};
+///
+/// let sums: Vec<f32> = std::thread::scope(|scope| {
+///     let ranks = ThreadCollective::new(2).into_iter();
+///     let threads: Vec<_> = ranks
+///         .map(|rank| {
+///             scope.spawn(move || {
+///                 let mut values = [rank.rank() as f32 + 1.0];
+///                 rank.all_reduce_sum(&mut values).map(|()| values[0])
+///             })
+///         })
+///         .collect();
+///     threads.into_iter().map(|thread| thread.join().expect("no panic")).collect::<Result<_, _>>()
+/// })?;
+/// assert_eq!(sums, [3.0, 3.0]);
+/// # Ok::<(), adamllm_train::TrainError>(())
+/// ```
 #[derive(Debug)]
 pub struct ThreadCollective {
     rank: usize,
