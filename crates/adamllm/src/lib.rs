@@ -9,7 +9,7 @@
 //! | [`data`] | image-caption pairs, conversations and images in | no |
 //! | [`synth`] | image-caption pairs to filtered instruction tasks | no |
 //! | [`eval`] | domain benchmarks, metrics, reports | no |
-//! | `remote` | models behind servers or batch files | no |
+//! | `remote` | models of servers or batch files | no |
 //! | [`vision`], [`language`], [`nn`] | vision encoders, decoders, and what they share | yes |
 //! | [`model`] | joins them; Hugging Face folders in and out | yes |
 //! | [`train`] | the single-stage mixture and the training loop | yes |
