@@ -82,6 +82,7 @@ pub static STOP: AtomicBool = AtomicBool::new(false);
 ///
 /// # Errors
 /// Where the signals are handled by somebody else.
+#[allow(clippy::exit, reason = "somebody asked twice")]
 pub fn stop_on_signal() -> Result<(), ctrlc::Error> {
     ctrlc::set_handler(|| {
         if STOP.swap(true, Ordering::Relaxed) {
