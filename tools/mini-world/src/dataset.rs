@@ -30,20 +30,20 @@ pub struct DatasetSize {
 
 impl Default for DatasetSize {
     fn default() -> Self {
-        Self { n_seeds: 120, n_pairs: 200, n_benchmark_images: 60, n_labelled: 150 }
+        Self { n_seeds: 120, n_pairs: 360, n_benchmark_images: 60, n_labelled: 150 }
     }
 }
 
 /// A question of a benchmark.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BenchmarkRow {
+pub struct BenchmarkExample {
     /// Domain, image and form of the question.
     pub id: String,
     /// The image, relative to the domain's folder.
     pub image: String,
     /// The question, without its options.
     pub question: String,
-    /// What a multiple choice asks, options included; other rows ask their question.
+    /// What a multiple choice asks, options included; other examples ask their question.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt: Option<String>,
     /// A word, `yes` or `no`, or a letter.
@@ -65,7 +65,7 @@ pub fn write_dataset(folder: impl AsRef<Path>, seed: u64, size: &DatasetSize) ->
         create_dir_all(&images).map_err(CoreError::io("create", images))?;
         let benchmark = benchmark_scenes(seed, domain, size.n_benchmark_images)?;
         let place = folder.join(domain.name());
-        jsonl::write(place.join("benchmark.jsonl"), &benchmark_rows(seed, &benchmark))?;
+        jsonl::write(place.join("benchmark.jsonl"), &benchmark_examples(seed, &benchmark))?;
         write_atomically(place.join("benchmark.toml"), description(domain, 3 * benchmark.len()))?;
         write_images(folder, &benchmark)?;
         let held_out: HashSet<_> = benchmark.iter().map(Scene::facts).collect();
@@ -74,7 +74,7 @@ pub fn write_dataset(folder: impl AsRef<Path>, seed: u64, size: &DatasetSize) ->
         if domain == Domain::General {
             let scenes: Vec<_> = others.by_ref().take(size.n_seeds).collect();
             write_images(folder, &scenes)?;
-            jsonl::write(place.join("seeds.jsonl"), &seed_rows(&scenes))?;
+            jsonl::write(place.join("seeds.jsonl"), &seed_records(&scenes))?;
             write_seed_files(&place.join("seed_files"), &scenes)?;
         } else {
             let scenes: Vec<_> = others.by_ref().take(size.n_pairs).collect();
@@ -136,9 +136,9 @@ fn caption_pairs(scenes: &[Scene]) -> String {
     format!("[\n{}\n]\n", pairs.collect::<Vec<_>>().join(",\n"))
 }
 
-fn seed_rows(scenes: &[Scene]) -> Vec<Value> {
+fn seed_records(scenes: &[Scene]) -> Vec<Value> {
     let seeds = scenes.iter().map(|scene| Seed::draw(scene, &mut scene.random("mini seed")));
-    let rows = seeds.map(|seed| {
+    let examples = seeds.map(|seed| {
         json!({
             "image": image_in_domain(&seed.scene),
             "caption": seed.caption,
@@ -147,7 +147,7 @@ fn seed_rows(scenes: &[Scene]) -> Vec<Value> {
             "precise": seed.precise,
         })
     });
-    rows.collect()
+    examples.collect()
 }
 
 /// The first seeds again, in the layouts of the public seed data: VisionFLAN's one file and ALLaVA's two.
@@ -167,13 +167,13 @@ fn write_seed_files(folder: &Path, scenes: &[Scene]) -> Result<(), MiniError> {
         let question = format!("{IMAGE_MARKER}\n{}", seed.instruction);
         informative.push(json!({"id": format!("allava_vflan_inst_{n}"), "image": nested, "conversations": turns(&question, &seed.informative)}));
     }
-    for (name, rows) in [
+    for (name, examples) in [
         ("metadata.json", precise),
         ("ALLaVA-Caption-VFLAN-4V.json", captions),
         ("ALLaVA-Instruct-VFLAN-4V.json", informative),
     ] {
-        let rows: Vec<_> = rows.iter().map(Value::to_string).collect();
-        write_atomically(folder.join(name), format!("[\n{}\n]\n", rows.join(",\n")))?;
+        let examples: Vec<_> = examples.iter().map(Value::to_string).collect();
+        write_atomically(folder.join(name), format!("[\n{}\n]\n", examples.join(",\n")))?;
     }
     Ok(())
 }
@@ -211,15 +211,15 @@ fn benchmark_scenes(seed: u64, domain: Domain, count: usize) -> Result<Vec<Scene
 }
 
 /// Three questions for each scene, one of each form; yes and no, and the letters, are right equally often.
-fn benchmark_rows(seed: u64, scenes: &[Scene]) -> Vec<BenchmarkRow> {
-    let mut rows = Vec::with_capacity(3 * scenes.len());
+fn benchmark_examples(seed: u64, scenes: &[Scene]) -> Vec<BenchmarkExample> {
+    let mut examples = Vec::with_capacity(3 * scenes.len());
     for (n, scene) in scenes.iter().enumerate() {
         let mut random = named_stream(seed, "mini benchmark", &scene.image_ref().to_string());
         for form in Form::ALL {
-            rows.push(benchmark_row(scene, &balanced_task(scene, form, n, &mut random)));
+            examples.push(benchmark_example(scene, &balanced_task(scene, form, n, &mut random)));
         }
     }
-    rows
+    examples
 }
 
 fn balanced_task(scene: &Scene, form: Form, n: usize, random: &mut ChaCha8Rng) -> Task {
@@ -242,7 +242,7 @@ fn balanced_task(scene: &Scene, form: Form, n: usize, random: &mut ChaCha8Rng) -
     }
 }
 
-fn benchmark_row(scene: &Scene, task: &Task) -> BenchmarkRow {
+fn benchmark_example(scene: &Scene, task: &Task) -> BenchmarkExample {
     let answer_type = match task.form() {
         Form::Open => "OPEN",
         Form::Closed => "CLOSED",
@@ -253,7 +253,7 @@ fn benchmark_row(scene: &Scene, task: &Task) -> BenchmarkRow {
     let options = task.options.iter().map(|option| (*option).to_owned()).collect();
     let prompt = (!task.options.is_empty()).then(|| task.instruction());
     let (question, label) = (task.question.clone(), task.label.clone());
-    BenchmarkRow { id, image, question, prompt, label, answer_type: answer_type.into(), options }
+    BenchmarkExample { id, image, question, prompt, label, answer_type: answer_type.into(), options }
 }
 
 #[cfg(test)]
@@ -267,8 +267,8 @@ mod tests {
         for domain in Domain::ALL {
             let scenes = benchmark_scenes(1, domain, 60).expect("enough scenes");
             let mut counts: HashMap<(String, String), usize> = HashMap::new();
-            for row in benchmark_rows(1, &scenes) {
-                *counts.entry((row.answer_type, row.label)).or_default() += 1;
+            for example in benchmark_examples(1, &scenes) {
+                *counts.entry((example.answer_type, example.label)).or_default() += 1;
             }
             let most = |kind: &str| counts.iter().filter(|((k, _), _)| k == kind).map(|(_, n)| *n).max();
             assert_eq!((most("CLOSED"), most("CHOICE"), most("OPEN")), (Some(30), Some(15), Some(3)), "{domain}");
@@ -284,10 +284,10 @@ mod tests {
             let text = std::fs::read_to_string(folder.path().join(domain.name()).join("captions.json")).expect("there");
             let pairs: Vec<Value> = serde_json::from_str(&text).expect("valid");
             let shown: HashSet<_> = pairs.iter().filter_map(|pair| pair["images"][0].as_str()).collect();
-            let rows = folder.path().join(domain.name()).join("benchmark.jsonl");
-            let rows: Vec<BenchmarkRow> = jsonl::read_all(rows).expect("valid");
-            assert_eq!((shown.len(), rows.len()), (20, 30));
-            for image in rows.iter().map(|row| row.image.as_str()) {
+            let examples = folder.path().join(domain.name()).join("benchmark.jsonl");
+            let examples: Vec<BenchmarkExample> = jsonl::read_all(examples).expect("valid");
+            assert_eq!((shown.len(), examples.len()), (20, 30));
+            for image in examples.iter().map(|example| example.image.as_str()) {
                 assert!(!shown.contains(image));
                 assert!(folder.path().join(domain.name()).join(image).exists());
             }

@@ -3,8 +3,8 @@
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 
-use super::task::{open_ended, reason};
-use super::{Aspect, CaptionPlan, Form, Scene, Task};
+use super::task::open_ended;
+use super::{Aspect, CaptionPlan, Domain, Form, Scene, Task};
 
 /// What the judge should say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -56,30 +56,56 @@ impl Labelled {
     /// A judge's example about a scene.
     pub fn draw(scene: &Scene, verdict: Verdict, random: &mut impl rand::Rng) -> Self {
         match verdict {
-            Verdict::Yes => consistent(scene, &any_task(scene, random), random),
+            Verdict::Yes => consistent(scene, &any_task(scene, random)),
             Verdict::No => inconsistent(scene, &any_task(scene, random), random),
             Verdict::Open => open(scene, random),
         }
     }
 }
 
+/// `count` triplets about questions of one form, half of them consistent, none of which is in a judge's training.
+pub fn examination(seed: u64, form: Form, count: usize) -> Vec<Labelled> {
+    let examples = (0..count as u64).map(|n| {
+        let scene = Scene::new(seed, Domain::ALL[n as usize % 3], EXAMINATION_SCENES + n);
+        let mut random = scene.random(match form {
+            Form::Open => "mini examination, open",
+            Form::Closed => "mini examination, closed",
+            Form::Choice => "mini examination, choice",
+        });
+        let task = Task::draw(&scene, form, &mut random);
+        match random.random_bool(0.5) {
+            true => consistent(&scene, &task),
+            false => inconsistent(&scene, &task, &mut random),
+        }
+    });
+    examples.collect()
+}
+
+/// Scenes of the examination have numbers from here on; those of the training streams lie below.
+const EXAMINATION_SCENES: u64 = 1 << 40;
+
 fn any_task(scene: &Scene, random: &mut impl rand::Rng) -> Task {
-    if random.random() {
+    if random.random_bool(0.35) {
         return Task::following(scene, &CaptionPlan::draw(random), random);
     }
-    let form = Form::ALL[random.random_range(0..3)];
+    // Multiple choices are the hardest to judge: a letter stands for an option, and the option for what the reason names.
+    let form = match random.random_range(0..10) {
+        0..3 => Form::Open,
+        3..5 => Form::Closed,
+        _ => Form::Choice,
+    };
     Task::draw(scene, form, random)
 }
 
-fn consistent(scene: &Scene, task: &Task, random: &mut impl rand::Rng) -> Labelled {
-    let informative = task.informative(scene, random);
+fn consistent(scene: &Scene, task: &Task) -> Labelled {
+    let informative = task.informative(scene);
     Labelled { instruction: task.instruction(), informative, precise: task.precise(), verdict: Verdict::Yes }
 }
 
 /// A consistent example with a fault: the precise answer is another one, the conclusion is, or the reason speaks of
 /// another value than the conclusion.
 fn inconsistent(scene: &Scene, task: &Task, random: &mut impl rand::Rng) -> Labelled {
-    let right = Labelled { verdict: Verdict::No, ..consistent(scene, task, random) };
+    let right = Labelled { verdict: Verdict::No, ..consistent(scene, task) };
     let wrong = wrong_answer(scene, task, random);
     match random.random_range(0..3) {
         0 => Labelled { precise: wrong, ..right },
@@ -89,7 +115,7 @@ fn inconsistent(scene: &Scene, task: &Task, random: &mut impl rand::Rng) -> Labe
         }
         _ => match misread(scene, task, random) {
             Some(reason_given) => {
-                let conclusion = right.informative[reason(scene, task.aspect).len()..].to_owned();
+                let conclusion = right.informative[task.reason(scene).len()..].to_owned();
                 Labelled { informative: format!("{reason_given}{conclusion}"), ..right }
             }
             None => Labelled { precise: wrong, ..right },
@@ -121,7 +147,7 @@ fn misread(scene: &Scene, task: &Task, random: &mut impl rand::Rng) -> Option<St
     }
     let others = scene.domain.values(task.aspect).iter().filter(|value| **value != scene.value(task.aspect));
     let other = others.collect::<Vec<_>>().choose(random).map(|value| **value)?;
-    let right = reason(scene, task.aspect);
+    let right = task.reason(scene);
     Some(right.replacen(scene.value(task.aspect), other, 1))
 }
 

@@ -13,8 +13,8 @@
 //! let caption = CaptionPlan::draw(&mut random).write(&scene);
 //! let task = Task::draw(&scene, Form::Open, &mut random);
 //! assert!(caption.contains(&task.precise()));
-//! assert!(task.informative(&scene, &mut random).contains(&task.precise()));
-//! assert_eq!(scene.picture().dimensions(), (112, 112));
+//! assert!(task.informative(&scene).contains(&task.precise()));
+//! assert_eq!(scene.image().dimensions(), (112, 112));
 //! ```
 
 mod caption;
@@ -30,17 +30,18 @@ mod training;
 mod vocabulary;
 
 pub use caption::CaptionPlan;
-pub use dataset::{BenchmarkRow, DatasetSize, write_dataset};
+pub use dataset::{BenchmarkExample, DatasetSize, write_dataset};
 pub use domain::{Aspect, Domain};
 pub use drawing::{Canvas, SIDE};
 pub use error::MiniError;
-pub use judging::{Labelled, Verdict};
+pub use judging::{Labelled, Verdict, examination};
 pub use model_files::{ChatModelSize, JudgeSize, write_chat_model_files, write_judge_files};
 pub use scene::Scene;
 pub use task::{Form, Task};
 pub use training::{
-    CAPTION_REQUEST, CAPTIONS_FIRST, INFORMATIVE_HINT, JudgeRow, PRECISE_HINT, Supervised, TrainingRow, base_training,
-    blank_picture, judge_training, synthesizer_training,
+    CAPTION_REQUEST, CAPTIONS_FIRST, CONSISTENT_FIRST, INFORMATIVE_HINT, JudgeExample, PRECISE_HINT, Question,
+    Supervised, TEXTS_FIRST, TrainingExample, base_training, blank_image, judge_training, questions,
+    synthesizer_training,
 };
 pub use vocabulary::{chat_tokenizer, judge_tokenizer};
 

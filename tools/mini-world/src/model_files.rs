@@ -272,8 +272,8 @@ mod tests {
         for verdict in [" Yes", " No", " Open"] {
             assert_eq!(tokenizer.encode(verdict, false).expect("encodes").len(), 1, "{verdict}");
         }
-        let row = judge_training(1).next().expect("endless");
-        let ids = tokenizer.encode(row.text(), true).expect("encodes");
+        let example = judge_training(1).next().expect("endless");
+        let ids = tokenizer.encode(example.text(), true).expect("encodes");
         assert_eq!(ids.get_tokens()[0], "<|begin_of_text|>");
     }
 

@@ -55,7 +55,7 @@ impl Scene {
     }
 
     /// The image.
-    pub fn picture(&self) -> RgbImage {
+    pub fn image(&self) -> RgbImage {
         self.canvas().to_rgb()
     }
 

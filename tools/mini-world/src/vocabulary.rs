@@ -9,8 +9,8 @@ use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, ModelWrapper, SplitDelimiterBehavior, Tokenizer};
 
-use super::training::{base_training, judge_training, synthesizer_training};
-use super::{MiniError, TrainingRow};
+use super::training::{CONSISTENT_FIRST, TEXTS_FIRST, base_training, judge_training, synthesizer_words};
+use super::{MiniError, TrainingExample};
 
 /// The special tokens of Qwen2-VL that the mini models use, in Qwen2-VL's order.
 pub(super) const CHAT_SPECIALS: [&str; 8] = [
@@ -35,16 +35,18 @@ const QWEN2_PATTERN: &str =
 /// The most tokens that BPE may make, special tokens not counted.
 const MOST_TOKENS: usize = 1100;
 
-/// How many rows of each stream the tokenizers read.
-const TRAINING_ROWS: usize = 3000;
+/// How many examples of each stream the tokenizers read.
+const TRAINING_EXAMPLES: usize = 3000;
 
 /// The tokenizer of the base model and of the synthesizer: Qwen2's, with a vocabulary of about a thousand tokens.
 ///
 /// # Errors
 /// [`MiniError::Tokenizer`].
 pub fn chat_tokenizer(seed: u64) -> Result<Tokenizer, MiniError> {
-    let rows = base_training(seed).take(TRAINING_ROWS).chain(synthesizer_training(seed).take(TRAINING_ROWS));
-    let mut texts: Vec<String> = rows.flat_map(texts_of).collect();
+    // Some of each kind of example.
+    let base = base_training(seed).skip(TEXTS_FIRST as usize - TRAINING_EXAMPLES / 3).take(TRAINING_EXAMPLES);
+    let examples = base.chain(synthesizer_words(seed).take(TRAINING_EXAMPLES));
+    let mut texts: Vec<String> = examples.flat_map(texts_of).collect();
     texts.extend(
         ["system\nYou look and answer.", "user\n", "assistant\n"].map(String::from).into_iter().cycle().take(3000),
     );
@@ -59,8 +61,8 @@ pub fn chat_tokenizer(seed: u64) -> Result<Tokenizer, MiniError> {
 /// # Errors
 /// [`MiniError::Tokenizer`].
 pub fn judge_tokenizer(seed: u64) -> Result<Tokenizer, MiniError> {
-    let rows = judge_training(seed).take(TRAINING_ROWS);
-    let texts: Vec<String> = rows.map(|row| row.text()).collect();
+    let examples = judge_training(seed).skip(CONSISTENT_FIRST as usize).take(TRAINING_EXAMPLES);
+    let texts: Vec<String> = examples.map(|example| example.text()).collect();
     let model = BPE::builder().ignore_merges(true).build().map_err(failed("build BPE"))?;
     let pattern = QWEN2_PATTERN.replace(r"|\p{N}|", r"|\p{N}{1,3}|");
     let mut tokenizer = trained(&pattern, model, &texts)?;
@@ -79,8 +81,9 @@ pub fn judge_tokenizer(seed: u64) -> Result<Tokenizer, MiniError> {
     Ok(tokenizer)
 }
 
-fn texts_of(row: TrainingRow) -> Vec<String> {
-    row.conversation
+fn texts_of(example: TrainingExample) -> Vec<String> {
+    example
+        .conversation
         .messages
         .into_iter()
         .map(|message| message.content.replace(adamllm_core::IMAGE_MARKER, ""))

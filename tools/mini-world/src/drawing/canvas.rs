@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_file_holds_the_picture() {
+    fn the_file_holds_the_image() {
         let mut canvas = Canvas::new([255, 255, 255]);
         canvas.disc([40.0, 40.0], 20.0, [200, 10, 10]);
         canvas.line([0.0, 0.0], [111.0, 90.0], 3.0, [10, 10, 200]);
