@@ -83,7 +83,6 @@ fn run(arguments: Arguments) -> JobResult {
         let recipe = Recipe { rounds: &JUDGE_ROUNDS, decays: true, learning_rate: 2e-3, effort: *effort };
         train_judge(&skeleton, &judge, &recipe, *seed)?;
         std::fs::remove_dir_all(&skeleton)?;
-        eprint!("{}", examine_judge(&judge, *seed)?);
         done("judge");
     }
     Ok(())
@@ -194,6 +193,9 @@ fn train_chat(
         Ok(encoded)
     };
     let on_round = |model: &VisionLanguageModel| -> JobResult {
+        if recipe.effort < EXAMINED_FROM {
+            return Ok(());
+        }
         let place = to.with_extension("round");
         folder.save_new(model, DType::BF16, &place)?;
         eprint!("{}", examine_chat(&place, seed)?);
@@ -218,6 +220,9 @@ fn train_judge(files: &Path, to: &Path, recipe: &Recipe, seed: u64) -> JobResult
     };
     let examples = judge_training(seed).map(encode);
     let on_round = |model: &VisionLanguageModel| -> JobResult {
+        if recipe.effort < EXAMINED_FROM {
+            return Ok(());
+        }
         let place = to.with_extension("round");
         folder.save_new(model, DType::BF16, &place)?;
         eprint!("{}", examine_judge(&place, seed)?);
@@ -359,6 +364,9 @@ fn conclusions(model: &LocalModel, questions: &[Question]) -> Result<usize, Box<
 
 /// The forms of questions, by name.
 const FORMS: [(&str, Form); 3] = [("open", Form::Open), ("closed", Form::Closed), ("multiple choice", Form::Choice)];
+
+/// Models of less effort than this know nothing that would be worth the time.
+const EXAMINED_FROM: f64 = 0.05;
 
 /// Triplets of each form that the judge is examined on.
 const EXAMINED: usize = 400;
