@@ -166,7 +166,7 @@ fn an_exported_model_has_a_card_that_is_no_part_of_it() {
     let (front, body) = card(&folder);
     assert_eq!((&front["base_model"], &front["base_model_relation"]), (&"base".into(), &"finetune".into()));
     assert_eq!((&front["library_name"], front.get("model-index")), (&"transformers".into(), None));
-    assert!(body.contains("| slides/captions.json | 200 examples |"), "{body}");
+    assert!(body.contains("| slides/captions.json | 360 examples |"), "{body}");
     assert!(body.contains("| batch size | 2 |") && body.contains("| stage 1 | 1 steps, loss "), "{body}");
     let exported = ModelFolder::open(&folder).expect("opens");
     assert_eq!(exported.verify(&base).expect("compares"), []);
