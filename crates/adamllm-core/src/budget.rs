@@ -153,6 +153,10 @@ impl<G: Generate> Generate for Budgeted<'_, G> {
     fn stopped(&self) -> Option<String> {
         self.budget.stopped().or_else(|| self.model.stopped())
     }
+
+    fn answers_later(&self) -> bool {
+        self.model.answers_later()
+    }
 }
 
 #[cfg(test)]

@@ -25,6 +25,11 @@ impl Default for FailureStreak {
 }
 
 impl FailureStreak {
+    /// The default for a model; of one that [answers later](crate::Generate::answers_later), no number of failures ends a job.
+    pub fn of<G: crate::Generate>(model: &G) -> Self {
+        if model.answers_later() { Self::new(usize::MAX) } else { Self::default() }
+    }
+
     /// Ends a job after `limit` consecutive failures.
     pub fn new(limit: usize) -> Self {
         Self { limit, n: 0 }

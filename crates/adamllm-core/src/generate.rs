@@ -60,6 +60,12 @@ pub trait Generate {
     fn stopped(&self) -> Option<String> {
         None
     }
+
+    /// Whether the model only notes what it is asked, and answers in a later process: its failures then say nothing about it, and a job
+    /// goes through all its records.
+    fn answers_later(&self) -> bool {
+        false
+    }
 }
 
 /// References and smart pointers answer as the model that they point to.
@@ -86,6 +92,10 @@ macro_rules! forward_generate {
 
             fn stopped(&self) -> Option<String> {
                 (**self).stopped()
+            }
+
+            fn answers_later(&self) -> bool {
+                (**self).answers_later()
             }
         }
     )*};
@@ -172,6 +182,10 @@ impl<G: Generate> Generate for Erased<G> {
 
     fn stopped(&self) -> Option<String> {
         self.0.stopped()
+    }
+
+    fn answers_later(&self) -> bool {
+        self.0.answers_later()
     }
 }
 

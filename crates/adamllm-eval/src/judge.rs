@@ -164,7 +164,7 @@ impl<G: Generate> AnswerJudge<G> {
         std::fs::create_dir_all(folder).map_err(CoreError::io("create", folder))?;
         let mut journal = Journal::<Completion>::open(folder.join(files::JUDGE_JOURNAL))?;
         let mut ledger = Ledger::create(folder.join(files::JUDGE_LEDGER))?;
-        let (mut judged, mut failures) = (Vec::new(), FailureStreak::default());
+        let (mut judged, mut failures) = (Vec::new(), FailureStreak::of(&self.model));
         progress.begin(&format!("judge {}", benchmark.name()), answers.len() as u64);
         for batch in answers.chunks(self.config.batch_size.max(1)) {
             progress.check_cancelled()?;

@@ -110,7 +110,7 @@ pub(crate) fn predict_all<'a, G: Generate>(
         journal: options.journal.as_ref().map(Journal::open).transpose()?,
         ledger,
         ids: HashSet::new(),
-        failures: FailureStreak::default(),
+        failures: FailureStreak::of(model),
         done: Predicted {
             predictions: Vec::new(),
             generate_seconds: 0.0,

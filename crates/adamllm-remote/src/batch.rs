@@ -345,4 +345,8 @@ impl Generate for BatchModel {
     fn turn_markers(&self) -> Option<TurnMarkers> {
         self.config.markers.clone()
     }
+
+    fn answers_later(&self) -> bool {
+        true
+    }
 }

@@ -151,6 +151,35 @@ fn a_model_that_is_gone_ends_the_run() {
     assert!(gone.prompts.get() < 50, "{} prompts", gone.prompts.get());
 }
 
+/// Notes what it is asked, and answers in another process.
+struct Later(ScriptedModel);
+
+impl Generate for Later {
+    type Error = ScriptedError;
+    fn generate(&self, prompts: &[Prompt], options: &Decoding) -> Vec<Result<Completion, ScriptedError>> {
+        self.0.generate(prompts, options)
+    }
+    fn score(&self, requests: &[ScoreRequest]) -> Vec<Result<Vec<f64>, ScriptedError>> {
+        self.0.score(requests)
+    }
+    fn identity(&self) -> String {
+        "later".into()
+    }
+    fn answers_later(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn a_model_that_answers_later_is_asked_everything() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (images, reader) = (all_images(), judge());
+    let later = Later(ScriptedModel::new(|_| Err(ScriptedError("waiting".into()))));
+    let run = SynthesisRun::new(folder.path(), &images).with_config(config()).expect("valid");
+    let ended = run.run(captions(), &Synthesizer::new(&later), &ConsistencyFilter::new(&reader), &mut ());
+    assert_eq!(ended.expect("goes through all").triplets, 0);
+}
+
 #[test]
 fn shards_merge_to_the_whole_run() {
     let mut records = records();

@@ -56,7 +56,7 @@ pub fn caption_images<C: Generate>(
 
     let mut counts = CaptionCounts { images: image_refs.len() as u64, ..CaptionCounts::default() };
     progress.begin("caption", counts.images);
-    let mut failures = FailureStreak::default();
+    let mut failures = FailureStreak::of(captioner.model());
     for batch in image_refs.chunks(batch_size.max(1)) {
         progress.check_cancelled()?;
         let pairs = caption_batch(batch, images, captioner, &mut journal, &mut failures)?;

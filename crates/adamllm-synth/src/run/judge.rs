@@ -19,7 +19,7 @@ impl SynthesisRun<'_> {
         progress: &mut dyn Progress,
     ) -> Result<(), SynthError> {
         let mut journal = self.journal::<Opinion>("judge.jsonl")?;
-        let mut failures = FailureStreak::default();
+        let mut failures = FailureStreak::of(judge.model());
         self.second_stage(progress, |batch| judge_batch(batch, judge, &mut journal, &mut failures))
     }
 

@@ -52,7 +52,7 @@ impl SynthesisRun<'_> {
         progress: &mut dyn Progress,
     ) -> Result<(), SynthError> {
         let mut journal = self.journal::<Completion>("propose.jsonl")?;
-        let mut failures = FailureStreak::default();
+        let mut failures = FailureStreak::of(synthesizer.model());
         self.first_stage("triplets.jsonl", records, progress, |pairs| {
             self.propose_batch(pairs, synthesizer, &mut journal, &mut failures)
         })
