@@ -103,3 +103,35 @@ pub trait Benchmark {
         Report::new(self.name(), &self.answer_types(), outcomes, &BootstrapConfig::default())
     }
 }
+
+/// What a benchmark over another one (fields `benchmark` and `name`) takes over from it: everything but its examples and images. A
+/// report bears the name of its own.
+macro_rules! forward_benchmark {
+    () => {
+        fn name(&self) -> &str {
+            &self.name
+        }
+
+        fn check(&self) -> Result<(), crate::EvalError> {
+            self.benchmark.check()
+        }
+
+        fn decoding(&self) -> adamllm_core::Decoding {
+            self.benchmark.decoding()
+        }
+
+        fn answer_types(&self) -> Vec<crate::AnswerType> {
+            self.benchmark.answer_types()
+        }
+
+        fn score(&self, example: &crate::Example, answer: &str) -> crate::Outcome {
+            self.benchmark.score(example, answer)
+        }
+
+        fn summarize(&self, outcomes: &[crate::Outcome]) -> crate::Report {
+            crate::Report { benchmark: self.name.clone(), ..self.benchmark.summarize(outcomes) }
+        }
+    };
+}
+
+pub(crate) use forward_benchmark;

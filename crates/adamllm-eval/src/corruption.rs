@@ -2,11 +2,12 @@
 //! appendix F).
 
 use adamllm_core::random::{named_stream, stream};
-use adamllm_core::{CoreError, Decoding, ImageRef, ImageStore, RgbImage};
+use adamllm_core::{CoreError, ImageRef, ImageStore, RgbImage};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::{AnswerType, Benchmark, EvalError, Example, Outcome, Report};
+use crate::benchmark::forward_benchmark;
+use crate::{Benchmark, EvalError, Example};
 
 /// One way to corrupt an example.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -186,16 +187,10 @@ impl<'a> CorruptedBenchmark<'a> {
 }
 
 impl Benchmark for CorruptedBenchmark<'_> {
-    fn name(&self) -> &str {
-        &self.name
-    }
+    forward_benchmark!();
 
     fn len(&self) -> usize {
         self.benchmark.len()
-    }
-
-    fn check(&self) -> Result<(), EvalError> {
-        self.benchmark.check()
     }
 
     fn example(&self, index: usize) -> Result<Example, EvalError> {
@@ -206,24 +201,8 @@ impl Benchmark for CorruptedBenchmark<'_> {
         self.corrupted(self.benchmark.question(index)?)
     }
 
-    fn decoding(&self) -> Decoding {
-        self.benchmark.decoding()
-    }
-
     fn images(&self) -> Option<&dyn ImageStore> {
         self.images.as_ref().map(|images| images as &dyn ImageStore)
-    }
-
-    fn answer_types(&self) -> Vec<AnswerType> {
-        self.benchmark.answer_types()
-    }
-
-    fn score(&self, example: &Example, answer: &str) -> Outcome {
-        self.benchmark.score(example, answer)
-    }
-
-    fn summarize(&self, outcomes: &[Outcome]) -> Report {
-        Report { benchmark: self.name.clone(), ..self.benchmark.summarize(outcomes) }
     }
 }
 

@@ -3,15 +3,17 @@
 use std::collections::HashSet;
 
 use adamllm_core::random::named_stream;
-use adamllm_core::{Decoding, ImageStore, RecordId};
+use adamllm_core::{ImageStore, RecordId};
 use rand::seq::SliceRandom;
 
-use crate::{AnswerType, Benchmark, EvalError, Example, Outcome, Report};
+use crate::benchmark::forward_benchmark;
+use crate::{Benchmark, EvalError, Example, Outcome};
 
 /// A benchmark of some questions of another one. Ids and right answers stay, so it compares with the whole one.
 pub struct SampledBenchmark<'a> {
     benchmark: &'a dyn Benchmark,
     indices: Vec<usize>,
+    ids: HashSet<RecordId>,
     name: String,
 }
 
@@ -36,43 +38,35 @@ impl<'a> SampledBenchmark<'a> {
         let answered: HashSet<&RecordId> = outcomes.iter().map(|outcome| &outcome.id).collect();
         let mut order: Vec<usize> = (0..benchmark.len()).collect();
         order.shuffle(&mut named_stream(seed, "sample of questions", benchmark.name()));
-        let mut indices = Vec::new();
+        let (mut indices, mut ids) = (Vec::new(), HashSet::new());
         for index in order {
             if indices.len() == n.min(answered.len()) {
                 break;
             }
             match benchmark.example(index) {
-                Ok(example) if answered.contains(&example.id) && !example.images.is_empty() => indices.push(index),
+                Ok(example) if answered.contains(&example.id) && !example.images.is_empty() => {
+                    indices.push(index);
+                    ids.insert(example.id);
+                }
                 Err(error) if !error.is_example_error() => return Err(error),
                 _ => {}
             }
         }
         indices.sort_unstable();
-        Ok(Self { benchmark, indices, name: format!("{} (sample)", benchmark.name()) })
+        Ok(Self { benchmark, indices, ids, name: format!("{} (sample)", benchmark.name()) })
     }
 
     /// The outcomes of the sample's questions among those of the whole benchmark.
-    ///
-    /// # Errors
-    /// As [`Benchmark::example`].
-    pub fn outcomes(&self, all: &[Outcome]) -> Result<Vec<Outcome>, EvalError> {
-        let ids = self.indices.iter().map(|&index| Ok(self.benchmark.example(index)?.id));
-        let ids = ids.collect::<Result<HashSet<_>, EvalError>>()?;
-        Ok(all.iter().filter(|outcome| ids.contains(&outcome.id)).cloned().collect())
+    pub fn outcomes(&self, all: &[Outcome]) -> Vec<Outcome> {
+        all.iter().filter(|outcome| self.ids.contains(&outcome.id)).cloned().collect()
     }
 }
 
 impl Benchmark for SampledBenchmark<'_> {
-    fn name(&self) -> &str {
-        &self.name
-    }
+    forward_benchmark!();
 
     fn len(&self) -> usize {
         self.indices.len()
-    }
-
-    fn check(&self) -> Result<(), EvalError> {
-        self.benchmark.check()
     }
 
     fn example(&self, index: usize) -> Result<Example, EvalError> {
@@ -83,23 +77,7 @@ impl Benchmark for SampledBenchmark<'_> {
         self.benchmark.question(self.indices[index])
     }
 
-    fn decoding(&self) -> Decoding {
-        self.benchmark.decoding()
-    }
-
     fn images(&self) -> Option<&dyn ImageStore> {
         self.benchmark.images()
-    }
-
-    fn answer_types(&self) -> Vec<AnswerType> {
-        self.benchmark.answer_types()
-    }
-
-    fn score(&self, example: &Example, answer: &str) -> Outcome {
-        self.benchmark.score(example, answer)
-    }
-
-    fn summarize(&self, outcomes: &[Outcome]) -> Report {
-        Report { benchmark: self.name.clone(), ..self.benchmark.summarize(outcomes) }
     }
 }
