@@ -32,6 +32,7 @@
 mod block;
 mod llava_next;
 mod mllama;
+mod parameter_kind;
 mod patches;
 pub mod preprocess;
 mod qwen2_5_vl;

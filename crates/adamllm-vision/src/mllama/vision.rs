@@ -5,6 +5,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 use super::{MllamaEncoder, MllamaEncoderConfig};
+use crate::parameter_kind::embedding_or_hidden;
 
 /// The sizes of an [`MllamaVision`].
 #[derive(Clone, Debug, PartialEq)]
@@ -45,9 +46,9 @@ impl VisionEncoder for MllamaVision {
     }
 
     fn parameter_kind(&self, parameter: &str) -> ParameterKind {
-        match parameter.strip_prefix("encoder.").and_then(|name| name.split('.').next()) {
-            Some("patch_embedding" | "positions" | "pre_tile" | "post_tile") => ParameterKind::Embedding,
-            _ => ParameterKind::Hidden,
-        }
+        embedding_or_hidden(
+            parameter,
+            &["encoder.patch_embedding", "encoder.positions", "encoder.pre_tile", "encoder.post_tile"],
+        )
     }
 }

@@ -10,6 +10,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 
 use super::windows::Windows;
+use crate::parameter_kind::embedding_or_hidden;
 use crate::patches::{encode_by_grid, gather_patches, grid_rotary, merge_order, split_heads};
 
 /// The sizes of a [`Qwen2_5VlEncoder`].
@@ -140,10 +141,7 @@ impl VisionEncoder for Qwen2_5VlEncoder {
     }
 
     fn parameter_kind(&self, parameter: &str) -> ParameterKind {
-        match parameter.split('.').next() {
-            Some("patch_embedding") => ParameterKind::Embedding,
-            _ => ParameterKind::Hidden,
-        }
+        embedding_or_hidden(parameter, &["patch_embedding"])
     }
 }
 

@@ -10,6 +10,7 @@ use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor};
 
 use super::position_table::resampled;
+use crate::parameter_kind::embedding_or_hidden;
 use crate::patches::{encode_each_by_grid, gather_patches, grid_rotary, merge_order};
 use crate::{PatchMerger, VisionBlock};
 
@@ -115,10 +116,7 @@ impl VisionEncoder for Qwen3VlEncoder {
     }
 
     fn parameter_kind(&self, parameter: &str) -> ParameterKind {
-        match parameter.split('.').next() {
-            Some("patch_embedding" | "position_embedding") => ParameterKind::Embedding,
-            _ => ParameterKind::Hidden,
-        }
+        embedding_or_hidden(parameter, &["patch_embedding", "position_embedding"])
     }
 }
 

@@ -6,6 +6,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 use super::{SiglipEncoder, SiglipEncoderConfig};
+use crate::parameter_kind::embedding_or_hidden;
 
 /// The sizes of a [`SmolVlmVision`].
 #[derive(Clone, Debug, PartialEq)]
@@ -52,10 +53,7 @@ impl VisionEncoder for SmolVlmVision {
     }
 
     fn parameter_kind(&self, parameter: &str) -> ParameterKind {
-        match parameter.strip_prefix("encoder.").and_then(|name| name.split('.').next()) {
-            Some("patch_embedding" | "position_embedding") => ParameterKind::Embedding,
-            _ => ParameterKind::Hidden,
-        }
+        embedding_or_hidden(parameter, &["encoder.patch_embedding", "encoder.position_embedding"])
     }
 }
 
