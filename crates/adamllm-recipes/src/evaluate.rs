@@ -14,8 +14,8 @@ use adamllm_core::{
 use adamllm_data::CurrentImages;
 use adamllm_eval::{
     AnswerJudge, Benchmark, BootstrapConfig, Comparison, CorruptedBenchmark, CorruptedImages, Corruption, LogFormat,
-    LoggedTask, PredictOptions, Prediction, Report, SampledBenchmark, Scored, compare, evaluate_answers, files,
-    find_logs, paper_table, read_predictions, write_logs, write_scores,
+    LoggedTask, PredictOptions, Prediction, Report, Scored, compare, evaluate_answers, files, find_logs, paper_table,
+    read_predictions, write_logs, write_scores,
 };
 use serde::{Deserialize, Serialize};
 
@@ -244,7 +244,8 @@ impl<'a> Evaluation<'a> {
     }
 
     /// Asks a model that sees images through [`Evaluation::images`]: each task intact, then corrupted in every way that the settings
-    /// name, then a sample of it over white images ([`EvaluationSettings::blank_sample`]). A task's scores are on disk, and heard by `on_task`, before the next one begins.
+    /// name, then a sample of it over white images ([`EvaluationSettings::blank_sample`]). A task's scores are on disk, and heard by
+    /// `on_task`, before the next one begins.
     ///
     /// # Errors
     /// Files; a benchmark that fails as a whole.
@@ -271,33 +272,6 @@ impl<'a> Evaluation<'a> {
             self.ask_blank(of, model, progress)?;
         }
         Ok(())
-    }
-
-    /// Whether the model looks at the images of an intact task that is done: some of its questions over white ones, unless all of them
-    /// were asked so already.
-    fn ask_blank<G: Generate>(&mut self, of: usize, model: &G, progress: &mut dyn Progress) -> Result<(), RecipeError> {
-        let OpenedBenchmark { benchmark, images } = &self.benchmarks.opened[of];
-        let name = benchmark.name().to_owned();
-        let of_task = |done: &&TaskScores| done.benchmark == of;
-        let whole = self.done.iter().filter(of_task).find(|done| done.corruption == Some(Corruption::Blank));
-        let comparison = if let Some(whole) = whole {
-            whole.comparison.clone()
-        } else if let (Some(intact), n @ 1..) = (self.intact().find(of_task), self.settings.blank_sample) {
-            let (outcomes, seed) = (&intact.scored.outcomes, self.settings.seed);
-            let blank = CorruptedBenchmark::new(benchmark, Corruption::Blank, seed);
-            let sample = SampledBenchmark::with_images(&blank, outcomes, n, seed)?;
-            if sample.is_empty() {
-                return Ok(()); // No question shows an image.
-            }
-            self.images.set(Arc::new(CorruptedImages::new(images.clone(), Corruption::Blank, seed)));
-            let (scored, _) = self.ask_one(model, &sample, progress)?;
-            Some(compare(&sample.outcomes(outcomes)?, &scored.outcomes, &BootstrapConfig::default()))
-        } else {
-            None
-        };
-
-        self.blank.extend(comparison.map(|comparison| BlankSample { benchmark: name, comparison }));
-        Ok(write_json(self.out.join("evaluate.json"), &self.report())?)
     }
 
     fn ask_one<G: Generate>(

@@ -108,6 +108,12 @@ pub(crate) fn count(n: impl TryInto<u64>) -> String {
     groups.join(",")
 }
 
+/// A sentence in a paragraph of its own, which stands out where it is bad news.
+pub(crate) fn finding(bad: bool, sentence: &str) -> String {
+    let class = if bad { "bad" } else { "muted" };
+    format!("<p class=\"{class}\">{}</p>\n", html::escape(sentence))
+}
+
 /// The cells of a paired score: both means, their difference, its interval.
 pub(crate) fn paired_cells(score: Option<&PairedScore>) -> String {
     let Some(score) = score else { return "<td>–</td>".repeat(4) };

@@ -1,8 +1,6 @@
 //! The method without one of its parts: what the paper compares in its tables 4 and 5.
 
-use std::path::Path;
-
-use adamllm_core::{CoreError, ImageCaption, Progress, RecordId, jsonl, read_text};
+use adamllm_core::{ImageCaption, Progress, RecordId, jsonl};
 use adamllm_eval::{AnswerType, BootstrapConfig, Comparison, Outcome, PredictOptions, compare, evaluate};
 use adamllm_model::{ModelFolder, VisionLanguageModel};
 use adamllm_synth::{Judged, Variant, Verdict};
@@ -11,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Adaptation;
 use crate::benchmarks::OpenedBenchmark;
+use crate::files::read_json;
 use crate::{RecipeError, write_json};
 
 /// In the run's folder.
@@ -117,7 +116,7 @@ impl Adaptation<'_> {
     /// What [`Adaptation::ablate`] left in the run's folder, where it ran.
     pub(super) fn ablations(&self) -> Result<Option<AblationReport>, RecipeError> {
         let file = self.file(ABLATIONS_FILE);
-        file.exists().then(|| read_json(&file)).transpose()
+        Ok(file.exists().then(|| read_json(&file)).transpose()?)
     }
 
     /// One variant with one seed: read where it is done, else trained and asked.
@@ -131,7 +130,7 @@ impl Adaptation<'_> {
         let folder = self.file("ablations").join(variant.as_str()).join(format!("seed-{seed}"));
         let result = folder.join("result.json");
         if self.run.resume && result.exists() {
-            return read_json(&result);
+            return Ok(read_json(&result)?);
         }
         std::fs::create_dir_all(&folder).map_err(crate::error::io("create", &folder))?;
 
@@ -179,12 +178,6 @@ impl Adaptation<'_> {
         write_json(&result, &serde_json::json!(run))?;
         Ok(run)
     }
-}
-
-/// Reads a file that these functions wrote.
-fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, RecipeError> {
-    let broken = |error| CoreError::io("read", path)(std::io::Error::other(error));
-    Ok(serde_json::from_str(&read_text(path)?).map_err(broken)?)
 }
 
 /// Whether a variant is made of the triplets of the whole method.

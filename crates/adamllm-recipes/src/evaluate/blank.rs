@@ -1,7 +1,18 @@
 //! Whether a model looks at its images: some questions again, over white images.
 
-use adamllm_eval::{Comparison, PairedScore};
+use std::sync::Arc;
+
+use adamllm_core::{Generate, Progress};
+use adamllm_eval::{
+    Benchmark, BootstrapConfig, Comparison, CorruptedBenchmark, CorruptedImages, Corruption, PairedScore,
+    SampledBenchmark, compare,
+};
 use serde::Serialize;
+
+use super::Evaluation;
+use crate::RecipeError;
+use crate::benchmarks::OpenedBenchmark;
+use crate::files::write_json;
 
 /// What a benchmark's images are worth to a model: the same questions with their images, and with white ones of the same sizes.
 ///
@@ -41,5 +52,49 @@ impl BlankSample {
                  answer from the questions alone."
             ),
         }
+    }
+}
+
+impl Evaluation<'_> {
+    /// Whether the model looks at the images of a task that is done.
+    pub(super) fn ask_blank<G: Generate>(
+        &mut self,
+        of: usize,
+        model: &G,
+        progress: &mut dyn Progress,
+    ) -> Result<(), RecipeError> {
+        let Some(comparison) = self.blank_comparison(of, model, progress)? else { return Ok(()) };
+        let benchmark = self.benchmarks.opened[of].benchmark.name().to_owned();
+        self.blank.push(BlankSample { benchmark, comparison });
+        Ok(write_json(self.out.join("evaluate.json"), &self.report())?)
+    }
+
+    /// From a task's images to white ones: of all its questions where they were asked so already, else of a sample. None where no
+    /// sample is wanted, or no question shows an image.
+    fn blank_comparison<G: Generate>(
+        &self,
+        of: usize,
+        model: &G,
+        progress: &mut dyn Progress,
+    ) -> Result<Option<Comparison>, RecipeError> {
+        let mut of_task = self.done.iter().filter(|done| done.benchmark == of);
+        if let Some(whole) = of_task.clone().find(|done| done.corruption == Some(Corruption::Blank)) {
+            return Ok(whole.comparison.clone());
+        }
+        let (Some(intact), n @ 1..) = (of_task.find(|done| done.corruption.is_none()), self.settings.blank_sample)
+        else {
+            return Ok(None);
+        };
+
+        let (outcomes, seed) = (&intact.scored.outcomes, self.settings.seed);
+        let OpenedBenchmark { benchmark, images } = &self.benchmarks.opened[of];
+        let blank = CorruptedBenchmark::new(benchmark, Corruption::Blank, seed);
+        let sample = SampledBenchmark::with_images(&blank, outcomes, n, seed)?;
+        if sample.is_empty() {
+            return Ok(None);
+        }
+        self.images.set(Arc::new(CorruptedImages::new(images.clone(), Corruption::Blank, seed)));
+        let (scored, _) = self.ask_one(model, &sample, progress)?;
+        Ok(Some(compare(&sample.outcomes(outcomes), &scored.outcomes, &BootstrapConfig::default())))
     }
 }

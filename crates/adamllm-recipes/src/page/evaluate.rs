@@ -4,7 +4,7 @@ use adamllm_core::html::escape;
 use adamllm_eval::{Comparison, HtmlSection, PairedGroup, RunInfo, html_scores};
 
 use super::inputs::Inputs;
-use super::{Page, answers, count, ledger, paired_cells};
+use super::{Page, answers, count, finding, ledger, paired_cells};
 use crate::RecipeError;
 use crate::evaluate::{BlankSample, EvaluationSettings};
 
@@ -50,11 +50,7 @@ pub(crate) fn write(
 
 /// What white images in place of a benchmark's own change.
 fn looking(blank: &[BlankSample]) -> String {
-    let sentence = |blank: &BlankSample| {
-        let class = if blank.images_add() { "muted" } else { "bad" };
-        format!("<p class=\"{class}\">{}</p>\n", escape(&blank.sentence()))
-    };
-    let sentences: String = blank.iter().map(sentence).collect();
+    let sentences: String = blank.iter().map(|blank| finding(!blank.images_add(), &blank.sentence())).collect();
     let lines: String = blank.iter().flat_map(lines).collect();
     format!(
         "<p class=\"note\">The same questions with their images and with white ones. Strict scores; the intervals are of the difference, \

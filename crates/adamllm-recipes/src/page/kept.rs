@@ -1,6 +1,6 @@
 use adamllm_core::html::escape;
 
-use super::{Page, count, paired_cells};
+use super::{Page, count, finding, paired_cells};
 use crate::kept::Kept;
 
 /// The section on what was kept of general abilities; nothing where no general benchmark was asked. `names` are what the two models are called.
@@ -8,7 +8,8 @@ pub(crate) fn section(page: Page, kept: &[Kept], names: [&str; 2]) -> Page {
     if kept.is_empty() {
         return page;
     }
-    let sentences: String = kept.iter().map(|kept| sentence(kept, names)).collect();
+    let sentence = |kept: &Kept| finding(kept.is_worse(), &kept.sentence(names[0], names[1]));
+    let sentences: String = kept.iter().map(sentence).collect();
     let lines: String = kept.iter().map(line).collect();
     let [first, second] = names.map(escape);
     let html = format!(
@@ -17,11 +18,6 @@ pub(crate) fn section(page: Page, kept: &[Kept], names: [&str; 2]) -> Page {
          </tr></thead>\n<tbody>\n{lines}</tbody></table>\n"
     );
     page.section("kept", "What was kept", &html)
-}
-
-fn sentence(kept: &Kept, [first, second]: [&str; 2]) -> String {
-    let class = if kept.is_worse() { "bad" } else { "muted" };
-    format!("<p class=\"{class}\">{}</p>\n", escape(&kept.sentence(first, second)))
 }
 
 fn line(kept: &Kept) -> String {
