@@ -126,21 +126,19 @@ impl Recipe {
         }
     }
 
-    /// Trains on examples in the order in which they are drawn.
+    /// Trains on examples in the order in which they are drawn, examines the model after each round, and writes the last one.
     fn fit(
         &self,
         model: VisionLanguageModel,
-        processor: &Processor,
+        run: &Run<'_>,
         examples: impl Iterator<Item = Result<Encoded, Box<dyn std::error::Error>>> + Send,
-        seed: u64,
-        on_round: &dyn Fn(&VisionLanguageModel) -> JobResult,
-    ) -> Result<VisionLanguageModel, Box<dyn std::error::Error>> {
+    ) -> JobResult {
         let examples = Mutex::new(examples);
         let draw = |wanted: &[usize]| {
             let mut examples = examples.lock().map_err(|e| e.to_string())?;
             let drawn = examples.by_ref().take(wanted.len()).collect::<Result<Vec<_>, _>>();
             let drawn = drawn.map_err(|e| e.to_string())?;
-            Ok::<_, String>(VlmBatch::collate(&drawn.iter().collect::<Vec<_>>(), Padding::Right, processor))
+            Ok::<_, String>(VlmBatch::collate(&drawn.iter().collect::<Vec<_>>(), Padding::Right, run.processor))
         };
         let mut on_step = |m: &StepMetrics| {
             if m.step.is_multiple_of(100) {
@@ -149,13 +147,37 @@ impl Recipe {
         };
         let mut model = model;
         for (i, &(steps, batch_size)) in self.rounds.iter().enumerate() {
-            let trainer = Trainer::new(self.config(seed, batch_size, i + 1 == self.rounds.len()))?;
+            let trainer = Trainer::new(self.config(run.seed, batch_size, i + 1 == self.rounds.len()))?;
             let source = ExampleBatches::new(self.n_steps(steps) * batch_size, &draw);
-            let run = FitOptions { on_step: Some(&mut on_step), ..FitOptions::default() };
-            model = trainer.fit(model, &source, run, &mut Bar::default())?.0;
-            on_round(&model)?;
+            let options = FitOptions { on_step: Some(&mut on_step), ..FitOptions::default() };
+            model = trainer.fit(model, &source, options, &mut Bar::default())?.0;
+            if self.effort >= EXAMINED_FROM {
+                run.examine(&model)?;
+            }
         }
-        Ok(model)
+        Ok(run.folder.save_new(&model, DType::BF16, run.to)?)
+    }
+}
+
+/// What a training is about beside the model and the recipe.
+struct Run<'a> {
+    /// The files of the model, without weights or with others.
+    folder: &'a ModelFolder,
+    processor: &'a Processor,
+    /// Where the model goes.
+    to: &'a Path,
+    seed: u64,
+    /// What a written model knows, as a table.
+    examine: fn(&Path, u64) -> Result<String, Box<dyn std::error::Error>>,
+}
+
+impl Run<'_> {
+    /// Prints what a model knows once it is written.
+    fn examine(&self, model: &VisionLanguageModel) -> JobResult {
+        let location = self.to.with_extension("round");
+        self.folder.save_new(model, DType::BF16, &location)?;
+        eprint!("{}", (self.examine)(&location, self.seed)?);
+        Ok(std::fs::remove_dir_all(&location)?)
     }
 }
 
@@ -192,17 +214,8 @@ fn train_chat(
         }
         Ok(encoded)
     };
-    let on_round = |model: &VisionLanguageModel| -> JobResult {
-        if recipe.effort < EXAMINED_FROM {
-            return Ok(());
-        }
-        let place = to.with_extension("round");
-        folder.save_new(model, DType::BF16, &place)?;
-        eprint!("{}", examine_chat(&place, seed)?);
-        Ok(std::fs::remove_dir_all(&place)?)
-    };
-    let model = recipe.fit(model, &processor, examples.map(encode), seed, &on_round)?;
-    Ok(folder.save_new(&model, DType::BF16, to)?)
+    let run = Run { folder: &folder, processor: &processor, to, seed, examine: examine_chat };
+    recipe.fit(model, &run, examples.map(encode))
 }
 
 fn train_judge(files: &Path, to: &Path, recipe: &Recipe, seed: u64) -> JobResult {
@@ -218,18 +231,8 @@ fn train_judge(files: &Path, to: &Path, recipe: &Recipe, seed: u64) -> JobResult
             [(&*example.instruction, false), (&*example.triplet, consistent), (example.verdict.continuation(), true)];
         Ok(processor.encode_spans(&spans)?)
     };
-    let examples = judge_training(seed).map(encode);
-    let on_round = |model: &VisionLanguageModel| -> JobResult {
-        if recipe.effort < EXAMINED_FROM {
-            return Ok(());
-        }
-        let place = to.with_extension("round");
-        folder.save_new(model, DType::BF16, &place)?;
-        eprint!("{}", examine_judge(&place, seed)?);
-        Ok(std::fs::remove_dir_all(&place)?)
-    };
-    let model = recipe.fit(model, &processor, examples, seed, &on_round)?;
-    Ok(folder.save_new(&model, DType::BF16, to)?)
+    let run = Run { folder: &folder, processor: &processor, to, seed, examine: examine_judge };
+    recipe.fit(model, &run, judge_training(seed).map(encode))
 }
 
 /// How far the judge can be trusted, for each form of question: against triplets of the mini world that it was not trained on, of
@@ -340,24 +343,21 @@ fn examine_chat(folder: &Path, seed: u64) -> Result<String, Box<dyn std::error::
 /// How often a model finds what follows from a reason likeliest: yes or no, or the letter.
 fn conclusions(model: &LocalModel, questions: &[Question]) -> Result<usize, Box<dyn std::error::Error>> {
     let request = |Question { task, reason, .. }: &Question| {
-        let (given, continuations) = match task.form() {
-            Form::Choice => {
-                (reason.trim_end_matches('.').to_owned(), ["(A", "(B", "(C", "(D"].map(String::from).to_vec())
-            }
-            _ => (reason.trim_end_matches('.').to_owned(), vec!["(yes".into(), "(no".into()]),
+        let continuations: &[&str] = match task.form() {
+            Form::Choice => &["(A", "(B", "(C", "(D"],
+            _ => &["(yes", "(no"],
         };
-        let instruction = task.instruction();
+        let (instruction, given) = (task.instruction(), reason.trim_end_matches('.'));
         let text = format!(
             "<|im_start|>system\nYou look and answer.<|im_end|>\n<|im_start|>user\n{instruction}<|im_end|>\n<|im_start|>assistant\n{given}"
         );
-        ScoreRequest { prompt: Prompt::Text(text), continuations }
+        ScoreRequest { prompt: Prompt::Text(text), continuations: continuations.iter().map(|&c| c.into()).collect() }
     };
     let requests: Vec<_> = questions.iter().map(request).collect();
     let scores = model.score(&requests).into_iter().collect::<Result<Vec<_>, _>>()?;
     let best = |scores: &Vec<f64>| (0..scores.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b])).unwrap_or(0);
     let right = questions.iter().zip(&requests).zip(&scores).filter(|((question, request), scores)| {
-        let said = request.continuations[best(scores)].trim();
-        said.trim_start_matches('(') == question.task.label
+        request.continuations[best(scores)].trim_start_matches('(') == question.task.label
     });
     Ok(right.count())
 }

@@ -67,21 +67,21 @@ impl JudgeExample {
 /// asks and answers.
 pub fn base_training(seed: u64) -> impl Iterator<Item = TrainingExample> {
     examples(seed, "mini base row", |n, scene_of, random| {
-        let (told, captions, looking) = match n {
+        let (texts, captions, looking) = match n {
             ..TEXTS_FIRST => (0.9, 0.0, 0.0),
             n if n < TEXTS_FIRST + CAPTIONS_FIRST => (0.1, 0.6, 0.15),
             _ => (0.1, 0.15, 0.6),
         };
         let kind: f64 = random.random();
-        if kind < told {
+        if kind < texts {
             match random.random_range(0..10) {
                 0..3 => looked_up(random),
                 3..6 => found_again(random),
                 _ => written(&scene_of(any_domain(random)), random),
             }
-        } else if kind < told + captions {
+        } else if kind < texts + captions {
             captioned(&scene_of(Domain::General), random)
-        } else if kind < told + captions + looking {
+        } else if kind < texts + captions + looking {
             looked_at(&scene_of(Domain::General), random)
         } else {
             read(&scene_of(any_domain(random)), random)
@@ -218,17 +218,14 @@ fn written(scene: &Scene, random: &mut ChaCha8Rng) -> TrainingExample {
     TrainingExample { supervised: Supervised::Conclusion, ..example }
 }
 
-/// words with letters after them, and some of the words again in another order: the letters follow.
+/// Words with letters after them, and some of the words again in another order: the letters follow.
 fn looked_up(random: &mut ChaCha8Rng) -> TrainingExample {
-    let mut words = different_words(random.random_range(3..9), random);
-    let lettered = |words: &[(&str, char)]| {
-        words.iter().map(|(word, letter)| format!("{word}({letter})")).collect::<Vec<_>>().join(", ")
-    };
-    let mut pairs: Vec<_> = words.drain(..).map(|word| (word, LETTERS[random.random_range(0..4)])).collect();
-    let list = lettered(&pairs);
-    pairs.shuffle(random);
-    let example =
-        example(vec![(format!("The choices are: {list}"), format!("The choices are: {}", lettered(&pairs)))], None);
+    let words = different_words(random.random_range(3..9), random);
+    let mut lettered: Vec<_> = words.into_iter().map(|word| (word, LETTERS[random.random_range(0..4)])).collect();
+    let list = marked(&lettered);
+    lettered.shuffle(random);
+    let again = marked(&lettered);
+    let example = example(vec![(format!("The choices are: {list}"), format!("The choices are: {again}"))], None);
     TrainingExample { supervised: Supervised::Conclusion, ..example }
 }
 
@@ -237,11 +234,15 @@ fn found_again(random: &mut ChaCha8Rng) -> TrainingExample {
     let words = different_words(random.random_range(4..14), random);
     let (listed, others) = words.split_at(words.len() / 2);
     let mut said: Vec<_> =
-        listed.iter().map(|word| (word, "yes")).chain(others.iter().map(|word| (word, "no"))).collect();
+        listed.iter().map(|&word| (word, "yes")).chain(others.iter().map(|&word| (word, "no"))).collect();
     said.shuffle(random);
-    let said = said.iter().map(|(word, answer)| format!("{word}({answer})")).collect::<Vec<_>>().join(", ");
-    let example = example(vec![(format!("Is it {}?", listed.join(", ")), format!("It is {said}"))], None);
+    let example = example(vec![(format!("Is it {}?", listed.join(", ")), format!("It is {}", marked(&said)))], None);
     TrainingExample { supervised: Supervised::Conclusion, ..example }
+}
+
+/// Words with what follows from each right after it.
+fn marked(words: &[(&str, impl std::fmt::Display)]) -> String {
+    words.iter().map(|(word, mark)| format!("{word}({mark})")).collect::<Vec<_>>().join(", ")
 }
 
 const LETTERS: [char; 4] = ['A', 'B', 'C', 'D'];
