@@ -24,22 +24,10 @@ fn decoder() -> Decoder {
 /// Reads `PROMPT` tokens and writes `n`.
 fn write(decoder: &Decoder, batch: usize, n: usize) -> usize {
     let tokens = burn_tokens(batch);
-    let request = |_| PromptRequest {
-        padding: 0,
-        next_position: PROMPT as i32,
-        prompt: &[],
-        max_new_tokens: n,
-        min_new_tokens: 0,
-        sampler: Sampler::new(SamplingRule::Greedy, ChaCha8Rng::seed_from_u64(0), LogitRules::default()),
-    };
-    let request = DecodeRequest {
-        embeddings: decoder.embed(tokens),
-        layer_features: Vec::new(),
-        positions: Positions::plain(batch, 0..PROMPT as i32),
-        images: None,
-        prompts: (0..batch).map(request).collect(),
-        end_tokens: &[],
-    };
+    let greedy = || Sampler::new(SamplingRule::Greedy, ChaCha8Rng::seed_from_u64(0), LogitRules::default());
+    let prompts = (0..batch).map(|_| PromptRequest::new(&[], PROMPT as i32, n, greedy())).collect();
+    let positions = Positions::plain(batch, 0..PROMPT as i32);
+    let request = DecodeRequest::new(decoder.embed(tokens), positions, prompts, &[]);
     adamllm::language::decode(decoder, request, |_, _| false).iter().map(|answer| answer.tokens.len()).sum()
 }
 

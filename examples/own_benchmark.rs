@@ -72,15 +72,8 @@ impl Benchmark for Facts {
 
     fn example(&self, index: usize) -> Result<Example, EvalError> {
         let (image, facts) = &self.entries[index];
-        Ok(Example {
-            id: RecordId::of("facts", [image.as_str()]),
-            images: vec![image.clone()],
-            prompt: "Describe the image.".into(),
-            question: "Describe the image.".into(),
-            expected: Expected::Text(facts.clone()),
-            guess_seed: 0,
-            group: None,
-        })
+        let id = RecordId::of("facts", [image.as_str()]);
+        Ok(Example::new(id, vec![image.clone()], "Describe the image.", Expected::Text(facts.clone())))
     }
 
     fn decoding(&self) -> Decoding {

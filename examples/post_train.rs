@@ -176,6 +176,7 @@ impl Shell {
                 }
             }
             PostTrainEvent::StageEnded(report) => self.say(&format!("3. {report}")),
+            _ => {}
         }
     }
 }

@@ -154,6 +154,7 @@ impl Arguments {
                 let (model, page) = (report.model.display(), self.output.file("index.html"));
                 println!("3. {event}\n4. the synthesizer: {model}\nthe page of the whole run:\n{}", page.display());
             }
+            _ => println!("   {event}"),
         }
     }
 

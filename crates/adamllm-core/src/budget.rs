@@ -30,6 +30,7 @@ pub struct Limits {
 
 /// What was spent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Spent {
     /// Prompts that were sent.
     pub requests: u64,
@@ -86,6 +87,7 @@ pub struct Budgeted<'b, G> {
 
 /// Why a [`Budgeted`] model gave no answer.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum BudgetError<E: std::error::Error + 'static> {
     /// Nothing more may be spent.
     #[error("not asked: {0}")]

@@ -1,5 +1,8 @@
 use std::path::PathBuf;
 
+/// What a library said, or a sentence of ours, as the source of an error.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
 /// What can go wrong with files, records and images before a model is involved.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -72,12 +75,12 @@ pub enum CoreError {
         location: String,
     },
     /// An image's bytes could not be decoded.
-    #[error("image {image} does not decode: {detail}")]
+    #[error("image {image} does not decode: {source}")]
     ImageDecode {
         /// The reference that was opened.
         image: String,
         /// What the decoder said.
-        detail: String,
+        source: BoxError,
     },
     /// An image is larger than the reader allows (a decompression bomb).
     #[error("image {image} is {width}x{height}: more than the limit of {limit} pixels")]

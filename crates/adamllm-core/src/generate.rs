@@ -325,6 +325,7 @@ impl Decoding {
 /// Why an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Finish {
     /// An end token or a stop text.
     Stop,
@@ -334,6 +335,7 @@ pub enum Finish {
 
 /// One answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Completion {
     /// The answer's text.
     pub text: String,
@@ -352,5 +354,20 @@ impl Completion {
     /// An answer of which nothing but its text is known, as a model of one's own may give it: not cut, no counts.
     pub fn new(text: impl Into<String>) -> Self {
         Self { text: text.into(), tokens: Vec::new(), finish: Finish::Stop, n_prompt_tokens: 0, n_new_tokens: 0 }
+    }
+
+    /// The answer with the token ids that were written, and how many the prompt had.
+    pub fn with_tokens(self, tokens: Vec<u32>, n_prompt_tokens: usize) -> Self {
+        Self { n_new_tokens: tokens.len(), tokens, n_prompt_tokens, ..self }
+    }
+
+    /// The answer with the numbers of tokens, where their ids are not known.
+    pub fn with_counts(self, n_prompt_tokens: usize, n_new_tokens: usize) -> Self {
+        Self { n_prompt_tokens, n_new_tokens, ..self }
+    }
+
+    /// The answer with another reason for its end.
+    pub fn ended_by(self, finish: Finish) -> Self {
+        Self { finish, ..self }
     }
 }

@@ -84,6 +84,7 @@ pub enum Reason {
 
 /// A record that was dropped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct LedgerEntry {
     /// The record's id; its file and number where it has none.
     pub id: RecordId,
@@ -93,6 +94,13 @@ pub struct LedgerEntry {
     pub reason: Reason,
     /// Why, in words.
     pub detail: String,
+}
+
+impl LedgerEntry {
+    /// A record that was dropped in a stage, why, and the same in words.
+    pub fn new(id: RecordId, stage: Stage, reason: Reason, detail: impl Into<String>) -> Self {
+        Self { id, stage, reason, detail: detail.into() }
+    }
 }
 
 /// Counts every record that is dropped, and keeps them in `ledger.jsonl` where a file is given.

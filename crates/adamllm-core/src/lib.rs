@@ -62,7 +62,7 @@ pub use answer_key::{ImageHashes, answer_key, image_hash};
 pub use budget::{Budget, BudgetError, Budgeted, CHARS_PER_TOKEN, Limits, Spent};
 pub use conversation::{Conversation, IMAGE_MARKER, Message, OTHER_MEDIA_MARKERS, Role, Supervision};
 pub use disk_table::DiskTable;
-pub use error::CoreError;
+pub use error::{BoxError, CoreError};
 pub use failure_streak::FailureStreak;
 pub use file::{file_hash, read_text, write_atomically};
 pub use form::RecordForm;

@@ -94,10 +94,10 @@ impl ZipImages {
         let mut archive = self.archive.clone();
         let entry = archive.by_index(entry).map_err(|error| match error {
             ZipError::Io(error) if !is_damage(&error) => CoreError::io("read an entry of", &self.path)(error),
-            other => CoreError::ImageDecode { image: image.to_string(), detail: format!("unpacking: {other}") },
+            other => CoreError::ImageDecode { image: image.to_string(), source: other.into() },
         })?;
         let mut bytes = Vec::new();
-        entry.take(limit).read_to_end(&mut bytes).map_err(|error| broken(image, &error))?;
+        entry.take(limit).read_to_end(&mut bytes).map_err(|error| broken(image, error))?;
         let whole = (bytes.len() as u64) < limit;
         Ok((bytes, whole))
     }
@@ -107,7 +107,7 @@ impl ZipImages {
             (bytes, true) => Ok(bytes),
             _ => {
                 let detail = format!("the entry unpacks to more than {MAX_ENTRY_BYTES} bytes");
-                Err(CoreError::ImageDecode { image: image.to_string(), detail })
+                Err(CoreError::ImageDecode { image: image.to_string(), source: detail.into() })
             }
         }
     }
@@ -118,8 +118,8 @@ fn is_damage(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput)
 }
 
-fn broken(image: &ImageRef, error: &io::Error) -> CoreError {
-    CoreError::ImageDecode { image: image.to_string(), detail: format!("unpacking: {error}") }
+fn broken(image: &ImageRef, error: io::Error) -> CoreError {
+    CoreError::ImageDecode { image: image.to_string(), source: error.into() }
 }
 
 impl ImageStore for ZipImages {

@@ -34,6 +34,7 @@ pub const PILLOW_PIXEL_LIMIT: u64 = 178_956_970;
 
 /// What becomes of transparency.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Alpha {
     /// Thrown away: the hidden colours appear. Pillow's `convert("RGB")`, transformers' `load_image` and LLaMA-Factory
     /// do this.

@@ -103,6 +103,6 @@ pub(crate) fn named(error: DecodeError, image: &ImageRef) -> CoreError {
     let image = image.to_string();
     match error {
         DecodeError::TooLarge { width, height, limit } => CoreError::ImageTooLarge { image, width, height, limit },
-        other => CoreError::ImageDecode { image, detail: other.to_string() },
+        other => CoreError::ImageDecode { image, source: other.into() },
     }
 }

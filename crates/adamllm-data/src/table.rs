@@ -229,7 +229,9 @@ impl Table {
         let row = (number - self.starts[part]) as usize;
         let column = match column {
             Ok(column) => column,
-            Err(detail) => return Some(Err(CoreError::ImageDecode { image: image.to_string(), detail })),
+            Err(detail) => {
+                return Some(Err(CoreError::ImageDecode { image: image.to_string(), source: detail.into() }));
+            }
         };
         let bytes = cell::image(column, row, &mut steps)?;
         let answer = read(bytes.as_slice());

@@ -24,16 +24,8 @@ use crate::{AnswerType, BootstrapConfig, EvalError, Example, Outcome, Report};
 ///     }
 ///
 ///     fn example(&self, index: usize) -> Result<Example, EvalError> {
-///         let question = format!("Is {index} even?");
-///         Ok(Example {
-///             id: RecordId::given(index.to_string()),
-///             images: Vec::new(),
-///             prompt: question.clone(),
-///             question,
-///             expected: Expected::Closed(if index % 2 == 0 { "yes" } else { "no" }.into()),
-///             guess_seed: index as u64,
-///             group: None,
-///         })
+///         let expected = Expected::Closed(if index % 2 == 0 { "yes" } else { "no" }.into());
+///         Ok(Example::new(RecordId::given(index.to_string()), Vec::new(), format!("Is {index} even?"), expected))
 ///     }
 ///
 ///     fn decoding(&self) -> Decoding {

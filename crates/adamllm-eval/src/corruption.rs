@@ -12,6 +12,7 @@ use crate::{Benchmark, EvalError, Example};
 /// One way to corrupt an example.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Corruption {
     /// A white image of the same size.
     Blank,

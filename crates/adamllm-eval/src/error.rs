@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use adamllm_core::CoreError;
+use adamllm_core::{BoxError, CoreError};
 
 /// What can go wrong before an answer has a score.
 #[derive(Debug, thiserror::Error)]
@@ -10,12 +10,12 @@ pub enum EvalError {
     #[error(transparent)]
     Core(#[from] CoreError),
     /// A benchmark's description cannot be read.
-    #[error("{path}: invalid description: {detail}", path = path.display())]
+    #[error("{path}: invalid description: {source}", path = path.display())]
     Description {
         /// The file.
         path: PathBuf,
-        /// What the parser expected and found, with line and column.
-        detail: String,
+        /// What the parser expected and found, with line and column; or which settings contradict each other.
+        source: BoxError,
     },
     /// One record of a benchmark is not what its description says.
     #[error("{location} column `{column}`: expected {expected}, got {got}")]

@@ -110,6 +110,7 @@ impl OptionSet {
 /// How several labels are scored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum LabelMetric {
     /// The share of the labels that the answer names.
     Recall,
@@ -119,6 +120,7 @@ pub enum LabelMetric {
 
 /// The right answer, and what is needed to compare another one with it.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Expected {
     /// [`AnswerType::Open`].
     Open(String),
@@ -185,6 +187,7 @@ impl Expected {
 
 /// One question of a benchmark.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Example {
     /// The record's own id, or the id of its content.
     pub id: RecordId,
@@ -203,6 +206,12 @@ pub struct Example {
 }
 
 impl Example {
+    /// A question whose prompt is the bare question; each image is a cluster of its own.
+    pub fn new(id: RecordId, images: Vec<ImageRef>, question: impl Into<String>, expected: Expected) -> Self {
+        let question = question.into();
+        Self { id, images, prompt: question.clone(), question, expected, guess_seed: 0, group: None }
+    }
+
     /// The prompt as a conversation: every image first, then the text, as the paper's models want it.
     pub fn to_prompt(&self) -> Prompt {
         let markers = format!("{IMAGE_MARKER}\n").repeat(self.images.len());

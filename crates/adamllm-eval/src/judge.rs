@@ -26,6 +26,7 @@ pub const JUDGE_PROMPT: &str = include_str!("judge/prompt.txt");
 /// How a judge sees its prompt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum JudgeForm {
     /// As a user's turn, for models that were tuned to instructions.
     #[default]
@@ -87,6 +88,7 @@ pub struct AnswerJudge<G> {
 
 /// What a judge said of one answer: a line of `judged.jsonl`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct JudgedAnswer {
     /// The example.
     pub id: RecordId,
@@ -98,6 +100,7 @@ pub struct JudgedAnswer {
 
 /// What a judge made of a benchmark's open answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct JudgeReport {
     /// The judge's identity, as in the cache keys.
     pub judge: String,

@@ -9,6 +9,7 @@ use crate::{AnswerType, EvalError, Grid, Report, tasks};
 /// One of the paper's tables.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct PaperTable {
     /// `T2`, `T3a`, `T3b`, `T4`, `T5`.
     pub id: String,
@@ -23,6 +24,7 @@ pub struct PaperTable {
 /// A column: one score of one task, or a domain's average over its tasks' scores.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct PaperColumn {
     /// The header.
     pub name: String,
@@ -40,6 +42,7 @@ pub struct PaperColumn {
 /// A system's numbers.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct PaperRow {
     /// The system's name.
     pub system: String,

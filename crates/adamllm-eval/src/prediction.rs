@@ -9,6 +9,7 @@ use crate::described::{id_text, whole_number};
 /// empty answer) only.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "JsonObject")]
+#[non_exhaustive]
 pub struct Prediction {
     /// The example.
     pub id: RecordId,

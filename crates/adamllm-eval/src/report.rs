@@ -12,6 +12,7 @@ pub const REPORT_VERSION: u32 = 1;
 /// What a model reached on a benchmark: both scorings, with their uncertainty, and everything that did not go well.
 /// `report.json` is this, serialised; `docs/guides/report.md` describes it field by field.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Report {
     /// [`REPORT_VERSION`].
     pub version: u32,
@@ -39,6 +40,7 @@ pub struct Report {
 
 /// The scores of one group of examples.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct GroupScore {
     /// Examples.
     pub n: usize,

@@ -6,6 +6,7 @@ use crate::{Benchmark, EvalError, Outcome, Prediction, Report};
 
 /// A benchmark's outcomes, their sum, and what was left out.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Scored {
     /// Both scorings with their uncertainty.
     pub report: Report,
@@ -19,6 +20,7 @@ pub struct Scored {
 
 /// An example or a prediction that is in no score.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Rejected {
     /// The example's or prediction's id, or the record's location where it has none.
     pub id: RecordId,

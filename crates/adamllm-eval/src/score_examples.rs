@@ -14,6 +14,7 @@ pub const ANSWER_COLUMN: &str = "pred";
 
 /// Examples that held their answers, scored.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct ScoredExamples {
     /// The sums.
     pub summary: ScoreSummary,
@@ -25,6 +26,7 @@ pub struct ScoredExamples {
 
 /// Both scorings of a file: the mean of each score over its examples, by the names that the reference's summaries use.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ScoreSummary {
     /// The task.
     pub task: String,
@@ -45,6 +47,7 @@ pub struct ScoreSummary {
 
 /// One example's scores.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ExampleScore {
     /// The example's index in its file, from 0.
     #[serde(alias = "example")]

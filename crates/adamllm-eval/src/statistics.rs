@@ -31,6 +31,7 @@ impl Default for BootstrapConfig {
 
 /// A mean and how sure it is.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Estimate {
     /// The mean, 0 to 100.
     pub mean: f64,
@@ -42,6 +43,7 @@ pub struct Estimate {
 
 /// The middle part of the bootstrap distribution.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Interval {
     /// Lower end.
     pub low: f64,

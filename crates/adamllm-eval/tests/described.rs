@@ -133,7 +133,10 @@ fn a_file_of_another_kind_is_refused() {
     assert!(matches!(&error, EvalError::OtherTask { benchmark, got, .. } if benchmark == "c" && got == "text, label"));
     assert!(!error.is_example_error());
     let error = open("name = \"c\"\nanswers = \"open\"", b"").expect_err("a misspelt field");
-    assert!(matches!(&error, EvalError::Description { detail, .. } if detail.contains("answers")), "{error}");
+    assert!(
+        matches!(&error, EvalError::Description { source, .. } if source.to_string().contains("answers")),
+        "{error}"
+    );
     assert!(DescribedBenchmark::open(Path::new("gone.toml")).is_err());
 
     let golden = JsonExamples::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/SLAKE.jsonl")).expect("reads");
@@ -166,7 +169,7 @@ fn a_description_names_what_is_wrong_in_it() {
     let error_of = |text: &str| {
         let folder = folder(&[("d.toml", text.as_bytes()), ("examples.jsonl", b""), ("none.txt", b"\n")]);
         match DescribedBenchmark::open(folder.path().join("d.toml")) {
-            Err(EvalError::Description { detail, .. }) => detail,
+            Err(EvalError::Description { source, .. }) => source.to_string(),
             other => panic!("{text}: {other:?}"),
         }
     };

@@ -68,6 +68,7 @@ pub struct RopeConfig {
 
 /// How frequencies are stretched for long contexts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum RopeScaling {
     /// Not at all.
     None,

@@ -7,6 +7,7 @@ use crate::Sampler;
 
 /// A batch of left-padded prompts to continue.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct DecodeRequest<'a> {
     /// Embedded prompts, `[batch, seq, d_model]`; what stands in the padding does not matter.
     pub embeddings: Tensor<3>,
@@ -25,6 +26,7 @@ pub struct DecodeRequest<'a> {
 
 /// What one batch element asks for.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct PromptRequest<'a> {
     /// Its left padding.
     pub padding: usize,
@@ -40,8 +42,28 @@ pub struct PromptRequest<'a> {
     pub sampler: Sampler,
 }
 
+impl<'a> DecodeRequest<'a> {
+    /// Prompts without images: their embeddings `[batch, seq, d_model]`, `batch * seq` positions, and what each asks for.
+    pub fn new(
+        embeddings: Tensor<3>,
+        positions: Positions,
+        prompts: Vec<PromptRequest<'a>>,
+        end_tokens: &'a [u32],
+    ) -> Self {
+        Self { embeddings, positions, images: None, layer_features: Vec::new(), prompts, end_tokens }
+    }
+}
+
+impl<'a> PromptRequest<'a> {
+    /// At most `max_new_tokens` tokens after a prompt without padding, the first of them at `next_position`.
+    pub fn new(prompt: &'a [u32], next_position: i32, max_new_tokens: usize, sampler: Sampler) -> Self {
+        Self { padding: 0, next_position, prompt, max_new_tokens, min_new_tokens: 0, sampler }
+    }
+}
+
 /// Why an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum EndReason {
     /// An end token, or the caller said stop.
     Stop,
@@ -51,6 +73,7 @@ pub enum EndReason {
 
 /// The new tokens of one batch element.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DecodedSequence {
     /// The tokens, the end token included where one ended the answer.
     pub tokens: Vec<u32>,

@@ -109,8 +109,8 @@ impl ModelFolder {
         let config = PeftConfig::read(adapter)?;
         let path = weights_file(adapter)?;
         let bytes = std::fs::read(&path).map_err(CoreError::io("read", &path))?;
-        let broken = |detail: String| ModelError::Safetensors { path: path.clone(), detail };
-        let tensors = SafeTensors::deserialize(&bytes).map_err(|e| broken(e.to_string()))?;
+        let broken = |e: safetensors::SafeTensorError| ModelError::Safetensors { path: path.clone(), source: e.into() };
+        let tensors = SafeTensors::deserialize(&bytes).map_err(broken)?;
         // Older versions wrote the adapter's own name into the keys.
         let plain = |key: String| key.replace(".default.weight", ".weight");
         let mut left: HashMap<String, TensorView> =
@@ -182,8 +182,7 @@ impl ModelFolder {
         }
         std::fs::create_dir_all(to).map_err(CoreError::io("create", to))?;
         let path = to.join(WEIGHTS);
-        let broken =
-            |e: safetensors::SafeTensorError| ModelError::Safetensors { path: path.clone(), detail: e.to_string() };
+        let broken = |e: safetensors::SafeTensorError| ModelError::Safetensors { path: path.clone(), source: e.into() };
         let views: Result<Vec<_>, _> = tensors
             .iter()
             .map(|(key, shape, bytes)| TensorView::new(Dtype::F32, shape.clone(), bytes).map(|view| (key, view)))

@@ -7,6 +7,7 @@ use crate::{RopeMode, Span, SpanKind};
 
 /// One image, ready for the vision encoder.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct EncodedImage {
     /// Which image.
     pub image: ImageRef,
@@ -23,6 +24,7 @@ impl EncodedImage {
 
 /// A conversation or prompt as the model reads it: tokens with expanded placeholders, and pixels.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Encoded {
     /// The example's id.
     pub id: RecordId,

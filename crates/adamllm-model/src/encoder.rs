@@ -126,7 +126,7 @@ impl<'a> Encoder<'a> {
         image: &ImageRef,
         decoded: &RgbImage,
     ) -> Result<EncodedImage, ModelError> {
-        let limited = self.encoding.image_limit.apply(decoded, self.shape()).map_err(|e| unusable(image, &e))?;
+        let limited = self.encoding.image_limit.apply(decoded, self.shape()).map_err(|e| unusable(image, e))?;
         process(processor, image, &limited)
     }
 

@@ -28,6 +28,7 @@ pub struct Encoding {
 /// model folder's template says. Each turn's request and each reply is tokenised by itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Preset {
     /// The model folder's own chat template.
     #[default]
@@ -52,6 +53,7 @@ pub enum Preset {
 /// What becomes of an example that is longer than [`Encoding::max_tokens`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Truncation {
     /// The example is an error ([`ModelError::TooLong`]), for the caller's ledger.
     #[default]

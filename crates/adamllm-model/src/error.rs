@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 
-use adamllm_core::CoreError;
+use adamllm_core::{BoxError, CoreError};
 
 /// What can go wrong with a model folder, a conversation or a prompt.
 #[derive(Debug, thiserror::Error)]
@@ -64,12 +64,12 @@ pub enum ModelError {
         detail: String,
     },
     /// A safetensors file is truncated, or its header and content do not agree.
-    #[error("{path}: not a whole safetensors file: {detail}", path = path.display())]
+    #[error("{path}: not a whole safetensors file: {source}", path = path.display())]
     Safetensors {
         /// The file.
         path: PathBuf,
         /// What is wrong.
-        detail: String,
+        source: BoxError,
     },
     /// The weights do not fit the configuration. Everything at fault is held; the first five keys of each kind are shown.
     #[error("{folder}: weights do not fit `config.json`: {cause}{}{}", list("missing or unusable", missing), list("unexpected", unexpected), folder = folder.display())]
@@ -90,12 +90,12 @@ pub enum ModelError {
         detail: String,
     },
     /// The tokenizer could not be read or used.
-    #[error("{path}: tokenizer: {detail}", path = path.display())]
+    #[error("{path}: tokenizer: {source}", path = path.display())]
     Tokenizer {
         /// `tokenizer.json`.
         path: PathBuf,
         /// What the tokenizers library says.
-        detail: String,
+        source: BoxError,
     },
     /// The folder asks for a way of writing answers that is not supported.
     #[error("{path}: `{field}` = {value} is not supported; without the model's defaults (`model_defaults = false`) it is passed over", path = path.display())]
@@ -116,10 +116,10 @@ pub enum ModelError {
         token: String,
     },
     /// The chat template failed, or its output cannot be divided into turns.
-    #[error("chat template: {detail}")]
+    #[error("chat template: {}", chain(&**source))]
     Template {
         /// What the template engine says.
-        detail: String,
+        source: BoxError,
     },
     /// A message contains a special token's text, which would be read as the token: as the start of another turn, say.
     #[error("record {record}: message {message} contains the special token {token:?}")]
@@ -132,12 +132,12 @@ pub enum ModelError {
         token: String,
     },
     /// An image's shape cannot be processed.
-    #[error("image {image}: {detail}")]
+    #[error("image {image}: {source}")]
     Image {
         /// The image.
         image: String,
         /// What is wrong.
-        detail: String,
+        source: BoxError,
     },
     /// A setting of [`Encoding`](crate::Encoding) cannot be followed.
     #[error("encoding field `{field}`: expected {expected}, got {got}")]
@@ -230,6 +230,12 @@ impl From<&ModelError> for adamllm_core::Reason {
             _ => Self::ModelError,
         }
     }
+}
+
+/// An error with what caused it: a template's own `raise_exception` stands in the cause alone.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 fn absent(folder: &Path, expected: &[&str]) -> String {

@@ -5,6 +5,7 @@ use crate::ModelConfig;
 
 /// Floating-point operations of forward and backward passes; a multiplication and an addition are two.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Flops {
     /// Of the decoder with its head.
     pub decoder: f64,

@@ -21,6 +21,7 @@ use crate::text::read_json;
 
 /// What a folder recommends for answers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct GenerationDefaults {
     /// The file that they come from; `None` where the model came without one.
     pub file: Option<PathBuf>,

@@ -209,29 +209,26 @@ impl<V: VisionEncoder, L: LanguageBackbone> LocalModel<V, L> {
         let examples: Vec<&Encoded> = batch.iter().map(|(_, encoded)| encoded).collect();
         let collated = VlmBatch::collate(&examples, Padding::Left, &self.processor);
         let limit = self.processor.config().max_context.min(options.max_context.unwrap_or(usize::MAX));
-        let requests = batch.iter().enumerate().map(|(b, (i, encoded))| PromptRequest {
-            padding: collated.padding()[b],
-            next_position: collated.next_positions()[b],
-            prompt: &encoded.tokens,
-            max_new_tokens: options.max_new_tokens.min(limit.saturating_sub(encoded.tokens.len())),
-            min_new_tokens: match options.min_new_tokens {
-                0 => defaults.min_new_tokens_for(encoded.tokens.len()),
+        let requests = batch.iter().enumerate().map(|(b, (i, encoded))| {
+            let n_tokens = encoded.tokens.len();
+            let max_new_tokens = options.max_new_tokens.min(limit.saturating_sub(n_tokens));
+            let next_position = collated.next_positions()[b];
+            let sampler = sampler(options, defaults, &prompts[*i]);
+            let mut request = PromptRequest::new(&encoded.tokens, next_position, max_new_tokens, sampler);
+            request.padding = collated.padding()[b];
+            request.min_new_tokens = match options.min_new_tokens {
+                0 => defaults.min_new_tokens_for(n_tokens),
                 n => n,
-            },
-            sampler: sampler(options, defaults, &prompts[*i]),
+            };
+            request
         });
         let through = self.processor.text().end_tokens_through_turns();
         let end_tokens = if options.through_turns { &through } else { self.processor.text().end_tokens() };
         let embedded =
             collated.with_input(|input| self.model.embed_with(input, cache.features(input.images, &self.model)));
-        let request = DecodeRequest {
-            embeddings: embedded.embeddings,
-            layer_features: embedded.layer_features,
-            images: embedded.images,
-            positions: collated.positions().clone(),
-            prompts: requests.collect(),
-            end_tokens,
-        };
+        let mut request =
+            DecodeRequest::new(embedded.embeddings, collated.positions().clone(), requests.collect(), end_tokens);
+        (request.layer_features, request.images) = (embedded.layer_features, embedded.images);
         let stop = |b: usize, tokens: &[u32]| {
             let text = self.processor.text().decode(tokens, options.keep_special_tokens).unwrap_or_default();
             on_text(batch[b].0, &text);
@@ -258,13 +255,8 @@ impl<V: VisionEncoder, L: LanguageBackbone> LocalModel<V, L> {
         if let Some(end) = options.stop.iter().filter_map(|stop| text.find(stop.as_str())).min() {
             text.truncate(end);
         }
-        Ok(Completion {
-            text,
-            tokens: answer.tokens.clone(),
-            finish: if answer.end == EndReason::Stop { Finish::Stop } else { Finish::Length },
-            n_prompt_tokens: encoded.tokens.len(),
-            n_new_tokens: answer.tokens.len(),
-        })
+        let finish = if answer.end == EndReason::Stop { Finish::Stop } else { Finish::Length };
+        Ok(Completion::new(text).ended_by(finish).with_tokens(answer.tokens.clone(), encoded.tokens.len()))
     }
 
     /// Log-probabilities of one request's continuations: one pass if each is a single token, else a pass for each.

@@ -39,6 +39,7 @@ pub struct ModelInput<'a> {
 
 /// How image features reach the backbone.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ImageInjection {
     /// Among the embeddings, instead of their placeholders: for each, `[index among the batch's tokens, index among all images'
     /// features]`.
@@ -54,6 +55,7 @@ pub enum ImageInjection {
 
 /// A batch before the backbone.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Embedded {
     /// Embeddings of text and images, `[batch, seq, d_model]`.
     pub embeddings: Tensor<3>,

@@ -32,6 +32,7 @@ struct Images {
 
 /// The text of one conversation before tokenising: for showing what a model reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Rendered {
     /// With one placeholder for each image.
     pub text: String,
@@ -238,7 +239,7 @@ impl Processor {
     }
 
     fn template(&self) -> Result<&crate::ChatTemplate, ModelError> {
-        let none = || ModelError::Template { detail: "the model folder has no chat template".into() };
+        let none = || ModelError::Template { source: "the model folder has no chat template".into() };
         self.text.template().ok_or_else(none)
     }
 
@@ -303,7 +304,7 @@ pub(crate) fn layout_of(
     image: &ImageRef,
     (width, height): (u32, u32),
 ) -> Result<ImageLayout, ModelError> {
-    processor.layout(width, height).map_err(|error| unusable(image, &error))
+    processor.layout(width, height).map_err(|error| unusable(image, error))
 }
 
 /// Resizes, normalises and cuts a decoded image.
@@ -312,13 +313,13 @@ pub(crate) fn process(
     image: &ImageRef,
     decoded: &RgbImage,
 ) -> Result<EncodedImage, ModelError> {
-    let pixels = processor.process(decoded).map_err(|error| unusable(image, &error))?;
+    let pixels = processor.process(decoded).map_err(|error| unusable(image, error))?;
     Ok(EncodedImage { image: image.clone(), pixels })
 }
 
 /// An image that opens and that the model cannot read.
-pub(crate) fn unusable(image: &ImageRef, error: &PreprocessError) -> ModelError {
-    ModelError::Image { image: image.to_string(), detail: error.to_string() }
+pub(crate) fn unusable(image: &ImageRef, error: PreprocessError) -> ModelError {
+    ModelError::Image { image: image.to_string(), source: error.into() }
 }
 
 /// The placeholder's id: the configuration's, which the tokenizer must have, or that of the family's stand-in.

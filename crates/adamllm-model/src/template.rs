@@ -42,6 +42,7 @@ pub struct ChatTemplate {
 
 /// A piece of a rendered conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Segment {
     /// Its text, special tokens included, one placeholder for each image.
     pub text: String,
@@ -338,17 +339,11 @@ impl Supervised {
 }
 
 fn failed(error: minijinja::Error) -> ModelError {
-    let mut detail = error.to_string();
-    let mut source = std::error::Error::source(&error);
-    while let Some(cause) = source {
-        detail = format!("{detail}: {cause}");
-        source = cause.source();
-    }
-    ModelError::Template { detail }
+    ModelError::Template { source: error.into() }
 }
 
 fn template_error(detail: &str) -> ModelError {
-    ModelError::Template { detail: detail.into() }
+    ModelError::Template { source: detail.into() }
 }
 
 #[cfg(test)]

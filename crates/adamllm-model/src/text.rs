@@ -228,7 +228,7 @@ impl TextCodec {
             Some(&id) => {
                 let token = self.token_text(id).unwrap_or_default();
                 let detail = format!("token {token:?} has id {id}, the model has embeddings for {n} tokens");
-                Err(ModelError::Tokenizer { path: self.path.clone(), detail })
+                Err(ModelError::Tokenizer { path: self.path.clone(), source: detail.into() })
             }
         }
     }

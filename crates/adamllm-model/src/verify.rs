@@ -5,6 +5,7 @@ use crate::{ModelError, ModelFolder};
 
 /// One thing in which a model folder differs from another.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Difference {
     /// A key that only the base has.
     Missing(String),

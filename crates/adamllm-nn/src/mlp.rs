@@ -8,6 +8,7 @@ use crate::{Linear, LinearConfig};
 /// Activation functions, by their Hugging Face names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Activation {
     /// `x * sigmoid(x)`.
     Silu,

@@ -5,6 +5,7 @@ use burn::tensor::{DType, Shape, Tensor, TensorData};
 
 /// A parameter's name inside its module, its shape and its dtype.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ParameterInfo {
     /// The path of field names, joined by dots: `layers.0.attention.query.weight`.
     pub name: String,

@@ -28,6 +28,7 @@ pub struct BenchmarkSettings {
 }
 
 /// A benchmark and its images, for the model to look at.
+#[non_exhaustive]
 pub struct OpenedBenchmark {
     /// Questions with right answers.
     pub benchmark: DescribedBenchmark,

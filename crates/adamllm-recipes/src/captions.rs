@@ -30,10 +30,6 @@ impl Iterator for CaptionRecords {
 
 /// What the ledger says about a record (counted from 1) that cannot be read.
 pub(crate) fn unreadable(file: &Path, record: u64, error: &CoreError) -> LedgerEntry {
-    LedgerEntry {
-        id: RecordId::given(format!("{}:{record}", file.display())),
-        stage: Stage::Read,
-        reason: Reason::from(error),
-        detail: error.to_string(),
-    }
+    let id = RecordId::given(format!("{}:{record}", file.display()));
+    LedgerEntry::new(id, Stage::Read, Reason::from(error), error.to_string())
 }

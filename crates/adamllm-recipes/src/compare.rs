@@ -15,6 +15,7 @@ use crate::kept::Kept;
 
 /// Two runs, task by task.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct RunComparison {
     /// What the two are called: the last path elements in which their folders differ.
     pub names: [String; 2],
@@ -28,6 +29,7 @@ pub struct RunComparison {
 
 /// A task that both runs have.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct ComparedTask {
     /// The first run's.
     pub first: TaskRun,

@@ -3,6 +3,7 @@ use serde::{Deserialize, Serialize};
 /// What a model's weights are kept in on the device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Dtype {
     /// 32 bits.
     #[default]

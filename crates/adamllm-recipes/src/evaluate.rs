@@ -83,6 +83,7 @@ impl Default for EvaluationSettings {
 
 /// One task's answers and their scores, intact or corrupted.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct TaskScores {
     /// Which of the opened benchmarks.
     pub benchmark: usize,
@@ -98,6 +99,7 @@ pub struct TaskScores {
 
 /// What an evaluation found.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct EvaluationReport {
     /// The run's name.
     pub name: String,
@@ -119,6 +121,7 @@ pub struct EvaluationReport {
 
 /// What spoiling a task did.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct CorruptedReport {
     /// How it was corrupted.
     pub corruption: Corruption,
@@ -132,6 +135,7 @@ pub struct CorruptedReport {
 
 /// The questions that no answer was found or read for, over all tasks.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Unanswered {
     /// How many, and why.
     pub losses: LostRecords,

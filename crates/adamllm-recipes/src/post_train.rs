@@ -43,6 +43,7 @@ pub struct PostTraining<'a> {
 
 /// What a job did.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct PostTrainReport {
     /// What it read.
     #[serde(flatten)]
@@ -63,6 +64,7 @@ pub struct PostTrainReport {
 
 /// What a running job tells.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub enum PostTrainEvent<'e> {
     /// A step is done.
     Step {

@@ -99,6 +99,7 @@ pub struct SynthesisOptions {
 
 /// What a synthesis did.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct SynthesisReport {
     /// What became of the records, and every file that was written.
     pub summary: RunSummary,

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use adamllm_core::{Conversation, ImageStore};
+use adamllm_core::{BoxError, Conversation, ImageStore, RecordId};
 use adamllm_model::{Encoded, Encoder, ModelError, Padding, Processor, VlmBatch};
 use adamllm_train::{BatchSource, ExampleSize, TrainError, WeightedSources};
 use rayon::prelude::*;
@@ -68,11 +68,19 @@ impl TrainingSet<'_> {
         &self.examples[example].size
     }
 
-    fn encode(&self, example: usize) -> Result<Encoded, String> {
+    fn encode(&self, example: usize) -> Result<Encoded, BoxError> {
         let Example { conversation, source, .. } = &self.examples[example];
-        let named = |error: ModelError| format!("example {}: {error}", conversation.id);
+        let named = |error: ModelError| ExampleError { id: conversation.id.clone(), source: error }.into();
         self.encoder.encode(conversation, &*self.images[*source]).map_err(named)
     }
+}
+
+/// Why one example could not be encoded.
+#[derive(Debug, thiserror::Error)]
+#[error("example {id}: {source}")]
+struct ExampleError {
+    id: RecordId,
+    source: ModelError,
 }
 
 impl BatchSource for TrainingSet<'_> {
@@ -94,7 +102,7 @@ impl BatchSource for TrainingSet<'_> {
         // Collected in the order of `examples`, whichever thread is done first.
         let encode = || examples.par_iter().map(|&example| self.encode(example)).collect::<Result<Vec<_>, _>>();
         let encoded = self.threads.install(encode);
-        let encoded = encoded.map_err(|detail| TrainError::Batch { examples: examples.to_vec(), detail })?;
+        let encoded = encoded.map_err(|source| TrainError::Batch { examples: examples.to_vec(), source })?;
         let encoded: Vec<&Encoded> = encoded.iter().collect();
         Ok(match self.packing {
             true => VlmBatch::pack(&encoded, self.processor),

@@ -87,6 +87,7 @@ impl Default for TuneSynthesizerSettings {
 
 /// What making a synthesizer did.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct TuneSynthesizerReport {
     /// What became of the seed files' records.
     pub seeds: SeedSummary,
@@ -110,6 +111,7 @@ pub struct TuneSynthesizerReport {
 
 /// What a running job tells.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub enum TuneEvent<'e> {
     /// The seed conversations are written.
     Seeds(&'e SeedSummary),

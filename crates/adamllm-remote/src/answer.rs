@@ -34,7 +34,7 @@ pub(crate) fn completion(
     let (n_prompt_tokens, n_new_tokens) = (count("prompt_tokens"), count("completion_tokens"));
     match options.max_context {
         Some(limit) if n_prompt_tokens >= limit => Err(RemoteError::ContextOverflow { prompt: n_prompt_tokens, limit }),
-        _ => Ok(Completion { text, tokens: Vec::new(), finish, n_prompt_tokens, n_new_tokens }),
+        _ => Ok(Completion::new(text).ended_by(finish).with_counts(n_prompt_tokens, n_new_tokens)),
     }
 }
 

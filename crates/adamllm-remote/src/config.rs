@@ -126,6 +126,7 @@ impl Default for Retry {
 
 /// What a server understands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Dialect {
     /// The fields of OpenAI's own interface only: llama.cpp, mistral.rs, `transformers serve` and others. Special tokens cannot be
     /// kept, nor turns be run through.
@@ -156,6 +157,7 @@ pub enum UserTurn {
 
 /// How images are sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ImageForm {
     /// The file as it is stored, where it is a PNG, JPEG, WebP or GIF; else as [`ImageForm::Pixels`].
     #[default]
@@ -166,6 +168,7 @@ pub enum ImageForm {
 
 /// How log-probabilities of given answers are read from a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ScoreMethod {
     /// The most probable next tokens of one answer of one token, so many of them (vLLM: at most 20 unless started with
     /// `--max-logprobs`; OpenAI's completions: at most 5). Each answer must be a single token. An answer that is not among

@@ -16,7 +16,7 @@ pub(crate) fn data_url(images: &dyn ImageStore, image: &ImageRef, form: ImageFor
     }
     let mut png = Cursor::new(Vec::new());
     let written = images.open(image)?.write_to(&mut png, image::ImageFormat::Png);
-    written.map_err(|error| CoreError::ImageDecode { image: image.to_string(), detail: error.to_string() })?;
+    written.map_err(|error| CoreError::ImageDecode { image: image.to_string(), source: error.into() })?;
     Ok(format!("data:image/png;base64,{}", STANDARD.encode(png.into_inner())))
 }
 

@@ -97,6 +97,7 @@ impl AuditSample {
 
 /// What people said, one by one and in sum.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct AuditReport {
     /// Examples with a label.
     pub n_labelled: u64,

@@ -14,6 +14,7 @@ pub const ANSWERS: [&str; 3] = [" Yes", " No", " Open"];
 /// How the judge is read.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[non_exhaustive]
 pub enum JudgeMode {
     /// It writes two tokens, as in the paper.
     Generated,
@@ -47,6 +48,14 @@ impl FilterConfig {
     /// The default prompt, read through probabilities.
     pub fn scored(threshold: f64) -> Self {
         Self { mode: JudgeMode::Scored { threshold }, ..Self::default() }
+    }
+
+    /// The most tokens that the judge writes, or is scored on, for a triplet.
+    pub fn max_answer_tokens(&self) -> usize {
+        match self.mode {
+            JudgeMode::Generated => self.decoding.max_new_tokens,
+            JudgeMode::Scored { .. } => 1,
+        }
     }
 
     /// Checks the threshold, the number of tokens and the prompt's placeholders.

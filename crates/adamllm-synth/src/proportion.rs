@@ -2,6 +2,7 @@ use serde::{Deserialize, Serialize};
 
 /// A share that was counted in a sample, with its 95 % interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Proportion {
     /// Examples that have the property.
     pub successes: u64,

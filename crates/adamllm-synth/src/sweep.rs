@@ -8,6 +8,7 @@ use crate::{Judged, Verdict};
 
 /// What one threshold would keep.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct SweepPoint {
     /// The least probability of yes that is kept.
     pub threshold: f64,
@@ -28,6 +29,7 @@ pub struct SweepPoint {
 
 /// Yield against agreement with people, over thresholds from 0 to 1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Sweep {
     /// Triplets with probabilities.
     pub n_scored: u64,

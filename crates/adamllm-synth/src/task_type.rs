@@ -2,6 +2,7 @@ use crate::hygiene::normalise;
 
 /// What kind of task an instruction asks for, by its wording: a rough measure of diversity for reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum TaskType {
     /// Options are given to choose from.
     Choice,

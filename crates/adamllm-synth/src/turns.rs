@@ -21,6 +21,7 @@ pub struct Turn {
 
 /// A question that was answered both ways, as it stands in the synthesizer's text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct FoundTriplet {
     /// The question without its hint.
     #[serde(rename = "Q")]

@@ -8,6 +8,7 @@ use crate::{Judged, Verdict, combine};
 /// The paper's method and what it is compared with (tables 4 and 5): one switch for synthesis, seeds and training.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Variant {
     /// The method: filtered synthetic tasks and captions, trained in a single stage.
     #[default]

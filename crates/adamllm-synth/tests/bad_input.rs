@@ -19,7 +19,7 @@ impl ImageStore for TestImages {
         let name = image.to_string();
         match name.as_str() {
             "gone.png" => Err(CoreError::ImageMissing { image: name, location: "here".into() }),
-            "broken.png" => Err(CoreError::ImageDecode { image: name, detail: "cut off".into() }),
+            "broken.png" => Err(CoreError::ImageDecode { image: name, source: "cut off".into() }),
             "bomb.png" => Err(CoreError::ImageTooLarge { image: name, width: 60_000, height: 60_000, limit: 1 << 27 }),
             _ => Ok(scripted::grey(7)),
         }
@@ -52,7 +52,7 @@ fn each_bad_record_costs_itself() {
     let pair = |image: &str, caption: &str| InputRecord::Pair(ImageCaption::new(image, caption));
     let lost = |id: &str, reason| {
         let (id, detail) = (RecordId::given(id), "as read".to_owned());
-        InputRecord::Dropped(LedgerEntry { id, stage: Stage::Read, reason, detail })
+        InputRecord::Dropped(LedgerEntry::new(id, Stage::Read, reason, detail))
     };
     let records = vec![
         (pair("a.png", "1 cells"), None),

@@ -212,7 +212,7 @@ fn shards_merge_to_the_whole_run() {
 }
 
 fn dropped(id: &str) -> LedgerEntry {
-    LedgerEntry { id: RecordId::given(id), stage: Stage::Read, reason: Reason::InvalidJson, detail: "not JSON".into() }
+    LedgerEntry::new(RecordId::given(id), Stage::Read, Reason::InvalidJson, "not JSON")
 }
 
 #[test]

@@ -65,6 +65,7 @@ pub struct TrainConfig {
 /// Which examples meet in a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum ExampleOrder {
     /// Any.
     Shuffled,
@@ -79,6 +80,7 @@ pub enum ExampleOrder {
 /// What becomes of an epoch's last examples where they do not fill a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum LastBatch {
     /// A step of their own (transformers since 2025).
     Keep,
@@ -90,6 +92,7 @@ pub enum LastBatch {
 /// What a step's loss is divided by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum LossNormalization {
     /// The targets of the whole step: how the step is split changes nothing.
     Step,
@@ -101,6 +104,7 @@ pub enum LossNormalization {
 /// The update rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum OptimizerKind {
     /// AdamW for every parameter.
     #[serde(alias = "adamw")]
@@ -114,6 +118,7 @@ pub enum OptimizerKind {
 /// What the optimizer's moments are kept in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum MomentDtype {
     /// 8 bytes for a parameter's two moments.
     F32,
@@ -133,6 +138,7 @@ impl From<MomentDtype> for burn::tensor::DType {
 /// Activation checkpointing: which activations of a forward pass are recomputed in the backward pass, instead of kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum GradientCheckpointing {
     /// None: fastest, and every activation is held.
     Off,
@@ -173,6 +179,7 @@ pub struct ParameterGroup {
 /// Which parameters decay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum DecayRule {
     /// Matrices only: no biases, no norms (transformers since 2025).
     Modern,
@@ -184,6 +191,7 @@ pub enum DecayRule {
 /// What happens when the loss or the gradient is not finite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum NonFinite {
     /// The run ends with an error that names the examples.
     Stop,

@@ -28,12 +28,12 @@ pub enum TrainError {
         pair: String,
     },
     /// A batch could not be made.
-    #[error("batch of examples {examples:?}: {detail}")]
+    #[error("batch of examples {examples:?}: {source}")]
     Batch {
         /// The examples' numbers.
         examples: Vec<usize>,
         /// What went wrong.
-        detail: String,
+        source: adamllm_core::BoxError,
     },
     /// No token of an optimizer step counts for the loss.
     #[error("step {step}: none of the examples {examples:?} has a target token")]

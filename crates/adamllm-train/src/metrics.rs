@@ -9,6 +9,7 @@ use crate::tensorboard::EventFile;
 
 /// One optimizer step, as `metrics.jsonl` has it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct StepMetrics {
     /// The step, from 1.
     pub step: usize,
@@ -42,6 +43,7 @@ pub struct StepMetrics {
 
 /// The loss of the targets of one group in a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct GroupLoss {
     /// Per target token, in nats.
     pub loss: f64,

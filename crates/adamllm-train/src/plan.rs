@@ -6,6 +6,7 @@ use crate::{BatchOrder, BatchSource, ExampleSize, TrainConfig, TrainError, micro
 ///
 /// Counts are of the whole run: every epoch, up to the last step.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct RunPlan {
     /// Examples that the source has.
     pub examples: usize,
@@ -34,6 +35,7 @@ pub struct RunPlan {
 
 /// One forward pass of a [`RunPlan`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct PlannedBatch {
     /// The optimizer step that it belongs to, from 1.
     pub step: usize,

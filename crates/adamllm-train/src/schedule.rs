@@ -13,6 +13,7 @@ pub struct Schedule {
 /// What follows the warm-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum ScheduleKind {
     /// Half a cosine down to 0.
     Cosine,

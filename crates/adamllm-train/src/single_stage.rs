@@ -38,6 +38,7 @@ pub enum CaptionPosition {
 /// What is in the mixture (paper, table 5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Mixture {
     /// Every caption, with its task where it has one.
     CaptionsAndTasks,

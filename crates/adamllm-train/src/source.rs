@@ -1,3 +1,4 @@
+use adamllm_core::BoxError;
 use adamllm_nn::{Batch, ExampleSize};
 
 use crate::{TrainError, WeightedSources};
@@ -98,7 +99,7 @@ impl<F> ExampleBatches<F> {
     }
 }
 
-impl<B: Batch, E: ToString, F: Fn(&[usize]) -> Result<B, E> + Sync> BatchSource for ExampleBatches<F> {
+impl<B: Batch, E: Into<BoxError>, F: Fn(&[usize]) -> Result<B, E> + Sync> BatchSource for ExampleBatches<F> {
     type Batch = B;
 
     fn n_examples(&self) -> usize {
@@ -117,7 +118,7 @@ impl<B: Batch, E: ToString, F: Fn(&[usize]) -> Result<B, E> + Sync> BatchSource 
     }
 
     fn batch(&self, examples: &[usize]) -> Result<B, TrainError> {
-        (self.make)(examples).map_err(|e| TrainError::Batch { examples: examples.to_vec(), detail: e.to_string() })
+        (self.make)(examples).map_err(|e| TrainError::Batch { examples: examples.to_vec(), source: e.into() })
     }
 
     fn example_size(&self, example: usize) -> Option<ExampleSize> {

@@ -65,6 +65,7 @@ pub enum FitOutcome {
 
 /// What a run did.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct FitReport {
     /// How it ended.
     pub outcome: FitOutcome,
@@ -78,6 +79,7 @@ pub struct FitReport {
 
 /// What one forward and backward pass took, without a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct DryRun {
     /// The batch's loss per target token, in nats.
     pub loss: f64,

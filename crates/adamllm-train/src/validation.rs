@@ -23,6 +23,7 @@ pub struct Validation<'a, V> {
 
 /// One evaluation, as `validation.jsonl` has it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ValidationMetrics {
     /// After this step.
     pub step: usize,

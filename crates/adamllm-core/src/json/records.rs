@@ -10,6 +10,7 @@ use crate::CoreError;
 
 /// One record's text, and its number.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct RawRecord<'a> {
     /// Counted from 1: the line in JSON Lines, else the record.
     pub number: u64,

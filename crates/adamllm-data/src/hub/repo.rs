@@ -5,6 +5,7 @@ use super::HubError;
 
 /// What a repository holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RepoKind {
     /// Weights and their side files.
     Model,

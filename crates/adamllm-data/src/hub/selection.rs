@@ -3,6 +3,7 @@ use super::{HubError, HubRepo};
 
 /// Which files of a repository are needed.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Selection {
     /// A model: safetensors weights, config, tokenizer, processor and template files. Weights in other formats, and
     /// copies of the weights under other names, stay where they are.

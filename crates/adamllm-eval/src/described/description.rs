@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use adamllm_core::read_text;
+use adamllm_core::{BoxError, read_text};
 use serde::{Deserialize, Serialize};
 
 use super::columns::RecordReader;
@@ -84,6 +84,7 @@ pub struct BenchmarkDescription {
 /// One answer type for all examples, or each example's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
+#[non_exhaustive]
 pub enum AnswerKind {
     /// The answer type is in a column.
     ByExample,
@@ -126,6 +127,7 @@ fn unknown<'a>(what: &str, got: &str, allowed: impl IntoIterator<Item = &'a str>
 /// Whether a benchmark's questions show images.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum ImageUse {
     /// Each shows at least one: a record without an image is an error of its own, and a benchmark without any is refused.
     #[default]
@@ -213,15 +215,15 @@ impl BenchmarkDescription {
     pub fn read(path: impl AsRef<Path>) -> Result<Self, EvalError> {
         let path = path.as_ref();
         let text = read_text(path)?;
-        let invalid = |detail: String| EvalError::Description { path: path.to_path_buf(), detail };
+        let invalid = |source: BoxError| EvalError::Description { path: path.to_path_buf(), source };
         let mut description: Self = if path.extension().is_some_and(|extension| extension == "json") {
-            serde_json::from_str(&text).map_err(|error| invalid(error.to_string()))?
+            serde_json::from_str(&text).map_err(|error| invalid(error.into()))?
         } else {
-            toml::from_str(&text).map_err(|error| invalid(error.to_string()))?
+            toml::from_str(&text).map_err(|error| invalid(error.into()))?
         };
         description.folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
         description.check().map_err(|error| match error {
-            EvalError::Description { detail, .. } => invalid(detail),
+            EvalError::Description { source, .. } => invalid(source),
             other => other,
         })?;
         Ok(description)
@@ -232,9 +234,7 @@ impl BenchmarkDescription {
     /// # Errors
     /// [`EvalError::Description`].
     pub fn from_toml(text: &str) -> Result<Self, EvalError> {
-        let invalid =
-            |error: toml::de::Error| EvalError::Description { path: "(text)".into(), detail: error.to_string() };
-        toml::from_str(text).map_err(invalid)
+        toml::from_str(text).map_err(|error| EvalError::Description { path: "(text)".into(), source: error.into() })
     }
 
     /// The file of examples: `examples.jsonl` where the description names none, or `rows.jsonl` where only that is there.
@@ -256,7 +256,7 @@ impl BenchmarkDescription {
         let lines = text.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty());
         let names: Vec<String> = lines.map(str::to_owned).collect();
         if names.is_empty() {
-            return Err(EvalError::Description { path, detail: "the names file holds no name".into() });
+            return Err(EvalError::Description { path, source: "the names file holds no name".into() });
         }
         Ok(Some(names))
     }
@@ -266,7 +266,7 @@ impl BenchmarkDescription {
     }
 
     fn invalid(&self, detail: String) -> EvalError {
-        EvalError::Description { path: self.folder.join(&self.name), detail }
+        EvalError::Description { path: self.folder.join(&self.name), source: detail.into() }
     }
 
     /// Refuses settings that contradict each other, and such as nothing would ever use.

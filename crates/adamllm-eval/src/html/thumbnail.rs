@@ -1,4 +1,4 @@
-use adamllm_core::{CoreError, ImageRef, ImageStore, RgbImage};
+use adamllm_core::{BoxError, CoreError, ImageRef, ImageStore, RgbImage};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
@@ -41,13 +41,14 @@ fn shrink(pixels: RgbImage, edge: u32) -> RgbImage {
 }
 
 fn jpeg(pixels: &RgbImage, image: &ImageRef) -> Result<Vec<u8>, CoreError> {
-    let too_large = |detail: String| CoreError::ImageDecode { image: image.to_string(), detail };
-    let side = |side: u32| u16::try_from(side).map_err(|_| too_large(format!("{side} pixels do not fit in a JPEG")));
+    let too_large = |source: BoxError| CoreError::ImageDecode { image: image.to_string(), source };
+    let side =
+        |side: u32| u16::try_from(side).map_err(|_| too_large(format!("{side} pixels do not fit in a JPEG").into()));
     let (width, height) = (side(pixels.width())?, side(pixels.height())?);
     let mut jpeg = Vec::new();
     let encoder = jpeg_encoder::Encoder::new(&mut jpeg, 85);
     let encoded = encoder.encode(pixels.as_raw(), width, height, jpeg_encoder::ColorType::Rgb);
-    encoded.map_err(|error| too_large(error.to_string()))?;
+    encoded.map_err(|error| too_large(error.into()))?;
     Ok(jpeg)
 }
 

@@ -2,6 +2,7 @@ use serde::{Deserialize, Serialize};
 
 /// How often a judge and a lexical scoring say the same of an answer. An answer is right by a scoring where its score is full.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Agreement {
     /// Answers with a verdict and a score.
     pub n: usize,

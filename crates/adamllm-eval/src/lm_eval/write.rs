@@ -12,6 +12,7 @@ use crate::{Benchmark, EvalError, Example, Outcome, Prediction, Report};
 /// The software whose logs are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum LogFormat {
     /// lm-evaluation-harness: `results_DATE.json`, and `samples_TASK_DATE.jsonl` with the questions' records.
     LmEval,

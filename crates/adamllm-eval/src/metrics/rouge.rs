@@ -6,6 +6,7 @@ use crate::word_hash::WordMap;
 
 /// Precision, recall and their harmonic mean, each from 0 to 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Rouge {
     /// Share of the answer that the reference has.
     pub precision: f64,

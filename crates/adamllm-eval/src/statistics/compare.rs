@@ -8,6 +8,7 @@ use crate::{AnswerType, Outcome};
 
 /// Two runs on the same questions, question by question.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Comparison {
     /// All questions that both runs answered.
     pub overall: PairedGroup,
@@ -23,6 +24,7 @@ pub struct Comparison {
 
 /// Both scorings of one group of questions.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct PairedGroup {
     /// Questions.
     pub n: usize,
@@ -36,6 +38,7 @@ pub struct PairedGroup {
 
 /// The difference of two means over the same questions.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct PairedScore {
     /// The first run's mean.
     pub first: f64,

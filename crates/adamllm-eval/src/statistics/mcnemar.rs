@@ -3,6 +3,7 @@ use serde::{Deserialize, Serialize};
 /// McNemar's exact test (1947): of the questions that exactly one of two runs answered rightly, is the split other than a
 /// fair coin's?
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct McNemar {
     /// Questions that only the first run answered rightly.
     pub only_first: u64,

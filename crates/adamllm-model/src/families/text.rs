@@ -28,6 +28,7 @@ pub struct TextKind {
 
 /// Which layers attend within a window.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub enum WindowRule {
     /// None: the class has no such field.
     None,

@@ -178,11 +178,11 @@ fn write_safetensors<'a>(
     metadata: Option<HashMap<String, String>>,
     path: &Path,
 ) -> Result<(), ModelError> {
-    let failed = |detail: String| ModelError::Safetensors { path: path.into(), detail };
+    let failed = |e: safetensors::SafeTensorError| ModelError::Safetensors { path: path.into(), source: e.into() };
     // An ordinary file first: its permissions follow the user's umask, those of a temporary file do not.
     let permissions =
         File::create(path).and_then(|f| f.metadata()).map_err(CoreError::io("create", path))?.permissions();
-    safetensors::serialize_to_file(views, metadata, path).map_err(|e| failed(e.to_string()))?;
+    safetensors::serialize_to_file(views, metadata, path).map_err(failed)?;
     let file = File::open(path).map_err(CoreError::io("open", path))?;
     file.set_permissions(permissions).map_err(CoreError::io("set permissions of", path))?;
     file.sync_all().map_err(CoreError::io("sync", path))?;

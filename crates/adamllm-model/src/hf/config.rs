@@ -14,6 +14,7 @@ use crate::{ModelError, VisionConfig};
 
 /// What `config.json` says.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ModelConfig {
     /// The family.
     pub family: Family,
@@ -29,6 +30,7 @@ pub struct ModelConfig {
 
 /// A parsed `config.json`.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct ConfigFile {
     /// Where the file is.
     pub path: PathBuf,

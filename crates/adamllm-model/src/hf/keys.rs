@@ -7,6 +7,7 @@ use super::config::ModelConfig;
 
 /// How new files name their tensors. Reading knows no layout: each part of a folder may have any of its family's prefixes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum KeyLayout {
     /// The Hub of 2024: `model.layers.*`, `visual.*`; `language_model.model.*`, `vision_tower.vision_model.*`.
     Hub2024,

@@ -133,7 +133,7 @@ impl WeightFiles {
             if self.bytes(first)? != self.bytes(&location)? {
                 let (path, other) = (&self.shards[location.shard].path, &self.shards[first.shard].path);
                 let detail = format!("{} has other values than {} of {}", location.key, first.key, shown(other));
-                return Err(ModelError::Safetensors { path: path.clone(), detail });
+                return Err(ModelError::Safetensors { path: path.clone(), source: detail.into() });
             }
             return Ok(());
         }
@@ -254,10 +254,10 @@ impl WeightShard {
         // SAFETY: the map is read-only and private to this process; as for every reader of mapped weights, another
         // process that truncates the file while it is mapped breaks the contract.
         let map = unsafe { Mmap::map(&file) }.map_err(CoreError::io("map", &path))?;
-        let broken = |detail: String| ModelError::Safetensors { path: path.clone(), detail };
-        let (header_length, metadata) = SafeTensors::read_metadata(&map).map_err(|e| broken(e.to_string()))?;
+        let broken = |e: safetensors::SafeTensorError| ModelError::Safetensors { path: path.clone(), source: e.into() };
+        let (header_length, metadata) = SafeTensors::read_metadata(&map).map_err(broken)?;
         // Checks that the tensors fill the file without gaps.
-        SafeTensors::deserialize(&map).map_err(|e| broken(e.to_string()))?;
+        SafeTensors::deserialize(&map).map_err(broken)?;
 
         // Data begin after the header's length (8 bytes) and the header.
         let start = 8 + header_length;
@@ -274,7 +274,10 @@ impl WeightShard {
     /// A tensor's bytes as they are stored.
     fn bytes(&self, key: &str) -> Result<&[u8], ModelError> {
         let range = self.ranges.get(key).and_then(|range| self.map.get(range.clone()));
-        range.ok_or_else(|| ModelError::Safetensors { path: self.path.clone(), detail: format!("no tensor {key}") })
+        range.ok_or_else(|| ModelError::Safetensors {
+            path: self.path.clone(),
+            source: format!("no tensor {key}").into(),
+        })
     }
 
     fn read(&self, key: &str, dtype: DType) -> Result<TensorData, String> {

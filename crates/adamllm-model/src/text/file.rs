@@ -17,7 +17,7 @@ use crate::ModelError;
 /// known are looked for first, others are caught.
 pub(super) fn open(path: &Path) -> Result<Tokenizer, ModelError> {
     let bytes = std::fs::read(path).map_err(CoreError::io("read", path))?;
-    let fault = |detail: String| ModelError::Tokenizer { path: path.into(), detail };
+    let fault = |detail: String| ModelError::Tokenizer { path: path.into(), source: detail.into() };
     check(&bytes).map_err(fault)?;
     let tokenizer = guarded(path, || Tokenizer::from_bytes(&bytes))?;
     let model = tokenizer.get_vocab_size(false);
@@ -34,13 +34,13 @@ const MOST_BEYOND: usize = 1 << 20;
 
 /// Runs a piece of the tokenizers library; its panics become errors that name the file.
 pub(super) fn guarded<T>(path: &Path, run: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, ModelError> {
-    let fault = |detail: String| ModelError::Tokenizer { path: path.into(), detail };
+    let fault = |source: tokenizers::Error| ModelError::Tokenizer { path: path.into(), source };
     match catch_unwind(AssertUnwindSafe(run)) {
-        Ok(result) => result.map_err(|error| fault(error.to_string())),
+        Ok(result) => result.map_err(fault),
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-            Err(fault(format!("the tokenizers library gave up, so the file cannot be right: {text}")))
+            Err(fault(format!("the tokenizers library gave up, so the file cannot be right: {text}").into()))
         }
     }
 }

@@ -48,6 +48,7 @@ impl AskedBenchmark {
 
 /// Both models' scores on one benchmark.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct AdaptEvaluation {
     /// The base's.
     pub base: Scored,
@@ -73,6 +74,7 @@ impl AdaptEvaluation {
 
 /// What both models say about an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Sample {
     /// The image.
     pub image: ImageRef,

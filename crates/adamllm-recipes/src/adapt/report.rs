@@ -11,6 +11,7 @@ use crate::kept::Kept;
 
 /// What an adaptation did.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct AdaptReport {
     /// The identities of synthesizer and judge.
     pub asked: [String; 2],
@@ -86,6 +87,7 @@ impl AdaptReport {
 
 /// What a running adaptation tells.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub enum AdaptEvent<'e> {
     /// The tasks are made.
     Synthesized(&'e RunSummary),

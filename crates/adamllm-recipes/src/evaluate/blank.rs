@@ -19,6 +19,7 @@ use crate::files::write_json;
 /// Language priors answer a good part of most visual questions (Goyal et al. 2017, "Making the V in VQA Matter"), so a score alone does not
 /// say that a model sees anything.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct BlankSample {
     /// The benchmark's name.
     pub benchmark: String,

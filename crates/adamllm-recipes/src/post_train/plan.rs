@@ -5,6 +5,7 @@ use crate::{ExampleSize, RecipeError, RecordCounts, TrainingSet};
 
 /// What a job will read, known before its first step.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct PostTrainPlan {
     /// Records in, out, and in the ledger.
     #[serde(flatten)]
@@ -15,6 +16,7 @@ pub struct PostTrainPlan {
 
 /// What a stage will read.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct StagePlan {
     /// Steps, examples, tokens, and the worst batches.
     #[serde(flatten)]

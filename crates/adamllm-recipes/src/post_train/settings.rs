@@ -124,6 +124,7 @@ pub struct ExportSettings {
 /// The form of the result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum ExportKind {
     /// A Hugging Face folder like the base's; adapters are added to the weights.
     #[default]

@@ -15,6 +15,7 @@ use crate::{RecipeError, RunOptions, TrainingSet};
 
 /// One stage: its examples, and the plan of what is done with them.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Stage<'a> {
     /// Its examples.
     pub examples: TrainingSet<'a>,
@@ -24,6 +25,7 @@ pub struct Stage<'a> {
 
 /// How a stage ended, kept beside its checkpoints as `stage.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct StageReport {
     /// As the sources number it.
     pub stage: usize,
@@ -41,6 +43,7 @@ pub struct StageReport {
 
 /// What one of a stage's worst batches took, forward and backward.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct StageDryRun {
     /// As the sources number it.
     pub stage: usize,
@@ -72,7 +75,7 @@ impl Stage<'_> {
         }
         let measured = worst.into_iter().map(|planned| {
             let batch = self.examples.batch(&planned.examples)?;
-            let DryRun { loss, seconds, peak_bytes } = trainer.dry_run(model, &batch)?;
+            let DryRun { loss, seconds, peak_bytes, .. } = trainer.dry_run(model, &batch)?;
             Ok(StageDryRun { stage: self.plan.stage, batch: planned.clone(), seconds, peak_bytes, loss })
         });
         measured.collect()

@@ -1,5 +1,6 @@
 /// What is wrong with a settings file, or with a value from the command line.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SettingsError {
     /// The file cannot be read.
     #[error("{file}: {source}")]

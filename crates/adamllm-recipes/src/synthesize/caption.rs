@@ -14,6 +14,7 @@ const REPORT: &str = "captions.json";
 
 /// What came of captioning.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct CaptionReport {
     /// The captioner's identity.
     pub captioner: String,

@@ -3,7 +3,7 @@ use std::path::Path;
 
 use adamllm_core::{CHARS_PER_TOKEN, CoreError, ImageStore};
 use adamllm_data::image_names_at;
-use adamllm_synth::{JudgeMode, SynthesizerConfig};
+use adamllm_synth::SynthesizerConfig;
 use serde::Serialize;
 
 use super::{SynthesisOptions, SynthesisSettings, input_pairs};
@@ -28,6 +28,7 @@ pub struct CallEstimate {
 /// What a synthesis will ask its models, before it asks them. What an earlier run in the folder was answered is taken off where the run
 /// resumes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct SynthesisEstimate {
     /// Records to work on.
     pub records: u64,
@@ -126,11 +127,7 @@ pub fn estimate(settings: &SynthesisSettings, options: &SynthesisOptions) -> Res
         let config = settings.filter()?;
         // A triplet's texts are taken for twice as long as its caption.
         let prompts = n * tokens(&config.prompt) + 2 * caption_tokens;
-        let answer = match config.mode {
-            JudgeMode::Generated => config.decoding.max_new_tokens,
-            JudgeMode::Scored { .. } => 1,
-        };
-        found.judge = CallEstimate::of(n, done("judge.jsonl")?, prompts, answer);
+        found.judge = CallEstimate::of(n, done("judge.jsonl")?, prompts, config.max_answer_tokens());
     }
     found.total = found.captioner.plus(found.synthesizer).plus(found.judge);
     Ok(found)

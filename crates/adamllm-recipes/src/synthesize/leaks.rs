@@ -9,6 +9,7 @@ use crate::RecipeError;
 /// A benchmark of which not every example was compared with the training data: what cannot be read cannot leak, but whoever
 /// trains should know.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct UncomparedBenchmark {
     /// Its description.
     pub file: PathBuf,

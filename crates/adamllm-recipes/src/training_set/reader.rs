@@ -20,6 +20,7 @@ const MEASURED_TOGETHER: usize = 1024;
 
 /// How many records came in, and how many can be trained on; the others stand in the ledger.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct RecordCounts {
     /// Records of the files.
     pub records_in: u64,
@@ -266,7 +267,7 @@ impl<'a> TrainingSetReader<'a> {
 }
 
 fn unmixed(id: &RecordId, reason: Reason, detail: &str) -> LedgerEntry {
-    LedgerEntry { id: id.clone(), stage: Stage::Compose, reason, detail: detail.into() }
+    LedgerEntry::new(id.clone(), Stage::Compose, reason, detail)
 }
 
 fn measure(

@@ -53,6 +53,7 @@ impl Default for SourceSettings {
 /// What is looked at of every image before the first step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum ImageCheck {
     /// All of it: a broken image costs its example, before the run begins.
     #[default]

@@ -7,6 +7,7 @@ use super::normalise;
 
 /// How a text repeats an earlier one.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum DuplicateKind {
     /// The same words.
     Exact,
@@ -19,6 +20,7 @@ pub enum DuplicateKind {
 
 /// An earlier text that a text repeats.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Duplicate {
     /// The earlier record.
     pub of: RecordId,

@@ -8,6 +8,7 @@ use super::perceptual_hash::{ImageIndex, PerceptualHash, perceptual_hash};
 
 /// What a training example shares with a benchmark.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Leak {
     /// The benchmark example with the same image, and how many bits of the hash differ.
     pub image: Option<(RecordId, u32)>,

@@ -50,6 +50,7 @@ impl HygieneConfig {
 
 /// What was found among the tasks: counts, and pairs to look at.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct HygieneReport {
     /// Tasks looked at.
     #[serde(alias = "rows_in")]
@@ -136,7 +137,7 @@ impl<'a> TaskHygiene<'a> {
         };
         let code = serde_json::to_value(reason).unwrap_or_default();
         *self.report.dropped.entry(code.as_str().unwrap_or_default().into()).or_default() += 1;
-        Err(LedgerEntry { id: pair.clone(), stage: Stage::Combine, reason, detail })
+        Err(LedgerEntry::new(pair.clone(), Stage::Combine, reason, detail))
     }
 
     /// What was found so far.

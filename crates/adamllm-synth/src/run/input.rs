@@ -2,6 +2,7 @@ use adamllm_core::{ImageCaption, LedgerEntry, RecordId};
 
 /// One record of a run's input: a pair, or a record that was dropped while reading and must be accounted for.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum InputRecord {
     /// A pair to work on.
     Pair(ImageCaption),

@@ -10,7 +10,7 @@ pub(super) struct Lost {
 
 impl Lost {
     pub(super) fn new(id: &RecordId, stage: Stage, reason: Reason, detail: impl ToString) -> Self {
-        Self { entry: LedgerEntry { id: id.clone(), stage, reason, detail: detail.to_string() }, text: None }
+        Self { entry: LedgerEntry::new(id.clone(), stage, reason, detail.to_string()), text: None }
     }
 
     pub(super) fn of(id: &RecordId, stage: Stage, error: SynthError) -> Self {

@@ -21,6 +21,7 @@ pub enum Split {
 
 /// One conversation to tune a synthesizer on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct SeedConversation {
     /// The caption exchange, then the questions.
     pub conversation: Conversation,

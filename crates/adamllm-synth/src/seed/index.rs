@@ -246,7 +246,7 @@ fn read_record(file: &JsonFile, i: RecordIndex) -> Result<SeedRecord, CoreError>
 fn lost_record(file: &JsonFile, i: RecordIndex, reason: Reason, detail: &str) -> LedgerEntry {
     let name = file.path().file_name().unwrap_or_default().to_string_lossy();
     let id = RecordId::given(format!("{name} record {}", file.number(i)));
-    LedgerEntry { id, stage: Stage::Read, reason, detail: detail.into() }
+    LedgerEntry::new(id, Stage::Read, reason, detail)
 }
 
 fn hash(name: &str) -> u64 {

@@ -10,6 +10,7 @@ use crate::run::OrderedFile;
 
 /// What became of the seed files' records.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct SeedSummary {
     /// Records in all three files.
     #[serde(alias = "rows_in")]

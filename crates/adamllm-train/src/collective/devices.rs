@@ -68,6 +68,7 @@ impl Collective for DeviceCollective {
 
 /// The way that the gradients of threads of one process are summed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Transport {
     /// Through the host's memory: every backend.
     HostMemory,

@@ -54,7 +54,7 @@ mod tests {
     #[test]
     fn where_one_fails_all_do() {
         let outcomes = each(3, |rank| {
-            let fault = TrainError::Batch { examples: vec![4], detail: "broken".into() };
+            let fault = TrainError::Batch { examples: vec![4], source: "broken".into() };
             all_ok(rank, if rank.rank() == 1 { Err(fault) } else { Ok(()) }).expect_err("fails").to_string()
         });
         assert_eq!(outcomes[1], "batch of examples [4]: broken");

@@ -46,6 +46,7 @@ const MOST_TILES: u64 = 256;
 
 /// Where an image's features stand: the whole image's square first, then the canvas without its padding.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[non_exhaustive]
 pub struct AnyresLayout {
     /// Tiles from top to bottom.
     pub tile_rows: usize,

@@ -41,6 +41,7 @@ const CLASS_SIDE: u32 = 224;
 
 /// How many tiles an image is cut into, and what the model's embedding tables call that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[non_exhaustive]
 pub struct TileGrid {
     /// Tiles from top to bottom.
     pub rows: u32,

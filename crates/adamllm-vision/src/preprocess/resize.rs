@@ -14,6 +14,7 @@ mod weights;
 
 /// The interpolation of a resize, by Pillow's names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Resampling {
     /// Triangle filter, support 1.
     Bilinear,

@@ -2,6 +2,7 @@ use image::RgbImage;
 
 /// An image as equal square tiles, ready for a vision encoder.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Tiles {
     /// `[n_tiles, channel, y, x]`, row-major; channels are red, green, blue.
     pub pixels: Vec<f32>,

@@ -73,6 +73,7 @@ impl PatchGrid {
 
 /// An image ready for the vision encoder.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Patches {
     /// `[n_patches, channels * temporal_patch_size * patch_size * patch_size]`, row-major. The patches of a merge square
     /// follow each other; squares go left to right, then down.

@@ -17,16 +17,9 @@ impl Benchmark for Sums {
 
     fn example(&self, index: usize) -> Result<Example, EvalError> {
         let [a, b, c, d] = self.0[index];
-        let question = format!("Is {a} + {b} larger than {c} + {d}?");
-        Ok(Example {
-            id: RecordId::given(index.to_string()),
-            images: Vec::new(),
-            prompt: format!("{question} Answer yes or no."),
-            question,
-            expected: Expected::Closed(if a + b > c + d { "yes" } else { "no" }.into()),
-            guess_seed: index as u64,
-            group: None,
-        })
+        let question = format!("Is {a} + {b} larger than {c} + {d}? Answer yes or no.");
+        let expected = Expected::Closed(if a + b > c + d { "yes" } else { "no" }.into());
+        Ok(Example::new(RecordId::given(index.to_string()), Vec::new(), question, expected))
     }
 
     fn decoding(&self) -> Decoding {
