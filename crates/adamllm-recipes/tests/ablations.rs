@@ -56,6 +56,9 @@ fn one_ledger_for_all_stages_of_a_variant() {
 
     assert_eq!(report.results.iter().map(|result| result.n_tasks).collect::<Vec<_>>(), [1, 1, 0]);
     assert!(report.results.iter().all(|result| result.to_full.overall.n == 2), "{report:#?}");
+    // The same training for all: each stage's steps are rounded up.
+    let n_steps = report.results.iter().map(|result| result.n_steps).collect::<Vec<_>>();
+    assert!(n_steps.iter().all(|&n| n >= n_steps[0] && n <= n_steps[0] + 1), "{n_steps:?}");
     for result in &report.results {
         let place = run.out.join("ablations").join(result.variant.as_str()).join("seed-0/encode-ledger.jsonl");
         let lost: Vec<LedgerEntry> = jsonl::read_all(&place).expect("a ledger");

@@ -15,7 +15,8 @@ use crate::{RecipeError, write_json};
 /// In the run's folder.
 const ABLATIONS_FILE: &str = "ablations.json";
 
-/// What a table of ablations compares.
+/// What a table of ablations compares. Every variant trains for as many optimizer steps as the whole method, which the stages of one share
+/// in proportion to their conversations: otherwise two stages would be twice the training, and tasks alone less of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AblationSettings {
     /// The variants beside the whole method.
@@ -34,6 +35,7 @@ impl Default for AblationSettings {
 
 /// Each variant's scores.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct AblationReport {
     /// The whole method first.
     pub results: Vec<AblationResult>,
@@ -43,11 +45,14 @@ pub struct AblationReport {
 
 /// One variant, over all seeds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct AblationResult {
     /// The variant.
     pub variant: Variant,
     /// Tasks that it trained on.
     pub n_tasks: usize,
+    /// Optimizer steps of all its stages, with the first seed.
+    pub n_steps: usize,
     /// The strict score of each seed, in percent.
     pub by_seed: Vec<f64>,
     /// From this variant to the whole method: questions of all seeds, paired; the intervals resample the benchmark's images. Equal for
@@ -59,6 +64,7 @@ pub struct AblationResult {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct AblationRun {
     n_tasks: usize,
+    n_steps: usize,
     outcomes: Vec<Outcome>,
 }
 
@@ -105,6 +111,7 @@ impl Adaptation<'_> {
         let result = |(&variant, runs): (&Variant, &Vec<AblationRun>)| AblationResult {
             variant,
             n_tasks: runs[0].n_tasks,
+            n_steps: runs[0].n_steps,
             by_seed: runs.iter().map(|run| mean(&run.outcomes)).collect(),
             to_full: compare(&pool(&seeds, runs), &full, &BootstrapConfig::default()),
         };
@@ -152,12 +159,19 @@ impl Adaptation<'_> {
             self.base.load(self.settings.dtype.into(), &self.device.clone().autodiff())?;
         // One ledger for all stages of the run.
         let mut reader = self.reader(&folder.join("encode-ledger.jsonl"))?;
-        for &mixture in stages {
-            let stage = SingleStage { seed, mixture, ..SingleStage::default() };
-            let conversations = stage.compose(&material.pairs, &tasks)?;
+        let composed = |&mixture: &Mixture| {
+            SingleStage { seed, mixture, ..SingleStage::default() }.compose(&material.pairs, &tasks)
+        };
+        let composed = stages.iter().map(composed).collect::<Result<Vec<_>, _>>()?;
+        // The whole method has a conversation for each pair.
+        let n_conversations: usize = composed.iter().map(Vec::len).sum();
+        let epochs = self.settings.epochs * material.pairs.len() as f64 / n_conversations.max(1) as f64;
+        let mut n_steps = 0;
+        for conversations in composed {
             let examples = self.examples(&mut reader, conversations, folder.display().to_string(), progress)?;
-            let config = TrainConfig { seed, ..self.settings.training() };
-            model = self.fit(model, &examples, config, FitOptions::default(), progress)?.0;
+            let config = TrainConfig { seed, epochs, ..self.settings.training() };
+            let (trained, report) = self.fit(model, &examples, config, FitOptions::default(), progress)?;
+            (model, n_steps) = (trained, n_steps + report.steps);
         }
 
         // Asked as it would be used: from a folder, in the base's dtype. The folder is not kept.
@@ -174,7 +188,7 @@ impl Adaptation<'_> {
         let scored = evaluate(&model, &material.opened.benchmark, &answers, &options, progress)?;
         drop(model);
         std::fs::remove_dir_all(&saved).map_err(crate::error::io("remove", &saved))?;
-        let run = AblationRun { n_tasks: tasks.len(), outcomes: scored.outcomes };
+        let run = AblationRun { n_tasks: tasks.len(), n_steps, outcomes: scored.outcomes };
         write_json(&result, &serde_json::json!(run))?;
         Ok(run)
     }
@@ -211,7 +225,7 @@ impl AblationReport {
     /// The table as text: its head, then a line for each variant.
     pub(crate) fn cells(&self) -> Vec<Vec<String>> {
         let kinds = self.kinds();
-        let head = ["variant", "tasks", "all (lowest to highest seed)"].map(str::to_owned).into_iter();
+        let head = ["variant", "tasks", "steps", "all (lowest to highest seed)"].map(str::to_owned).into_iter();
         let head = head.chain(kinds.iter().map(|kind| kind.as_str().to_owned()));
         let mut lines = vec![head.chain(["the whole method has more".to_owned()]).collect()];
         for result in &self.results {
@@ -221,6 +235,7 @@ impl AblationReport {
             let mut line = vec![
                 result.variant.as_str().to_owned(),
                 result.n_tasks.to_string(),
+                result.n_steps.to_string(),
                 format!("{all:.1} ({low:.1} to {high:.1})"),
             ];
             for kind in &kinds {
@@ -238,7 +253,7 @@ impl AblationReport {
     /// question, and what the whole method has more, with its 95 % interval.
     pub fn table(&self) -> String {
         let mut lines: Vec<String> = self.cells().iter().map(|cells| format!("| {} |\n", cells.join(" | "))).collect();
-        lines.insert(1, format!("|---|{}\n", "--:|".repeat(self.kinds().len() + 3)));
+        lines.insert(1, format!("|---|{}\n", "--:|".repeat(self.kinds().len() + 4)));
         lines.concat()
     }
 }
@@ -266,6 +281,7 @@ mod tests {
     fn runs(scores: [[f64; 2]; 2]) -> Vec<AblationRun> {
         let run = |[open, closed]: [f64; 2]| AblationRun {
             n_tasks: 7,
+            n_steps: 9,
             outcomes: vec![outcome("a", AnswerType::Open, open), outcome("b", AnswerType::Closed, closed)],
         };
         scores.map(run).into()
@@ -284,12 +300,20 @@ mod tests {
         let interval = score.interval.expect("two clusters");
         assert_eq!((interval.low, interval.high), (0.0, 50.0));
 
-        let result =
-            AblationResult { variant: Variant::NoFilter, n_tasks: 7, by_seed: vec![50.0, 51.0], to_full: compared };
+        let result = AblationResult {
+            variant: Variant::NoFilter,
+            n_tasks: 7,
+            n_steps: 9,
+            by_seed: vec![50.0, 51.0],
+            to_full: compared,
+        };
         let report = AblationReport { results: vec![result], seeds: vec![5, 6] };
         let table = report.table();
         let last = table.lines().last().expect("a line");
-        assert_eq!(last, "| no_filter | 7 | 50.5 (50.0 to 51.0) | 50.0 | 50.0 | +25.0 (+0.0 to +50.0) |", "{table}");
+        assert_eq!(
+            last, "| no_filter | 7 | 9 | 50.5 (50.0 to 51.0) | 50.0 | 50.0 | +25.0 (+0.0 to +50.0) |",
+            "{table}"
+        );
         let json = serde_json::to_string(&report).expect("JSON");
         assert_eq!(serde_json::from_str::<AblationReport>(&json).expect("reads"), report);
     }
