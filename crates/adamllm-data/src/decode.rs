@@ -12,7 +12,6 @@ use image::metadata::Orientation;
 use crate::DecodeError;
 
 mod bmp;
-mod cmyk;
 mod format;
 mod gif;
 mod ico;

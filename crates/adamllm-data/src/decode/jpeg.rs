@@ -1,9 +1,4 @@
-//! JPEG (ITU-T T.81), baseline and progressive, with the same samples as libjpeg-turbo, and so as Pillow.
-//!
-//! The format leaves the inverse transform's rounding and the enlargement of coarse colour planes to the decoder, and
-//! decoders differ by several levels there. Models were trained on what libjpeg-turbo gives by default: its accurate
-//! integer transform ("islow"), its triangle filter for coarse planes ("fancy upsampling"), its 16-bit colour
-//! conversion. Those three are followed here to the bit.
+//! JPEG: its header with what turns the image upright; the pixels are [`adamllm_jpeg`]'s.
 
 use std::io::Cursor;
 
@@ -11,20 +6,7 @@ use super::orientation::Hints;
 use super::raster::Raster;
 use super::{Header, ImageFormat, ImageReader};
 use crate::DecodeError;
-use colour::ColourModel;
-use planes::Planes;
-
-mod bits;
-mod colour;
-mod frame;
-mod huffman;
-mod idct;
-mod planes;
-mod progressive;
-mod scan;
-mod segments;
-mod sequential;
-mod upsample;
+use adamllm_jpeg::{JpegError, JpegImage};
 
 const FORMAT: ImageFormat = ImageFormat::Jpeg;
 
@@ -89,54 +71,44 @@ fn next_marker(reader: &mut impl ImageReader) -> Result<u8, DecodeError> {
 }
 
 pub(super) fn pixels(bytes: &[u8]) -> Result<Raster, DecodeError> {
-    let Planes { frame, planes, hints } = Planes::decode(bytes)?;
-    let model = ColourModel::of(&frame, hints)?;
-    let rgb = colour::to_rgb(&frame, &planes, model);
-    Ok(Raster::opaque(frame.width as u32, frame.height as u32, rgb))
+    // The header's size was checked before.
+    let JpegImage { width, height, samples, .. } = adamllm_jpeg::decode_rgb(bytes, u64::MAX)?;
+    Ok(Raster::opaque(width as u32, height as u32, samples))
 }
 
-/// A strip or tile of a TIFF.
-pub(super) struct Strip {
-    /// Width and height in pixels.
-    pub(super) size: (usize, usize),
-    /// Samples of a pixel.
-    pub(super) n_samples: usize,
-    /// Interleaved.
-    pub(super) samples: Vec<u8>,
+/// Decodes a strip or tile of a TIFF, of at most `max_size`. `tables` is the stream of the tables that all of a file's strips share; YCbCr
+/// becomes RGB, other components stay what they are.
+pub(super) fn strip(
+    tables: &[u8],
+    strip: &[u8],
+    is_ycbcr: bool,
+    max_size: (usize, usize),
+) -> Result<JpegImage, DecodeError> {
+    let tables = tables.strip_suffix(b"\xFF\xD9").filter(|tables| tables.starts_with(b"\xFF\xD8"));
+    let Some(rest) = strip.strip_prefix(b"\xFF\xD8") else { return Err(broken("a strip that is none")) };
+    let joined = [tables.unwrap_or(b"\xFF\xD8"), rest].concat();
+    let header = header(&mut Cursor::new(&joined))?;
+    if header.width as usize > max_size.0 || header.height as usize > max_size.1 {
+        return Err(broken(format!("{}x{} pixels in a smaller strip", header.width, header.height)));
+    }
+    Ok(adamllm_jpeg::decode_components(&joined, is_ycbcr, u64::MAX)?)
 }
 
-impl Strip {
-    /// Decodes a strip of at most `max_size`. `tables` is the stream of the tables that all of a file's strips share;
-    /// YCbCr becomes RGB, other components stay what they are.
-    pub(super) fn decode(
-        tables: &[u8],
-        strip: &[u8],
-        is_ycbcr: bool,
-        max_size: (usize, usize),
-    ) -> Result<Self, DecodeError> {
-        let tables = tables.strip_suffix(b"\xFF\xD9").filter(|tables| tables.starts_with(b"\xFF\xD8"));
-        let Some(rest) = strip.strip_prefix(b"\xFF\xD8") else { return Err(broken("a strip that is none")) };
-        let joined = [tables.unwrap_or(b"\xFF\xD8"), rest].concat();
-        let header = header(&mut Cursor::new(&joined))?;
-        if header.width as usize > max_size.0 || header.height as usize > max_size.1 {
-            return Err(broken(format!("{}x{} pixels in a smaller strip", header.width, header.height)));
+impl From<JpegError> for DecodeError {
+    fn from(error: JpegError) -> Self {
+        match error {
+            JpegError::Truncated { detail } => Self::Truncated { format: FORMAT, detail },
+            JpegError::Broken { detail } => Self::Broken { format: FORMAT, detail },
+            JpegError::Unsupported { detail } => unsupported(detail),
+            JpegError::TooLarge { width, height, limit } => {
+                Self::TooLarge { width: width as u32, height: height as u32, limit }
+            }
         }
-        let Planes { frame, planes, .. } = Planes::decode(&joined)?;
-        let n_samples = frame.components.len();
-        let samples = match is_ycbcr && n_samples == 3 {
-            true => colour::to_rgb(&frame, &planes, ColourModel::YCbCr),
-            false => colour::interleaved(&frame, &planes),
-        };
-        Ok(Self { size: (frame.width, frame.height), n_samples, samples })
     }
 }
 
 fn broken(detail: impl Into<String>) -> DecodeError {
     DecodeError::Broken { format: FORMAT, detail: detail.into() }
-}
-
-fn truncated(detail: impl Into<String>) -> DecodeError {
-    DecodeError::Truncated { format: FORMAT, detail: detail.into() }
 }
 
 fn unsupported(detail: impl Into<String>) -> DecodeError {

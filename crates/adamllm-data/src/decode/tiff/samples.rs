@@ -1,6 +1,8 @@
 //! From strips and tiles to an image.
 
-use super::super::{cmyk, jpeg};
+use adamllm_jpeg::cmyk_channel;
+
+use super::super::jpeg;
 use super::directory::Page;
 use super::layout::Kind;
 use super::packing::Packing;
@@ -133,8 +135,8 @@ fn jpeg_samples(page: &Page, packed: &[u8], area: Area) -> Result<Vec<u8>, Decod
     if page.layout.kind.is_ycbcr() && !is_ycbcr {
         return Err(unsupported("planes of YCbCr in JPEG"));
     }
-    let jpeg::Strip { size, n_samples, samples } =
-        jpeg::Strip::decode(&page.jpeg_tables, packed, is_ycbcr, page.chunk_size)?;
+    let decoded = jpeg::strip(&page.jpeg_tables, packed, is_ycbcr, page.chunk_size)?;
+    let (size, n_samples, samples) = ((decoded.width, decoded.height), decoded.n_channels, decoded.samples);
     let fits = size.0 == page.chunk_size.0 && size.1 >= area.height && n_samples == page.n_interleaved;
     if !fits || page.layout.bits != 8 {
         return Err(broken(format!("a JPEG of {}x{}x{n_samples} in a strip or tile of another size", size.0, size.1)));
@@ -244,7 +246,7 @@ fn pixels(page: &Page, colours: &Colours, row: &[u8], rgb: &mut [[u8; 3]], alpha
         Kind::Cmyk => {
             for (out, s) in rgb.iter_mut().zip(whole) {
                 let [c, m, y, k] = [0, 1, 2, 3].map(|channel| s[high + channel * size]);
-                *out = [cmyk::ink(c, k), cmyk::ink(m, k), cmyk::ink(y, k)];
+                *out = [cmyk_channel(c, k), cmyk_channel(m, k), cmyk_channel(y, k)];
             }
         }
         Kind::YCbCr => {
@@ -259,7 +261,7 @@ fn join(page: &Page, planes: &[Vec<u8>], image: &mut Raster) {
     let convert = Conversion::Libtiff;
     for (i, out) in image.rgb.as_chunks_mut::<3>().0.iter_mut().enumerate() {
         *out = match page.layout.kind {
-            Kind::Cmyk => [0, 1, 2].map(|ink| cmyk::ink(planes[ink][i], planes[3][i])),
+            Kind::Cmyk => [0, 1, 2].map(|ink| cmyk_channel(planes[ink][i], planes[3][i])),
             Kind::YCbCr => convert.rgb([planes[0][i], planes[1][i], planes[2][i]]),
             Kind::AssociatedRgba => [0, 1, 2].map(|colour| divided(planes[colour][i], planes[3][i])),
             _ => [planes[0][i], planes[1][i], planes[2][i]],

@@ -1,6 +1,6 @@
 use super::bits::Bits;
 use super::broken;
-use crate::DecodeError;
+use crate::JpegError;
 
 /// Codes of up to this many bits are found by one look.
 const LOOK: u32 = 10;
@@ -28,7 +28,7 @@ pub(super) struct Whole {
 
 impl HuffmanTable {
     /// From the number of codes of each length and the symbols in order.
-    pub(super) fn new(lengths: &[u8; 16], symbols: &[u8]) -> Result<Self, DecodeError> {
+    pub(super) fn new(lengths: &[u8; 16], symbols: &[u8]) -> Result<Self, JpegError> {
         let mut table = Self {
             short: Box::new([(0, 0); 1 << LOOK]),
             whole: Box::new([Whole::default(); 1 << LOOK]),

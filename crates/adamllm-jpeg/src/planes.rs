@@ -7,7 +7,7 @@ use super::progressive::{self, Coefficients};
 use super::scan::Scan;
 use super::segments::{ColourHints, Tables, split_segment};
 use super::{broken, sequential, truncated, unsupported};
-use crate::DecodeError;
+use crate::JpegError;
 
 /// More scans than this are refused: each may cost a pass over the whole image for a few bytes.
 const MAX_SCANS: usize = 256;
@@ -47,10 +47,15 @@ struct Reader {
     /// Per component: whether a scan of it was read, and the quantisation table at that time.
     quantisation: Vec<Option<[i32; 64]>>,
     n_scans: usize,
+    max_pixels: u64,
 }
 
 impl Planes {
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+    /// Nothing is reserved for an image of more than `max_pixels`.
+    pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Self, JpegError> {
+        if !bytes.starts_with(b"\xFF\xD8") {
+            return Err(broken("it begins with no start marker"));
+        }
         let mut reader = Reader {
             frame: None,
             tables: Tables::default(),
@@ -59,6 +64,7 @@ impl Planes {
             coefficients: Vec::new(),
             quantisation: Vec::new(),
             n_scans: 0,
+            max_pixels,
         };
         let ended = reader.read(bytes)?;
         let Some(frame) = reader.frame else { return Err(broken("no frame header")) };
@@ -81,7 +87,7 @@ impl Planes {
 
 impl Reader {
     /// Reads segments and scans; `false` where the end marker is missing.
-    fn read(&mut self, bytes: &[u8]) -> Result<bool, DecodeError> {
+    fn read(&mut self, bytes: &[u8]) -> Result<bool, JpegError> {
         let mut rest = &bytes[2..];
         loop {
             let Some(marker) = rest.iter().position(|&byte| byte == 0xFF) else { return Ok(false) };
@@ -97,7 +103,7 @@ impl Reader {
                 _ => {}
             }
             let (segment, tail) = match split_segment(&rest[1..]) {
-                Err(DecodeError::Truncated { .. }) if self.is_complete() => return Ok(false),
+                Err(JpegError::Truncated { .. }) if self.is_complete() => return Ok(false),
                 other => other?,
             };
             rest = tail;
@@ -119,9 +125,13 @@ impl Reader {
         sequential && self.quantisation.iter().all(Option::is_some)
     }
 
-    fn begin(&mut self, frame: Frame) -> Result<(), DecodeError> {
+    fn begin(&mut self, frame: Frame) -> Result<(), JpegError> {
         if self.frame.is_some() {
             return Err(unsupported("a second frame"));
+        }
+        let Frame { width, height, .. } = frame;
+        if width as u64 * height as u64 > self.max_pixels {
+            return Err(JpegError::TooLarge { width, height, limit: self.max_pixels });
         }
         self.planes = frame.components.iter().map(Plane::new).collect();
         self.quantisation = vec![None; frame.components.len()];
@@ -137,7 +147,7 @@ impl Reader {
     }
 
     /// Decodes one scan; returns its length.
-    fn scan(&mut self, segment: &[u8], data: &[u8]) -> Result<usize, DecodeError> {
+    fn scan(&mut self, segment: &[u8], data: &[u8]) -> Result<usize, JpegError> {
         let Some(frame) = &self.frame else { return Err(broken("a scan before the frame header")) };
         self.n_scans += 1;
         if self.n_scans > MAX_SCANS {

@@ -4,7 +4,7 @@ use super::bits::Bits;
 use super::broken;
 use super::frame::Frame;
 use super::segments::Tables;
-use crate::DecodeError;
+use crate::JpegError;
 
 /// A scan header: which components, and (progressive) which coefficients and bits of them.
 pub(super) struct Scan {
@@ -37,7 +37,7 @@ pub(super) struct BlockPosition {
 }
 
 impl Scan {
-    pub(super) fn parse(segment: &[u8], frame: &Frame) -> Result<Self, DecodeError> {
+    pub(super) fn parse(segment: &[u8], frame: &Frame) -> Result<Self, JpegError> {
         let [n, rest @ ..] = segment else { return Err(broken("short scan header")) };
         let n = usize::from(*n);
         let (Some(specs), Some(&[start, end, bits])) =
@@ -77,7 +77,7 @@ impl Scan {
         mut block: impl FnMut(&mut S, &mut Bits<'_>, BlockPosition),
         restart: impl Fn(&mut S),
         mut row: impl FnMut(&mut S, usize),
-    ) -> Result<(), DecodeError> {
+    ) -> Result<(), JpegError> {
         let (n_columns, n_rows) = self.n_units(frame);
         let mut until_restart = tables.restart_interval;
         let mut n_restarts = 0;

@@ -1,12 +1,11 @@
 //! Planes to RGB, in libjpeg's 16-bit fixed point; inks then as Pillow mixes them.
 
-use super::super::cmyk;
 use super::frame::Frame;
 use super::planes::Plane;
 use super::segments::ColourHints;
 use super::unsupported;
 use super::upsample::Rows;
-use crate::DecodeError;
+use crate::JpegError;
 
 /// What the components mean.
 #[derive(Clone, Copy, PartialEq)]
@@ -22,7 +21,7 @@ pub(super) enum ColourModel {
 
 impl ColourModel {
     /// As libjpeg decides: JFIF, then Adobe's segment, then the components' names.
-    pub(super) fn of(frame: &Frame, hints: ColourHints) -> Result<Self, DecodeError> {
+    pub(super) fn of(frame: &Frame, hints: ColourHints) -> Result<Self, JpegError> {
         let names: Vec<_> = frame.components.iter().map(|component| component.id).collect();
         Ok(match (names.as_slice(), hints.adobe) {
             ([_], _) => Self::Grey,
@@ -113,8 +112,16 @@ fn ycbcr_to_rgb([y, cb, cr]: [u8; 3]) -> [u8; 3] {
     [red, green, blue].map(|value| value.clamp(0, 255) as u8)
 }
 
+/// One channel of Pillow's `convert("RGB")` of CMYK (0 = no ink): the white that black leaves over, less the ink's share of it.
+#[inline(always)]
+pub fn cmyk_channel(ink: u8, black: u8) -> u8 {
+    let white = 255 - u32::from(black);
+    let product = u32::from(ink) * white + 128;
+    (white - (((product >> 8) + product) >> 8)) as u8
+}
+
 /// Stored lacks of ink to RGB.
 #[inline(always)]
 fn mixed(lack: [u8; 3], lack_of_black: u8) -> [u8; 3] {
-    lack.map(|lack| cmyk::ink(255 - lack, 255 - lack_of_black))
+    lack.map(|lack| cmyk_channel(255 - lack, 255 - lack_of_black))
 }

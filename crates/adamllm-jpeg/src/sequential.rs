@@ -8,7 +8,7 @@ use super::idct::transform_row;
 use super::planes::Plane;
 use super::scan::Scan;
 use super::segments::{Tables, ZIGZAG};
-use crate::DecodeError;
+use crate::JpegError;
 
 struct State<'a> {
     /// The last DC value of each part.
@@ -26,7 +26,7 @@ pub(super) fn decode(
     tables: &Tables,
     bits: &mut Bits<'_>,
     planes: &mut [Plane],
-) -> Result<(), DecodeError> {
+) -> Result<(), JpegError> {
     let codes = scan.parts.iter().map(|part| Some((tables.dc[part.dc].as_ref()?, tables.ac[part.ac].as_ref()?)));
     let codes: Vec<_> = codes.collect::<Option<_>>().ok_or_else(|| broken("scan without its Huffman tables"))?;
     let quantisation = scan.parts.iter().map(|part| tables.quantisation[frame.components[part.component].table]);

@@ -2,7 +2,7 @@
 
 use super::huffman::HuffmanTable;
 use super::{broken, truncated};
-use crate::DecodeError;
+use crate::JpegError;
 
 /// What colours mean, as far as application segments tell.
 #[derive(Clone, Copy, Default)]
@@ -48,7 +48,7 @@ const fn zigzag() -> [u8; 64] {
 
 impl Tables {
     /// Quantisation tables (DQT).
-    pub(super) fn read_quantisation(&mut self, mut segment: &[u8]) -> Result<(), DecodeError> {
+    pub(super) fn read_quantisation(&mut self, mut segment: &[u8]) -> Result<(), JpegError> {
         while let [head, rest @ ..] = segment {
             let wide = usize::from(head >> 4 != 0);
             let n_bytes = 64 << wide;
@@ -67,7 +67,7 @@ impl Tables {
     }
 
     /// Huffman tables (DHT).
-    pub(super) fn read_huffman(&mut self, mut segment: &[u8]) -> Result<(), DecodeError> {
+    pub(super) fn read_huffman(&mut self, mut segment: &[u8]) -> Result<(), JpegError> {
         while let [head, rest @ ..] = segment {
             let Some((lengths, rest)) = rest.split_first_chunk::<16>() else { return Err(broken("Huffman table")) };
             let n_symbols = lengths.iter().map(|&n| usize::from(n)).sum();
@@ -81,7 +81,7 @@ impl Tables {
     }
 
     /// The restart interval (DRI).
-    pub(super) fn read_restart_interval(&mut self, segment: &[u8]) -> Result<(), DecodeError> {
+    pub(super) fn read_restart_interval(&mut self, segment: &[u8]) -> Result<(), JpegError> {
         let interval = segment.first_chunk().ok_or_else(|| broken("restart interval"))?;
         self.restart_interval = u16::from_be_bytes(*interval).into();
         Ok(())
@@ -99,7 +99,7 @@ impl ColourHints {
 }
 
 /// A segment's content and what comes after it.
-pub(super) fn split_segment(bytes: &[u8]) -> Result<(&[u8], &[u8]), DecodeError> {
+pub(super) fn split_segment(bytes: &[u8]) -> Result<(&[u8], &[u8]), JpegError> {
     let length = bytes.first_chunk().map(|length| usize::from(u16::from_be_bytes(*length)));
     let length = length.ok_or_else(|| truncated("inside a segment's length"))?;
     if length < 2 {

@@ -1,5 +1,5 @@
 use super::{broken, truncated};
-use crate::DecodeError;
+use crate::JpegError;
 
 /// The bits of a scan, without the zero bytes that are stuffed after `FF`.
 ///
@@ -112,7 +112,7 @@ impl<'a> Bits<'a> {
 
     /// An error where the data are damaged, or the file itself was too short (a marker at the wrong offset is tolerated,
     /// as in libjpeg).
-    pub(super) fn check_end(&self) -> Result<(), DecodeError> {
+    pub(super) fn check_end(&self) -> Result<(), JpegError> {
         if self.is_damaged {
             return Err(broken("damaged pixels: codes that no encoder writes"));
         }
@@ -126,7 +126,7 @@ impl<'a> Bits<'a> {
     ///
     /// # Errors
     /// A marker with another number: a part of the scan is lost, and decoders differ in what they put there instead.
-    pub(super) fn restart(&mut self, index: usize) -> Result<(), DecodeError> {
+    pub(super) fn restart(&mut self, index: usize) -> Result<(), JpegError> {
         (self.buffer, self.n_ready, self.n_invented) = (0, 0, 0);
         let Some(marker) = next_marker(self.bytes, self.offset) else {
             self.offset = self.bytes.len();

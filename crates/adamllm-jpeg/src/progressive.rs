@@ -6,7 +6,7 @@ use super::frame::Frame;
 use super::huffman::{HuffmanTable, MAX_AC_SIZE, extended};
 use super::scan::Scan;
 use super::segments::{Tables, ZIGZAG};
-use crate::DecodeError;
+use crate::JpegError;
 
 /// All coefficients of a component, in natural order.
 pub(super) struct Coefficients {
@@ -29,7 +29,7 @@ pub(super) fn decode(
     tables: &Tables,
     bits: &mut Bits<'_>,
     coefficients: &mut [Coefficients],
-) -> Result<(), DecodeError> {
+) -> Result<(), JpegError> {
     let (needs_dc, needs_ac) = (scan.start == 0 && scan.high == 0, scan.start > 0);
     let codes: Vec<_> =
         scan.parts.iter().map(|part| (tables.dc[part.dc].as_ref(), tables.ac[part.ac].as_ref())).collect();

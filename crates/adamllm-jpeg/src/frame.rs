@@ -1,5 +1,5 @@
 use super::{broken, unsupported};
-use crate::DecodeError;
+use crate::JpegError;
 
 /// The frame header: the image's size and its colour components.
 pub(super) struct Frame {
@@ -38,7 +38,7 @@ impl Component {
 
 impl Frame {
     /// Reads a frame segment; `marker` tells the coding process.
-    pub(super) fn parse(marker: u8, segment: &[u8]) -> Result<Self, DecodeError> {
+    pub(super) fn parse(marker: u8, segment: &[u8]) -> Result<Self, JpegError> {
         let progressive = match marker {
             0xC0 | 0xC1 => false,
             0xC2 => true,
