@@ -1,6 +1,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use redb::backends::FileBackend;
 use redb::{Builder, Database, ReadableTable, TableDefinition, WriteTransaction};
 
 use crate::CoreError;
@@ -31,7 +32,7 @@ impl DiskTable {
         let folder = folder.as_ref();
         let file = tempfile::tempfile_in(folder).map_err(CoreError::io("create a table in", folder))?;
         let begin = || -> Result<_, redb::Error> {
-            let database = Builder::new().set_cache_size(CACHE).create_file(file)?;
+            let database = Builder::new().set_cache_size(CACHE).create_with_backend(FileBackend::new(file)?)?;
             let transaction = database.begin_write()?;
             drop(transaction.open_table(TABLE)?);
             Ok((transaction, database))

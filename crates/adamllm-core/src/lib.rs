@@ -19,7 +19,6 @@
 //! | [`answer_key`], [`jsonl::Journal`], [`Shard`] | long runs: what is done is not done again, and work is split by id |
 //! | [`Budget`], [`Budgeted`] | what may be spent on models that cost by the token |
 //! | [`Ledger`], [`LostRecords`] | every record that is dropped, with its [`Reason`], and whether too many did |
-//! | [`html`] | what the pages that jobs leave share |
 //! | [`random`] | randomness seeded by id |
 //!
 //! ```
@@ -41,7 +40,6 @@ mod failure_streak;
 mod file;
 mod form;
 mod generate;
-pub mod html;
 mod id;
 mod image_store;
 pub mod json;

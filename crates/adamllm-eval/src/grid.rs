@@ -1,6 +1,6 @@
 use std::fmt::Write;
 
-use adamllm_core::html;
+use maud::html;
 
 /// Cells in rows and columns, written as Markdown, CSV or HTML. The first row is the header.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,22 +37,23 @@ impl Grid {
 
     /// An HTML table, without styles.
     pub fn to_html(&self) -> String {
-        let mut out = format!("<table>\n<caption>{}</caption>\n<thead>\n", html::escape(&self.title));
-        push_html_row(&mut out, &self.header, "th");
-        out.push_str("</thead>\n<tbody>\n");
-        self.rows.iter().for_each(|row| push_html_row(&mut out, row, "td"));
-        out.push_str("</tbody>\n</table>\n");
-        out
+        let table = html! {
+            table {
+                caption { (self.title) }
+                thead { tr { @for cell in &self.header { th { (cell) } } } }
+                tbody {
+                    @for cells in &self.rows {
+                        tr {
+                            @for (i, cell) in cells.iter().enumerate() {
+                                @if i == 0 { th { (cell) } } @else { td { (cell) } }
+                            }
+                        }
+                    }
+                }
+            }
+        };
+        table.into_string()
     }
-}
-
-fn push_html_row(out: &mut String, cells: &[String], tag: &str) {
-    out.push_str("<tr>");
-    for (i, cell) in cells.iter().enumerate() {
-        let tag = if i == 0 { "th" } else { tag };
-        let _ = write!(out, "<{tag}>{}</{tag}>", html::escape(cell));
-    }
-    out.push_str("</tr>\n");
 }
 
 fn csv_cell(cell: &str) -> String {

@@ -9,7 +9,8 @@ mod thumbnail;
 pub use figures::html_scores;
 pub use thumbnail::image_data_url;
 
-use adamllm_core::html;
+use adamllm_report::Page;
+use maud::{PreEscaped, html};
 
 use crate::{Benchmark, EvalError, Outcome, Prediction, Report};
 
@@ -64,21 +65,21 @@ impl Default for HtmlOptions {
 pub fn html_report(title: &str, sections: &[HtmlSection<'_>], options: &HtmlOptions) -> Result<String, EvalError> {
     let data = browser::collect(sections, options)?;
     let summary = summary::section(sections);
-    let figures: String =
-        sections.iter().enumerate().map(|(index, section)| figures::section(index, section)).collect();
-    // "<" never stands in the data, so no text in it can end the element.
-    let data = serde_json::to_string(&data).expect("the page's data has string keys").replace('<', "\\u003c");
-    Ok(format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n\
-         <style>\n{shared}{style}</style>\n</head>\n<body>\n<header><h1>{title}</h1>\n\
-         <p><b>paper</b>: the reference's scoring, quirks included. <b>strict</b>: what the score should mean; \
-         an answer that cannot be read is wrong.</p></header>\n<main>\n{summary}{figures}{browser}</main>\n\
-         <script type=\"application/json\" id=\"data\">{data}</script>\n<script>\n{script}</script>\n</body>\n</html>\n",
-        title = html::escape(title),
-        shared = html::STYLE,
-        style = include_str!("html/page.css"),
-        browser = include_str!("html/browser.html"),
-        script = include_str!("html/page.js"),
-    ))
+    let figures = html! {
+        @for (index, section) in sections.iter().enumerate() { (figures::section(index, section)) }
+    };
+    let page = Page {
+        title,
+        lead: html! {
+            p {
+                b { "paper" } ": the reference's scoring, quirks included. " b { "strict" } ": what the score should mean; an answer that \
+                cannot be read is wrong."
+            }
+        },
+        style: include_str!("html/page.css"),
+        main: html! { (summary) (figures) (PreEscaped(include_str!("html/browser.html"))) },
+        data: Some(("data", serde_json::to_string(&data).expect("the page's data has string keys"))),
+        script: include_str!("html/page.js"),
+    };
+    Ok(page.to_html())
 }

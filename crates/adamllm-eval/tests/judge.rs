@@ -96,7 +96,7 @@ fn verdicts_are_counted_named_and_kept() {
     let open = |table: &str| table.lines().find(|line| line.contains("| open |")).expect("a line").to_owned();
     assert!(open(&table).starts_with(&open(&without)) && open(&table).contains("| 72.2 ("), "{table}");
     let run = HtmlRun { name: "run", report: &scored.report, outcomes: &scored.outcomes, predictions: &[] };
-    let html = html_scores(&[run]);
+    let html = html_scores(&[run]).into_string();
     assert!(html.contains("open, by a judge") && html.contains("1 verdicts unreadable, 1 failed"), "{html}");
     let read: Report = serde_json::from_value(json!(scored.report)).expect("reads");
     assert_eq!(read.judge.expect("judged").n_judged, 18);

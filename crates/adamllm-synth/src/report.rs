@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Judged, RunSummary, Sweep, SynthError, TaskType, Verdict};
 
-mod chart;
+mod lengths;
 mod page;
 #[cfg(test)]
 mod tests;
@@ -87,7 +87,7 @@ struct Counts {
     kinds: BTreeMap<TaskType, u64>,
     kept_kinds: BTreeMap<TaskType, u64>,
     p_yes: Vec<f32>,
-    lengths: [chart::Lengths; 4],
+    lengths: [lengths::Lengths; 4],
 }
 
 /// Writes `report.html` into a run's folder: a sample of examples with image, caption, triplet, verdict and probabilities, filters

@@ -3,13 +3,12 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use adamllm_core::html::{self, escape};
 use adamllm_core::jsonl;
-use chart::{COLOURS, Series, Size, bounds, chart, standalone};
+use adamllm_report::chart::{COLOURS, Series, Size, bounds, lines, standalone};
+use adamllm_report::{Page, head};
+use maud::{Markup, html};
 
 use crate::{StepMetrics, TrainError, ValidationMetrics};
-
-mod chart;
 
 /// A run as its files record it.
 struct TrainingLog {
@@ -24,19 +23,19 @@ struct TrainingLog {
 /// [`TrainError::Core`]: there are no metrics, or a file cannot be written.
 pub fn draw_training(run: &Path) -> Result<(), TrainError> {
     let log = TrainingLog::read(run)?;
-    adamllm_core::write_atomically(run.join("loss.svg"), standalone(&log.loss_chart(), Size::WIDE))?;
+    adamllm_core::write_atomically(run.join("loss.svg"), standalone(log.loss_chart(), Size::WIDE))?;
     adamllm_core::write_atomically(run.join("training.html"), log.page())?;
     Ok(())
 }
 
-/// The losses of a run as a part of a page with [`adamllm_core::html::STYLE`]: what the run read, the loss of all targets, and that of
+/// The losses of a run as a part of a page with [`adamllm_report::STYLE`]: what the run read, the loss of all targets, and that of
 /// each source and task.
 ///
 /// # Errors
 /// As [`draw_training`].
-pub fn training_summary(run: &Path) -> Result<String, TrainError> {
+pub fn training_summary(run: &Path) -> Result<Markup, TrainError> {
     let log = TrainingLog::read(run)?;
-    Ok(format!("<p>{}.</p>\n{}{}{}", log.facts(), log.loss_chart(), log.group_charts(), log.group_table()))
+    Ok(html! { p { (log.facts()) "." } (log.loss_chart()) (log.group_charts()) (log.group_table()) })
 }
 
 impl TrainingLog {
@@ -52,7 +51,7 @@ impl TrainingLog {
     }
 
     /// Every step's loss, its moving average in front, and what held-out examples said.
-    fn loss_chart(&self) -> String {
+    fn loss_chart(&self) -> Markup {
         let losses = self.of(|step| Some(step.loss));
         let mean = moving_average(&losses);
         let mut series = vec![
@@ -63,7 +62,7 @@ impl TrainingLog {
             let points = self.validation.iter().map(|entry| (entry.step as f64, entry.loss)).collect();
             series.push(Series { name: "held out".into(), colour: COLOURS[1], dots: true, points });
         }
-        chart("loss per target token, nats", &series, Size::WIDE, None)
+        lines("loss per target token, nats", &series, Size::WIDE, None)
     }
 
     fn groups(&self) -> BTreeSet<&String> {
@@ -71,21 +70,21 @@ impl TrainingLog {
     }
 
     /// The moving average of each group's loss, a chart for each, all on the same axis; nothing where the batches named none.
-    fn group_charts(&self) -> String {
+    fn group_charts(&self) -> Markup {
         let of_group = |group: &String| moving_average(&self.of(|step| Some(step.losses.get(group)?.loss)));
         let groups: Vec<_> = self.groups().into_iter().map(|group| (group, of_group(group))).collect();
         let range = bounds(groups.iter().flat_map(|(_, points)| points).map(|(_, y)| *y));
         let mut charts = Vec::new();
         for (i, (group, points)) in groups.into_iter().enumerate() {
             let line = Series { name: String::new(), colour: COLOURS[i % COLOURS.len()], dots: false, points };
-            charts.push(chart(&format!("loss, {group}"), &[line], Size::SMALL, range));
+            charts.push(lines(&format!("loss, {group}"), &[line], Size::SMALL, range));
         }
         multiples(charts)
     }
 
     fn page(&self) -> String {
         let single = |title: &str, points| {
-            chart(title, &[Series { name: String::new(), colour: COLOURS[0], dots: false, points }], Size::SMALL, None)
+            lines(title, &[Series { name: String::new(), colour: COLOURS[0], dots: false, points }], Size::SMALL, None)
         };
         let rate = |title: &str, counted: fn(&StepMetrics) -> usize| {
             single(title, self.of(|step| Some(step.per_second(counted(step)))))
@@ -99,18 +98,16 @@ impl TrainingLog {
             single("peak memory, GB", self.of(|step| Some(step.peak_bytes? as f64 / 1e9))),
         ];
         let seconds: f64 = self.steps.iter().map(|step| step.step_s).sum();
-        format!(
-            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>Training</title>\n\
-             <style>\n{}</style>\n</head>\n<body>\n<header><h1>Training</h1>\n<p>{}; {seconds:.0} s inside the steps.</p></header>\n\
-             <main>\n<h2>Loss</h2>\n{}\n{}{}<h2>Steps</h2>\n{}</main>\n</body>\n</html>\n",
-            html::STYLE,
-            self.facts(),
-            self.loss_chart(),
-            self.group_charts(),
-            self.group_table(),
-            multiples(charts),
-        )
+        let page = Page {
+            title: "Training",
+            lead: html! { p { (self.facts()) (format!("; {seconds:.0} s inside the steps.")) } },
+            main: html! {
+                h2 { "Loss" } (self.loss_chart()) (self.group_charts()) (self.group_table())
+                h2 { "Steps" } (multiples(charts))
+            },
+            ..Page::default()
+        };
+        page.to_html()
     }
 
     fn facts(&self) -> String {
@@ -133,20 +130,25 @@ impl TrainingLog {
     }
 
     /// The first and the last loss of each group: the mean over the first and the last tenth of the steps, by targets.
-    fn group_table(&self) -> String {
+    fn group_table(&self) -> Markup {
         let groups = self.groups();
-        if groups.is_empty() {
-            return String::new();
-        }
         let tenth = self.steps.len().div_ceil(10);
         let (first, last) = (&self.steps[..tenth], &self.steps[self.steps.len() - tenth..]);
-        let row = |group: &String| {
-            let targets: usize = self.steps.iter().filter_map(|step| Some(step.losses.get(group)?.targets)).sum();
-            let [start, end] = [first, last].map(|steps| mean_loss(steps, group));
-            format!("<tr><td>{}<td>{targets}<td>{start}<td>{end}", escape(group))
+        let targets = |group: &String| -> usize {
+            self.steps.iter().filter_map(|step| Some(step.losses.get(group)?.targets)).sum()
         };
-        let rows: String = groups.into_iter().map(row).collect();
-        format!("<table><tr><th>source or task<th>targets<th>loss, first tenth<th>loss, last tenth{rows}</table>")
+        html! {
+            @if !groups.is_empty() {
+                table {
+                    (head(&["source or task", "targets", "loss, first tenth", "loss, last tenth"]))
+                    tbody {
+                        @for group in groups {
+                            tr { td { (group) } td { (targets(group)) } td { (mean_loss(first, group)) } td { (mean_loss(last, group)) } }
+                        }
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -158,9 +160,13 @@ fn mean_loss(steps: &[StepMetrics], group: &str) -> String {
 }
 
 /// Small charts beside each other, as many as fit.
-fn multiples(charts: impl IntoIterator<Item = String>) -> String {
-    let figures: String = charts.into_iter().map(|chart| format!("<figure>{chart}</figure>\n")).collect();
-    if figures.is_empty() { figures } else { format!("<div class=\"multiples\">\n{figures}</div>\n") }
+fn multiples(charts: impl IntoIterator<Item = Markup>) -> Markup {
+    let mut charts = charts.into_iter().peekable();
+    html! {
+        @if charts.peek().is_some() {
+            div class="multiples" { @for chart in charts { figure { (chart) } } }
+        }
+    }
 }
 
 /// Over a fiftieth of the points to either side.
@@ -242,8 +248,8 @@ mod tests {
         assert_eq!(line_lengths(&svg), [40, 40, 2]);
         assert!(page.contains("best held-out loss 1.0000 after step 20"));
         // The last tenth is steps 37 to 40: the mean of 38 and 40.
-        assert!(page.contains("<tr><td>synthetic<td>200<td>3.0000<td>39.0000"), "{page}");
-        assert!(page.contains("<tr><td>caption<td>1200<td>2.0000<td>2.0000"));
+        assert!(page.contains("<tr><td>synthetic</td><td>200</td><td>3.0000</td><td>39.0000</td></tr>"), "{page}");
+        assert!(page.contains("<tr><td>caption</td><td>1200</td><td>2.0000</td><td>2.0000</td></tr>"));
     }
 
     #[test]

@@ -1,146 +1,146 @@
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
-use adamllm_core::html::escape;
+use adamllm_report::head;
+use maud::{Markup, html};
 
 use super::{HtmlRun, HtmlSection};
 use crate::{AnswerType, Estimate, GroupScore, Outcome};
 
 /// A benchmark's bars, numbers and confusion tables.
-pub(super) fn section(index: usize, section: &HtmlSection<'_>) -> String {
-    let name = escape(section.benchmark.name());
-    let mut out = format!("<section class=\"benchmark\" id=\"b{index}\">\n<h2>{name}</h2>\n");
-    out.push_str(&html_scores(&section.runs));
-    out.push_str("<div class=\"confusions\">\n");
-    for run in &section.runs {
-        push_confusion(&mut out, run);
+pub(super) fn section(index: usize, section: &HtmlSection<'_>) -> Markup {
+    html! {
+        section class="benchmark" id=(format!("b{index}")) {
+            h2 { (section.benchmark.name()) }
+            (html_scores(&section.runs))
+            div class="confusions" { @for run in &section.runs { (confusion(run)) } }
+        }
     }
-    out.push_str("</div>\n</section>\n");
-    out
 }
 
-/// The scores of runs on one benchmark as a part of a page with [`adamllm_core::html::STYLE`]: each type of answer with both scorings
+/// The scores of runs on one benchmark as a part of a page with [`adamllm_report::STYLE`]: each type of answer with both scorings
 /// and their intervals, what is in no score, and where there are several runs their differences from the first.
-pub fn html_scores(runs: &[HtmlRun<'_>]) -> String {
+pub fn html_scores(runs: &[HtmlRun<'_>]) -> Markup {
     let mut types: Vec<AnswerType> = runs.iter().flat_map(|run| run.report.by_type.keys().copied()).collect();
     types.sort_unstable();
     types.dedup();
-    let mut out =
-        String::from("<table class=\"scores\"><thead><tr><th>answers</th><th>run</th><th>n</th><th>scoring</th>");
-    out.push_str("<th class=\"wide\">score with interval, 0 to 100</th><th>mean</th><th>interval</th><th>note</th>");
-    out.push_str("</tr></thead>\n");
-    for &answer_type in &types {
-        let group = |run: &HtmlRun<'_>| run.report.by_type.get(&answer_type).cloned();
-        push_groups(&mut out, answer_type.as_str(), runs, group);
-        if answer_type == AnswerType::Open {
-            runs.iter().for_each(|run| push_judge(&mut out, run));
+    html! {
+        table class="scores" {
+            thead {
+                tr {
+                    th { "answers" } th { "run" } th { "n" } th { "scoring" }
+                    th class="wide" { "score with interval, 0 to 100" }
+                    th { "mean" } th { "interval" } th { "note" }
+                }
+            }
+            @for &answer_type in &types {
+                (groups(answer_type.as_str(), runs, |run| run.report.by_type.get(&answer_type)))
+                @if answer_type == AnswerType::Open {
+                    @for run in runs { (judge(run)) }
+                }
+            }
+            @if types.len() > 1 { (groups("all", runs, |run| Some(&run.report.overall))) }
         }
+        @for run in runs { (left_out(run)) }
+        (super::summary::differences(runs))
     }
-    if types.len() > 1 {
-        push_groups(&mut out, "all", runs, |run| Some(run.report.overall.clone()));
-    }
-    out.push_str("</table>\n");
-    for run in runs {
-        push_left_out(&mut out, run);
-    }
-    out.push_str(&super::summary::differences(runs));
-    out
 }
 
-fn push_groups(
-    out: &mut String,
+/// One type of answer: for each run a line of each scoring.
+fn groups<'a>(
     answers: &str,
-    runs: &[HtmlRun<'_>],
-    group: impl Fn(&HtmlRun<'_>) -> Option<GroupScore>,
-) {
-    out.push_str("<tbody>\n");
+    runs: &'a [HtmlRun<'_>],
+    group: impl Fn(&'a HtmlRun<'_>) -> Option<&'a GroupScore>,
+) -> Markup {
     let groups: Vec<_> = runs.iter().filter_map(|run| Some((run, group(run)?))).collect();
-    let n_lines = 2 * groups.len();
-    for (i, (run, group)) in groups.iter().enumerate() {
-        let run = escape(run.name);
-        let answers = if i == 0 { format!("<td rowspan=\"{n_lines}\">{answers}</td>") } else { String::new() };
-        let (n, random, unparsed) = (group.n, group.random, group.unparsed);
-        let note = if random > 0 { format!("{random} drawn at random") } else { String::new() };
-        // Writing to a String cannot fail, here and below.
-        let _ = write!(
-            out,
-            "<tr>{answers}<td rowspan=\"2\">{run}</td><td rowspan=\"2\">{n}</td>{}</tr>\n<tr>{}</tr>\n",
-            score_cells("paper", group.paper, &note),
-            score_cells(
-                "strict",
-                group.strict,
-                &if unparsed > 0 { format!("{unparsed} unparsed") } else { String::new() }
-            ),
-        );
+    let note = |n: usize, what: &str| if n > 0 { format!("{n} {what}") } else { String::new() };
+    html! {
+        tbody {
+            @for (i, (run, group)) in groups.iter().enumerate() {
+                tr {
+                    @if i == 0 { td rowspan=(2 * groups.len()) { (answers) } }
+                    td rowspan="2" { (run.name) }
+                    td rowspan="2" { (group.n) }
+                    (score_cells("paper", group.paper, &note(group.random, "drawn at random")))
+                }
+                tr { (score_cells("strict", group.strict, &note(group.unparsed, "unparsed"))) }
+            }
+        }
     }
-    out.push_str("</tbody>\n");
 }
 
 /// The judge's line below the open answers' two scorings.
-fn push_judge(out: &mut String, run: &HtmlRun<'_>) {
-    let Some(judge) = &run.report.judge else { return };
-    let note = judge.sentence();
-    let _ = writeln!(
-        out,
-        "<tbody><tr><td>open, by a judge</td><td>{}</td><td>{}</td>{}</tr></tbody>",
-        escape(run.name),
-        judge.n_judged,
-        score_cells("judge", judge.score, &escape(&note))
-    );
+fn judge(run: &HtmlRun<'_>) -> Markup {
+    html! {
+        @if let Some(judge) = &run.report.judge {
+            tbody {
+                tr {
+                    td { "open, by a judge" } td { (run.name) } td { (judge.n_judged) }
+                    (score_cells("judge", judge.score, &judge.sentence()))
+                }
+            }
+        }
+    }
 }
 
-fn score_cells(scoring: &str, estimate: Option<Estimate>, note: &str) -> String {
-    let Some(estimate) = estimate else {
-        return format!("<td>{scoring}</td><td></td><td>–</td><td></td><td>{note}</td>");
+/// Cells with the scoring's name, a bar with its interval as a whisker, the numbers, and a note.
+fn score_cells(scoring: &str, estimate: Option<Estimate>, note: &str) -> Markup {
+    let whisker = |low: f64, high: f64| format!("left:{low:.2}%;width:{:.2}%", (high - low).max(0.0));
+    let Some(Estimate { mean, interval, .. }) = estimate else {
+        return html! { td { (scoring) } td {} td { "–" } td {} td { (note) } };
     };
-    let whisker = estimate.interval.map_or(String::new(), |interval| {
-        let (left, width) = (interval.low, (interval.high - interval.low).max(0.0));
-        format!("<i style=\"left:{left:.2}%;width:{width:.2}%\"></i>")
-    });
-    let interval = estimate.interval.map_or(String::new(), |i| format!("{:.1}–{:.1}", i.low, i.high));
-    let mean = estimate.mean;
-    format!(
-        "<td>{scoring}</td><td><div class=\"track {scoring}\"><b style=\"width:{mean:.2}%\"></b>{whisker}</div></td>\
-         <td>{mean:.1}</td><td>{interval}</td><td>{note}</td>"
-    )
+    html! {
+        td { (scoring) }
+        td {
+            div class=(format!("track {scoring}")) {
+                b style=(format!("width:{mean:.2}%")) {}
+                @if let Some(interval) = interval { i style=(whisker(interval.low, interval.high)) {} }
+            }
+        }
+        td { (format!("{mean:.1}")) }
+        td { @if let Some(interval) = interval { (format!("{:.1}–{:.1}", interval.low, interval.high)) } }
+        td { (note) }
+    }
 }
 
-fn push_left_out(out: &mut String, run: &HtmlRun<'_>) {
+fn left_out(run: &HtmlRun<'_>) -> Markup {
     let (unanswered, rejected) = (run.report.unanswered, run.report.rejected);
-    if unanswered + rejected > 0 {
-        let name = escape(run.name);
-        let _ = writeln!(
-            out,
-            "<p class=\"warning\">{name}: {unanswered} unanswered and {rejected} rejected examples are in no score.</p>"
-        );
+    html! {
+        @if unanswered + rejected > 0 {
+            p class="warning" {
+                (run.name) ": " (unanswered) " unanswered and " (rejected) " rejected examples are in no score."
+            }
+        }
     }
 }
 
 /// What closed questions were answered with: right answers down, answers as the strict scoring read them across.
-fn push_confusion(out: &mut String, run: &HtmlRun<'_>) {
+fn confusion(run: &HtmlRun<'_>) -> Markup {
+    const COLUMNS: [&str; 4] = ["yes", "no", "other", "unparsed"];
     let mut counts: BTreeMap<String, BTreeMap<&'static str, usize>> = BTreeMap::new();
     for outcome in run.outcomes.iter().filter(|outcome| outcome.answer_type == AnswerType::Closed) {
         let label = crate::metrics::answer_words(&outcome.expected);
         *counts.entry(label).or_default().entry(said(outcome)).or_default() += 1;
     }
-    if counts.is_empty() {
-        return;
-    }
-    const COLUMNS: [&str; 4] = ["yes", "no", "other", "unparsed"];
-    let most = counts.values().flat_map(|row| row.values()).copied().max().unwrap_or(1) as f64;
-    let _ = write!(out, "<table class=\"confusion\"><caption>{}: closed questions</caption>", escape(run.name));
-    out.push_str("<thead><tr><th>label \\ answer</th>");
-    COLUMNS.iter().for_each(|column| out.push_str(&format!("<th>{column}</th>")));
-    out.push_str("</tr></thead>\n<tbody>\n");
-    for (label, row) in &counts {
-        let _ = write!(out, "<tr><th>{}</th>", escape(label));
-        for column in COLUMNS {
-            let n = row.get(column).copied().unwrap_or(0);
-            let _ = write!(out, "<td style=\"--share:{:.3}\">{n}</td>", n as f64 / most);
+    let most = counts.values().flat_map(|said| said.values()).copied().max().unwrap_or(1) as f64;
+    let n = |said: &BTreeMap<&str, usize>, column: &str| said.get(column).copied().unwrap_or(0);
+    html! {
+        @if !counts.is_empty() {
+            table class="confusion" {
+                caption { (run.name) ": closed questions" }
+                (head(&["label \\ answer", COLUMNS[0], COLUMNS[1], COLUMNS[2], COLUMNS[3]]))
+                tbody {
+                    @for (label, said) in &counts {
+                        tr {
+                            th { (label) }
+                            @for n in COLUMNS.map(|column| n(said, column)) {
+                                td style=(format!("--share:{:.3}", n as f64 / most)) { (n) }
+                            }
+                        }
+                    }
+                }
+            }
         }
-        out.push_str("</tr>\n");
     }
-    out.push_str("</tbody></table>\n");
 }
 
 fn said(outcome: &Outcome) -> &'static str {

@@ -1,56 +1,61 @@
-use std::fmt::Write;
-
-use adamllm_core::html::escape;
+use adamllm_report::head;
+use maud::{Markup, html};
 
 use super::{HtmlRun, HtmlSection};
-use crate::{BootstrapConfig, Comparison, Estimate, PairedScore, RunInfo, compare};
+use crate::{BootstrapConfig, Comparison, Estimate, PairedGroup, PairedScore, RunInfo, compare};
 
 /// All benchmarks and runs in one table, and what was run.
-pub(super) fn section(sections: &[HtmlSection<'_>]) -> String {
-    let mut out = String::from(
-        "<section>\n<h2>At a glance</h2>\n<table class=\"glance\"><thead><tr><th>benchmark</th><th>run</th>",
-    );
-    out.push_str("<th>n</th><th>paper</th><th>strict</th><th>unparsed</th><th>random</th></tr></thead>\n<tbody>\n");
-    for (index, section) in sections.iter().enumerate() {
-        for run in &section.runs {
-            let all = &run.report.overall;
-            // Writing to a String cannot fail, here and below.
-            let _ = writeln!(
-                out,
-                "<tr><td><a href=\"#b{index}\">{}</a></td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
-                escape(section.benchmark.name()),
-                escape(run.name),
-                all.n,
-                estimate(all.paper),
-                estimate(all.strict),
-                all.unparsed,
-                all.random
-            );
+pub(super) fn section(sections: &[HtmlSection<'_>]) -> Markup {
+    let line = |index: usize, section: &HtmlSection<'_>, run: &HtmlRun<'_>| {
+        let all = &run.report.overall;
+        html! {
+            tr {
+                td { a href=(format!("#b{index}")) { (section.benchmark.name()) } }
+                td { (run.name) } td { (all.n) } td { (estimate(all.paper)) } td { (estimate(all.strict)) }
+                td { (all.unparsed) } td { (all.random) }
+            }
+        }
+    };
+    html! {
+        section {
+            h2 { "At a glance" }
+            table class="glance" {
+                (head(&["benchmark", "run", "n", "paper", "strict", "unparsed", "random"]))
+                tbody {
+                    @for (index, section) in sections.iter().enumerate() {
+                        @for run in &section.runs { (line(index, section, run)) }
+                    }
+                }
+            }
+            details {
+                summary { "What was run" }
+                @for section in sections {
+                    @for run in &section.runs { (run_info(section.benchmark.name(), run)) }
+                }
+            }
         }
     }
-    out.push_str("</tbody></table>\n<details><summary>What was run</summary>\n");
-    for section in sections {
-        for run in &section.runs {
-            push_run(&mut out, section.benchmark.name(), run);
+}
+
+fn estimate(estimate: Option<Estimate>) -> Markup {
+    html! {
+        @match estimate {
+            None => "–",
+            Some(Estimate { mean, interval, .. }) => {
+                (format!("{mean:.1}"))
+                @if let Some(i) = interval { " " small { (format!("{:.1}–{:.1}", i.low, i.high)) } }
+            }
         }
     }
-    out.push_str("</details>\n</section>\n");
-    out
 }
 
-fn estimate(estimate: Option<Estimate>) -> String {
-    let interval =
-        |e: Estimate| e.interval.map_or(String::new(), |i| format!(" <small>{:.1}–{:.1}</small>", i.low, i.high));
-    estimate.map_or("–".into(), |e| format!("{:.1}{}", e.mean, interval(e)))
-}
-
-fn push_run(out: &mut String, benchmark: &str, run: &HtmlRun<'_>) {
-    let Some(info) = &run.report.run else { return };
-    let _ = write!(out, "<h3>{}, {}</h3>\n<dl>", escape(benchmark), escape(run.name));
-    for (name, text) in facts(info) {
-        let _ = write!(out, "<dt>{name}</dt><dd>{}</dd>", escape(&text));
+fn run_info(benchmark: &str, run: &HtmlRun<'_>) -> Markup {
+    html! {
+        @if let Some(info) = &run.report.run {
+            h3 { (benchmark) ", " (run.name) }
+            dl { @for (name, text) in facts(info) { dt { (name) } dd { (text) } } }
+        }
     }
-    out.push_str("</dl>\n");
 }
 
 fn facts(info: &RunInfo) -> Vec<(&'static str, String)> {
@@ -74,38 +79,39 @@ fn facts(info: &RunInfo) -> Vec<(&'static str, String)> {
 }
 
 /// The other runs against the first one, question by question; nothing where there is one run only.
-pub(super) fn differences(runs: &[HtmlRun<'_>]) -> String {
+pub(super) fn differences(runs: &[HtmlRun<'_>]) -> Markup {
     let Some((first, others)) = runs.split_first().filter(|(_, others)| !others.is_empty()) else {
-        return String::new();
+        return Markup::default();
     };
-    let mut out = format!(
-        "<table class=\"differences\"><caption>Against {}, on the same questions (strict)</caption>\n<thead><tr><th>run</th>\
-         <th>answers</th><th>n</th><th>difference</th><th>interval</th><th>p</th><th></th></tr></thead>\n<tbody>\n",
-        escape(first.name)
-    );
-    for run in others {
-        push_comparison(&mut out, run.name, &compare(first.outcomes, run.outcomes, &BootstrapConfig::default()));
+    let compared = |run: &HtmlRun<'_>| compare(first.outcomes, run.outcomes, &BootstrapConfig::default());
+    html! {
+        table class="differences" {
+            caption { "Against " (first.name) ", on the same questions (strict)" }
+            (head(&["run", "answers", "n", "difference", "interval", "p", ""]))
+            tbody { @for run in others { (comparison(run.name, &compared(run))) } }
+        }
     }
-    out.push_str("</tbody></table>\n");
-    out
 }
 
-fn push_comparison(out: &mut String, run: &str, comparison: &Comparison) {
+/// A line for each type of answer, and one for all where there are several.
+fn comparison(run: &str, comparison: &Comparison) -> Markup {
     let types = comparison.by_type.iter().map(|(answer_type, group)| (answer_type.as_str(), group));
     let overall = (comparison.by_type.len() != 1).then_some(("all", &comparison.overall));
-    for (answers, group) in types.chain(overall) {
-        let Some(score) = group.strict else { continue };
+    let line = |answers: &str, group: &PairedGroup, score: &PairedScore| {
         let interval = score.interval.map_or("–".into(), |interval| interval.signed());
-        let p = score.p_value.map_or("–".into(), |p| if p < 0.001 { "&lt;0.001".into() } else { format!("{p:.3}") });
-        let (class, verdict) = verdict(&score);
-        let _ = writeln!(
-            out,
-            "<tr><td>{}</td><td>{answers}</td><td>{}</td><td>{:+.1}</td><td>{interval}</td><td>{p}</td>\
-             <td class=\"{class}\">{verdict}</td></tr>",
-            escape(run),
-            group.n,
-            score.difference
-        );
+        let p = score.p_value.map_or("–".into(), |p| if p < 0.001 { "<0.001".into() } else { format!("{p:.3}") });
+        let (class, verdict) = verdict(score);
+        html! {
+            tr {
+                td { (run) } td { (answers) } td { (group.n) } td { (format!("{:+.1}", score.difference)) }
+                td { (interval) } td { (p) } td class=(class) { (verdict) }
+            }
+        }
+    };
+    html! {
+        @for (answers, group) in types.chain(overall) {
+            @if let Some(score) = &group.strict { (line(answers, group, score)) }
+        }
     }
 }
 

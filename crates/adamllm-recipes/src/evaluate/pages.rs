@@ -2,6 +2,8 @@ use std::path::Path;
 
 use adamllm_core::{CoreError, write_atomically};
 use adamllm_eval::{Grid, HtmlOptions, HtmlRun, HtmlSection, Report, TableRun, html_report, tables_beside};
+use adamllm_report::Page;
+use maud::{PreEscaped, html};
 
 use super::{Evaluation, TaskScores};
 use crate::RecipeError;
@@ -64,14 +66,15 @@ pub fn write_tables(folder: &Path, tables: &[Grid]) -> Result<Vec<String>, CoreE
         return Ok(Vec::new());
     }
     let joined = |text: fn(&Grid) -> String| tables.iter().map(text).collect::<Vec<_>>().join("\n");
-    let page = "<!doctype html>\n<meta charset=\"utf-8\">\n<title>Tables</title>\n<style>body { font: 15px/1.5 system-ui, sans-serif; \
-                margin: 2rem; } table { border-collapse: collapse; margin: 0 0 2rem; font-variant-numeric: tabular-nums; } \
-                caption { text-align: left; font-weight: 600; padding: .5rem 0; } th, td { padding: .2rem .6rem; text-align: right; \
-                border-bottom: 1px solid #ddd; } th:first-child { text-align: left; font-weight: 400; }</style>\n";
+    let page = Page {
+        title: "Tables",
+        main: html! { @for grid in tables { (PreEscaped(grid.to_html())) } },
+        ..Page::default()
+    };
     let texts = [
         ("tables.md", joined(|grid| format!("**{}**\n\n{}", grid.title, grid.to_markdown()))),
         ("tables.csv", joined(Grid::to_csv)),
-        ("tables.html", format!("{page}{}", joined(Grid::to_html))),
+        ("tables.html", page.to_html()),
     ];
     for (name, text) in &texts {
         write_atomically(folder.join(name), text)?;

@@ -1,10 +1,11 @@
 use std::path::{Path, PathBuf};
 
-use adamllm_core::html::escape;
 use adamllm_core::{ImageStore, Stage};
 use adamllm_eval::{Comparison, image_data_url};
+use adamllm_report::head;
 use adamllm_synth::Variant;
 use adamllm_train::training_summary;
+use maud::{Markup, html};
 
 use super::answers::{image_of, shortened};
 use super::funnel::Funnel;
@@ -34,8 +35,11 @@ impl Adapted<'_> {
         let Self { settings, report, folder, .. } = *self;
         let title = format!("{} adapted to {}", name(self.base), settings.captions.display());
         let training = training_summary(&folder.join("training"))?;
-        let samples: String = report.samples.iter().map(|sample| self.sample(sample)).collect();
-        let samples = if samples.is_empty() { samples } else { format!("<div class=\"cards\">\n{samples}</div>\n") };
+        let samples = html! {
+            @if !report.samples.is_empty() {
+                div class="cards" { @for sample in &report.samples { (self.sample(sample)) } }
+            }
+        };
         let synthesis = folder.join("synthesis");
         let cards = records::cards(&synthesis, &settings.captions, self.images, settings.seed, &report.synthesis)?;
         let ledgers = [
@@ -146,42 +150,45 @@ impl Adapted<'_> {
         inputs.settings(settings)
     }
 
-    fn funnels(&self) -> Result<String, RecipeError> {
+    fn funnels(&self) -> Result<Markup, RecipeError> {
         let report = self.report;
         let tasks = Funnel::synthesis(&report.synthesis, Variant::Full).html();
         let n = (report.encoded + report.encode_ledger_entries) as u64;
         let causes = ledger::causes([&*self.folder.join("encode-ledger.jsonl")])?;
         let encoded = Funnel::new("conversations", n, &causes, &[(Stage::Encode, "trained on")]).html();
-        Ok(format!(
-            "{tasks}<p class=\"note\">Each pair with a readable image becomes one conversation: its caption, and its task where it has \
-             one.</p>\n{encoded}"
-        ))
+        let note =
+            "Each pair with a readable image becomes one conversation: its caption, and its task where it has one.";
+        Ok(html! { (tasks) p class="note" { (note) } (encoded) })
     }
 
-    fn sample(&self, sample: &Sample) -> String {
+    fn sample(&self, sample: &Sample) -> Markup {
         let url = image_data_url(self.images, &sample.image, 192).ok();
-        let line = |(name, text): (&str, &String)| format!("<dt>{name}</dt><dd>{}</dd>", escape(&shortened(text, 600)));
-        let lines = [("caption", &sample.caption), ("base", &sample.before), ("post-trained", &sample.after)]
-            .map(line)
-            .concat();
-        format!("<article class=\"card\">\n{}<dl>{lines}</dl>\n</article>\n", image_of(url, sample.image.as_str()))
+        let lines = [("caption", &sample.caption), ("base", &sample.before), ("post-trained", &sample.after)];
+        html! {
+            article class="card" {
+                (image_of(url, sample.image.as_str()))
+                dl { @for (name, text) in lines { dt { (name) } dd { (shortened(text, 600)) } } }
+            }
+        }
     }
 }
 
 /// The table of ablations.
-fn without(ablations: &AblationReport) -> String {
+fn without(ablations: &AblationReport) -> Markup {
     let cells = ablations.cells();
-    let line = |cells: &Vec<String>, tag: &str| {
-        let cells: String = cells.iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(cell))).collect();
-        format!("<tr>{cells}</tr>\n")
-    };
-    let (head, lines) = cells.split_first().map_or_else(Default::default, |(head, lines)| (line(head, "th"), lines));
-    let lines: String = lines.iter().map(|cells| line(cells, "td")).collect();
-    let n_seeds = ablations.seeds.len();
-    format!(
-        "<p class=\"note\">The base trained again without a part of the method, {n_seeds} seeds each (paper, tables 4 and 5). Strict scores; \
-         the intervals are of the difference, over images.</p>\n<table><thead>{head}</thead>\n<tbody>\n{lines}</tbody></table>\n"
-    )
+    let (names, lines) = cells.split_first().map_or((&[][..], &[][..]), |(names, lines)| (&names[..], lines));
+    let note = format!(
+        "The base trained again without a part of the method, {} seeds each (paper, tables 4 and 5). Strict scores; the intervals are of the \
+         difference, over images.",
+        ablations.seeds.len()
+    );
+    html! {
+        p class="note" { (note) }
+        table {
+            (head(&names.iter().map(String::as_str).collect::<Vec<_>>()))
+            tbody { @for cells in lines { tr { @for cell in cells { td { (cell) } } } } }
+        }
+    }
 }
 
 /// Counts, as the page says them.

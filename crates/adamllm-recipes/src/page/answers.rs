@@ -1,8 +1,8 @@
 use std::collections::HashMap;
 
 use adamllm_core::RecordId;
-use adamllm_core::html::escape;
 use adamllm_eval::{Benchmark, EvalError, Example, HtmlRun, Outcome, image_data_url};
+use maud::{Markup, html};
 
 use super::filtered_cards;
 
@@ -16,8 +16,8 @@ const TEXT: usize = 600;
 ///
 /// # Errors
 /// A benchmark that fails as a whole.
-pub(crate) fn cards(id: &str, benchmark: &dyn Benchmark, runs: &[HtmlRun<'_>]) -> Result<String, EvalError> {
-    let Some((first, second)) = runs.first().zip(runs.last()) else { return Ok(String::new()) };
+pub(crate) fn cards(id: &str, benchmark: &dyn Benchmark, runs: &[HtmlRun<'_>]) -> Result<Markup, EvalError> {
+    let Some((first, second)) = runs.first().zip(runs.last()) else { return Ok(Markup::default()) };
     let answers: Vec<Answers<'_>> = runs.iter().map(Answers::of).collect();
     let mut groups: Vec<(&str, usize, Vec<&Outcome>)> = match runs.len() {
         1 => vec![("wrong", 6, Vec::new()), ("right", 6, Vec::new())],
@@ -96,45 +96,47 @@ impl<'a> Answers<'a> {
     }
 }
 
-fn card(benchmark: &dyn Benchmark, example: &Example, answers: &[Answers<'_>]) -> String {
+fn card(benchmark: &dyn Benchmark, example: &Example, answers: &[Answers<'_>]) -> Markup {
     let image = example.images.first().zip(benchmark.images());
-    let image =
-        image.map_or(String::new(), |(image, store)| image_of(image_data_url(store, image, EDGE).ok(), image.as_str()));
-    let mut card = format!(
-        "{image}<div class=\"question\">{}</div>\n<div class=\"label\"><span class=\"small\">label ({})</span> {}</div>\n",
-        escape(&shortened(&example.question, TEXT)),
-        example.expected.answer_type().as_str(),
-        escape(&shortened(&example.expected.describe(), TEXT)),
-    );
-    for run in answers {
-        let (outcome, text) = (run.outcomes.get(&example.id), run.texts.get(&example.id).copied().unwrap_or_default());
-        let (class, score) = match outcome.map(|outcome| outcome.strict) {
+    html! {
+        @if let Some((image, store)) = image { (image_of(image_data_url(store, image, EDGE).ok(), image.as_str())) }
+        div class="question" { (shortened(&example.question, TEXT)) }
+        div class="label" {
+            span class="small" { "label (" (example.expected.answer_type().as_str()) ")" }
+            " " (shortened(&example.expected.describe(), TEXT))
+        }
+        @for run in answers { (run.answer(&example.id)) }
+    }
+}
+
+impl Answers<'_> {
+    /// What the run said to a question, with its score.
+    fn answer(&self, id: &RecordId) -> Markup {
+        let (class, score) = match self.outcomes.get(id).map(|outcome| outcome.strict) {
             None => ("muted", "–".to_owned()),
             Some(score) if score >= 100.0 => ("good", "100".to_owned()),
             Some(score) => (if score > 0.0 { "warn" } else { "bad" }, format!("{score:.0}")),
         };
-        let text = if text.is_empty() { "(empty)".into() } else { shortened(text, TEXT) };
-        card += &format!(
-            "<div class=\"answer\"><div class=\"head\"><span class=\"run\">{}</span><span class=\"badge {class}\">strict {score}</span></div>\
-             <div class=\"text\">{}</div></div>\n",
-            escape(run.name),
-            escape(&text)
-        );
+        let text = self.texts.get(id).copied().filter(|text| !text.is_empty()).unwrap_or("(empty)");
+        html! {
+            div class="answer" {
+                div class="head" {
+                    span class="run" { (self.name) }
+                    span class=(format!("badge {class}")) { "strict " (score) }
+                }
+                div class="text" { (shortened(text, TEXT)) }
+            }
+        }
     }
-    card
 }
 
 /// An image of a page, or that there is none.
-pub(crate) fn image_of(url: Option<String>, name: &str) -> String {
-    match url {
-        Some(url) => {
-            format!(
-                "<div class=\"images\"><img loading=\"lazy\" alt=\"{}\" src=\"{}\"></div>\n",
-                escape(name),
-                escape(&url)
-            )
+pub(crate) fn image_of(url: Option<String>, name: &str) -> Markup {
+    html! {
+        @match url {
+            Some(url) => div class="images" { img loading="lazy" alt=(name) src=(url); },
+            None => div class="no-image" { "no image" },
         }
-        None => "<div class=\"no-image\">no image</div>\n".into(),
     }
 }
 

@@ -1,7 +1,8 @@
 use std::path::{Path, PathBuf};
 
-use adamllm_core::html::escape;
 use adamllm_eval::{Comparison, HtmlSection, PairedGroup, RunInfo, html_scores};
+use adamllm_report::head;
+use maud::{Markup, html};
 
 use super::inputs::Inputs;
 use super::{Page, answers, count, finding, ledger, paired_cells};
@@ -49,27 +50,32 @@ pub(crate) fn write(
 }
 
 /// What white images in place of a benchmark's own change.
-fn looking(blank: &[BlankSample]) -> String {
-    let sentences: String = blank.iter().map(|blank| finding(!blank.images_add(), &blank.sentence())).collect();
-    let lines: String = blank.iter().flat_map(lines).collect();
-    format!(
-        "<p class=\"note\">The same questions with their images and with white ones. Strict scores; the intervals are of the difference, \
-         over images.</p>\n{sentences}<table><thead><tr><th>benchmark</th><th>answers</th><th>n</th><th>images</th><th>white</th>\
-         <th>difference</th><th>interval</th></tr></thead>\n<tbody>\n{lines}</tbody></table>\n"
-    )
+fn looking(blank: &[BlankSample]) -> Markup {
+    let note = "The same questions with their images and with white ones. Strict scores; the intervals are of the difference, over images.";
+    html! {
+        p class="note" { (note) }
+        @for blank in blank { (finding(!blank.images_add(), &blank.sentence())) }
+        table {
+            (head(&["benchmark", "answers", "n", "images", "white", "difference", "interval"]))
+            tbody { @for blank in blank { (lines(blank)) } }
+        }
+    }
 }
 
 /// A line for each answer type, and one for all where there are several.
-fn lines(blank: &BlankSample) -> Vec<String> {
+fn lines(blank: &BlankSample) -> Markup {
     let Comparison { by_type, overall, .. } = &blank.comparison;
     let types = by_type.iter().map(|(answers, group)| (answers.as_str(), group));
     let all = (by_type.len() > 1).then_some(("all", overall));
-    let benchmark = escape(&blank.benchmark);
-    let line = |(answers, group): (&str, &PairedGroup)| {
-        let n = count(group.n as u64);
-        format!("<tr><td>{benchmark}</td><td>{answers}</td><td>{n}</td>{}</tr>\n", paired_cells(group.strict.as_ref()))
+    let line = |answers: &str, group: &PairedGroup| {
+        html! {
+            tr {
+                td { (blank.benchmark) } td { (answers) } td { (count(group.n as u64)) }
+                (paired_cells(group.strict.as_ref()))
+            }
+        }
     };
-    types.chain(all).map(line).collect()
+    html! { @for (answers, group) in types.chain(all) { (line(answers, group)) } }
 }
 
 fn inputs(settings: &EvaluationSettings, intact: &[(&HtmlSection<'_>, &adamllm_eval::HtmlRun<'_>)]) -> Inputs {

@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
 use adamllm_core::Stage;
-use adamllm_core::html::escape;
 use adamllm_synth::{RunSummary, Variant};
+use maud::{Markup, html};
 
 use super::{count, words};
 
@@ -61,21 +61,29 @@ impl Funnel {
         self.steps.iter().find(|step| step.name == name).map(|step| step.n)
     }
 
-    pub(crate) fn html(&self) -> String {
+    pub(crate) fn html(&self) -> Markup {
         let most = self.steps.iter().map(|step| step.n).max().unwrap_or(0).max(1);
-        let line = |Step { name, n, left }: &Step| {
-            let why: Vec<String> = left.iter().map(|(reason, n)| format!("{} {reason}", count(*n))).collect();
-            let why = if why.is_empty() { String::new() } else { format!("out: {}", why.join(", ")) };
-            format!(
-                "<li><span>{}</span><span class=\"bar\"><i style=\"width:{:.2}%\"></i></span><span class=\"n\">{}</span>\
-                 <span class=\"why\">{}</span></li>\n",
-                escape(name),
-                *n as f64 / most as f64 * 100.0,
-                count(*n),
-                escape(&why)
-            )
-        };
-        format!("<ol class=\"funnel\">\n{}</ol>\n", self.steps.iter().map(line).collect::<String>())
+        let width = |n: u64| format!("width:{:.2}%", n as f64 / most as f64 * 100.0);
+        html! {
+            ol class="funnel" {
+                @for step in &self.steps {
+                    li {
+                        span { (step.name) }
+                        span class="bar" { i style=(width(step.n)) {} }
+                        span class="n" { (count(step.n)) }
+                        span class="why" { (step.why()) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Step {
+    /// Why records left here.
+    fn why(&self) -> String {
+        let why: Vec<String> = self.left.iter().map(|(reason, n)| format!("{} {reason}", count(*n))).collect();
+        if why.is_empty() { String::new() } else { format!("out: {}", why.join(", ")) }
     }
 }
 
@@ -95,7 +103,7 @@ mod tests {
             ["pairs", "readable pairs", "triplets", "judged consistent", "tasks"].map(n),
             [1100, 1098, 1093, 1062, 1062]
         );
-        let html = funnel.html();
+        let html = funnel.html().into_string();
         assert!(html.contains("width:100.00%") && html.contains("width:96.55%"));
         assert!(html.contains("<span class=\"n\">1,062</span><span class=\"why\">out: 30 inconsistent, 1 open</span>"));
         let fewer = Funnel::synthesis(&summary, Variant::CaptionOnly);

@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use adamllm_core::html::escape;
+use maud::{Markup, html};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -9,8 +9,10 @@ use super::count;
 /// What went into a job: files and folders with their sizes, names of models, and all settings.
 #[derive(Debug, Default)]
 pub(crate) struct Inputs {
-    lines: String,
-    settings: String,
+    /// What it is, its path or name, its size.
+    lines: Vec<[String; 3]>,
+    /// Keys and values.
+    settings: Option<Vec<(String, String)>>,
 }
 
 impl Inputs {
@@ -33,30 +35,39 @@ impl Inputs {
     }
 
     fn line(mut self, what: &str, value: &str, size: &str) -> Self {
-        self.lines += &format!(
-            "<tr><td>{}</td><td>{}</td><td class=\"muted\">{}</td></tr>\n",
-            escape(what),
-            escape(value),
-            escape(size)
-        );
+        self.lines.push([what, value, size].map(str::to_owned));
         self
     }
 
     /// Every setting of the job by its key, as a settings file names it.
     pub(crate) fn settings(mut self, settings: &impl Serialize) -> Self {
-        let mut list = String::new();
+        let mut list = Vec::new();
         push(&mut list, "", &serde_json::to_value(settings).unwrap_or_default());
-        self.settings = format!("<details><summary>All settings</summary>\n<dl>{list}</dl></details>\n");
+        self.settings = Some(list);
         self
     }
 
-    pub(crate) fn html(&self) -> String {
-        format!("<table class=\"inputs\"><tbody>\n{}</tbody></table>\n{}", self.lines, self.settings)
+    pub(crate) fn html(&self) -> Markup {
+        html! {
+            table class="inputs" {
+                tbody {
+                    @for [what, value, size] in &self.lines {
+                        tr { td { (what) } td { (value) } td class="muted" { (size) } }
+                    }
+                }
+            }
+            @if let Some(settings) = &self.settings {
+                details {
+                    summary { "All settings" }
+                    dl { @for (key, value) in settings { dt { (key) } dd { (value) } } }
+                }
+            }
+        }
     }
 }
 
 /// One line for each value that is no table; settings that are not set are left out.
-fn push(list: &mut String, key: &str, value: &Value) {
+fn push(list: &mut Vec<(String, String)>, key: &str, value: &Value) {
     match value {
         Value::Null => {}
         Value::Object(table) => {
@@ -68,8 +79,8 @@ fn push(list: &mut String, key: &str, value: &Value) {
         Value::Array(items) if items.iter().any(Value::is_object) => {
             items.iter().enumerate().for_each(|(i, item)| push(list, &format!("{key}.{i}"), item));
         }
-        Value::String(text) => *list += &format!("<dt>{}</dt><dd>{}</dd>", escape(key), escape(text)),
-        other => *list += &format!("<dt>{}</dt><dd>{}</dd>", escape(key), escape(&other.to_string())),
+        Value::String(text) => list.push((key.to_owned(), text.clone())),
+        other => list.push((key.to_owned(), other.to_string())),
     }
 }
 
@@ -86,7 +97,7 @@ mod tests {
             serde_json::json!({"train": {"rate": 1e-3, "groups": [{"prefix": "<v>"}], "ids": [1, 2]}, "none": null});
         let inputs =
             Inputs::default().path("captions", &file).path("images", folder.path()).path("unnamed", Path::new(""));
-        let html = inputs.name("judge", "<model>").settings(&settings).html();
+        let html = inputs.name("judge", "<model>").settings(&settings).html().into_string();
         assert!(html.contains("a&amp;b.json</td><td class=\"muted\">1,234 bytes</td>"), "{html}");
         assert!(html.contains("<td class=\"muted\">folder</td>") && html.contains("<td>&lt;model&gt;</td>"));
         assert!(

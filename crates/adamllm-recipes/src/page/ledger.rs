@@ -1,8 +1,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use adamllm_core::html::escape;
 use adamllm_core::{CoreError, LedgerEntry, Reason, Stage, jsonl};
+use adamllm_report::head;
+use maud::{Markup, html};
 
 use super::{count, words};
 
@@ -38,30 +39,31 @@ fn read<'p>(ledgers: impl IntoIterator<Item = &'p Path>) -> Result<Causes, CoreE
 ///
 /// # Errors
 /// Ledgers that cannot be read.
-pub(crate) fn by_reason<'p>(ledgers: impl IntoIterator<Item = &'p Path>) -> Result<String, CoreError> {
+pub(crate) fn by_reason<'p>(ledgers: impl IntoIterator<Item = &'p Path>) -> Result<Markup, CoreError> {
     let causes = read(ledgers)?;
     if causes.is_empty() {
-        return Ok("<p class=\"note\">The ledger is empty: every record came through.</p>\n".into());
+        return Ok(html! { p class="note" { "The ledger is empty: every record came through." } });
     }
-    let line = |((stage, reason), (n, first)): (&(Stage, Reason), &(u64, String))| {
+    let line = |(stage, reason): &(Stage, Reason), (n, first): &(u64, String)| {
         let (class, what) = if reason.is_filter() { ("muted", "filter") } else { ("bad", "fault") };
-        let cause = format!("{} / {}", words(&stage.code()), words(&reason.code()));
-        let detail = super::answers::shortened(first, DETAIL);
-        format!(
-            "<tr><td>{}</td><td>{}</td><td class=\"{class}\">{what}</td><td>{}</td></tr>\n",
-            escape(&cause),
-            count(*n),
-            escape(&detail)
-        )
+        html! {
+            tr {
+                td { (words(&stage.code())) " / " (words(&reason.code())) }
+                td { (count(*n)) }
+                td class=(class) { (what) }
+                td { (super::answers::shortened(first, DETAIL)) }
+            }
+        }
     };
-    let lines: String = causes.iter().map(line).collect();
     let n: u64 = causes.values().map(|(n, _)| n).sum();
-    Ok(format!(
-        "<p class=\"note\">{} records. A filter takes records out on purpose; a fault is a record that could not be used.</p>\n\
-         <table class=\"ledger\"><thead><tr><th>stage / reason</th><th>records</th><th></th><th>the first</th></tr></thead>\n<tbody>\n\
-         {lines}</tbody></table>\n",
-        count(n)
-    ))
+    let note = "A filter takes records out on purpose; a fault is a record that could not be used.";
+    Ok(html! {
+        p class="note" { (count(n)) " records. " (note) }
+        table class="ledger" {
+            (head(&["stage / reason", "records", "", "the first"]))
+            tbody { @for (cause, left) in &causes { (line(cause, left)) } }
+        }
+    })
 }
 
 #[cfg(test)]
@@ -80,12 +82,12 @@ mod tests {
         ledger.drop_record(&id, Stage::Judge, Reason::Inconsistent, "no").expect("noted");
         let mut ledger = Ledger::create(&second).expect("created");
         ledger.drop_record(&id, Stage::Judge, Reason::Inconsistent, "another").expect("noted");
-        let html = by_reason([&*first, &*second, &*gone]).expect("reads");
+        let html = by_reason([&*first, &*second, &*gone]).expect("reads").into_string();
         assert!(html.contains("3 records."));
         assert!(html.contains(
             "<td>read / image missing</td><td>1</td><td class=\"bad\">fault</td><td>&lt;no&gt; such file</td>"
         ));
         assert!(html.contains("<td>judge / inconsistent</td><td>2</td><td class=\"muted\">filter</td><td>no</td>"));
-        assert!(by_reason([&*gone]).expect("nothing").contains("The ledger is empty"));
+        assert!(by_reason([&*gone]).expect("nothing").into_string().contains("The ledger is empty"));
     }
 }

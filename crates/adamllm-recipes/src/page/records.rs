@@ -2,8 +2,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use adamllm_core::ImageStore;
-use adamllm_core::html::escape;
 use adamllm_synth::{RecordCard, ReportConfig, RunSummary, record_cards};
+use maud::{Markup, html};
 
 use super::answers::{image_of, shortened};
 use super::filtered_cards;
@@ -26,9 +26,9 @@ pub(crate) fn cards(
     images: &dyn ImageStore,
     seed: u64,
     summary: &RunSummary,
-) -> Result<String, RecipeError> {
+) -> Result<Markup, RecipeError> {
     let config = ReportConfig { max_examples: SHOWN, image_side: 192, seed, ..ReportConfig::default() };
-    let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut groups: BTreeMap<String, Vec<Markup>> = BTreeMap::new();
     for record in record_cards(folder, caption_records(captions)?.flatten(), images, &config)? {
         groups.entry(record.outcome.clone()).or_default().push(card(&record));
     }
@@ -39,47 +39,47 @@ pub(crate) fn cards(
             summary.ledger.iter().filter(|(cause, _)| of_reason(cause)).map(|(_, n)| n).sum()
         }
     };
-    let mut groups: Vec<(String, u64, Vec<String>)> =
+    let mut groups: Vec<super::CardGroup> =
         groups.into_iter().map(|(outcome, cards)| (outcome.clone(), total(&outcome), cards)).collect();
     groups.sort_by_key(|(outcome, n, _)| (outcome != "kept", std::cmp::Reverse(*n)));
     Ok(filtered_cards("records", "show records that were", &groups))
 }
 
-fn card(record: &RecordCard) -> String {
+fn card(record: &RecordCard) -> Markup {
     let class = match record.outcome.as_str() {
         "kept" => "is-good",
         "inconsistent" => "is-bad",
         "open" => "is-warn",
         _ => "",
     };
-    let mut card = image_of(record.thumbnail.clone(), &record.image);
-    card += &format!("<div><span class=\"verdict {class}\">{}</span>", escape(&record.outcome));
-    if let Some(kind) = record.kind {
-        card += &format!(" <span class=\"small\">{}</span>", escape(kind));
-    }
-    if let Some([yes, no, open]) = record.p {
-        card += &format!(" <span class=\"small\">judge: yes {yes:.2}, no {no:.2}, open {open:.2}</span>");
-    }
-    card += "</div>\n<dl>";
-    let caption = Some(&record.caption).filter(|caption| !caption.is_empty());
     // The id says nothing to a reader.
     let named = format!("{}: ", record.id);
-    let why = record.detail.as_ref().map(|detail| detail.strip_prefix(&named).unwrap_or(detail).to_owned());
+    let why = record.detail.as_ref().map(|detail| detail.strip_prefix(&named).unwrap_or(detail));
     let lines = [
-        ("why", &why),
-        ("caption", &caption.cloned()),
-        ("question", &record.question),
-        ("informative", &record.informative),
-        ("precise", &record.precise),
+        ("why", why),
+        ("caption", Some(&*record.caption).filter(|caption| !caption.is_empty())),
+        ("question", record.question.as_deref()),
+        ("informative", record.informative.as_deref()),
+        ("precise", record.precise.as_deref()),
     ];
-    let line = |(name, text): (&str, &str)| format!("<dt>{name}</dt><dd>{}</dd>", escape(&shortened(text, TEXT)));
-    card.extend(lines.into_iter().filter_map(|(name, text)| Some(line((name, text.as_deref()?)))));
-    card += "</dl>\n";
-    if let (Some(instruction), Some(response)) = (&record.instruction, &record.response) {
-        let task = [("instruction", instruction.as_str()), ("response", response.as_str())].map(line).concat();
-        card += &format!("<details><summary>the task made of it</summary><dl>{task}</dl></details>\n");
+    let line = |name: &str, text: &str| html! { dt { (name) } dd { (shortened(text, TEXT)) } };
+    html! {
+        (image_of(record.thumbnail.clone(), &record.image))
+        div {
+            span class=(format!("verdict {class}")) { (record.outcome) }
+            @if let Some(kind) = record.kind { " " span class="small" { (kind) } }
+            @if let Some([yes, no, open]) = record.p {
+                " " span class="small" { (format!("judge: yes {yes:.2}, no {no:.2}, open {open:.2}")) }
+            }
+        }
+        dl { @for (name, text) in lines { @if let Some(text) = text { (line(name, text)) } } }
+        @if let (Some(instruction), Some(response)) = (&record.instruction, &record.response) {
+            details {
+                summary { "the task made of it" }
+                dl { (line("instruction", instruction)) (line("response", response)) }
+            }
+        }
     }
-    card
 }
 
 #[cfg(test)]
@@ -95,7 +95,7 @@ mod tests {
             detail: Some("\"none\" & nothing".into()),
             ..RecordCard::default()
         };
-        let html = card(&dropped);
+        let html = card(&dropped).into_string();
         assert!(
             html.contains("no image") && html.contains("<dt>why</dt><dd>&quot;none&quot; &amp; nothing</dd>"),
             "{html}"
@@ -113,7 +113,7 @@ mod tests {
             kind: Some("counting"),
             ..dropped
         };
-        let html = card(&kept);
+        let html = card(&kept).into_string();
         assert!(html.contains("src=\"data:x\"") && html.contains("alt=\"a&lt;b&gt;.png\"") && html.contains("is-good"));
         assert!(html.contains("judge: yes 0.75, no 0.20, open 0.05") && html.contains("counting"));
         assert!(html.contains("<dt>instruction</dt><dd>Q &lt;1&gt;</dd><dt>response</dt><dd>A</dd>"));

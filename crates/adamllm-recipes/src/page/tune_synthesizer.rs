@@ -2,6 +2,7 @@ use std::path::{Path, PathBuf};
 
 use adamllm_core::Stage;
 use adamllm_train::training_summary;
+use maud::html;
 
 use super::funnel::Funnel;
 use super::inputs::Inputs;
@@ -43,7 +44,7 @@ pub(crate) fn write(
             ("held-out loss", report.loss_held_out.map_or_else(|| "–".into(), |loss| format!("{loss:.3}"))),
         ])
         .section("inputs", "What went in", &inputs.settings(settings).html())
-        .section("funnel", "From records to conversations", &format!("{records}{encoded}"))
+        .section("funnel", "From records to conversations", &html! { (records) (encoded) })
         .section("training", "Training", &training_summary(&training)?)
         .section("ledger", "Ledger by reason", &ledger::by_reason([&*seeds_ledger, &*encode_ledger])?);
     let links = [

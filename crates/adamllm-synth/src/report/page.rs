@@ -1,12 +1,12 @@
-use adamllm_core::html;
+use adamllm_report::Page;
+use adamllm_report::chart::{Bar, Curve, bars, curves};
+use maud::{Markup, html};
 
-use super::chart::{self, Polyline};
+use super::lengths::Lengths;
 use super::{Counts, RecordCard, ReportConfig};
 use crate::{RunSummary, Sweep, TaskType};
 
-const PAGE: &str = include_str!("page.html");
-
-/// The whole page. The template's marks are filled in one pass, so that texts of the run cannot be taken for marks.
+/// The whole page.
 pub(super) fn render(
     summary: &RunSummary,
     counts: &Counts,
@@ -14,31 +14,39 @@ pub(super) fn render(
     sweep: Option<&Sweep>,
     config: &ReportConfig,
 ) -> String {
-    let examples = serde_json::to_string(cards).expect("texts and finite numbers are JSON");
-    let fill = |mark: &str| match mark {
-        "style" => html::STYLE.into(),
-        "title" => html::escape(&config.title),
-        "summary" => tiles(summary),
-        "ledger" => ledger(summary),
-        "yield" => yield_curve(counts, sweep),
-        "kinds" => kinds(counts),
-        "lengths" => lengths(counts),
-        // Inside a script element, `<` could end it.
-        "examples" => examples.replace('<', "\\u003c"),
-        other => unreachable!("the page has no mark {other:?}"),
+    let chart = |heading: &str, chart: Markup| html! { section class="chart" { h2 { (heading) } (chart) } };
+    let lead = "Each record in is an image with its caption. A model proposes a question with an informative and a precise answer (a triplet); \
+                a judge says whether both answers come to the same (consistent), disagree (inconsistent), or whether the question has no \
+                single answer (open). Consistent triplets are kept and become tasks. Every other record is in the ledger with its reason. \
+                The cards below are a sample of all outcomes; the charts count all records.";
+    let main = html! {
+        div class="tiles" { (tiles(summary)) }
+        div class="charts" {
+            (chart("What became of the records", ledger(summary)))
+            (chart("Yield over the threshold", yield_curve(counts, sweep)))
+            (chart("Kinds of tasks (dark: kept)", kinds(counts)))
+            section class="chart wide" { h2 { "Lengths in words" } div class="charts" { (lengths(counts)) } }
+        }
+        form {
+            label { "Outcome " select id="outcome" { option value="" { "all" } } }
+            label { "Kind " select id="kind" { option value="" { "all" } } }
+            input id="words" type="search" placeholder="Words in caption, question or answers" aria-label="Words";
+            span id="shown" class="note" {}
+        }
+        div id="cards" {}
     };
-    let mut page = String::with_capacity(PAGE.len() + examples.len());
-    let mut pieces = PAGE.split("@@");
-    page.extend(pieces.next());
-    while let (Some(mark), Some(text)) = (pieces.next(), pieces.next()) {
-        page += &fill(mark);
-        page += text;
-    }
-    page
+    let page = Page {
+        title: &config.title,
+        lead: html! { p { (lead) } },
+        style: include_str!("page.css"),
+        main,
+        data: Some(("examples", serde_json::to_string(cards).expect("texts and finite numbers are JSON"))),
+        script: include_str!("page.js"),
+    };
+    page.to_html()
 }
 
-fn tiles(summary: &RunSummary) -> String {
-    let tile = |(name, n): (&str, u64)| format!("<div class=\"tile\"><b>{n}</b><span>{name}</span></div>");
+fn tiles(summary: &RunSummary) -> Markup {
     let counts = [
         ("records in", summary.records_in),
         ("triplets", summary.triplets),
@@ -51,40 +59,43 @@ fn tiles(summary: &RunSummary) -> String {
         ("in the ledger", summary.ledger_entries),
     ];
     let is_shown = |(name, n): &(&str, u64)| *n > 0 || *name != "unjudged";
-    counts.into_iter().filter(is_shown).map(tile).collect()
+    html! {
+        @for (name, n) in counts.into_iter().filter(is_shown) {
+            div class="tile" { b { (n) } span { (name) } }
+        }
+    }
 }
 
-fn ledger(summary: &RunSummary) -> String {
+fn ledger(summary: &RunSummary) -> Markup {
     let name = |key: &str| key.rsplit('/').next().unwrap_or(key).replace('_', " ");
-    let mut bars: Vec<_> = summary.ledger.iter().map(|(key, n)| (name(key), *n, 0)).collect();
-    bars.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-    bars.insert(0, ("tasks out".into(), summary.records_out, summary.records_out));
-    chart::bars(&bars)
+    let mut left: Vec<_> = summary.ledger.iter().map(|(key, n)| Bar::new(name(key), *n, 0)).collect();
+    left.sort_by(|a, b| b.whole.cmp(&a.whole).then_with(|| a.label.cmp(&b.label)));
+    left.insert(0, Bar::new("tasks out", summary.records_out, summary.records_out));
+    bars(&left)
 }
 
-fn kinds(counts: &Counts) -> String {
+fn kinds(counts: &Counts) -> Markup {
     let of = |kind: TaskType| {
         let whole = counts.kinds.get(&kind).copied().unwrap_or_default();
-        (kind.as_str().to_owned(), whole, counts.kept_kinds.get(&kind).copied().unwrap_or_default())
+        Bar::new(kind.as_str(), whole, counts.kept_kinds.get(&kind).copied().unwrap_or_default())
     };
-    let bars: Vec<_> = TaskType::ALL.into_iter().map(of).filter(|(_, whole, _)| *whole > 0).collect();
-    chart::bars(&bars)
+    bars(&TaskType::ALL.into_iter().map(of).filter(|bar| bar.whole > 0).collect::<Vec<_>>())
 }
 
-fn lengths(counts: &Counts) -> String {
+fn lengths(counts: &Counts) -> Markup {
     let names = ["Caption", "Question", "Informative answer", "Precise answer"];
-    let chart = |(name, lengths): (&str, &chart::Lengths)| {
-        let bars: Vec<_> = lengths.bars().into_iter().map(|(label, n)| (label, n, 0)).collect();
-        let mean = lengths.mean();
-        format!("<figure><figcaption>{name}: {mean:.1} words on average</figcaption>{}</figure>", chart::bars(&bars))
-    };
-    names.into_iter().zip(&counts.lengths).map(chart).collect()
+    let caption = |name: &str, lengths: &Lengths| format!("{name}: {:.1} words on average", lengths.mean());
+    html! {
+        @for (name, lengths) in names.into_iter().zip(&counts.lengths) {
+            figure { figcaption { (caption(name, lengths)) } (bars(&lengths.bars())) }
+        }
+    }
 }
 
-fn yield_curve(counts: &Counts, sweep: Option<&Sweep>) -> String {
+fn yield_curve(counts: &Counts, sweep: Option<&Sweep>) -> Markup {
     if counts.p_yes.is_empty() {
-        return "<p class=\"note\">The judge wrote its answers: there are no probabilities to draw a curve of.</p>"
-            .into();
+        let why = "The judge wrote its answers: there are no probabilities to draw a curve of.";
+        return html! { p class="note" { (why) } };
     }
     let mut p_yes = counts.p_yes.clone();
     p_yes.sort_by(f32::total_cmp);
@@ -93,15 +104,17 @@ fn yield_curve(counts: &Counts, sweep: Option<&Sweep>) -> String {
         let below = p_yes.partition_point(|p| f64::from(*p) < threshold);
         (threshold, (p_yes.len() - below) as f64 / p_yes.len() as f64)
     };
-    let mut curves = vec![Polyline { class: "kept", name: "share kept", points: (0..=100).map(kept).collect() }];
+    let mut shares = vec![Curve { class: "kept", name: "share kept", points: (0..=100).map(kept).collect() }];
     if let Some(sweep) = sweep.filter(|sweep| sweep.n_labelled > 0) {
         let labelled = sweep.points.iter().filter(|point| point.precision.n > 0);
         let points = labelled.map(|point| (point.threshold, point.precision.value)).collect();
-        curves.push(Polyline { class: "precision", name: "precision, by people", points });
+        shares.push(Curve { class: "precision", name: "precision, by people", points });
         let points = sweep.points.iter().map(|point| (point.threshold, point.agreement.value)).collect();
-        curves.push(Polyline { class: "agreement", name: "agreement", points });
+        shares.push(Curve { class: "agreement", name: "agreement", points });
     }
     let suggested = sweep.and_then(|sweep| sweep.suggested);
-    let note = suggested.map(|t| format!("<p class=\"note\">Suggested threshold: {t:.2}</p>")).unwrap_or_default();
-    chart::curves(&curves, suggested) + &note
+    html! {
+        (curves(&shares, suggested))
+        @if let Some(threshold) = suggested { p class="note" { (format!("Suggested threshold: {threshold:.2}")) } }
+    }
 }

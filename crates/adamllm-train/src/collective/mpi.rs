@@ -1,7 +1,9 @@
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
+use mpi::Count;
 use mpi::collective::SystemOperation;
+use mpi::datatype::PartitionMut;
 use mpi::environment::Universe;
 use mpi::traits::{Communicator, CommunicatorCollectives, Equivalence};
 use mpi::{Threading, initialize_with_threading};
@@ -81,5 +83,36 @@ impl Collective for MpiCollective {
     fn all_reduce_sum_f64(&self, values: &mut [f64]) -> Result<(), TrainError> {
         self.sum(values);
         Ok(())
+    }
+
+    fn all_gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>, TrainError> {
+        let _asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let world = self.universe.world();
+        let too_long = || TrainError::Collective {
+            rank: self.rank,
+            size: self.size,
+            detail: format!("{} bytes are more than MPI counts in one message", own.len()),
+        };
+
+        // How much each rank has to say, then what it is. MPI counts in 32 bits, all ranks' bytes together.
+        let mut lengths: Vec<Count> = vec![0; self.size];
+        world.all_gather_into(&Count::try_from(own.len()).map_err(|_| too_long())?, &mut lengths[..]);
+        let mut n_bytes: Count = 0;
+        let mut starts = Vec::with_capacity(self.size);
+        for length in &lengths {
+            starts.push(n_bytes);
+            n_bytes = n_bytes.checked_add(*length).ok_or_else(too_long)?;
+        }
+        let mut bytes = vec![0_u8; n_bytes as usize];
+        let mut parts = PartitionMut::new(&mut bytes[..], &lengths[..], &starts[..]);
+        world.all_gather_varcount_into(own, &mut parts);
+
+        let mut rest = &bytes[..];
+        let of_rank = |length: &Count| {
+            let (own, others) = rest.split_at(*length as usize);
+            rest = others;
+            own.to_vec()
+        };
+        Ok(lengths.iter().map(of_rank).collect())
     }
 }

@@ -1,17 +1,15 @@
-use std::fmt::Write;
+use maud::{Markup, html};
 
-use adamllm_core::html::escape;
-
-/// Colours of the standalone file: what the page's style says for light.
+/// Colours of a file of its own: what the page's style says for light.
 const STYLE: &str = "text{fill:#1b1f24}.tick{fill:#59636e}.grid{stroke:#e4e8ec}.curve{fill:none;stroke-width:1.6}\
                      .faint{stroke:#b9c6d8}.s0{stroke:#1f5fa8}.s1{stroke:#b8500f}.s2{stroke:#2e7d4f}.s3{stroke:#7a4fa3}\
                      .s4{stroke:#806414}.s5{stroke:#5b6470}.point.s0{fill:#1f5fa8}.point.s1{fill:#b8500f}.point.s2{fill:#2e7d4f}";
 /// Classes of lines whose colours differ in print and by most eyes.
-pub(super) const COLOURS: [&str; 6] = ["s0", "s1", "s2", "s3", "s4", "s5"];
+pub const COLOURS: [&str; 6] = ["s0", "s1", "s2", "s3", "s4", "s5"];
 
 /// How large a chart is, in units of its own.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Size {
+pub struct Size {
     width: f64,
     height: f64,
     /// Round numbers on an axis, about.
@@ -20,9 +18,9 @@ pub(super) struct Size {
 
 impl Size {
     /// As wide as a page.
-    pub(super) const WIDE: Self = Self { width: 720.0, height: 260.0, ticks: 5.0 };
+    pub const WIDE: Self = Self { width: 720.0, height: 260.0, ticks: 5.0 };
     /// One of several that stand beside each other.
-    pub(super) const SMALL: Self = Self { width: 340.0, height: 190.0, ticks: 4.0 };
+    pub const SMALL: Self = Self { width: 340.0, height: 190.0, ticks: 4.0 };
 }
 
 /// Room for the numbers left of and below the axes, and right of them.
@@ -31,19 +29,20 @@ const BELOW: f64 = 28.0;
 const RIGHT: f64 = 14.0;
 
 /// One line of a chart.
-pub(super) struct Series {
+#[derive(Clone, Debug, PartialEq)]
+pub struct Series {
     /// Written above the chart, where it is not empty.
-    pub(super) name: String,
+    pub name: String,
     /// Its class: of [`COLOURS`], or `faint`.
-    pub(super) colour: &'static str,
+    pub colour: &'static str,
     /// Each point is marked: for few points with much between them.
-    pub(super) dots: bool,
+    pub dots: bool,
     /// `(x, y)`, by rising x.
-    pub(super) points: Vec<(f64, f64)>,
+    pub points: Vec<(f64, f64)>,
 }
 
 /// The least and the greatest of finite values, where there are any.
-pub(super) fn bounds(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
+pub fn bounds(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
     let finite = values.filter(|value| value.is_finite());
     finite.fold(None, |bounds, v| Some(bounds.map_or((v, v), |(low, high): (f64, f64)| (low.min(v), high.max(v)))))
 }
@@ -58,9 +57,9 @@ fn axis(bounds: Option<(f64, f64)>) -> (f64, f64) {
     }
 }
 
-/// A line chart with round numbers on both axes, as a part of a page that has `adamllm_core::html::STYLE`. Steps are on the horizontal
+/// A line chart with round numbers on both axes, as a part of a page with [`STYLE`](crate::STYLE). Steps are on the horizontal
 /// axis. `range` is what the vertical axis must hold at least, so that charts beside each other can share one.
-pub(super) fn chart(title: &str, series: &[Series], size: Size, range: Option<(f64, f64)>) -> String {
+pub fn lines(title: &str, series: &[Series], size: Size, range: Option<(f64, f64)>) -> Markup {
     let finite = || series.iter().flat_map(|line| &line.points).filter(|(_, y)| y.is_finite());
     let steps = bounds(finite().map(|(x, _)| *x));
     let (left, right) = match steps {
@@ -75,53 +74,50 @@ pub(super) fn chart(title: &str, series: &[Series], size: Size, range: Option<(f
     let Size { width, height, .. } = size;
     let x = |value: f64| LEFT + (value - left) / (right - left) * (width - LEFT - RIGHT);
     let y = |value: f64| top + (high - value) / (high - low) * (height - BELOW - top);
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" role=\"img\" \
-         font-family=\"system-ui,sans-serif\" font-size=\"11\"><text x=\"0\" y=\"14\" font-size=\"13\">{}</text>",
-        escape(title)
-    );
-    // Writing into a string cannot fail, here and below.
-    for tick in ticks(low, high, size.ticks) {
-        let (at, label, end) = (y(tick), number(tick), width - RIGHT);
-        let _ = write!(svg, "<path class=\"grid\" d=\"M{LEFT} {at:.1}H{end:.1}\"/>");
-        let (before, middle) = (LEFT - 6.0, at + 4.0);
-        let _ = write!(svg, "<text class=\"tick\" x=\"{before}\" y=\"{middle:.1}\" text-anchor=\"end\">{label}</text>");
-    }
-    for tick in ticks(left, right, size.ticks) {
-        let (at, label, below) = (x(tick), number(tick), height - 10.0);
-        let _ = write!(svg, "<text class=\"tick\" x=\"{at:.1}\" y=\"{below}\" text-anchor=\"middle\">{label}</text>");
-    }
+    // Where each name stands: after the names before it, at about 6.2 units a letter.
     let mut named_at = LEFT;
-    for line in series {
-        push_line(&mut svg, line, x, y);
-        if !line.name.is_empty() {
-            let (name, colour, text_at) = (escape(&line.name), line.colour, named_at + 18.0);
-            let _ = write!(
-                svg,
-                "<path class=\"{colour}\" d=\"M{named_at:.0} 30h14\" stroke-width=\"3\"/><text x=\"{text_at:.0}\" y=\"34\">{name}</text>"
-            );
-            named_at += 34.0 + 6.2 * line.name.chars().count() as f64;
+    let mut legend = Vec::new();
+    for line in series.iter().filter(|line| !line.name.is_empty()) {
+        legend.push((named_at, line));
+        named_at += 34.0 + 6.2 * line.name.chars().count() as f64;
+    }
+    html! {
+        svg xmlns="http://www.w3.org/2000/svg" viewBox=(format!("0 0 {width} {height}")) role="img"
+            font-family="system-ui,sans-serif" font-size="11" {
+            text x="0" y="14" font-size="13" { (title) }
+            @for (at, tick) in ticks(low, high, size.ticks).into_iter().map(|tick| (y(tick), tick)) {
+                path class="grid" d=(format!("M{LEFT} {at:.1}H{:.1}", width - RIGHT)) {}
+                text class="tick" x=(LEFT - 6.0) y=(format!("{:.1}", at + 4.0)) text-anchor="end" { (number(tick)) }
+            }
+            @for tick in ticks(left, right, size.ticks) {
+                text class="tick" x=(format!("{:.1}", x(tick))) y=(height - 10.0) text-anchor="middle" { (number(tick)) }
+            }
+            @for line in series { (drawn(line, &x, &y)) }
+            @for (at, line) in legend {
+                path class=(line.colour) d=(format!("M{at:.0} 30h14")) stroke-width="3" {}
+                text x=(format!("{:.0}", at + 18.0)) y="34" { (line.name) }
+            }
         }
     }
-    svg + "</svg>"
 }
 
 /// The line itself; its points are marked where they are few.
-fn push_line(svg: &mut String, line: &Series, x: impl Fn(f64) -> f64, y: impl Fn(f64) -> f64) {
+fn drawn(line: &Series, x: impl Fn(f64) -> f64, y: impl Fn(f64) -> f64) -> Markup {
     let finite = line.points.iter().filter(|(_, y)| y.is_finite());
     let points: Vec<[f64; 2]> = finite.map(|&(step, value)| [x(step), y(value)]).collect();
     let path: Vec<String> = points.iter().map(|[x, y]| format!("{x:.1},{y:.1}")).collect();
-    let colour = line.colour;
-    let _ = write!(svg, "<polyline class=\"curve {colour}\" points=\"{}\"/>", path.join(" "));
-    if line.dots || points.len() == 1 {
-        for [x, y] in &points {
-            let _ = write!(svg, "<circle class=\"point {colour}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\"/>");
+    let marked = if line.dots || points.len() == 1 { &points[..] } else { &[] };
+    html! {
+        polyline class=(format!("curve {}", line.colour)) points=(path.join(" ")) {}
+        @for [x, y] in marked {
+            circle class=(format!("point {}", line.colour)) cx=(format!("{x:.1}")) cy=(format!("{y:.1}")) r="3" {}
         }
     }
 }
 
-/// A chart as a file of its own, on white.
-pub(super) fn standalone(chart: &str, size: Size) -> String {
+/// A chart of [`lines`] as a file of its own, on white.
+pub fn standalone(chart: Markup, size: Size) -> String {
+    let chart = chart.into_string();
     let Size { width, height, .. } = size;
     let head = format!(" width=\"{width}\" height=\"{height}\" viewBox");
     let ground = format!("<style>{STYLE}</style><rect width=\"100%\" height=\"100%\" fill=\"#fff\"/><text");
@@ -164,18 +160,18 @@ mod tests {
 
     #[test]
     fn a_name_is_no_markup() {
-        let svg = chart("t", &[line("a<b & \"c\"", &[(1.0, 2.0)])], Size::WIDE, None);
+        let svg = lines("t", &[line("a<b & \"c\"", &[(1.0, 2.0)])], Size::WIDE, None).into_string();
         assert!(
             svg.contains("a&lt;b &amp; &quot;c&quot;") && svg.matches("<circle").count() == 1 && !svg.contains("NaN")
         );
-        assert!(!chart("a<b", &[], Size::SMALL, None).contains("a<b"));
+        assert!(!lines("a<b", &[], Size::SMALL, None).into_string().contains("a<b"));
     }
 
     #[test]
     fn charts_with_a_range_share_their_axis() {
         let points = [(1.0, 1.0), (2.0, 2.0)];
         let height = |range| {
-            let svg = chart("t", &[line("", &points)], Size::SMALL, range);
+            let svg = lines("t", &[line("", &points)], Size::SMALL, range).into_string();
             let first = svg.split("points=\"").nth(1).and_then(|rest| rest.split(['"', ' ']).next()).map(str::to_owned);
             first.expect("a point").split(',').nth(1).map(|y| y.parse::<f64>().expect("a number")).expect("two numbers")
         };
@@ -185,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_file_of_its_own_has_colours_and_a_ground() {
-        let svg = standalone(&chart("t", &[line("", &[(1.0, 2.0)])], Size::WIDE, None), Size::WIDE);
+        let svg = standalone(lines("t", &[line("", &[(1.0, 2.0)])], Size::WIDE, None), Size::WIDE);
         assert!(svg.starts_with("<svg xmlns") && svg.contains("width=\"720\" height=\"260\" viewBox"));
         assert!(svg.find("<rect").expect("a ground") < svg.find("<polyline").expect("a line"));
         assert!(svg.contains(".s0{stroke:#1f5fa8}"));

@@ -1,68 +1,3 @@
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>@@title@@</title>
-<style>
-@@style@@
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(420px, 100%), 1fr)); gap: 14px; margin: 18px 0; }
-section.chart { background: var(--card); border: 1px solid var(--line); border-radius: 6px; padding: 14px; min-width: 0; }
-section.chart h2 { margin: 0 0 .5rem; border: 0; padding: 0; font-size: 1.05rem; }
-.wide { grid-column: 1 / -1; }
-.wide .charts { margin: 0; }
-figure { margin: 0; }
-figcaption { color: var(--muted); font-size: .85rem; }
-svg { width: 100%; max-width: 560px; }
-svg text { font: 12px system-ui, sans-serif; }
-svg .label { text-anchor: end; }
-svg .tick { text-anchor: middle; }
-svg .mark { stroke: var(--ink); stroke-dasharray: 4 4; }
-svg .whole { fill: var(--pale); }
-svg .part { fill: var(--main); }
-svg polyline { fill: none; stroke-width: 2; }
-svg .kept { stroke: var(--main); } svg .precision { stroke: var(--good); } svg .agreement { stroke: var(--warn); }
-svg .key.kept { fill: var(--main); } svg .key.precision { fill: var(--good); } svg .key.agreement { fill: var(--warn); }
-form { position: sticky; top: 0; z-index: 1; display: flex; flex-wrap: wrap; gap: 10px; align-items: center;
-  padding: 10px 0; background: var(--paper); border-bottom: 1px solid var(--line); margin-bottom: 14px; }
-input { flex: 1 1 200px; min-width: 0; }
-article { display: grid; grid-template-columns: minmax(140px, 260px) minmax(0, 1fr); gap: 16px; background: var(--card);
-  border: 1px solid var(--line); border-radius: 6px; padding: 14px; margin-bottom: 12px; }
-article img, .missing { width: 100%; border-radius: 4px; }
-.missing { display: grid; place-items: center; min-height: 110px; border: 1px dashed var(--line); color: var(--muted); }
-article dl { margin: 8px 0; font-size: 1em; }
-.chip { display: inline-block; border-radius: 99px; padding: 1px 10px; font-size: 13px; color: var(--card); background: var(--muted); }
-.chip.kept { background: var(--good); } .chip.inconsistent { background: var(--bad); } .chip.open { background: var(--warn); }
-.name { color: var(--muted); font-size: 13px; overflow-wrap: anywhere; }
-.p { display: flex; height: 8px; border-radius: 4px; overflow: hidden; max-width: 340px; margin: 8px 0 2px; }
-.p .yes { background: var(--good); } .p .no { background: var(--bad); } .p .open { background: var(--warn); }
-@media (max-width: 640px) { article { grid-template-columns: minmax(0, 1fr); } article img, .missing { max-width: 260px; } }
-</style>
-</head>
-<body>
-<header><h1>@@title@@</h1>
-<p>Each record in is an image with its caption. A model proposes a question with an informative and a precise answer (a
-triplet); a judge says whether both answers come to the same (consistent), disagree (inconsistent), or whether the question has no single
-answer (open). Consistent triplets are kept and become tasks. Every other record is in the ledger with its reason. The cards below
-are a sample of all outcomes; the charts count all records.</p></header>
-<main>
-<div class="tiles">@@summary@@</div>
-<div class="charts">
-<section class="chart"><h2>What became of the records</h2>@@ledger@@</section>
-<section class="chart"><h2>Yield over the threshold</h2>@@yield@@</section>
-<section class="chart"><h2>Kinds of tasks (dark: kept)</h2>@@kinds@@</section>
-<section class="chart wide"><h2>Lengths in words</h2><div class="charts">@@lengths@@</div></section>
-</div>
-<form>
-<label>Outcome <select id="outcome"><option value="">all</option></select></label>
-<label>Kind <select id="kind"><option value="">all</option></select></label>
-<input id="words" type="search" placeholder="Words in caption, question or answers" aria-label="Words">
-<span id="shown" class="note"></span>
-</form>
-<div id="cards"></div>
-</main>
-<script id="examples" type="application/json">@@examples@@</script>
-<script>
 "use strict";
 const examples = JSON.parse(document.getElementById("examples").textContent);
 const controls = ["outcome", "kind", "words"].map((id) => document.getElementById(id));
@@ -165,6 +100,3 @@ document.querySelector("form").addEventListener("input", remember);
 document.querySelector("form").addEventListener("submit", (event) => event.preventDefault());
 addEventListener("hashchange", recall);
 recall();
-</script>
-</body>
-</html>
