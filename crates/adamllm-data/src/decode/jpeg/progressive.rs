@@ -48,8 +48,8 @@ pub(super) fn decode(
             let plane = &mut state.coefficients[scan.parts[position.part].component];
             let block = &mut plane.blocks[position.row * plane.n_columns + position.column];
 
-            // DC values first (T.81, G.1.2.1): differences, shifted by the scan's low bit.
             match (codes[position.part], scan.high) {
+                // DC values first (T.81, G.1.2.1): differences, shifted by the scan's low bit.
                 ((Some(dc), _), 0) if scan.start == 0 => {
                     bits.refill();
                     let size = u32::from(dc.symbol(bits)).min(15);
@@ -57,7 +57,6 @@ pub(super) fn decode(
                     *last = last.wrapping_add(extended(bits.take(size), size));
                     block[0] = (*last << scan.low) as i16;
                 }
-
                 // Their refinement: one bit, at the place of the low bit.
                 (_, _) if scan.start == 0 => block[0] |= (bits.take(1) << scan.low) as i16,
                 ((_, Some(ac)), 0) => first_band(scan, bits, ac, &mut state.ends, block),
