@@ -47,8 +47,11 @@ pub(super) fn bars(bars: &[(String, u64, u64)]) -> String {
     const HEIGHT: usize = 22;
     const LABEL: usize = 130;
     const WIDTH: usize = 460;
+
+    // The longest bar leaves 110 for the count after it.
     let largest = bars.iter().map(|(_, whole, _)| *whole).max().unwrap_or(0).max(1);
     let length = |n: u64| n as f64 / largest as f64 * (WIDTH - LABEL - 110) as f64;
+
     let mut svg = format!("<svg viewBox=\"0 0 {WIDTH} {}\" role=\"img\">", bars.len() * HEIGHT + 4);
     for (i, (label, whole, part)) in bars.iter().enumerate() {
         let (y, middle) = (i * HEIGHT + 3, i * HEIGHT + 15);
@@ -66,6 +69,7 @@ pub(super) fn bars(bars: &[(String, u64, u64)]) -> String {
             if part == whole || *part == 0 { whole.to_string() } else { format!("{part} of {whole}") },
         );
     }
+
     svg + "</svg>"
 }
 
@@ -81,8 +85,10 @@ pub(super) fn curves(curves: &[Polyline<'_>], suggested: Option<f64>) -> String 
     const LEFT: f64 = 40.0;
     const TOP: f64 = 10.0;
     const SIDE: f64 = 260.0;
+
     let x = |value: f64| LEFT + value * SIDE * 1.5;
     let y = |value: f64| TOP + (1.0 - value) * SIDE;
+
     let mut svg = String::from("<svg viewBox=\"0 0 460 320\" role=\"img\">");
     for tick in [0.0, 0.25, 0.5, 0.75, 1.0] {
         let _ = write!(
@@ -99,10 +105,13 @@ pub(super) fn curves(curves: &[Polyline<'_>], suggested: Option<f64>) -> String 
             y(0.0) + 16.0,
         );
     }
+
     if let Some(threshold) = suggested {
         let (at, top, bottom) = (x(threshold), y(1.0), y(0.0));
         let _ = write!(svg, "<line class=\"mark\" x1=\"{at}\" x2=\"{at}\" y1=\"{top}\" y2=\"{bottom}\"/>");
     }
+
+    // Each curve has its key below the axes.
     for (i, curve) in curves.iter().enumerate() {
         let points: Vec<_> = curve.points.iter().map(|(u, v)| format!("{:.1},{:.1}", x(*u), y(*v))).collect();
         let legend = LEFT + i as f64 * 150.0;
@@ -116,5 +125,6 @@ pub(super) fn curves(curves: &[Polyline<'_>], suggested: Option<f64>) -> String 
             escape(curve.name),
         );
     }
+
     svg + "</svg>"
 }

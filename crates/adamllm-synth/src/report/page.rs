@@ -86,6 +86,7 @@ fn yield_curve(counts: &Counts, sweep: Option<&Sweep>) -> String {
         return "<p class=\"note\">The judge wrote its answers: there are no probabilities to draw a curve of.</p>"
             .into();
     }
+
     let mut p_yes = counts.p_yes.clone();
     p_yes.sort_by(f32::total_cmp);
     let kept = |step: u32| {
@@ -93,14 +94,17 @@ fn yield_curve(counts: &Counts, sweep: Option<&Sweep>) -> String {
         let below = p_yes.partition_point(|p| f64::from(*p) < threshold);
         (threshold, (p_yes.len() - below) as f64 / p_yes.len() as f64)
     };
+
     let mut curves = vec![Polyline { class: "kept", name: "share kept", points: (0..=100).map(kept).collect() }];
     if let Some(sweep) = sweep.filter(|sweep| sweep.n_labelled > 0) {
+        // At a threshold that no labelled example reaches, there is no precision.
         let labelled = sweep.points.iter().filter(|point| point.precision.n > 0);
         let points = labelled.map(|point| (point.threshold, point.precision.value)).collect();
         curves.push(Polyline { class: "precision", name: "precision, by people", points });
         let points = sweep.points.iter().map(|point| (point.threshold, point.agreement.value)).collect();
         curves.push(Polyline { class: "agreement", name: "agreement", points });
     }
+
     let suggested = sweep.and_then(|sweep| sweep.suggested);
     let note = suggested.map(|t| format!("<p class=\"note\">Suggested threshold: {t:.2}</p>")).unwrap_or_default();
     chart::curves(&curves, suggested) + &note
