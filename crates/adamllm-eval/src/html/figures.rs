@@ -25,10 +25,12 @@ pub fn html_scores(runs: &[HtmlRun<'_>]) -> String {
     let mut types: Vec<AnswerType> = runs.iter().flat_map(|run| run.report.by_type.keys().copied()).collect();
     types.sort_unstable();
     types.dedup();
+
     let mut out =
         String::from("<table class=\"scores\"><thead><tr><th>answers</th><th>run</th><th>n</th><th>scoring</th>");
     out.push_str("<th class=\"wide\">score with interval, 0 to 100</th><th>mean</th><th>interval</th><th>note</th>");
     out.push_str("</tr></thead>\n");
+
     for &answer_type in &types {
         let group = |run: &HtmlRun<'_>| run.report.by_type.get(&answer_type).cloned();
         push_groups(&mut out, answer_type.as_str(), runs, group);
@@ -36,13 +38,17 @@ pub fn html_scores(runs: &[HtmlRun<'_>]) -> String {
             runs.iter().for_each(|run| push_judge(&mut out, run));
         }
     }
+
+    // With a single type the group of all would say the same twice.
     if types.len() > 1 {
         push_groups(&mut out, "all", runs, |run| Some(run.report.overall.clone()));
     }
+
     out.push_str("</table>\n");
     for run in runs {
         push_left_out(&mut out, run);
     }
+
     out.push_str(&super::summary::differences(runs));
     out
 }
@@ -123,15 +129,19 @@ fn push_confusion(out: &mut String, run: &HtmlRun<'_>) {
         let label = crate::metrics::answer_words(&outcome.expected);
         *counts.entry(label).or_default().entry(said(outcome)).or_default() += 1;
     }
+
     if counts.is_empty() {
         return;
     }
+
     const COLUMNS: [&str; 4] = ["yes", "no", "other", "unparsed"];
     let most = counts.values().flat_map(|row| row.values()).copied().max().unwrap_or(1) as f64;
+
     let _ = write!(out, "<table class=\"confusion\"><caption>{}: closed questions</caption>", escape(run.name));
     out.push_str("<thead><tr><th>label \\ answer</th>");
     COLUMNS.iter().for_each(|column| out.push_str(&format!("<th>{column}</th>")));
     out.push_str("</tr></thead>\n<tbody>\n");
+
     for (label, row) in &counts {
         let _ = write!(out, "<tr><th>{}</th>", escape(label));
         for column in COLUMNS {
@@ -140,6 +150,7 @@ fn push_confusion(out: &mut String, run: &HtmlRun<'_>) {
         }
         out.push_str("</tr>\n");
     }
+
     out.push_str("</tbody></table>\n");
 }
 
