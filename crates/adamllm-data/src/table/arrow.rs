@@ -26,8 +26,9 @@ pub(super) struct MappedBatch {
 /// The batches of an Arrow file in either form, and their numbers of rows.
 pub(super) fn opened(path: &Path) -> Result<Vec<(Part, usize)>, CoreError> {
     let file = File::open(path).map_err(CoreError::io("open", path))?;
-    // SAFETY: the file is mapped for reading only, and nothing in this crate writes tables. What cannot be checked here, as
-    // with every mapping: no other process may cut or change the file while it is used. Tables are written once.
+    // SAFETY: the file is mapped for reading only, and this crate never changes a table in place: a download takes its
+    // name when it is whole. What cannot be checked here, as with every mapping: no other process may cut or change the
+    // file while it is used. Tables are written once.
     let map = unsafe { Mmap::map(&file) }.map_err(CoreError::io("map", path))?;
     let map = Shared(Arc::new(map));
     match &map.0[..map.0.len().min(MAGIC.len())] {
