@@ -117,11 +117,15 @@ impl<'b, G: Generate> Budgeted<'b, G> {
             if taken == 0 {
                 break;
             }
+
+            // What answers cost is known only once they are there; therefore the parts are small.
             let answers = ask(&rest[..taken]);
             let used = rest.iter().zip(&answers).map(|(item, answer)| answer.as_ref().map_or(0, |a| tokens(item, a)));
             self.budget.spend(used.sum());
             results.extend(answers.into_iter().map(|answer| answer.map_err(BudgetError::Model)));
         }
+
+        // What was not asked gets a result too: results stay beside their items.
         let cause = self.budget.stopped().unwrap_or_default();
         results.extend((results.len()..items.len()).map(|_| Err(BudgetError::UsedUp(cause.clone()))));
         results

@@ -134,6 +134,7 @@ impl Conversation {
         if turns.is_empty() {
             return Err(self.field_error("messages", "at least one user turn", "none"));
         }
+
         for (i, message) in turns.iter().enumerate() {
             let expected = if i % 2 == 0 { Role::User } else { Role::Assistant };
             if message.role != expected {
@@ -141,11 +142,13 @@ impl Conversation {
                 return Err(self.field_error("messages", &expected, message.role.as_str()));
             }
         }
+
         let markers = self.n_image_markers();
         if markers != self.images.len() {
             let record = self.id.to_string();
             return Err(CoreError::ImageCount { record, markers, images: self.images.len() });
         }
+
         Ok(())
     }
 

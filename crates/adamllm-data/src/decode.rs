@@ -160,6 +160,8 @@ fn checked_header(
         ImageFormat::Ico => ico::header(reader),
         ImageFormat::Jpeg2000 => jpeg2000::header(reader),
     }?;
+
+    // The header decides, before memory for the pixels is taken.
     let (width, height) = (header.width, header.height);
     if u64::from(width) * u64::from(height) > options.max_pixels {
         return Err(DecodeError::TooLarge { width, height, limit: options.max_pixels });
@@ -167,9 +169,12 @@ fn checked_header(
     if width == 0 || height == 0 {
         return Err(DecodeError::broken(format, format!("{width}x{height} pixels")));
     }
+
+    // TIFF images are turned whatever the option says, as in Pillow.
     if !options.upright && format != ImageFormat::Tiff {
         header.orientation = Orientation::NoTransforms;
     }
+
     Ok(header)
 }
 

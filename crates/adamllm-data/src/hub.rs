@@ -110,6 +110,8 @@ impl Hub {
         if self.config.offline {
             return cache.complete_snapshot(repo, selection);
         }
+
+        // Only a Hub that cannot be reached is replaced by the cache: one that refuses has something to say.
         let revision = match self.client.revision(repo) {
             Ok(revision) => revision,
             Err(error @ HubError::Connection { .. }) => {
@@ -119,14 +121,18 @@ impl Hub {
             }
             Err(error) => return Err(error),
         };
+
         let files = selection.choose(repo, &revision.files)?;
         let missing: Vec<_> = files.into_iter().filter(|file| !cache.has(&revision.commit, &file.path)).collect();
         progress.begin(&format!("download {repo}"), missing.iter().map(|file| file.size).sum());
+
         for file in &missing {
             progress.note(&file.path);
             self.fetch(repo, &cache, &revision.commit, file, progress)?;
         }
         progress.end();
+
+        // The name is written last: whoever finds it finds the files too.
         cache.write_ref(&repo.revision, &revision.commit)?;
         Ok(cache.snapshot(&revision.commit))
     }

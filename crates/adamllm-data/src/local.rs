@@ -66,14 +66,19 @@ impl LocalDataset {
     }
 
     fn open_folder(folder: PathBuf, split: &str) -> Result<Self, CoreError> {
+        // `DatasetDict.save_to_disk` writes a folder for each split.
         if folder.join("dataset_dict.json").exists() && folder.join(split).is_dir() {
             return Self::open_folder(folder.join(split), split);
         }
+
         let files = sorted_files(&folder)?;
         let tables = of_split(files.iter().filter(|file| is_table(file)).cloned().collect(), split);
+
+        // Tables count before records of JSON. `Dataset.save_to_disk` leaves `state.json` beside its tables.
         if !tables.is_empty() {
             return if folder.join("state.json").exists() { saved(folder) } else { table(folder, &tables) };
         }
+
         match &of_split(files.into_iter().filter(|file| is_json_records(file)).collect(), split)[..] {
             [only] => return Self::open_file(only.clone()),
             [] => {}
@@ -87,6 +92,8 @@ impl LocalDataset {
                 });
             }
         }
+
+        // Data sets of the Hub often keep their files one folder further down.
         match [split, "data"].map(|name| folder.join(name)).into_iter().find(|inner| inner.is_dir()) {
             Some(inner) => Self::open_folder(inner, split),
             None => Err(CoreError::io("find .arrow, .parquet, .json or .jsonl files in", folder)(

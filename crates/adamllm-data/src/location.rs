@@ -30,27 +30,34 @@ impl Location {
                 got: format!("{shown:?}"),
             })
         };
+
         if text.is_empty() {
             return refused("a path");
         }
+
         if let Some(path) = file_url(text) {
             return match path {
                 Some(path) => Ok(Self::Absolute(path)),
                 None => refused("a file: URL of this machine"),
             };
         }
+
         if text.starts_with("data:") {
             return refused("a path; images inside a record are not read");
         }
         if text.split_once("://").is_some_and(|(scheme, _)| scheme.bytes().all(|byte| byte.is_ascii_alphanumeric())) {
             return refused("a path; images are not downloaded");
         }
+
         if Path::new(text).is_absolute() {
             return Ok(Self::Absolute(text.into()));
         }
+
+        // A drive or a share of Windows would be a relative path elsewhere.
         if matches!(text.as_bytes(), [b'A'..=b'Z' | b'a'..=b'z', b':', b'\\' | b'/', ..]) || text.starts_with("\\\\") {
             return refused("a path of this machine, or a relative one");
         }
+
         match stays_inside(text) {
             true => Ok(Self::Relative(text.to_owned())),
             false => refused("a relative path inside the image folder"),

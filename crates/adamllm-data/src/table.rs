@@ -67,6 +67,7 @@ impl Part {
             let pairs = fields.fields().iter().zip(batch.columns()).filter(|(field, _)| wanted(field.name()));
             pairs.map(|(field, column)| (field.name().clone(), Ok(Arc::clone(column)))).collect()
         };
+
         match self {
             Self::Mapped(mapped) => of_batch(&mapped.batch),
             Self::Block(file, block) => match file.batch(*block) {

@@ -199,21 +199,27 @@ impl Benchmark for DescribedBenchmark {
         if index >= self.records.len() {
             return Err(EvalError::OutOfRange { benchmark: self.name().into(), index, len: self.records.len() });
         }
+
         let columns = &self.description.columns;
         let record = self.records.record(index)?;
         let reader = RecordReader { record: &record, records: &*self.records, index };
+
         let answer_type = self.description.answer_type_of(&reader)?;
         let expected = self.expected(answer_type, &reader)?;
         let images = self.image_column().map_or(Ok(Vec::new()), |column| reader.images(column))?;
+
+        // A record may bring its own prompt. Without a question the prompt is shown as one.
         let prompt = match columns.prompt.as_deref().filter(|column| reader.has(column)) {
             Some(column) => reader.text(column)?,
             None => template::render(self.description.template(answer_type), &reader, &expected)?,
         };
         let question = reader.text(&columns.question).unwrap_or_else(|_| prompt.clone());
+
         let id = self.given_id(&reader)?.map_or_else(|| self.content_id(&record, index), RecordId::given);
         let guess_seed = guess_seed(&record, index);
         let group = columns.group.as_ref().filter(|column| reader.has(column));
         let group = group.map(|column| reader.text(column)).transpose()?;
+
         Ok(Example { id, images, prompt, question, expected, guess_seed, group })
     }
 

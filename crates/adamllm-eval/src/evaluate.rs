@@ -52,14 +52,18 @@ pub fn evaluate<G: Generate>(
 ) -> Result<Scored, EvalError> {
     let start = Instant::now();
     std::fs::create_dir_all(folder).map_err(CoreError::io("create", folder))?;
+
     let options = PredictOptions {
         journal: Some(folder.join(files::JOURNAL)),
         predictions: Some(folder.join(files::PREDICTIONS)),
         ..options.clone()
     };
+
     let mut ledger = Ledger::create(folder.join(files::LEDGER))?;
     let predicted = predict_all(model, benchmark, &options, &mut ledger, progress)?;
     jsonl::write(folder.join(files::PREDICTIONS), &predicted.predictions)?;
+
+    // The predictions are on the disk before scoring, which can fail, and can be done again without the model.
     let mut scored = score_in_clusters(benchmark, &predicted.predictions, &predicted.survey.clusters)?;
     scored.report = scored.report.with_run(RunInfo {
         decoding: Some(options.decoding.clone().unwrap_or_else(|| benchmark.decoding())),
@@ -70,6 +74,7 @@ pub fn evaluate<G: Generate>(
         software: with_this_crate(&options.software),
         ..RunInfo::of_survey(model.identity(), predicted.survey)
     });
+
     write_scores(folder, &scored.outcomes, &scored.report)?;
     Ok(scored)
 }
@@ -91,6 +96,7 @@ pub fn evaluate_answers(
 ) -> Result<Scored, EvalError> {
     let start = Instant::now();
     std::fs::create_dir_all(folder).map_err(CoreError::io("create", folder))?;
+
     let (mut predictions, mut lost, mut reported) = (Vec::new(), Vec::new(), BTreeMap::new());
     for file in answers.iter().map(AsRef::as_ref) {
         let (read, rejected) = if is_log(file)? {
@@ -102,17 +108,22 @@ pub fn evaluate_answers(
         predictions.extend(read);
         lost.extend(rejected);
     }
+
     let survey = Survey::whole(benchmark)?;
     let mut scored = score_in_clusters(benchmark, &predictions, &survey.clusters)?;
     jsonl::write(folder.join(files::PREDICTIONS), &predictions)?;
+
+    // Lines that were no predictions come before predictions that could not be scored.
     scored.report.rejected += lost.len();
     scored.rejected.splice(0..0, lost);
+
     scored.report = scored.report.with_run(RunInfo {
         seconds: Some(start.elapsed().as_secs_f64()),
         software: with_this_crate(&BTreeMap::new()),
         reported_scores: reported,
         ..RunInfo::of_survey(name, survey)
     });
+
     write_scores(folder, &scored.outcomes, &scored.report)?;
     Ok(scored)
 }

@@ -165,15 +165,18 @@ impl<G: Generate> AnswerJudge<G> {
     ) -> Result<JudgeReport, EvalError> {
         let answers = open_answers(benchmark, &scored.outcomes, predictions)?;
         std::fs::create_dir_all(folder).map_err(CoreError::io("create", folder))?;
+
         let mut journal = Journal::<Completion>::open(folder.join(files::JUDGE_JOURNAL))?;
         let mut ledger = Ledger::create(folder.join(files::JUDGE_LEDGER))?;
         let (mut judged, mut failures) = (Vec::new(), FailureStreak::of(&self.model));
         progress.begin(&format!("judge {}", benchmark.name()), answers.len() as u64);
+
         for batch in answers.chunks(self.config.batch_size.max(1)) {
             progress.check_cancelled()?;
             judged.extend(self.judge_batch(batch, &mut journal, &mut ledger, &mut failures)?);
             progress.advance(batch.len() as u64);
         }
+
         progress.end();
         ledger.sync()?;
         jsonl::write(folder.join(files::JUDGED), &judged)?;
@@ -223,15 +226,20 @@ impl<G: Generate> AnswerJudge<G> {
         let verdicts: HashMap<&RecordId, bool> =
             judged.iter().filter_map(|judged| Some((&judged.id, judged.right?))).collect();
         let of = |open: &OpenAnswer<'_>| verdicts.get(&open.outcome.id).copied();
+
+        // Answers without a verdict are in no cluster's sum; they are counted below.
         let clusters = Clusters::new(answers.iter().map(|open| open.outcome.cluster.as_str()));
         let scores = answers.iter().map(|open| of(open).map(|right| if right { 100.0 } else { 0.0 }));
         let score = Bootstrap::draw(&[clusters.sums(scores)], resampling).pop().flatten();
+
+        // Scores may be parts of 100; the judge says right or wrong, which is compared with full marks.
         let agreement = |score: fn(&Outcome) -> Option<f64>| {
             let pair = |open: &OpenAnswer<'_>| Some((of(open)?, score(open.outcome)? >= 100.0));
             Agreement::of(&answers.iter().filter_map(pair).collect::<Vec<_>>())
         };
         let agreement =
             [("paper", agreement(|outcome| outcome.paper)), ("strict", agreement(|outcome| Some(outcome.strict)))];
+
         JudgeReport {
             judge: self.model.identity(),
             prompt: RecordId::of("judge-prompt", [self.config.prompt.as_str()]).to_string(),
@@ -278,20 +286,25 @@ fn open_answers<'a>(
     for prediction in predictions {
         said.entry(&prediction.id).or_insert(&prediction.answer);
     }
+
     let open = |outcome: &&Outcome| outcome.answer_type == AnswerType::Open;
     let mut outcomes: HashMap<&RecordId, &Outcome> = outcomes.iter().filter(open).map(|o| (&o.id, o)).collect();
     let mut answers = Vec::new();
+
     for index in 0..benchmark.len() {
         let example = match benchmark.example(index) {
             Ok(example) => example,
             Err(error) if error.is_example_error() => continue,
             Err(error) => return Err(error),
         };
+
+        // Taken out, so that a second example with the same id is not judged again.
         if let Some(outcome) = outcomes.remove(&example.id)
             && let Some(answer) = said.get(&example.id)
         {
             answers.push(OpenAnswer { question: example.question, answer, outcome });
         }
     }
+
     Ok(answers)
 }

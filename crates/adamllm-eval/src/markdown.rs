@@ -14,17 +14,21 @@ pub fn report_table(runs: &[(&str, &Report)]) -> String {
         "| benchmark | answers | run | n | paper (95 % interval) | strict (95 % interval) | unparsed | random |{head}\n\
          |---|---|---|--:|--:|--:|--:|--:|{rule}\n",
     );
+
+    // In the order in which the runs name them first.
     let mut benchmarks: Vec<&str> = Vec::new();
     for (_, report) in runs {
         if !benchmarks.contains(&report.benchmark.as_str()) {
             benchmarks.push(&report.benchmark);
         }
     }
+
     for benchmark in benchmarks {
         let of_benchmark: Vec<_> = runs.iter().filter(|(_, report)| report.benchmark == benchmark).collect();
         let mut types: Vec<AnswerType> = of_benchmark.iter().flat_map(|(_, r)| r.by_type.keys().copied()).collect();
         types.sort_unstable();
         types.dedup();
+
         let several = types.len() > 1;
         for answer_type in types {
             for (run, report) in &of_benchmark {
@@ -35,9 +39,13 @@ pub fn report_table(runs: &[(&str, &Report)]) -> String {
                 }
             }
         }
+
+        // With a single type the group of all would say the same twice. The judge reads open answers only, so that it
+        // has no score over all.
         for (run, report) in of_benchmark.iter().filter(|_| several) {
             push_group(&mut out, benchmark, "all", run, &report.overall, judged.then(|| estimate(None)));
         }
+
         for (run, report) in of_benchmark.iter().filter(|(_, r)| r.unanswered + r.rejected > 0) {
             let (unanswered, rejected) = (report.unanswered, report.rejected);
             let note = format!("{unanswered} unanswered, {rejected} rejected: in no score");
@@ -46,6 +54,7 @@ pub fn report_table(runs: &[(&str, &Report)]) -> String {
                 writeln!(out, "| {} | *{note}* | {} | | | | | |{last}", markdown_cell(benchmark), markdown_cell(run));
         }
     }
+
     out
 }
 
@@ -88,6 +97,7 @@ fn push_pair(out: &mut String, answers: &str, scoring: &str, group: &PairedGroup
         let _ = writeln!(out, "| {answers} | {scoring} | {} | – | – | – | – | – | |", group.n);
         return;
     };
+
     let p =
         |value: Option<f64>| value.map_or("–".into(), |p| if p < 0.001 { "<0.001".into() } else { format!("{p:.3}") });
     let verdict = match (score.is_gain(), score.is_regression()) {
@@ -95,6 +105,7 @@ fn push_pair(out: &mut String, answers: &str, scoring: &str, group: &PairedGroup
         (_, true) => "worse",
         _ => "",
     };
+
     let _ = writeln!(
         out,
         "| {answers} | {scoring} | {} | {:.1} | {:.1} | {} | {} | {} | {verdict} |",

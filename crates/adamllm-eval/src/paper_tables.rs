@@ -109,12 +109,15 @@ impl PaperTable {
         let mut header = vec!["system".to_owned()];
         header.extend(self.columns.iter().map(|column| column.name.clone()));
         header.extend(per_task.then(|| "average".to_owned()));
+
         let mut grid = Grid { title: format!("{}: {}", self.id, self.title), header, rows: Vec::new() };
+
         let mut push = |name: String, values: Vec<Option<f64>>| {
             let average = per_task.then(|| mean(&values));
             let cells = values.into_iter().chain(average).map(number);
             grid.rows.push(std::iter::once(name).chain(cells).collect());
         };
+
         for row in &self.rows {
             push(row.system.clone(), row.values.iter().copied().map(Some).collect());
         }
@@ -124,6 +127,7 @@ impl PaperTable {
                 push(name, self.columns.iter().map(|column| column.value(run, scoring)).collect());
             }
         }
+
         grid
     }
 }

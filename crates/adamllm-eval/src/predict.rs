@@ -101,6 +101,7 @@ pub(crate) fn predict_all<'a, G: Generate>(
     progress: &mut dyn Progress,
 ) -> Result<Predicted<'a>, EvalError> {
     benchmark.check()?;
+
     let n = options.limit.unwrap_or(usize::MAX).min(benchmark.len());
     let mut prediction_loop = PredictionLoop {
         model,
@@ -119,13 +120,16 @@ pub(crate) fn predict_all<'a, G: Generate>(
             survey: Survey::of(benchmark),
         },
     };
+
     progress.begin(&format!("predict {}", benchmark.name()), n as u64);
     let indices: Vec<usize> = (0..n).collect();
+
     for batch in indices.chunks(options.batch_size.max(1)) {
         progress.check_cancelled()?;
         prediction_loop.answer_batch(batch, &options.shard)?;
         progress.advance(batch.len() as u64);
     }
+
     progress.end();
     prediction_loop.ledger.sync()?;
     Ok(prediction_loop.done)
@@ -193,6 +197,7 @@ impl<G: Generate> PredictionLoop<'_, '_, G> {
     fn answer(&mut self, questions: &[Question]) -> Result<(), EvalError> {
         let (model, decoding, done) = (self.model, &self.decoding, &mut self.done);
         let mut ask = |missing: &[Question]| ask(model, missing, decoding, done);
+
         let results = match &mut self.journal {
             Some(journal) => {
                 let keys: Vec<_> = questions.iter().map(|question| question.key.clone()).collect();
@@ -200,6 +205,7 @@ impl<G: Generate> PredictionLoop<'_, '_, G> {
             }
             None => ask(questions),
         };
+
         let mut failures = Vec::new();
         for (Question { id, prompt, .. }, result) in questions.iter().zip(results) {
             match result {
@@ -208,12 +214,14 @@ impl<G: Generate> PredictionLoop<'_, '_, G> {
                     failures.push(None);
                 }
                 Err(detail) => {
+                    // An image that is broken says nothing about the model: it does not count towards its failures.
                     let (reason, detail) = self.diagnosed(prompt, detail);
                     failures.extend((reason == Reason::ModelError).then(|| Some(detail.clone())));
                     self.lose(id, reason, detail)?;
                 }
             }
         }
+
         Ok(self.failures.observe(failures)?)
     }
 

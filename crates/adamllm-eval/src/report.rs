@@ -95,11 +95,15 @@ impl Report {
         for outcome in outcomes {
             groups.entry(outcome.answer_type).or_default().push(outcome);
         }
+
         let by_type: BTreeMap<_, _> =
             groups.into_iter().map(|(t, examples)| (t, GroupScore::new(&examples, resampling))).collect();
+
+        // Where all outcomes are of one type, its score is the one over all: it is not drawn again.
         let alone = by_type.values().find(|group| group.n == outcomes.len());
         let overall =
             alone.cloned().unwrap_or_else(|| GroupScore::new(&outcomes.iter().collect::<Vec<_>>(), resampling));
+
         Self {
             version: REPORT_VERSION,
             benchmark: benchmark.into(),

@@ -36,13 +36,18 @@ impl<'a> SampledBenchmark<'a> {
         seed: u64,
     ) -> Result<Self, EvalError> {
         let answered: HashSet<&RecordId> = outcomes.iter().map(|outcome| &outcome.id).collect();
+
+        // The order is drawn over the whole benchmark, whatever was answered: the runs of two models show the same
+        // questions as far as they can.
         let mut order: Vec<usize> = (0..benchmark.len()).collect();
         order.shuffle(&mut named_stream(seed, "sample of questions", benchmark.name()));
+
         let (mut indices, mut ids) = (Vec::new(), HashSet::new());
         for index in order {
             if indices.len() == n.min(answered.len()) {
                 break;
             }
+
             match benchmark.example(index) {
                 Ok(example) if answered.contains(&example.id) && !example.images.is_empty() => {
                     indices.push(index);
@@ -52,6 +57,7 @@ impl<'a> SampledBenchmark<'a> {
                 _ => {}
             }
         }
+
         indices.sort_unstable();
         Ok(Self { benchmark, indices, ids, name: format!("{} (sample)", benchmark.name()) })
     }

@@ -53,6 +53,7 @@ pub(crate) fn score_in_clusters(
 ) -> Result<Scored, EvalError> {
     let mut rejected = Vec::new();
     let mut reject = |id: &RecordId, detail: String| rejected.push(Rejected { id: id.clone(), detail });
+
     let mut answers: HashMap<&RecordId, &str> = HashMap::new();
     for prediction in predictions {
         if answers.contains_key(&prediction.id) {
@@ -61,6 +62,7 @@ pub(crate) fn score_in_clusters(
             answers.insert(&prediction.id, &prediction.answer);
         }
     }
+
     let (mut outcomes, mut unanswered, mut ids) = (Vec::new(), Vec::new(), HashSet::new());
     for index in 0..benchmark.len() {
         let example = match benchmark.example(index) {
@@ -71,10 +73,12 @@ pub(crate) fn score_in_clusters(
             }
             Err(error) => return Err(error),
         };
+
         if !ids.insert(example.id.clone()) {
             reject(&example.id, "a second example with this id; the first one counts".into());
             continue;
         }
+
         match answers.get(&example.id) {
             Some(answer) => {
                 let mut outcome = benchmark.score(&example, answer);
@@ -86,9 +90,11 @@ pub(crate) fn score_in_clusters(
             None => unanswered.push(example.id),
         }
     }
+
     for prediction in predictions.iter().filter(|p| !ids.contains(&p.id)) {
         reject(&prediction.id, "a prediction for an unknown id".into());
     }
+
     let mut report = benchmark.summarize(&outcomes);
     report.unanswered = unanswered.len();
     report.rejected = rejected.len();

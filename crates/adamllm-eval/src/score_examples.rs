@@ -95,8 +95,11 @@ pub fn score_examples(
 ) -> Result<ScoredExamples, EvalError> {
     let benchmark = DescribedBenchmark::new(task.clone(), records)?;
     let (mut scored, mut rejected) = (Vec::new(), Vec::new());
+
+    // In parallel, and collected in the examples' order.
     let n = benchmark.len();
     let scores: Vec<_> = (0..n).into_par_iter().map(|index| score_example(&benchmark, index)).collect();
+
     for score in scores {
         match score {
             Ok(score) => scored.push(score),
@@ -104,9 +107,11 @@ pub fn score_examples(
             Err(error) => return Err(error),
         }
     }
+
     if scored.is_empty() && !rejected.is_empty() {
         return Err(rejected.swap_remove(0));
     }
+
     let summary = ScoreSummary {
         task: task.name.clone(),
         n: scored.len(),
@@ -116,6 +121,7 @@ pub fn score_examples(
         random: scored.iter().filter(|example| example.random).count(),
         rejected: rejected.len(),
     };
+
     Ok(ScoredExamples { summary, examples: scored, rejected })
 }
 

@@ -36,6 +36,8 @@ impl HuffmanTable {
             offsets: [0; 17],
             symbols: symbols.to_vec(),
         };
+
+        // Codes of a length are consecutive; the next length begins at twice the code after them (T.81, C.2).
         let (mut code, mut index) = (0_u32, 0_usize);
         for (length, &n) in (1_u32..).zip(lengths) {
             table.offsets[length as usize] = index as i32 - code as i32;
@@ -43,6 +45,8 @@ impl HuffmanTable {
             if next > 1 << length {
                 return Err(broken("Huffman table with too many codes"));
             }
+
+            // A short code stands for every look that begins with it.
             for code in code..next {
                 if length <= LOOK {
                     let first = (code << (LOOK - length)) as usize;
@@ -50,9 +54,11 @@ impl HuffmanTable {
                 }
                 index += 1;
             }
+
             table.ends[length as usize] = next << (16 - length);
             code = next << 1;
         }
+
         table.fill_whole();
         Ok(table)
     }

@@ -30,6 +30,8 @@ fn transform_row_avx2(blocks: &[[i16; 64]], quantisation: &[i32; 64], samples: &
 fn transform_each(blocks: &[[i16; 64]], quantisation: &[i32; 64], samples: &mut [u8], stride: usize) {
     for (i, block) in blocks.iter().enumerate() {
         let corner = &mut samples[i * 8..];
+
+        // Without AC values the passes only scale and round the mean: the same result at once.
         if block[1..].iter().all(|&coefficient| coefficient == 0) {
             let flat = sample((i32::from(block[0]) * quantisation[0]) << PASS1_BITS, PASS1_BITS + 3);
             for row in 0..8 {
@@ -37,11 +39,15 @@ fn transform_each(blocks: &[[i16; 64]], quantisation: &[i32; 64], samples: &mut 
             }
             continue;
         }
+
         let rows: [Lane; 8] = std::array::from_fn(|y| {
             std::array::from_fn(|x| i32::from(block[y * 8 + x]).wrapping_mul(quantisation[y * 8 + x]))
         });
+
+        // A pass transforms eight columns side by side; for the rows the block is transposed.
         let columns_done = pass(rows, CONST_BITS - PASS1_BITS);
         let rows_done = transposed(pass(transposed(columns_done), CONST_BITS + PASS1_BITS + 3));
+
         for (y, row) in rows_done.iter().enumerate() {
             let bytes: [u8; 8] = std::array::from_fn(|x| (row[x] + 128).clamp(0, 255) as u8);
             corner[y * stride..][..8].copy_from_slice(&bytes);

@@ -66,11 +66,17 @@ impl Planes {
             n_scans: 0,
             max_pixels,
         };
+
         let ended = reader.read(bytes)?;
         let Some(frame) = reader.frame else { return Err(broken("no frame header")) };
+
+        // No table is noted for a component that had no scan. A progressive file must have its end marker: otherwise
+        // nobody can tell whether scans that refine the image are missing.
         if reader.quantisation.iter().any(Option::is_none) || (frame.progressive && !ended) {
             return Err(truncated("before the last scan"));
         }
+
+        // Sequential scans were transformed as they were read; only progressive ones left coefficients.
         let mut planes = reader.planes;
         for ((plane, coefficients), table) in planes.iter_mut().zip(&reader.coefficients).zip(&reader.quantisation) {
             let table = table.as_ref().ok_or_else(|| broken("no quantisation table"))?;
@@ -81,6 +87,7 @@ impl Planes {
                 plane.transform(row, blocks, table, transform_row);
             }
         }
+
         Ok(Self { frame, planes, hints: reader.hints })
     }
 }
@@ -93,6 +100,9 @@ impl Reader {
             let Some(marker) = rest.iter().position(|&byte| byte == 0xFF) else { return Ok(false) };
             rest = &rest[marker + 1..];
             let Some(&code) = rest.first() else { return Ok(false) };
+
+            // Fill bytes before a marker (T.81, B.1.1.2), and what has no length after it: stuffed zeros, TEM, restart
+            // markers, a second start of image (table B.1).
             match code {
                 0xFF => continue,
                 0x00 | 0x01 | 0xD0..=0xD8 => {
@@ -102,11 +112,14 @@ impl Reader {
                 0xD9 => return Ok(true),
                 _ => {}
             }
+
+            // A sequential file may break off after its pixels: nothing of the image is missing then.
             let (segment, tail) = match split_segment(&rest[1..]) {
                 Err(JpegError::Truncated { .. }) if self.is_complete() => return Ok(false),
                 other => other?,
             };
             rest = tail;
+
             match code {
                 0xC4 => self.tables.read_huffman(segment)?,
                 0xCC => return Err(unsupported("arithmetic coding")),

@@ -45,6 +45,8 @@ impl Scan {
         else {
             return Err(broken("short scan header"));
         };
+
+        // A component, and the number of its DC and its AC table in half a byte each (T.81, B.2.3).
         let part = |spec: &[u8]| {
             let component = frame.components.iter().position(|component| component.id == spec[0]);
             let component = component.ok_or_else(|| broken("scan of an unknown component"))?;
@@ -55,8 +57,14 @@ impl Scan {
         if parts.is_empty() || twice {
             return Err(broken("scan without components, or with one twice"));
         }
+
+        // In sequential scans these fields have one sound value, and files exist with zeros there: libjpeg only warns.
         let (start, end) = if frame.progressive { (start.into(), end.into()) } else { (0, 63) };
+
         let scan = Self { parts, start, end, high: bits >> 4, low: bits & 15 };
+
+        // DC and AC values never share a scan, and AC values are of one component (G.1.1.1.1). The low bit's limit is
+        // libjpeg's.
         let spectral = scan.start <= scan.end && scan.end < 64 && (scan.start > 0) == (scan.end > 0);
         let single = scan.start == 0 || scan.parts.len() == 1;
         if frame.progressive && !(spectral && single && scan.low <= 13 && scan.high <= 14) {
@@ -79,6 +87,7 @@ impl Scan {
         mut row: impl FnMut(&mut S, usize),
     ) -> Result<(), JpegError> {
         let (n_columns, n_rows) = self.n_units(frame);
+
         let mut until_restart = tables.restart_interval;
         let mut n_restarts = 0;
         for unit_row in 0..n_rows {
@@ -92,10 +101,12 @@ impl Scan {
                     }
                     until_restart -= 1;
                 }
+
                 if !bits.overrun() {
                     self.unit(frame, (unit_row, unit_column), |position| block(state, bits, position));
                 }
             }
+
             bits.check_end()?;
             row(state, unit_row);
         }

@@ -73,6 +73,7 @@ pub(super) fn beyond_range(blocks: &[[i16; 64]], quantisation: &[i32; 64]) -> bo
 
 #[inline(always)]
 fn decode_block(bits: &mut Bits<'_>, dc: &HuffmanTable, ac: &HuffmanTable, last: &mut i32, block: &mut [i16; 64]) {
+    // The mean, as a difference from the block before (T.81, F.2.2.1).
     bits.refill();
     let size = u32::from(dc.symbol(bits)).min(15);
     if size > MAX_DC_SIZE {
@@ -80,6 +81,8 @@ fn decode_block(bits: &mut Bits<'_>, dc: &HuffmanTable, ac: &HuffmanTable, last:
     }
     *last = last.wrapping_add(extended(bits.take(size), size));
     block[0] = *last as i16;
+
+    // The other values in zigzag order, each after a run of zeros (F.2.2.2).
     let mut k = 1;
     while k < 64 {
         bits.refill();
@@ -91,6 +94,8 @@ fn decode_block(bits: &mut Bits<'_>, dc: &HuffmanTable, ac: &HuffmanTable, last:
             k += 1;
             continue;
         }
+
+        // A size of 0 ends the block, or stands for 16 zeros (run 15).
         let symbol = ac.symbol(bits);
         let (run, size) = (usize::from(symbol >> 4), u32::from(symbol & 15));
         if size == 0 {
@@ -100,6 +105,7 @@ fn decode_block(bits: &mut Bits<'_>, dc: &HuffmanTable, ac: &HuffmanTable, last:
             k += 16;
             continue;
         }
+
         if size > MAX_AC_SIZE {
             bits.note_damage();
         }
@@ -107,6 +113,8 @@ fn decode_block(bits: &mut Bits<'_>, dc: &HuffmanTable, ac: &HuffmanTable, last:
         block[natural(k)] = extended(bits.take(size), size) as i16;
         k += 1;
     }
+
+    // A run led out of the block.
     if k > 64 {
         bits.note_damage();
     }

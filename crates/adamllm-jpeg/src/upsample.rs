@@ -46,17 +46,21 @@ impl<'a> Rows<'a> {
             Enlargement::Wider => wider(self.samples(y), row),
             Enlargement::Higher => {
                 let (near, far) = (self.samples(y / 2), self.samples(self.neighbour(y)));
+
+                // Rounding alternates, so that it does not brighten or darken the image as a whole.
                 let bias = if y.is_multiple_of(2) { 1 } else { 2 };
                 for ((value, &near), &far) in row.iter_mut().zip(near).zip(far) {
                     *value = ((u16::from(near) * 3 + u16::from(far) + bias) >> 2) as u8;
                 }
             }
             Enlargement::Both => {
+                // Taken out for the moment, so that `self` can be borrowed for the samples.
                 let mut sums = std::mem::take(&mut self.sums);
                 let (near, far) = (self.samples(y / 2), self.samples(self.neighbour(y)));
                 for ((sum, &near), &far) in sums.iter_mut().zip(near).zip(far) {
                     *sum = u16::from(near) * 3 + u16::from(far);
                 }
+
                 both(&sums, row);
                 self.sums = sums;
             }

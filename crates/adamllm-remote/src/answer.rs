@@ -45,19 +45,26 @@ pub(crate) fn top_tokens(answered: &Answered, answers: &[String]) -> Result<Vec<
         let entry = |entry: &Value| Some((entry["token"].as_str()?.to_owned(), entry["logprob"].as_f64()?));
         listed.iter().filter_map(entry).collect::<Vec<_>>()
     });
+
+    // Chats list objects of token and log-probability; plain completions have one object, token to log-probability.
     let listed = chat.or_else(|| {
         let listed = choice["top_logprobs"][0].as_object()?;
         Some(listed.iter().filter_map(|(token, logprob)| Some((token.clone(), logprob.as_f64()?))).collect())
     });
+
     let Some(listed) = listed.filter(|listed| !listed.is_empty()) else {
         return Err(unexpected(answered, "the most probable tokens in choices[0].logprobs", choice));
     };
+
     let of = |answer: &String| listed.iter().find(|(token, _)| token == answer).map_or(f64::NEG_INFINITY, |(_, p)| *p);
     let scores: Vec<f64> = answers.iter().map(of).collect();
+
+    // Where none of the answers is listed, there is nothing to compare.
     if scores.iter().all(|score| *score == f64::NEG_INFINITY) {
         let listed = listed.into_iter().map(|(token, _)| token).collect();
         return Err(RemoteError::NotListed { answers: answers.to_vec(), listed });
     }
+
     Ok(scores)
 }
 

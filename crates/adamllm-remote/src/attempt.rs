@@ -31,6 +31,7 @@ impl Sender {
         let (mut attempts, mut avoided, mut last) = (0, None, None);
         let gives_up_at = Instant::now() + self.retry.patience;
         loop {
+            // Waiting for a server is bounded by the patience only; it is no attempt.
             let server = match self.pool.take(avoided, Instant::now()) {
                 NextStep::Ask(server) => server,
                 NextStep::Check(server) => {
@@ -43,9 +44,11 @@ impl Sender {
                 }
                 NextStep::Wait(_) => return Err(self.gave_up(path, avoided, attempts, last)),
             };
+
             let url = format!("{}/{path}", self.pool.urls()[server]);
             let outcome = self.connection.post(&url, &body);
             self.pool.give_back(server);
+
             let (failure, pause) = match outcome {
                 Ok(json) => {
                     self.pool.recovered(server);
@@ -54,13 +57,17 @@ impl Sender {
                 Err(Trouble::Lasting(error)) => return Err(error),
                 Err(Trouble::Passing { failure, pause }) => (failure, pause),
             };
+
             attempts += 1;
             tracing::info!(url, attempts, %failure, "a request failed");
             let rest = self.settle(server, attempts, &failure, pause);
             (avoided, last) = (Some(server), Some(failure));
+
+            // A pause that would end after the patience is not started.
             if attempts >= self.retry.attempts || Instant::now() + rest > gives_up_at {
                 return Err(self.gave_up(path, avoided, attempts, last));
             }
+
             std::thread::sleep(rest);
         }
     }

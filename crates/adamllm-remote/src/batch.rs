@@ -149,12 +149,16 @@ impl BatchModel {
     ) -> Result<Self, RemoteError> {
         let folder = folder.into();
         std::fs::create_dir_all(&folder).map_err(CoreError::io("create", &folder))?;
+
         let sent_file = folder.join(batch_files::SENT);
         let sent_appender = Appender::open(&sent_file)?;
         let sent: BTreeSet<String> =
             jsonl::read::<SentLine>(&sent_file)?.map(|line| Ok(line?.custom_id)).collect::<Result<_, CoreError>>()?;
+
+        // What an earlier process left here unfinished is dropped: its prompts are asked for again.
         let beside = partial(&folder);
         std::fs::write(&beside, "").map_err(CoreError::io("create", &beside))?;
+
         let mut state = State {
             results: BTreeMap::new(),
             sent,
@@ -166,6 +170,7 @@ impl BatchModel {
             ledger: Vec::new(),
         };
         state.read_results(&folder)?;
+
         let identity = format!("batch:{name}:{}:{}", config.revision, settings_hash(&config, dialect));
         let (name, images, state) = (name.to_owned(), Images(images), Mutex::new(state));
         Ok(Self { config, name, dialect, identity, images, folder, state })
@@ -274,17 +279,21 @@ impl State {
         let mut names: Vec<String> =
             entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).filter(|n| is_results(n)).collect();
         names.sort();
+
         for name in names {
             for (index, line) in jsonl::read::<Value>(folder.join(&name))?.enumerate() {
+                // A file that cannot be read is an error; a line that says nothing costs itself only.
                 let line = line.map_err(|error| match error {
                     CoreError::Io { .. } => Err(error),
                     other => Ok(other.to_string()),
                 });
+
                 let read = match line {
                     Ok(value) => serde_json::from_value::<ResultLine>(value).map_err(|error| error.to_string()),
                     Err(Ok(detail)) => Err(detail),
                     Err(Err(error)) => return Err(error),
                 };
+
                 match read {
                     Ok(result) => self.take(result),
                     Err(detail) => {

@@ -74,23 +74,27 @@ impl RemoteConfig {
     /// [`RemoteError::Config`].
     pub fn validate(&self) -> Result<(), RemoteError> {
         let error = |field, expected, got: String| Err(RemoteError::Config { field, expected, got });
-        let is_http = |url: &&String| !url.starts_with("http://") && !url.starts_with("https://");
+        let lacks_scheme = |url: &&String| !url.starts_with("http://") && !url.starts_with("https://");
+
         if self.servers.is_empty() {
             return error("servers", "at least one URL", "none".into());
         }
-        if let Some(url) = self.servers.iter().find(is_http) {
+        if let Some(url) = self.servers.iter().find(lacks_scheme) {
             return error("servers", "http:// or https://", url.clone());
         }
+
         let needs_tls = |url: &&String| !cfg!(feature = "tls") && url.starts_with("https://");
         if let Some(url) = self.servers.iter().find(needs_tls) {
             return error("servers", "http://, or the feature `tls` of adamllm-remote compiled in", url.clone());
         }
+
         if self.concurrency == 0 {
             return error("concurrency", "at least 1", "0".into());
         }
         if self.retry.attempts == 0 {
             return error("retry.attempts", "at least 1", "0".into());
         }
+
         match self.score_method {
             ScoreMethod::TopTokens(0) => error("score_method", "at least 1 token", "0".into()),
             _ => Ok(()),

@@ -80,10 +80,13 @@ impl Writer<'_> {
             let record = conversation.id.to_string();
             return Err(adamllm_core::CoreError::ImageCount { record, markers, images }.into());
         }
+
         let mut images = conversation.images.iter();
         let mut messages = Vec::with_capacity(conversation.messages.len() + 1);
         for Message { role, content, .. } in &conversation.messages {
             let mut parts = Vec::new();
+
+            // Each part after the first one had a marker before it.
             for (i, text) in content.split(IMAGE_MARKER).enumerate() {
                 if let Some(image) = (i > 0).then(|| images.next()).flatten() {
                     let url = data_url(self.images, image, self.config.image_form)?;
@@ -93,15 +96,19 @@ impl Writer<'_> {
                     parts.push(json!({"type": "text", "text": text}));
                 }
             }
+
+            // Plain text stays a string, the form that every server takes.
             let has_image = content.contains(IMAGE_MARKER);
             let content = if has_image { Value::Array(parts) } else { json!(content) };
             messages.push(json!({"role": role.as_str(), "content": content}));
         }
+
         if open == Role::User {
             self.open_user_turn(body, &mut messages)?;
         } else if open != Role::Assistant {
             return Err(RemoteError::Unsupported { option: "an open system turn", needs: "a local model" });
         }
+
         body.insert("messages".into(), Value::Array(messages));
         Ok(())
     }
@@ -119,6 +126,9 @@ impl Writer<'_> {
             }
             (UserTurn::Continued, Dialect::Vllm) => {
                 messages.push(json!({"role": "user", "content": ""}));
+
+                // The empty last turn is left open. vLLM refuses to continue it and to add a generation prompt, its
+                // default, together.
                 let fields = [("add_generation_prompt", false), ("continue_final_message", true)];
                 body.extend(fields.map(|(name, value)| (name.to_owned(), json!(value))));
             }

@@ -84,10 +84,14 @@ impl AuditSample {
             };
             table.serialize(row).expect("a table in memory can be written");
         }
+
         let table = table.into_inner().expect("a table in memory can be flushed");
+
+        // The verdicts go into a file of their own: people who label must not know them.
         let verdicts = self.examples.iter().map(|example| (example.triplet.id.clone(), example.verdict)).collect();
         let key = AuditKey { judged: self.judged.clone(), verdicts };
         let key = serde_json::to_vec_pretty(&key).expect("verdicts and counts are JSON");
+
         let files = [folder.join(AUDIT_FILE), folder.join(AUDIT_KEY_FILE)];
         write_atomically(&files[0], table)?;
         write_atomically(&files[1], key)?;
@@ -128,6 +132,7 @@ impl AuditReport {
         let key = fs::read(&key_path).map_err(CoreError::io("read", &key_path))?;
         let json_error = |source| CoreError::Json { path: key_path, number: 1, source };
         let key: AuditKey = serde_json::from_slice(&key).map_err(json_error)?;
+
         let table = fs::read(&path).map_err(CoreError::io("read", &path))?;
         let mut confusion: BTreeMap<_, BTreeMap<_, u64>> = BTreeMap::new();
         let (mut labels, mut n_unlabelled) = (HashMap::new(), 0);
@@ -139,9 +144,13 @@ impl AuditReport {
                 expected: expected.into(),
                 got,
             };
+
             let row = row.map_err(|error| field("row", "the columns of the written table", error.to_string()))?;
             let missing = || field("id", "an id of the key file", row.id.to_string());
             let verdict = *key.verdicts.get(&row.id).ok_or_else(missing)?;
+
+            // An empty label is still to be given. Any other that cannot be read is a slip, which must not pass for an
+            // empty one.
             match read_answer(&row.label) {
                 Verdict::Unclear if row.label.trim().is_empty() => n_unlabelled += 1,
                 Verdict::Unclear => return Err(field("label", "yes, no, open or nothing", row.label).into()),
@@ -151,6 +160,7 @@ impl AuditReport {
                 }
             }
         }
+
         Ok(Self::sum_up(confusion, labels, n_unlabelled, &key.judged))
     }
 
@@ -165,11 +175,16 @@ impl AuditReport {
             let consistent = counts.get(&Verdict::Consistent).copied().unwrap_or_default();
             Some(Proportion::wilson(consistent, counts.values().sum()))
         };
+
+        // The sample takes the same number of each verdict, so what people say about one is scaled to how often the
+        // judge gave it. A verdict without labels leaves the sum unknown.
         let expected = |verdict: &Verdict, n: &u64| Some(share(verdict)?.value * *n as f64);
         let of_each: Option<Vec<f64>> = judged.iter().map(|(verdict, n)| expected(verdict, n)).collect();
         let consistent: Option<f64> = of_each.map(|of_each| of_each.iter().sum());
+
         let n_judged: u64 = judged.values().sum();
         let kept = judged.get(&Verdict::Consistent).and_then(|n| expected(&Verdict::Consistent, n));
+
         Self {
             n_labelled: labels.len() as u64,
             n_unlabelled,

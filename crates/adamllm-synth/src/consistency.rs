@@ -157,6 +157,7 @@ impl<G: Generate> ConsistencyFilter<G> {
     pub fn ask(&self, triplets: &[TaskTriplet]) -> Vec<Result<Opinion, SynthError>> {
         let prompts: Vec<_> = triplets.iter().map(|triplet| self.prompt(triplet)).collect();
         let ids: Vec<_> = triplets.iter().map(|triplet| &triplet.pair).collect();
+
         match self.config.mode {
             JudgeMode::Generated => {
                 let written =
@@ -168,6 +169,7 @@ impl<G: Generate> ConsistencyFilter<G> {
                 let request = |prompt| ScoreRequest { prompt, continuations: continuations.clone() };
                 let requests = prompts.into_iter().map(|prompt| prompt.map(request)).collect();
                 let scored = model_outputs(&self.model, &ids, requests, |model, requests| model.score(&requests));
+
                 let normalise = |(output, triplet): (Result<Vec<f64>, _>, &TaskTriplet)| {
                     let got: Vec<f64> = output?;
                     let record = triplet.pair.clone();

@@ -68,13 +68,16 @@ pub fn find_triplet(turns: &[Turn]) -> Option<FoundTriplet> {
             (_, Some(question)) => (question, false),
             _ => continue,
         };
+
         let known = asked.iter().position(|half| half.question == question);
         let index = known.unwrap_or_else(|| {
             asked.push(HalfTriplet { question, precise: None, informative: None });
             asked.len() - 1
         });
+
         let half = &mut asked[index];
         *(if is_precise { &mut half.precise } else { &mut half.informative }) = Some(answer);
+
         if let (Some(precise), Some(informative)) = (half.precise, half.informative) {
             let [question, precise, informative] = [question, precise, informative].map(str::to_owned);
             return Some(FoundTriplet { question, precise, informative });

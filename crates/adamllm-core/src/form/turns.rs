@@ -54,6 +54,8 @@ impl RecordForm<'_> {
     fn message(&self, turn: &Value, images: &mut Vec<Option<ImageRef>>) -> Result<Message, CoreError> {
         let role = self.role(turn)?;
         self.refuse_meanings_in_turn(turn, role == Role::Assistant)?;
+
+        // ShareGPT says `value`, the OpenAI form `content`. Where a turn has both, they must agree.
         let said = |name| turn.get(name).filter(|value: &&Value| !value.is_null());
         let content = match (said("content"), said("value")) {
             (Some(first), Some(second)) if first != second => {
@@ -62,6 +64,7 @@ impl RecordForm<'_> {
             (Some(content), _) | (None, Some(content)) => content,
             (None, None) => return Err(self.field("messages", "a turn with `content` or `value`", shown(turn))),
         };
+
         let content = match content {
             Value::String(text) => text.clone(),
             Value::Array(parts) => {
@@ -70,6 +73,8 @@ impl RecordForm<'_> {
             }
             other => return Err(self.field("messages", "text as a turn's content", shown(other))),
         };
+
+        // A medium that is not read would leave a question that nobody can answer.
         match OTHER_MEDIA_MARKERS.into_iter().find(|marker| content.contains(marker)) {
             Some(marker) => Err(self.field(
                 "messages",

@@ -84,14 +84,18 @@ impl Scanner {
             if available.is_empty() {
                 return Ok(any);
             }
+
+            // A line may be longer than the buffer: it is taken in parts.
             any = true;
             let end = available.iter().position(|&byte| byte == b'\n');
             let n = end.map_or(available.len(), |end| end + 1);
+
             if let Some(bytes) = &mut bytes {
                 bytes.extend_from_slice(&available[..n]);
             }
             self.input.consume(n);
             self.offset += n as u64;
+
             if end.is_some() {
                 self.line += 1;
                 return Ok(true);

@@ -147,10 +147,13 @@ fn string(rest: &str) -> (usize, Option<String>) {
             offset += 1;
             continue;
         }
+
         let code = |offset: usize| match rest.get(offset..offset + 6) {
             Some(escape) if escape.starts_with("\\u") => u16::from_str_radix(&escape[2..], 16).ok(),
             _ => None,
         };
+
+        // Two halves in the right order are one character. Half a pair alone is sound JSON to Python, but no character.
         match code(offset) {
             Some(0xD800..=0xDBFF) if matches!(code(offset + 6), Some(0xDC00..=0xDFFF)) => offset += 12,
             Some(0xD800..=0xDFFF) => {
@@ -159,14 +162,20 @@ fn string(rest: &str) -> (usize, Option<String>) {
                 offset += 6;
                 kept = offset;
             }
+
+            // An escape with its backslash, so that `\"` does not end the string.
             _ => offset += 2,
         }
     }
+
+    // Where the text breaks off, the offset may lie inside a character.
     let end = (offset + 1).min(rest.len());
     let end = (end..=rest.len()).find(|&end| rest.is_char_boundary(end)).unwrap_or(rest.len());
+
     if kept == 0 {
         return (end, None);
     }
+
     tracing::warn!("half a surrogate pair in a text is no character; it is read as U+FFFD");
     said.push_str(&rest[kept..end]);
     (end, Some(said))

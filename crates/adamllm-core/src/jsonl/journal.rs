@@ -141,14 +141,18 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
         let known: Vec<_> = keys.iter().map(|key| self.get(key)).collect::<Result<_, _>>()?;
         let is_missing = |(item, known): (&I, &Option<T>)| known.is_none().then(|| item.clone());
         let missing: Vec<_> = items.iter().zip(&known).filter_map(is_missing).collect();
+
         let asked = if missing.is_empty() { Vec::new() } else { ask(&missing) };
         assert_eq!(asked.len(), missing.len(), "one result per item that was asked for");
+
+        // On the disk before the caller gets them: what was paid for is not lost with the process.
         let missing_keys = keys.iter().zip(&known).filter_map(|(key, known)| known.is_none().then_some(key));
         let answered: Vec<_> =
             missing_keys.zip(&asked).filter_map(|(key, result)| Some((key, result.as_ref().ok()?))).collect();
         if !answered.is_empty() {
             self.append(answered)?;
         }
+
         let mut asked = asked.into_iter();
         let fill = |known: Option<T>| known.map_or_else(|| asked.next().expect("counted above"), Ok);
         Ok(known.into_iter().map(fill).collect())

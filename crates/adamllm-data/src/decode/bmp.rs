@@ -62,6 +62,8 @@ impl Head {
 
     fn of(pixels_at: usize, head_size: usize, head: &[u8]) -> Self {
         let short = |offset: usize| u16::from_le_bytes([head[offset], head[offset + 1]]);
+
+        // OS/2's head has 16-bit sizes without a sign, and no fields for compression and colours.
         if head_size == 12 {
             let (width, height) = (short(0).into(), short(2).into());
             let bits = short(6);
@@ -76,6 +78,8 @@ impl Head {
                 n_colours: 0,
             };
         }
+
+        // A negative height means that the first row is the uppermost one. Pillow looks at its highest byte only.
         let height = u32_at(head, 4);
         let is_top_down = head[7] == 0xFF;
         Self {
@@ -99,12 +103,15 @@ impl Head {
         if self.compression == 0 {
             return Ok(plain);
         }
+
+        // In both cases they begin 54 bytes into the file: after 14 of its own head and the first 40 of the bitmap's.
         let mask = |i: usize| bytes.get(54 + 4 * i..58 + 4 * i).map(|mask| u32_at(mask, 0));
         let truncated = || DecodeError::Truncated { format: FORMAT, detail: "inside its masks".into() };
         let rgb = [mask(0), mask(1), mask(2)].map(|mask| mask.ok_or_else(truncated));
         let [red, green, blue] = rgb;
         let alpha = if self.head_size >= 56 { mask(3).ok_or_else(truncated)? } else { 0 };
         let masks = [red?, green?, blue?, alpha];
+
         match (self.bits, masks) {
             (16, [0xF800, 0x7E0, 0x1F, _]) => Ok(Packing::Sixteen { green: 6 }),
             (16, [0x7C00, 0x3E0, 0x1F, _]) | (24, [0xFF_0000, 0xFF00, 0xFF, _]) => Ok(plain),

@@ -86,6 +86,7 @@ fn not_read(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
     if bytes.get(4..8) == Some(b"ftyp") {
         return Some((brand(bytes), CONVERT));
     }
+
     let marks: &[(&[u8], &str, &str)] = &[
         (b"\xFF\x0A", "a JPEG XL image", CONVERT),
         (b"\0\0\0\x0CJXL \r\n\x87\n", "a JPEG XL image", CONVERT),
@@ -131,22 +132,30 @@ fn not_read(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
         (b"GRIB", "a GRIB file", CONVERT),
         (b"NRRD", "an NRRD volume", CONVERT),
     ];
+
     let mark = marks.iter().find(|(mark, ..)| bytes.starts_with(mark));
     if let Some((_, found, advice)) = mark {
         return Some((found, advice));
     }
+
+    // WebP is RIFF too, and was recognised before.
     if bytes.starts_with(b"RIFF") {
         return Some(("a video or sound (RIFF)", "take frames from it"));
     }
+
+    // NIfTI-1 has its mark at the end of a head of 348 bytes, DICOM after a preamble of 128.
     if [Some(&b"n+1\0"[..]), Some(b"ni1\0")].contains(&bytes.get(344..348)) {
         return Some(("a NIfTI volume", CONVERT));
     }
     if bytes.get(128..132) == Some(b"DICM") {
         return Some(("a DICOM file", CONVERT));
     }
+
+    // One byte marks PCX; version and encoding are looked at to be surer.
     if bytes.starts_with(b"\x0A") && bytes.get(1).is_some_and(|version| *version <= 5) && bytes.get(2) == Some(&1) {
         return Some(("a PCX image", CONVERT));
     }
+
     text(bytes)
 }
 
@@ -170,9 +179,12 @@ fn text(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
     let head = head.trim_ascii_start();
     let head: Vec<_> = head.iter().take(512).map(u8::to_ascii_lowercase).collect();
     let holds = |what: &[u8]| head.windows(what.len()).any(|window| window == what);
+
+    // A drawing may begin with an XML declaration, a document type or a comment.
     if head.starts_with(b"<svg") || (head.starts_with(b"<?xml") || head.starts_with(b"<!")) && holds(b"<svg") {
         return Some(("an SVG drawing", "render it to PNG"));
     }
+
     if head.starts_with(b"<!doctype html") || head.starts_with(b"<html") || head.starts_with(b"<head") {
         return Some(("an HTML page", NO_IMAGE));
     }
@@ -182,9 +194,12 @@ fn text(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
     if head.starts_with(b"{") || head.starts_with(b"[") {
         return Some(("JSON text", NO_IMAGE));
     }
+
+    // Left by a download that reserved the whole size and never wrote it.
     if !bytes.is_empty() && bytes.iter().take(512).all(|&byte| byte == 0) {
         return Some(("a file of zeros", NO_IMAGE));
     }
+
     None
 }
 

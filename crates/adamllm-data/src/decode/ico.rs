@@ -27,16 +27,22 @@ impl Entry {
         let n = u64::from(u16::from_le_bytes([head[4], head[5]]));
         let mut entries = Vec::new();
         reader.take(n * 16).read_to_end(&mut entries).map_err(io)?;
+
+        // A side of 256 does not fit into its byte and is stored as 0.
         let side = |byte: u8| if byte == 0 { 256 } else { u32::from(byte) };
         let bits = |entry: &[u8]| u16::from_le_bytes([entry[6], entry[7]]);
+
+        // Where the bits are not given, the number of colours tells them; neither means 256 to Pillow.
         let depth = |entry: &[u8]| match (bits(entry), entry[2]) {
             (0, 0) => 256,
             (0, n_colours) => u32::from(n_colours).next_power_of_two().trailing_zeros(),
             (bits, _) => bits.into(),
         };
+
         let order = |entry: &&[u8]| (std::cmp::Reverse(side(entry[0]) * side(entry[1])), depth(entry));
         let entry = entries.chunks_exact(16).min_by_key(order);
         let entry = entry.ok_or_else(|| DecodeError::broken(FORMAT, "no image in it"))?;
+
         let field = |offset: usize| u32::from_le_bytes([0, 1, 2, 3].map(|i| entry[offset + i]));
         reader.seek(SeekFrom::Start(field(12).into())).map_err(io)?;
         let mut bytes = Vec::new();

@@ -84,9 +84,13 @@ pub(super) fn strip(
     is_ycbcr: bool,
     max_size: (usize, usize),
 ) -> Result<JpegImage, DecodeError> {
+    // Tables and strips are streams of their own (T.81, B.4 and B.5), each between a start and an end marker.
+    // Joined without the markers in the middle they are one file.
     let tables = tables.strip_suffix(b"\xFF\xD9").filter(|tables| tables.starts_with(b"\xFF\xD8"));
     let Some(rest) = strip.strip_prefix(b"\xFF\xD8") else { return Err(broken("a strip that is none")) };
     let joined = [tables.unwrap_or(b"\xFF\xD8"), rest].concat();
+
+    // Looked at before the planes are allocated: the strip's own header may claim any size.
     let header = header(&mut Cursor::new(&joined))?;
     if header.width as usize > max_size.0 || header.height as usize > max_size.1 {
         return Err(broken(format!("{}x{} pixels in a smaller strip", header.width, header.height)));

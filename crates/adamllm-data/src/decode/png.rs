@@ -22,6 +22,7 @@ pub(super) fn header(reader: &mut impl ImageReader) -> Result<Header, DecodeErro
 }
 
 pub(super) fn pixels(bytes: &[u8]) -> Result<Raster, DecodeError> {
+    // The decoder gets a file of the chunks that pixels need: broken text or colour profiles cost nothing.
     let plain = Chunks::of(bytes)?.plain()?;
     let mut options = DecodeOptions::default();
     options.set_ignore_crc(true); // those that count are checked already
@@ -29,18 +30,22 @@ pub(super) fn pixels(bytes: &[u8]) -> Result<Raster, DecodeError> {
     let mut decoder = Decoder::new_with_options(Cursor::new(&plain), options);
     decoder.set_limits(png::Limits { bytes: usize::MAX }); // the number of pixels is checked before
     decoder.set_transformations(Transformations::EXPAND);
+
     let mut reader = decoder.read_info().map_err(sorted)?;
     let stored = (reader.info().color_type, reader.info().bit_depth);
     let size = reader.output_buffer_size().ok_or_else(|| DecodeError::broken(FORMAT, "size overflow"))?;
     let mut pixels = vec![0; size];
     let frame = reader.next_frame(&mut pixels).map_err(sorted)?;
     pixels.truncate(frame.buffer_size());
+
+    // Pillow keeps 16-bit grey as it is, and clips it when it becomes RGB; of 16-bit colours it takes the high byte.
     if frame.bit_depth == BitDepth::Sixteen {
         pixels = match stored {
             (ColorType::Grayscale, BitDepth::Sixteen) => clipped(&pixels, frame.color_type),
             _ => pixels.chunks_exact(2).map(|sample| sample[0]).collect(),
         };
     }
+
     let (width, height) = (frame.width, frame.height);
     Ok(match frame.color_type {
         ColorType::Grayscale => Raster::grey(width, height, &pixels),

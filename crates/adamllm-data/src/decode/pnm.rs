@@ -25,6 +25,7 @@ impl Head {
     fn read(reader: &mut impl ImageReader) -> Result<Self, DecodeError> {
         let mut magic = [0; 2];
         reader.read_exact(&mut magic).map_err(|source| DecodeError::io(FORMAT, &source))?;
+
         let mut number = |name: &str| {
             let token = token(reader)?;
             let value: Option<f64> = token.parse().ok().filter(|value: &f64| value.is_finite());
@@ -36,9 +37,12 @@ impl Head {
                 .then_some(value as u32)
                 .ok_or_else(|| broken(format!("{name} is {value}")))
         };
+
+        // Bitmaps have no largest value. A floatmap's is a scale, whose sign is the byte order.
         let (width, height) = (side("its width")?, side("its height")?);
         let kind = magic[1];
         let top = if [b'1', b'4'].contains(&kind) { 1.0 } else { number("its largest value")? };
+
         let is_sound = if kind == b'f' { top != 0.0 } else { top.fract() == 0.0 && (1.0..65536.0).contains(&top) };
         match is_sound {
             true => Ok(Self { kind, width, height, top }),
@@ -72,15 +76,18 @@ pub(super) fn pixels(bytes: &[u8]) -> Result<Raster, DecodeError> {
     let data = &bytes[reader.position() as usize..];
     let (width, height, n) = (head.width, head.height, head.n_values());
     let row_bytes = width.div_ceil(8) as usize;
+
     let values: Vec<u8> = match head.kind {
         b'1' => plain_bits(data, n)?,
         b'2' | b'3' => plain_values(data, n, &head)?,
         b'4' => {
+            // A row begins with a byte of its own; 1 is black.
             let rows = enough(data, row_bytes * height as usize)?.chunks_exact(row_bytes);
             let bit = |row: &[u8], x: usize| if row[x / 8] & 0x80 >> (x % 8) == 0 { 255 } else { 0 };
             rows.flat_map(|row| (0..width as usize).map(move |x| bit(row, x))).collect()
         }
         b'f' => {
+            // The conversion clips to 0..=255. Floatmaps are stored from the bottom row up.
             let value = |bytes: &[u8; 4]| match head.top < 0.0 {
                 true => f32::from_le_bytes(*bytes) as u8,
                 false => f32::from_be_bytes(*bytes) as u8,
@@ -94,6 +101,7 @@ pub(super) fn pixels(bytes: &[u8]) -> Result<Raster, DecodeError> {
             pairs.map(|pair| head.scaled(u16::from_be_bytes(*pair).into())).collect()
         }
     };
+
     Ok(if head.is_colour() { Raster::opaque(width, height, values) } else { Raster::grey(width, height, &values) })
 }
 
@@ -144,6 +152,8 @@ fn is_space(byte: u8) -> bool {
 fn token(reader: &mut impl ImageReader) -> Result<String, DecodeError> {
     let mut token = String::new();
     let mut in_comment = false;
+
+    // Byte by byte: the pixels begin directly after the last word's space, and nothing of them may be read here.
     loop {
         let mut byte = [0];
         if reader.read(&mut byte).map_err(|source| DecodeError::io(FORMAT, &source))? == 0 {
@@ -151,6 +161,8 @@ fn token(reader: &mut impl ImageReader) -> Result<String, DecodeError> {
             let end = || DecodeError::Truncated { format: FORMAT, detail };
             return if token.is_empty() { Err(end()) } else { Ok(token) };
         }
+
+        // A comment may also stand inside a word, as in Pillow.
         match byte[0] {
             b'\n' | b'\r' if in_comment => in_comment = false,
             _ if in_comment => {}
@@ -159,6 +171,7 @@ fn token(reader: &mut impl ImageReader) -> Result<String, DecodeError> {
             byte if is_space(byte) => return Ok(token),
             byte => token.push(byte.into()),
         }
+
         if token.len() > MAX_TOKEN {
             return Err(broken("a word of its head is too long"));
         }

@@ -51,11 +51,13 @@ impl Raster {
             let got = format!("{}x{} with {n_values} values and {n_alphas} alphas", self.width, self.height);
             return Err(DecodeError::broken(format, format!("expected {width}x{height} pixels, got {got}")));
         }
+
         if let (Alpha::OverWhite, Some(alpha)) = (policy, &self.alpha) {
             for (pixel, &alpha) in self.rgb.chunks_exact_mut(3).zip(alpha) {
                 pixel.iter_mut().for_each(|value| *value = over_white(*value, alpha));
             }
         }
+
         let image = RgbImage::from_raw(width, height, self.rgb);
         image.ok_or_else(|| DecodeError::broken(format, format!("{width}x{height} pixels")))
     }

@@ -66,6 +66,8 @@ impl Client {
         let proxy = config.proxy.as_ref().map(|url| {
             Proxy::new(url).map_err(|error| HubError::BadProxy { got: url.clone(), detail: error.to_string() })
         });
+
+        // A status is no error to the agent: an answer's code decides whether another attempt makes sense.
         let agent = Agent::config_builder()
             .proxy(proxy.transpose()?)
             .http_status_as_error(false)
@@ -75,6 +77,7 @@ impl Client {
             .user_agent(concat!("adamllm/", env!("CARGO_PKG_VERSION")))
             .build()
             .into();
+
         Ok(Self {
             agent,
             endpoint: config.endpoint.trim_end_matches('/').to_owned(),
@@ -87,6 +90,8 @@ impl Client {
     /// The commit that a revision stands for, and its files.
     pub(super) fn revision(&self, repo: &HubRepo) -> Result<Revision, HubError> {
         let (kind, revision) = (repo.kind.plural(), quoted(&repo.revision, false));
+
+        // `blobs` adds each file's size and hash.
         let url = format!("{}/api/{kind}/{}/revision/{revision}?blobs=true", self.endpoint, repo.name);
         let list: RevisionList = self.persistently(&url, || {
             let mut answer = self.get(&url, &repo.to_string(), 0)?;
@@ -100,11 +105,15 @@ impl Client {
                 })
             })
         })?;
+
         let files = list.siblings.into_iter().map(|file| file.checked(&url)).collect::<Result<_, _>>()?;
+
+        // It becomes a folder's name in the cache, so it must not be a path.
         let commit = list.sha;
         if commit.is_empty() || !commit.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
             return Err(HubError::BadAnswer { url, expected: "a commit's hash", got: commit });
         }
+
         Ok(Revision { commit, files })
     }
 
@@ -134,32 +143,43 @@ impl Client {
         progress: &mut dyn Progress,
     ) -> Result<(), HttpFailure> {
         let lasting = |action| move |source| HttpFailure::Lasting(HubError::io(action, partial)(source));
+
+        // Goes on after what an earlier attempt left; more than the whole file cannot be a part of it.
         let mut start = fs::metadata(partial).map_or(0, |found| found.len());
         if start > file.size {
             fs::remove_file(partial).map_err(lasting("remove"))?;
             start = 0;
         }
+
         let mut output = OpenOptions::new().append(true).create(true).open(partial).map_err(lasting("open"))?;
         if start == file.size {
             report(reported, start, progress);
             return Ok(());
         }
+
         let mut answer = self.get(url, &file.path, start)?;
+
+        // A server that knows no ranges sends the whole file again.
         if start > 0 && answer.status() != StatusCode::PARTIAL_CONTENT {
             output.set_len(0).map_err(lasting("empty"))?;
             start = 0;
         }
+
         report(reported, start, progress);
+
         let mut body = answer.body_mut().as_reader();
         let mut buffer = vec![0; 1 << 16];
         let mut length = start;
         while length < file.size {
             let broke = |detail: String| HttpFailure::Passing { detail, forward: length > start };
+
+            // Never more than was announced, so that the length stays comparable.
             let n = match body.read(&mut buffer) {
                 Ok(0) => return Err(broke(format!("closed after {length} of {} bytes", file.size))),
                 Ok(n) => n.min((file.size - length) as usize),
                 Err(error) => return Err(broke(error.to_string())),
             };
+
             output.write_all(&buffer[..n]).map_err(lasting("write"))?;
             length += n as u64;
             report(reported, length, progress);
@@ -167,6 +187,7 @@ impl Client {
                 return Err(HttpFailure::Lasting(HubError::Cancelled));
             }
         }
+
         output.sync_all().map_err(lasting("sync"))
     }
 

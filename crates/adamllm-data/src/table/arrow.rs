@@ -26,8 +26,9 @@ pub(super) struct MappedBatch {
 /// The batches of an Arrow file in either form, and their numbers of rows.
 pub(super) fn opened(path: &Path) -> Result<Vec<(Part, usize)>, CoreError> {
     let file = File::open(path).map_err(CoreError::io("open", path))?;
-    // SAFETY: the file is mapped for reading only. As with every mapping, it must not be cut by another process while it
-    // is used; tables are written once.
+    // SAFETY: the file is mapped for reading only, and this crate never changes a table in place: a download takes its
+    // name when it is whole. What cannot be checked here, as with every mapping: no other process may cut or change the
+    // file while it is used. Tables are written once.
     let map = unsafe { Mmap::map(&file) }.map_err(CoreError::io("map", path))?;
     let map = Shared(Arc::new(map));
     match &map.0[..map.0.len().min(MAGIC.len())] {
@@ -111,8 +112,9 @@ impl Pages {
     /// Mapped pages count as this process's memory until they are given back, so reading a large table would fill it.
     fn release(&self) {
         #[cfg(unix)]
-        // SAFETY: the mapping is of a file and is only ever read: a page that is given back and touched again has the
-        // file's content again.
+        // SAFETY: `start + length` is at most the mapping's length: whoever makes a `Pages` has checked it, which `memmap2`
+        // does not. The mapping is of a file and is only ever read, so that a page that is given back, a neighbour's part
+        // of it included, has the file's content again when it is touched.
         let advised =
             unsafe { self.map.0.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, self.start, self.length) };
         #[cfg(unix)]

@@ -94,6 +94,8 @@ fn moment(column: &ArrayRef, i: usize) -> Option<String> {
         DataType::Timestamp(TimeUnit::Nanosecond, _) => date_time::<TimestampNanosecondType>(column, i)?,
         _ => return None,
     };
+
+    // Python leaves the fraction out where it is zero.
     let text = text.strip_suffix(".000000").unwrap_or(&text).to_owned();
     match column.data_type() {
         DataType::Timestamp(_, Some(zone)) if matches!(&**zone, "UTC" | "+00:00" | "Etc/UTC" | "Z") => {
@@ -215,7 +217,9 @@ pub(super) fn image<'a>(column: ArrayRef, i: usize, steps: &mut impl Iterator<It
     if i >= column.len() || column.is_null(i) {
         return None;
     }
+
     let mut step = || steps.next()?.parse().ok();
+
     match column.data_type() {
         DataType::List(_) => image(column.as_list::<i32>().value(i), step()?, steps),
         DataType::LargeList(_) => image(column.as_list::<i64>().value(i), step()?, steps),
@@ -224,6 +228,8 @@ pub(super) fn image<'a>(column: ArrayRef, i: usize, steps: &mut impl Iterator<It
         DataType::FixedSizeList(..) => image(column.as_fixed_size_list().value(i), step()?, steps),
         DataType::Struct(_) => {
             let values = column.as_struct();
+
+            // The struct of `datasets.Image` (bytes and path) needs no step of its own.
             match image_bytes(values) {
                 Some(column) => bytes(column, i),
                 None => image(values.column_by_name(steps.next()?)?.clone(), i, steps),
@@ -241,7 +247,10 @@ fn bytes(column: &ArrayRef, i: usize) -> Option<Buffer> {
     if column.is_null(i) {
         return None;
     }
+
+    // Values of the plain kinds lie in one buffer, of which a slice is no copy.
     let slice = |buffer: &Buffer, start: usize, end: usize| buffer.slice_with_length(start, end - start);
+
     match column.data_type() {
         DataType::Binary => {
             let values = column.as_binary::<i32>();

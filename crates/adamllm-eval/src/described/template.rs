@@ -40,21 +40,27 @@ fn fill(template: &str, record: &RecordReader<'_>, expected: &Expected) -> Resul
     let mut rest = template;
     while let Some(offset) = rest.find(['{', '}']) {
         out.push_str(&rest[..offset]);
+
         let brace = &rest[offset..=offset];
         let after = &rest[offset + 1..];
+
+        // A doubled brace stands for itself, as in Python's `str.format`.
         if let Some(escaped) = after.strip_prefix(brace) {
             out.push_str(brace);
             rest = escaped;
             continue;
         }
+
         let end = if brace == "{" { after.find('}') } else { None };
         let Some(end) = end else { return Err(record.error("(prompt template)", "{column}", &rest[offset..])) };
+
         match &after[..end] {
             "options" => out.push_str(&options_text(expected)),
             column => out.push_str(&record.text(column)?),
         }
         rest = &after[end + 1..];
     }
+
     out.push_str(rest);
     Ok(out)
 }

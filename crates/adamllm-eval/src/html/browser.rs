@@ -85,6 +85,8 @@ fn choose(section: &HtmlSection<'_>, runs: &[RunIndex<'_>], max: usize) -> Resul
             Err(error) if error.is_example_error() => continue,
             Err(error) => return Err(error),
         };
+
+        // At most `max` examples are held, however large the benchmark is.
         if runs.iter().any(|run| run.contains_key(&example.id)) {
             n_answered += 1;
             chosen.insert((example.id.to_u64(), index), example);
@@ -93,6 +95,7 @@ fn choose(section: &HtmlSection<'_>, runs: &[RunIndex<'_>], max: usize) -> Resul
             }
         }
     }
+
     let mut examples: Vec<_> = chosen.into_iter().map(|((_, index), example)| (index, example)).collect();
     examples.sort_by_key(|(index, _)| *index);
     Ok((n_answered, examples.into_iter().map(|(_, example)| example).collect()))
@@ -106,6 +109,9 @@ fn add_images(
     edge: u32,
 ) -> Vec<String> {
     let Some(store) = section.benchmark.images().filter(|_| edge > 0) else { return Vec::new() };
+
+    // An image that several examples show is in the page once. Its key names the benchmark, since two benchmarks may
+    // use one name.
     let mut keys = Vec::new();
     for image in &example.images {
         let key = format!("{index_of}/{image}");
@@ -118,6 +124,7 @@ fn add_images(
                 }
             };
         }
+
         keys.push(key);
     }
     keys

@@ -34,12 +34,14 @@ pub fn find_logs(folder: &Path, task: &str, only: bool) -> Result<Vec<PathBuf>, 
     for inner in entries(folder)?.into_iter().filter(|entry| entry.is_dir()) {
         logs.extend(logs_in(&inner)?);
     }
+
     let is_task = |path: &PathBuf| LogName::of(path).is_some_and(|name| bare(name.task) == bare(task));
     if logs.iter().any(is_task) {
         logs.retain(is_task);
     } else if !only {
         logs.clear();
     }
+
     if logs.len() > 1 {
         let names: Vec<_> = logs.iter().map(|path| path.display().to_string()).collect();
         return Err(EvalError::Core(CoreError::Layout {
@@ -48,6 +50,7 @@ pub fn find_logs(folder: &Path, task: &str, only: bool) -> Result<Vec<PathBuf>, 
             got: format!("{}; name the one that is meant", names.join(", ")),
         }));
     }
+
     Ok(logs)
 }
 

@@ -34,8 +34,11 @@ pub fn read_log(
     let records = JsonExamples::read(path)?;
     let (examples, mut filters) = (Examples::of(benchmark)?, Filters::default());
     let (mut predictions, mut rejected) = (Vec::new(), Vec::new());
+
     for index in 0..records.len() {
         let location = || records.location(index);
+
+        // A task with several filters logs each answer once for each of them.
         let answered = match records.record(index) {
             Ok(record) => Sample::read(record.into_owned()).and_then(|sample| {
                 let prediction = examples.answered(&sample)?;
@@ -44,12 +47,14 @@ pub fn read_log(
             Err(error @ (CoreError::Json { .. } | CoreError::Field { .. })) => Err(error.to_string()),
             Err(error) => return Err(error.into()),
         };
+
         match answered {
             Ok(prediction) => predictions.extend(prediction),
             Err(problem) => rejected
                 .push(Rejected { id: RecordId::given(location()), detail: format!("{}: {problem}", location()) }),
         }
     }
+
     Ok((predictions, rejected))
 }
 
@@ -105,9 +110,11 @@ impl Examples {
         let n = self.examples.len();
         let doc_id = sample.doc_id;
         let index = self.named(sample).unwrap_or(usize::try_from(doc_id).unwrap_or(usize::MAX));
+
         let example =
             self.examples.get(index).ok_or_else(|| format!("doc_id {doc_id}: the benchmark has {n} examples"))?;
         let example = example.as_ref().ok_or_else(|| format!("example {index} of the benchmark cannot be read"))?;
+
         if !is_asked(example, sample) {
             let question = short(&example.question);
             return Err(format!(
@@ -115,6 +122,7 @@ impl Examples {
                 example.id
             ));
         }
+
         if !is_right(&example.expected, &sample.target) {
             return Err(format!(
                 "doc_id {doc_id}: the log's right answer is {:?}, and {:?} that of the benchmark's example {}; were both made of the same data and split?",
@@ -123,6 +131,7 @@ impl Examples {
                 example.id
             ));
         }
+
         Ok(Prediction::new(example.id.clone(), sample.answer.clone()))
     }
 
@@ -157,10 +166,12 @@ fn is_right(expected: &Expected, target: &str) -> bool {
     if given.is_empty() {
         return true;
     }
+
     let holds = |text: &str| {
         let text = words(text);
         within(&text, &given) || within(&given, &text)
     };
+
     match expected {
         Expected::Open(label) | Expected::Closed(label) | Expected::Short(label) => holds(label),
         Expected::Text(references) => references.iter().any(|reference| holds(reference)),

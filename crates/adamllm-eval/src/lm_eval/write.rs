@@ -178,10 +178,12 @@ fn results(model: &str, tasks: &[LoggedTask<'_>]) -> Value {
     let by_task = |value: &dyn Fn(&LoggedTask<'_>) -> Value| -> Value {
         tasks.iter().map(|task| (file_name(task.benchmark.name()), value(task))).collect::<Map<_, _>>().into()
     };
+
     let seconds: f64 = tasks.iter().filter_map(|task| task.report.run.as_ref()?.seconds).sum();
     let better = json!({"strict": true, "paper": true});
     let metrics =
         ["strict", "paper"].map(|name| json!({"metric": name, "aggregation": "mean", "higher_is_better": true}));
+
     json!({
         "results": by_task(&|task| scores(task)),
         "group_subtasks": by_task(&|_| json!([])),

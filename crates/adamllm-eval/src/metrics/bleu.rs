@@ -24,9 +24,12 @@ impl Sums {
         let answer = words(answer);
         let references: Vec<Vec<String>> = references.iter().map(|reference| words(reference)).collect();
         let closest = references.iter().map(Vec::len).min_by_key(|&n| (n.abs_diff(answer.len()), n));
+
         self.n_pairs += 1;
         self.n_answer += answer.len();
         self.n_reference += closest.unwrap_or(0);
+
+        // An n-gram counts at most as often as the reference that has most of it (Papineni et al. 2002, section 2.1).
         for n in 1..=self.matches.len() {
             let mut allowed: HashMap<&[String], usize> = HashMap::new();
             for reference in &references {
@@ -35,6 +38,7 @@ impl Sums {
                     *most = count.max(*most);
                 }
             }
+
             let grams = counts(&answer, n);
             self.totals[n - 1] += grams.values().sum::<usize>();
             let clipped = |(gram, count): (&&[String], &usize)| *count.min(allowed.get(*gram).unwrap_or(&0));

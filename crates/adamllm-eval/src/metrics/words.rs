@@ -43,8 +43,11 @@ fn joins(run: Option<usize>, before: Option<char>, mark: char, after: &str) -> b
     let is_digit = |c: Option<char>| c.is_some_and(|c| c.is_ascii_digit());
     let is_letter = |c: Option<char>| c.is_some_and(|c| c.is_alphabetic() && !is_unspaced(c));
     let in_word = run.is_some();
+
     match mark {
         '\'' => in_word && is_letter(next),
+
+        // A decimal point, in `2.5` or as the start of `.5`.
         '.' if is_digit(next) => {
             if in_word {
                 is_digit(before)
@@ -52,11 +55,17 @@ fn joins(run: Option<usize>, before: Option<char>, mark: char, after: &str) -> b
                 !before.is_some_and(char::is_alphanumeric)
             }
         }
+
+        // An abbreviation: single letters with periods, as in `U.S.`.
         '.' => run == Some(1) && is_letter(before) && is_letter(next) && !second.is_some_and(char::is_alphanumeric),
+
+        // Thousands: exactly three digits after it.
         ',' => {
             let three = after.as_bytes().iter().take_while(|byte| byte.is_ascii_digit()).count() == 3;
             in_word && is_digit(before) && three
         }
+
+        // A minus sign: only before a number, and not between two (`3-5`).
         _ => !in_word && is_digit(next) && before.is_none_or(|c| c.is_whitespace() || c == '('),
     }
 }

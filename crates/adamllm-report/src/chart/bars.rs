@@ -31,6 +31,7 @@ pub fn bars(bars: &[Bar]) -> Markup {
     const HEIGHT: usize = 22;
     const LABEL: usize = 130;
     const WIDTH: usize = 460;
+    // The longest bar leaves 110 for the count after it.
     let largest = bars.iter().map(|bar| bar.whole).max().unwrap_or(0).max(1);
     let length = |n: u64| n as f64 / largest as f64 * (WIDTH - LABEL - 110) as f64;
     let drawn = |(i, bar): (usize, &Bar)| {

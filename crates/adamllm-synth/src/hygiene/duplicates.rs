@@ -64,12 +64,14 @@ impl DuplicateIndex {
         if let Some(of) = self.exact.get(&key) {
             return Some(Duplicate { of: of.clone(), kind: DuplicateKind::Exact });
         }
+
         if let Some(threshold) = self.threshold {
             let signature = self.hasher.signature(&normal);
             let bands = band_keys(scope, &signature);
             if let Some(near) = self.nearest(&signature, &bands, threshold) {
                 return Some(near);
             }
+
             let position = self.kept.len() as u32;
             self.kept.push((signature, id.clone()));
             for band in bands {
@@ -79,6 +81,7 @@ impl DuplicateIndex {
                 }
             }
         }
+
         self.exact.insert(key, id.clone());
         None
     }

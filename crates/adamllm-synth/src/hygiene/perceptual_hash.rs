@@ -40,10 +40,13 @@ fn small_grey(image: &RgbImage) -> Option<[[f64; SIDE]; SIDE]> {
     if width == 0 || height == 0 {
         return None;
     }
+
+    // At least one pixel, which smaller images repeat.
     let part = |i: usize, length: usize| {
         let start = i * length / SIDE;
         start..((i + 1) * length / SIDE).max(start + 1)
     };
+
     let raw = image.as_raw();
     let mut small = [[0.0; SIDE]; SIDE];
     for (y, row) in small.iter_mut().enumerate() {

@@ -150,6 +150,8 @@ impl<'a> TaskHygiene<'a> {
             Ok(known) => known,
             Err(error) => return Some((Reason::from(&error), error.to_string())),
         };
+
+        // A question that a benchmark asks too is counted only: common ones ("What is shown?") give nothing away.
         if let Some(leak) = self.leaks.and_then(|leaks| leaks.find_hash(question, known.hash)) {
             if let Some((example, distance)) = leak.image {
                 return Some((
@@ -159,8 +161,10 @@ impl<'a> TaskHygiene<'a> {
             }
             self.report.benchmark_questions += 1;
         }
+
         let scope = if self.config.same_image_only { known.first.as_str() } else { "" };
         let Duplicate { of, kind } = self.texts.insert(scope, &format!("{question}\n{answer}"), pair)?;
+
         Some(match kind {
             DuplicateKind::Exact => (Reason::Duplicate, format!("the words of {of}")),
             DuplicateKind::Near { similarity } => (Reason::NearDuplicate, format!("{similarity:.2} like {of}")),
@@ -171,9 +175,12 @@ impl<'a> TaskHygiene<'a> {
         if let Some(known) = self.known.get(image) {
             return Ok(known.clone());
         }
+
         let hash = perceptual_hash(&self.images.open(image)?);
         let same =
             hash.and_then(|hash| self.known_images.find(hash)).map(|(first, distance)| (first.clone(), distance));
+
+        // Without a hash (an image of one colour) an image equals itself only.
         let first = match same {
             Some((first, distance)) => {
                 self.report.same_images.push((image.clone(), first.clone(), distance));
@@ -184,6 +191,7 @@ impl<'a> TaskHygiene<'a> {
                 image.clone()
             }
         };
+
         let known = Known { hash, first };
         self.known.insert(image.clone(), known.clone());
         Ok(known)

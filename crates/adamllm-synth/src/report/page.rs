@@ -105,7 +105,9 @@ fn yield_curve(counts: &Counts, sweep: Option<&Sweep>) -> Markup {
         (threshold, (p_yes.len() - below) as f64 / p_yes.len() as f64)
     };
     let mut shares = vec![Curve { class: "kept", name: "share kept", points: (0..=100).map(kept).collect() }];
+
     if let Some(sweep) = sweep.filter(|sweep| sweep.n_labelled > 0) {
+        // At a threshold that no labelled example reaches, there is no precision.
         let labelled = sweep.points.iter().filter(|point| point.precision.n > 0);
         let points = labelled.map(|point| (point.threshold, point.precision.value)).collect();
         shares.push(Curve { class: "precision", name: "precision, by people", points });

@@ -33,9 +33,13 @@ impl SynthesisRun<'_> {
         let mut tasks = OrderedFile::create(self.file("tasks.jsonl"))?;
         let mut ledger = OrderedFile::create(self.work("ledger-combine.jsonl"))?;
         let mut hygiene = self.hygiene()?;
+
         progress.begin("combine", 0);
         for judged in jsonl::read::<Judged>(self.file("judged.jsonl"))? {
             let judged = judged?;
+
+            // The triplet is checked, not the task's wording: templates are drawn at random and make one task look like
+            // two.
             if let Some(task) = self.config.variant.task(&judged, self.config.seed) {
                 match hygiene.as_mut().map_or(Ok(()), |hygiene| check(hygiene, &judged.triplet)) {
                     Ok(()) => tasks.append(&task)?,
@@ -45,6 +49,7 @@ impl SynthesisRun<'_> {
             progress.advance(1);
             progress.check_cancelled()?;
         }
+
         tasks.finish()?;
         ledger.finish()?;
         self.write_hygiene(hygiene)?;
@@ -66,6 +71,8 @@ impl SynthesisRun<'_> {
     pub fn finish(&self) -> Result<RunSummary, SynthError> {
         let mut summary = RunSummary { records_in: self.read_counts()?.records_in, ..RunSummary::default() };
         let mut ledger = OrderedFile::create(self.file("ledger.jsonl"))?;
+
+        // A variant without some stage has no ledger of it.
         for part in LEDGERS {
             let path = self.work(part);
             if !path.exists() {
@@ -78,12 +85,15 @@ impl SynthesisRun<'_> {
             }
         }
         ledger.finish()?;
+
         summary.triplets = count_records::<TaskTriplet>(&self.file("triplets.jsonl"))?;
         summary.records_out = count_records::<InstructionTask>(&self.file("tasks.jsonl"))?;
         for judged in jsonl::read::<Judged>(self.file("judged.jsonl"))? {
             summary.count_verdict(judged?.verdict);
         }
         summary.files = FILES.map(|name| self.file(&format!("{name}.jsonl"))).into();
+
+        // Nothing is announced as done before every record is accounted for.
         summary.check()?;
         let content = serde_json::to_vec_pretty(&summary).expect("a summary is JSON");
         write_atomically(self.file("summary.json"), content)?;

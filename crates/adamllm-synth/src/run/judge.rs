@@ -41,13 +41,16 @@ impl SynthesisRun<'_> {
         let mut all = OrderedFile::create(self.file("judged.jsonl"))?;
         let mut ledger = OrderedFile::create(self.work("ledger-judge.jsonl"))?;
         let mut triplets = jsonl::read::<TaskTriplet>(self.file("triplets.jsonl"))?;
+
         progress.begin("judge", 0);
         loop {
             progress.check_cancelled()?;
+
             let batch = triplets.by_ref().take(self.config.batch_size).collect::<Result<Vec<_>, _>>()?;
             if batch.is_empty() {
                 break;
             }
+
             for outcome in work(&batch)? {
                 let lost = match outcome {
                     Ok(judged) => {
@@ -58,8 +61,10 @@ impl SynthesisRun<'_> {
                 };
                 lost.map_or(Ok(()), |lost| ledger.append(&lost.entry))?;
             }
+
             progress.advance(batch.len() as u64);
         }
+
         all.finish()?;
         ledger.finish()?;
         progress.end();

@@ -124,24 +124,32 @@ impl SynthesisRun<'_> {
     ) -> Result<RunSummary, SynthError> {
         self.make_folders()?;
         let mut mergers = self.mergers(shards)?;
+
         let parts = (0..).map_while(|i| Shard::new(i, shards.len() as u64));
         let parts: Vec<_> = parts.collect();
         let (mut ids, mut counts) = (DiskTable::new(&self.folder)?, ProposeCounts::default());
+
         for record in records {
             let record: InputRecord = record.into();
             let Some(shard) = parts.iter().position(|part| part.holds(record.id())) else { continue };
             counts.records_in += 1;
+
+            // A second record of an id has an entry in the ledger and nothing else.
             let repeats = match &record {
                 InputRecord::Pair(pair) => ids.insert(pair.id.to_u64(), 0)?.is_some(),
                 InputRecord::Dropped(entry) => entry.repeats_id(),
             };
             mergers.take(shard, record.id(), repeats)?;
         }
+
         mergers.finish()?;
         self.write_counts(&counts)?;
+
+        // Only the whole shows which tasks are in two shards: the third stage is done again.
         if self.config.variant.asks_synthesizer() {
             self.combine(&mut ())?;
         }
+
         self.finish()
     }
 

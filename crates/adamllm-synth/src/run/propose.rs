@@ -97,18 +97,23 @@ impl SynthesisRun<'_> {
             quarantine: OrderedFile::create(self.file("quarantine.jsonl"))?,
             ledger: OrderedFile::create(self.work("ledger-propose.jsonl"))?,
         };
+
         let records = records.into_iter();
         progress.begin("propose", records.size_hint().1.unwrap_or(0) as u64);
         let mut records = records.map(Into::into).filter(|record: &InputRecord| self.shard.holds(record.id()));
         let (mut ids, mut counts) = (DiskTable::new(&self.folder)?, ProposeCounts::default());
+
         loop {
             progress.check_cancelled()?;
+
             let batch: Vec<_> = records.by_ref().take(self.config.batch_size).collect();
             if batch.is_empty() {
                 break;
             }
             let n_records = batch.len() as u64;
             counts.records_in += n_records;
+
+            // A record that is not admitted keeps its place among the outcomes: files are in the input's order.
             let admitted = batch.into_iter().map(|record| admit(record, &mut ids));
             let admitted: Vec<_> = admitted.collect::<Result<_, _>>()?;
             let pairs = admitted.iter().filter_map(|pair| pair.as_ref().ok()).cloned().collect();
@@ -116,8 +121,10 @@ impl SynthesisRun<'_> {
             for pair in admitted {
                 sinks.put(pair.and_then(|_| outcomes.next().expect("one outcome per pair")))?;
             }
+
             progress.advance(n_records);
         }
+
         for file in [sinks.out, sinks.quarantine, sinks.ledger] {
             file.finish()?;
         }

@@ -78,9 +78,11 @@ impl SeedRecord {
             expected: expected.into(),
             got: got.into(),
         };
+
         if self.conversations.is_empty() || !self.conversations.len().is_multiple_of(2) {
             return Err(error("pairs of a question and an answer", &format!("{} turns", self.conversations.len())));
         }
+
         let exchange = |turns: &[Message]| match turns {
             [question, answer] if (question.role, answer.role) == (Role::User, Role::Assistant) => {
                 let question = question.content.replace(IMAGE_MARKER, "").trim().to_owned();
@@ -92,6 +94,7 @@ impl SeedRecord {
             }
             _ => Err(error("a human turn, then a gpt turn", turns[0].role.as_str())),
         };
+
         self.conversations.chunks(2).map(exchange).collect()
     }
 }

@@ -54,6 +54,8 @@ impl SeedIndex {
         let files = Files::open(&sources)?;
         let mut index = Self { files, images: vec![], tasks: vec![], records_in: 0, lost: vec![] };
         let (mut by_name, mut by_task) = (HashMap::new(), HashMap::new());
+
+        // The precise responses come first: they say which images there are, and what their tasks are.
         index.scan(
             |files| &files.precise,
             |index, record, i| {
@@ -71,6 +73,7 @@ impl SeedIndex {
                 Ok(())
             },
         )?;
+
         let unmatched = (Reason::Unmatched, "the image has no precise response");
         index.scan(
             |files| &files.captions,
@@ -85,6 +88,7 @@ impl SeedIndex {
                 }
             },
         )?;
+
         index.scan(
             |files| &files.informative,
             |index, record, i| {
@@ -93,6 +97,7 @@ impl SeedIndex {
                 Ok(())
             },
         )?;
+
         index.drop_incomplete();
         Ok(index)
     }
@@ -125,14 +130,19 @@ impl SeedIndex {
     ) -> Result<(), SynthError> {
         for i in 0..of(&self.files).len() {
             self.records_in += 1;
+
+            // The file's own failure is no record's: it ends the reading.
             let record = match read_record(of(&self.files), i) {
                 Err(error @ (CoreError::Io { .. } | CoreError::Layout { .. })) => return Err(error.into()),
                 other => other,
             };
+
+            // The exchanges are checked here, so that reading them later finds nothing new.
             let outcome = match record.and_then(|record| record.exchanges().map(|_| record)) {
                 Ok(record) => assign(self, &record, i).map_err(|(reason, detail)| (reason, detail.to_owned())),
                 Err(error) => Err((Reason::from(&error), error.to_string())),
             };
+
             if let Err((reason, detail)) = outcome {
                 self.lost.push(lost_record(of(&self.files), i, reason, &detail));
             }

@@ -45,8 +45,11 @@ impl SeedIndex {
         fs::create_dir_all(folder).map_err(CoreError::io("create", folder))?;
         let create = |name: &str| OrderedFile::create(folder.join(name));
         let (mut train, mut dev, mut ledger) = (create("train.jsonl")?, create("dev.jsonl")?, create("ledger.jsonl")?);
+
         let mut summary = SeedSummary { records_in: self.records_in(), ..SeedSummary::default() };
         progress.begin("seeds", self.n_images() as u64);
+
+        // An image's records can also be lost when they are put together.
         let mut lost_later = 0;
         for outcome in self.conversations(config)? {
             match outcome {
@@ -67,15 +70,20 @@ impl SeedIndex {
             progress.advance(1);
             progress.check_cancelled()?;
         }
+
         self.lost().iter().try_for_each(|entry| ledger.append(entry))?;
+
         summary.ledger_entries = self.lost().len() as u64 + lost_later;
         summary.records_used = self.n_records_joined() - lost_later;
         summary.files = vec![train.finish()?, dev.finish()?, ledger.finish()?];
         progress.end();
+
+        // Every record is in a conversation or in the ledger.
         let SeedSummary { records_in, records_used: records_out, ledger_entries, .. } = summary;
         if records_in != records_out + ledger_entries {
             return Err(SynthError::Unaccounted { records_in, records_out, ledger_entries });
         }
+
         Ok(summary)
     }
 }

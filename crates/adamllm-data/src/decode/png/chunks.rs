@@ -29,11 +29,15 @@ pub(super) fn header(reader: &mut impl ImageReader) -> Result<Header, DecodeErro
             Err(_) if seen_pixels => break,
             Err(source) => return Err(io(source)),
         }
+
+        // What comes after a chunk that is none is not looked at.
         let (length, name) = split(head);
         if !is_name(name) || &name == b"IEND" {
             break;
         }
         let is_whole = offset + 8 + u64::from(length) <= end;
+
+        // A text that is cut off says nothing that can be relied on.
         match &name {
             b"IHDR" if size.is_none() => {
                 let mut fields = [0; 8];
@@ -49,8 +53,12 @@ pub(super) fn header(reader: &mut impl ImageReader) -> Result<Header, DecodeErro
             }
             _ => {}
         }
+
+        // Length, name and check sum around the data.
         offset += 12 + u64::from(length);
     }
+
+    // An EXIF chunk counts before ImageMagick's text, whichever comes first.
     let (width, height) = size.ok_or_else(|| DecodeError::broken(FORMAT, "no header chunk"))?;
     hints.exif = hints.exif.or(raw_profile);
     Ok(Header { width, height, orientation: hints.orientation() })

@@ -104,6 +104,9 @@ impl Samples {
         let same = self.formats.iter().all(|&other| other == format) && self.bits.iter().all(|&b| b == self.bits[0]);
         let is_plain = self.fill_order == 1;
         let n = self.bits.len();
+
+        // Photometric interpretation, sample format, bits, samples, extra samples, after Pillow's table of modes.
+        // What is not in it is refused.
         let kind = match (self.photometric, format, self.bits[0], n, self.extra.as_slice()) {
             _ if !same || !(1..=2).contains(&self.fill_order) => None,
             (0 | 1, 1, 1 | 2 | 4 | 8, 1, []) => Some(Kind::Grey),
@@ -126,6 +129,7 @@ impl Samples {
             (6, 1, 8, 3, []) if is_plain => Some(Kind::YCbCr),
             _ => None,
         };
+
         let kind = kind.ok_or_else(|| unsupported(self.described()))?;
         let inverted = kind == Kind::Grey && self.photometric == 0;
         Ok(Layout { kind, bits: self.bits[0] as usize, inverted })
@@ -162,6 +166,7 @@ impl Samples {
             34892 => "linear raw".into(),
             other => format!("photometric {other}"),
         };
+
         let bits: Vec<_> = self.bits.iter().map(u64::to_string).collect();
         let format = match self.formats[0] {
             1 => "unsigned",
@@ -186,6 +191,7 @@ impl Layout {
         if samples.fill_order == 2 && self.bits > 8 {
             return Err(unsupported(format!("reversed bits, {}", samples.described())));
         }
+
         if !is_separate {
             return Ok(());
         }
@@ -197,6 +203,7 @@ impl Layout {
             Kind::YCbCr | Kind::AssociatedRgba => is_packed,
             Kind::GreyAlpha | Kind::PaletteAlpha => false,
         };
+
         match readable {
             true => Ok(()),
             false => Err(unsupported(format!("planes of {}", samples.described()))),

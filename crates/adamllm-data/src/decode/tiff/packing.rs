@@ -31,6 +31,7 @@ impl Packing {
             1 => return Ok(Self::None),
             2 => return Ok(Self::Fax(Coding::Runs)),
             3 => {
+                // Bits of T4Options: 0 for two-dimensional coding, 1 for uncompressed mode (TIFF 6.0, section 11).
                 let two_dimensional = group3_options & 1 != 0;
                 if group3_options & 2 != 0 {
                     return Err(unsupported("uncompressed mode of group 3 fax"));
@@ -54,6 +55,7 @@ impl Packing {
             50002 | 52546 => "JPEG XL",
             other => return Err(unsupported(format!("compression {other}"))),
         };
+
         Err(unsupported(format!("{name} compression")))
     }
 

@@ -32,6 +32,7 @@ impl Predictor {
     pub(super) fn undo(self, row: &mut [u8], n_samples: usize, bits: usize, big_endian: bool) {
         let size = bits / 8;
         let step = n_samples * size;
+
         match (self, size) {
             (Self::None, _) => {}
             (Self::Horizontal, 1) => {
@@ -48,6 +49,8 @@ impl Predictor {
                 for i in n_samples..row.len() {
                     row[i] = row[i].wrapping_add(row[i - n_samples]);
                 }
+
+                // All highest bytes come first, then all next ones, in either byte order (TIFF technical note 3).
                 let sorted = row.to_vec();
                 let n = row.len() / size;
                 for (i, value) in row.chunks_exact_mut(size).enumerate() {

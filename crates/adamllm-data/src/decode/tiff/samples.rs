@@ -179,6 +179,8 @@ fn copy_area(
 ) -> Result<(), DecodeError> {
     for (row, samples) in samples.chunks_exact(row_bytes).take(area.height).enumerate() {
         let start = (area.y + row) * page.width + area.x;
+
+        // Of a wider sample in a plane the high byte is kept.
         if let Some(plane) = plane.as_deref_mut() {
             let out = &mut plane[start..start + area.width];
             let size = page.layout.bits / 8;
@@ -186,6 +188,7 @@ fn copy_area(
             out.iter_mut().zip(samples.chunks_exact(size)).for_each(|(out, sample)| *out = sample[high]);
             continue;
         }
+
         let rgb = &mut image.rgb[start * 3..(start + area.width) * 3];
         let mut none = [];
         let alpha = image.alpha.as_mut().map_or(&mut none[..], |alpha| &mut alpha[start..start + area.width]);

@@ -69,15 +69,21 @@ impl Reading<'_> {
         {
             return false;
         }
+
         let gaps = || (one.words.end..=other.words.start).map(|index| self.gap(index));
         let marks = |allowed: &str| {
             gaps().all(|gap| gap.chars().all(|c| c != '\n' && (c.is_whitespace() || allowed.contains(c))))
         };
+
+        // A comma makes a list only where the clause ends after it, or the list goes on.
         let ends_after = self.stands_before_border(other.words.end);
         let goes_on = ends_after || cues::joins_list(self.word(other.words.end));
+
         if marks("/&()[]*\"'") {
             return true;
         }
+
+        // An option's letter and then its text name one option (`B: left lung`).
         (marks(",/&()[]*\"'") && goes_on) || (one.by_letter && !other.by_letter && marks(".:)(-*\"'") && ends_after)
     }
 
