@@ -72,7 +72,7 @@ pub fn examination(seed: u64, form: Form, count: usize) -> Vec<Labelled> {
             Form::Closed => "mini examination, closed",
             Form::Choice => "mini examination, choice",
         });
-        let task = Task::draw(&scene, form, &mut random);
+        let task = judged_task(&scene, form, &mut random);
         match random.random_bool(0.5) {
             true => consistent(&scene, &task),
             false => inconsistent(&scene, &task, &mut random),
@@ -86,15 +86,25 @@ const EXAMINATION_SCENES: u64 = 1 << 40;
 
 fn any_task(scene: &Scene, random: &mut impl rand::Rng) -> Task {
     if random.random_bool(0.35) {
-        return Task::following(scene, &CaptionPlan::draw(random), random);
+        return Task::following(scene, &CaptionPlan::draw(random), random).turned(scene);
     }
     // Multiple choices are the hardest to judge: a letter stands for an option, and the option for what the reason names.
     let form = match random.random_range(0..10) {
-        0..3 => Form::Open,
-        3..5 => Form::Closed,
+        0..2 => Form::Open,
+        2..4 => Form::Closed,
         _ => Form::Choice,
     };
-    Task::draw(scene, form, random)
+    judged_task(scene, form, random)
+}
+
+/// Any question of a form. Half of the multiple choices list every value from some place on, as the synthesizer does; the others name
+/// four.
+fn judged_task(scene: &Scene, form: Form, random: &mut impl rand::Rng) -> Task {
+    let task = Task::draw(scene, form, random);
+    match form == Form::Choice && random.random() {
+        true => Task::all_values(scene, task.aspect, random).turned(scene),
+        false => task,
+    }
 }
 
 fn consistent(scene: &Scene, task: &Task) -> Labelled {
@@ -139,16 +149,14 @@ fn wrong_answer(scene: &Scene, task: &Task, random: &mut impl rand::Rng) -> Stri
     }
 }
 
-/// The reason that somebody would give who saw another value, where the conclusion does not follow from it.
+/// The reason that somebody would give who saw another value, where the conclusion does not follow from it. From every stain but the one
+/// asked for follows "no": there, the reason names that one.
 fn misread(scene: &Scene, task: &Task, random: &mut impl rand::Rng) -> Option<String> {
-    // "The stain is not eosin" follows from every other stain.
-    if task.form() == Form::Closed && task.label == "no" {
-        return None;
-    }
     let others = scene.domain.values(task.aspect).iter().filter(|value| **value != scene.value(task.aspect));
-    let other = others.collect::<Vec<_>>().choose(random).map(|value| **value)?;
+    let denied = task.form() == Form::Closed && task.label == "no";
+    let wrong: Vec<_> = others.filter(|value| !denied || task.asks_for(value)).collect();
     let right = task.reason(scene);
-    Some(right.replacen(scene.value(task.aspect), other, 1))
+    Some(right.replacen(scene.value(task.aspect), wrong.choose(random)?, 1))
 }
 
 fn open(scene: &Scene, random: &mut impl rand::Rng) -> Labelled {

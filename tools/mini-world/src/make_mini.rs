@@ -93,7 +93,7 @@ const TEXT_ROUNDS: [(usize, usize); 4] = [(TEXTS_FIRST as usize / 96 / 4, 96); 4
 /// Then captions of images, then questions about them.
 const IMAGE_ROUNDS: [(usize, usize); 2] = [(CAPTIONS_FIRST as usize / 48, 48), (2000, 48)];
 /// Consistent triplets first, then verdicts.
-const JUDGE_ROUNDS: [(usize, usize); 2] = [(CONSISTENT_FIRST as usize / 64, 64), (1500, 64)];
+const JUDGE_ROUNDS: [(usize, usize); 2] = [(CONSISTENT_FIRST as usize / 64, 64), (5000, 64)];
 
 struct Recipe {
     /// Steps of each round, and conversations in each of its steps. After each round, the model is examined.

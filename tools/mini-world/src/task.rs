@@ -67,6 +67,11 @@ impl Task {
         Self { aspect, question: ask(scene, aspect, random), options, label, form: Form::Choice }
     }
 
+    /// A multiple choice among all values of the aspect, in the domain's order.
+    pub fn all_values(scene: &Scene, aspect: Aspect, random: &mut impl rand::Rng) -> Self {
+        Self::choice(scene, aspect, &Vec::from_iter(0..scene.domain.values(aspect).len()), random)
+    }
+
     /// Any question of a form, with everything that the form leaves open drawn at random.
     pub fn draw(scene: &Scene, form: Form, random: &mut impl rand::Rng) -> Self {
         let aspect = Aspect::ALL[random.random_range(0..5)];
@@ -87,7 +92,7 @@ impl Task {
             Opening::Plain => Self::open(scene, aspect, random),
             Opening::Here => Self::closed(scene, aspect, scene.choice(aspect)),
             Opening::On => Self::closed(scene, aspect, (scene.choice(aspect) + 1) % values.len()),
-            Opening::Facts => Self::choice(scene, aspect, &Vec::from_iter(0..values.len()), random),
+            Opening::Facts => Self::all_values(scene, aspect, random),
         }
     }
 
@@ -103,6 +108,11 @@ impl Task {
             self.label = letter.map(|(_, letter)| letter.to_string()).unwrap_or_default();
         }
         self
+    }
+
+    /// Whether a closed question asks for this value.
+    pub(super) fn asks_for(&self, value: &str) -> bool {
+        self.question.strip_suffix('?').is_some_and(|question| question.ends_with(&format!(" {value}")))
     }
 
     /// Open, closed or multiple choice.

@@ -142,7 +142,7 @@ pub fn judge_training(seed: u64) -> impl Iterator<Item = JudgeExample> {
 }
 
 /// How many examples of the judge's training are all consistent, or open.
-pub const CONSISTENT_FIRST: u64 = 64 * 600;
+pub const CONSISTENT_FIRST: u64 = 64 * 900;
 
 /// A question that is in no training stream, for an examination.
 #[derive(Clone, Debug)]
