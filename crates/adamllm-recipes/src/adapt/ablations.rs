@@ -26,9 +26,17 @@ pub struct AblationSettings {
 }
 
 impl Default for AblationSettings {
-    /// Two stages, no filter, captions alone, tasks alone; three seeds.
+    /// Two stages; captions alone, tasks alone; no filter with both responses combined, with the precise and with the informative one alone;
+    /// three seeds.
     fn default() -> Self {
-        let variants = [Variant::TwoStage, Variant::NoFilter, Variant::CaptionOnly, Variant::SyntheticOnly];
+        let variants = [
+            Variant::TwoStage,
+            Variant::CaptionOnly,
+            Variant::SyntheticOnly,
+            Variant::NoFilter,
+            Variant::PreciseOnly,
+            Variant::InformativeOnly,
+        ];
         Self { variants: variants.into(), n_seeds: 3 }
     }
 }
