@@ -185,7 +185,7 @@ impl<'a> PostTraining<'a> {
     /// The base model on a device with autodiff, with a fresh adapter where the settings have one.
     ///
     /// # Errors
-    /// The folder's; an adapter that does not fit.
+    /// The folder's; an adapter that does not fit, or that could not be exported as the settings say.
     pub fn load(&self, device: &Device) -> Result<VisionLanguageModel, RecipeError> {
         let device = device.clone().autodiff();
         let model = self.base.load(self.settings.model.dtype.into(), &device)?;
@@ -193,7 +193,11 @@ impl<'a> PostTraining<'a> {
             None => Ok(model),
             Some(adapter) => {
                 device.seed(self.settings.train.seed);
-                Ok(model.with_lora(adapter)?)
+                let model = model.with_lora(adapter)?;
+                if self.settings.export.kind == ExportKind::Adapter {
+                    self.base.check_adapter(&model, adapter)?;
+                }
+                Ok(model)
             }
         }
     }
