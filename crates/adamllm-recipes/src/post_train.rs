@@ -194,12 +194,26 @@ impl<'a> PostTraining<'a> {
             Some(adapter) => {
                 device.seed(self.settings.train.seed);
                 let model = model.with_lora(adapter)?;
+                self.check_frozen_parts(&model)?;
                 if self.settings.export.kind == ExportKind::Adapter {
                     self.base.check_adapter(&model, adapter)?;
                 }
                 Ok(model)
             }
         }
+    }
+
+    /// Refuses an adapter in a part that is frozen as a whole: it would silently stay as it is.
+    fn check_frozen_parts(&self, model: &VisionLanguageModel) -> Result<(), SettingsError> {
+        let parameters = Parameters::of(model);
+        for group in self.settings.training().groups.iter().filter(|group| group.frozen) {
+            let adapted = |name: &&str| name.starts_with(&group.prefix) && name.contains(".lora.");
+            if let Some(name) = parameters.names().into_iter().find(adapted) {
+                let detail = format!("{name} would be trained, but `{}` is frozen (parts, train.groups)", group.prefix);
+                return Err(SettingsError::value("adapter.targets", detail));
+            }
+        }
+        Ok(())
     }
 
     /// Runs each stage's worst batches forward and backward; the model stays as it is.

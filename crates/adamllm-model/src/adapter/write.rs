@@ -140,15 +140,15 @@ impl ModelFolder {
 
     fn peft_config(&self, config: &LoraConfig, adapted: &[Adapted], others: &[String], saved: &[Saved]) -> Value {
         let ranks = adapted.iter().map(|layer| (layer.module.as_str(), layer.rank));
-        let alphas = adapted.iter().map(|layer| (layer.module.as_str(), layer.alpha));
+        let alphas = adapted.iter().map(|layer| (layer.module.as_str(), Number(layer.alpha)));
         let modules: BTreeSet<&str> = saved.iter().map(|saved| saved.module.as_str()).collect();
         serde_json::json!({
-            "alpha_pattern": patterns(alphas, &config.alpha),
+            "alpha_pattern": patterns(alphas, &Number(config.alpha)),
             "base_model_name_or_path": self.path().to_string_lossy(),
             "bias": "none",
             "fan_in_fan_out": false,
             "inference_mode": true,
-            "lora_alpha": config.alpha,
+            "lora_alpha": Value::from(Number(config.alpha)),
             "lora_dropout": config.dropout,
             "modules_to_save": (!modules.is_empty()).then_some(modules),
             "peft_type": "LORA",
@@ -164,6 +164,19 @@ impl ModelFolder {
     fn module_key(&self, layout: KeyLayout, name: &str) -> String {
         let key = layout.key(self.config(), &format!("{name}.weight"));
         key.strip_suffix(".weight").unwrap_or(&key).to_owned()
+    }
+}
+
+/// A number that JSON has as a whole one where it is: PEFT's alphas are integers in most files.
+#[derive(Clone, Copy, PartialEq)]
+struct Number(f64);
+
+impl From<Number> for Value {
+    fn from(Number(number): Number) -> Self {
+        match number.fract() == 0.0 && number < 1e15 {
+            true => (number as u64).into(),
+            false => number.into(),
+        }
     }
 }
 

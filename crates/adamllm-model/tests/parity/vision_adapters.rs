@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use adamllm_core::Supervision;
-use adamllm_model::{LocalModel, ModelFolder, Padding, Processor, VisionLanguageModel, VlmBatch};
+use adamllm_model::{KeyLayout, LocalModel, ModelFolder, Padding, Processor, VisionLanguageModel, VlmBatch};
 use adamllm_nn::{LoraConfig, LoraTargets, Objective, Parameters, with_dropout};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::optim::GradientsParams;
@@ -112,6 +112,11 @@ fn adapters_are_written_as_peft_writes_them() {
         assert_eq!(tensors(out.path()), tensors(&path), "{name}");
         let again = fixture.folder.load_adapter(base(&fixture.folder), out.path()).expect("fits");
         assert_eq!(logits(&fixture, again), logits(&fixture, adapted.clone()), "{name}");
+
+        // Names of older versions are found as well.
+        fixture.folder.save_adapter_as(&adapted, &config, KeyLayout::Hub2024, out.path()).expect("saves");
+        let older = fixture.folder.load_adapter(base(&fixture.folder), out.path()).expect("fits");
+        assert_eq!(logits(&fixture, older), logits(&fixture, adapted.clone()), "{name}");
 
         // The same layers get one where it is made here, and a configuration of other numbers is refused.
         let made = base(&fixture.folder).with_lora(&config).expect("fits");
