@@ -50,6 +50,9 @@ fn adapters_have_their_settings() {
     std::fs::write(&saved, settings::write(&config).expect("TOML")).expect("written");
     assert_eq!(PostTrainSettings::read(&saved, &[]).expect("its own output"), config);
 
+    let adapter = read("targets = 'language\\..*'\n").expect("valid").adapter.expect("an adapter");
+    assert_eq!(adapter.targets, adamllm_nn::LoraTargets::Pattern(r"language\..*".into()));
+
     let error = read("dropout = 1.0\n").expect_err("drops all").to_string();
     assert!(error.contains("`adapter.dropout`"), "{error}");
 }
