@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use adamllm_nn::{BlockExecutor, ImageFeatures, ImageLayout, ParameterKind, PixelValues, VisionEncoder};
+use adamllm_nn::{BlockExecutor, ImageFeatures, ImageLayout, LinearLayers, ParameterKind, PixelValues, VisionEncoder};
 use adamllm_vision::{LlavaNextVision, MllamaVision, Qwen2_5VlEncoder, Qwen2VlEncoder, Qwen3VlEncoder, SmolVlmVision};
 use burn::module::Module;
 use burn::tensor::Tensor;
@@ -68,6 +68,12 @@ macro_rules! vision_encoders {
             ) -> ImageFeatures {
                 match self {
                     $(Self::$variant(encoder) => encoder.encode_with_layers(images, blocks)),*
+                }
+            }
+
+            fn linear_layers_mut(&mut self) -> LinearLayers<'_> {
+                match self {
+                    $(Self::$variant(encoder) => encoder.linear_layers_mut()),*
                 }
             }
 

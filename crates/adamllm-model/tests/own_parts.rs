@@ -244,7 +244,7 @@ fn a_backbone_of_ones_own_after_a_real_encoder() {
 fn adapters_beside_the_layers_of_a_backbone_of_ones_own() {
     let device = Device::flex().autodiff();
     let model = VisionLanguageModel::<MeanColours, BagOfWords>::new(None, BagOfWords::new(20, 8, &device));
-    let lora = |target: &str| LoraConfig { rank: 2, alpha: 4.0, targets: vec![target.into()] };
+    let lora = |target: &str| LoraConfig::new(2, 4.0).with_targets([target]);
     let adapted = model.clone().with_lora(&lora("mix")).expect("names a layer");
     assert!(Parameters::of(&adapted).names().contains(&"language.mix.lora.a"));
     let error = model.with_lora(&lora("query")).expect_err("names none").to_string();

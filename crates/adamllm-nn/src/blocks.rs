@@ -1,6 +1,8 @@
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 
+use crate::dropout::{next_call, within};
+
 /// A block's forward pass over hidden states `[batch, seq, d_model]`. It may run more than once, and must give the same
 /// each time.
 pub type BlockFn<'a> = Box<dyn Fn(&[Tensor<3>], GradMode) -> Tensor<3> + 'a>;
@@ -34,9 +36,13 @@ pub fn run_block<'a, M: Module>(
     inputs: Vec<Tensor<3>>,
     forward: impl Fn(&M, &[Tensor<3>]) -> Tensor<3> + 'a,
 ) -> Tensor<3> {
-    let forward = move |inputs: &[Tensor<3>], mode: GradMode| match mode {
-        GradMode::Enabled => forward(module, inputs),
-        GradMode::Disabled => forward(&module.valid(), inputs),
+    // A block that runs again must drop the same elements.
+    let call = next_call();
+    let forward = move |inputs: &[Tensor<3>], mode: GradMode| {
+        within(call, || match mode {
+            GradMode::Enabled => forward(module, inputs),
+            GradMode::Disabled => forward(&module.valid(), inputs),
+        })
     };
     blocks.block(inputs, is_trained(module), Box::new(forward))
 }

@@ -32,11 +32,13 @@ mod backbone;
 mod blocks;
 mod cross_attention;
 mod cross_entropy;
+mod dropout;
 #[cfg(feature = "flex")]
 #[cfg_attr(not(feature = "autodiff"), allow(dead_code, reason = "each forward pass has its backward pass beside it"))]
 mod fused;
 mod image;
 mod linear;
+mod linear_layers;
 mod lora;
 mod mlp;
 mod norm;
@@ -54,9 +56,11 @@ pub use blocks::{BlockExecutor, BlockFn, Eager, GradMode, run_block};
 pub use burn;
 pub use cross_attention::{CrossAttentionInput, CrossAttentionView, ImageSpan};
 pub use cross_entropy::cross_entropy;
+pub use dropout::{Dropout, with_dropout};
 pub use image::{ExampleSize, ImageLayout, PixelValues};
 pub use linear::{Linear, LinearConfig, linear};
-pub use lora::{Lora, LoraConfig};
+pub use linear_layers::{LinearLayers, numbered_layers, prefixed_layers};
+pub use lora::{Lora, LoraConfig, LoraTargets};
 pub use mlp::{Activation, GatedMlp, GatedMlpConfig, Mlp, MlpConfig};
 pub use norm::{LayerNorm, LayerNormConfig, RmsNorm, RmsNormConfig};
 pub use objective::{Batch, Objective, ParameterKind};

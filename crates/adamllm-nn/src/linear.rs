@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn merging_an_adapter_changes_nothing_but_the_weight() {
         let device = Device::flex();
-        let config = LoraConfig { rank: 2, alpha: 4.0, targets: vec![] };
+        let config = LoraConfig::new(2, 4.0);
         let mut linear = LinearConfig::new(5, 3).with_bias(true).init(&device);
         let x = random([4, 5], 1.0, 1);
         let plain = linear.forward(x.clone());

@@ -1,7 +1,7 @@
 use burn::module::{Module, ModuleDisplay};
 use burn::tensor::Tensor;
 
-use crate::{BlockExecutor, Linear, Mlp, ParameterKind, PixelValues};
+use crate::{BlockExecutor, Linear, LinearLayers, Mlp, ParameterKind, PixelValues, prefixed_layers};
 
 /// What an encoder gives for some images, one image after the other.
 #[derive(Clone, Debug)]
@@ -83,6 +83,13 @@ pub trait VisionEncoder: Module + ModuleDisplay {
         self.encode(images, blocks).into()
     }
 
+    /// Every linear layer that may get a low-rank adapter, those of a connector inside included, under its path of field names
+    /// (`blocks.0.qkv`). The patch embedding is none: checkpoints have it as a convolution. An encoder that names none gets no
+    /// adapters.
+    fn linear_layers_mut(&mut self) -> LinearLayers<'_> {
+        Vec::new()
+    }
+
     /// Whether a forward pass reads a parameter, by its name inside the encoder.
     fn uses(&self, _parameter: &str) -> bool {
         true
@@ -103,11 +110,21 @@ pub trait Connector: Module + ModuleDisplay {
     /// - `features`: `[n, d_vision]`, as the encoder gives them
     /// - output: `[sum of n_features, d_model]`
     fn connect(&self, features: Tensor<2>, images: &[&PixelValues]) -> Tensor<2>;
+
+    /// Every linear layer that may get a low-rank adapter, under its path of field names (`fc1`); empty for a connector that
+    /// is a linear layer itself. A connector that names none gets no adapters.
+    fn linear_layers_mut(&mut self) -> LinearLayers<'_> {
+        Vec::new()
+    }
 }
 
 impl Connector for Linear {
     fn connect(&self, features: Tensor<2>, _images: &[&PixelValues]) -> Tensor<2> {
         self.forward(features)
+    }
+
+    fn linear_layers_mut(&mut self) -> LinearLayers<'_> {
+        vec![(String::new(), self)]
     }
 }
 
@@ -115,6 +132,10 @@ impl Connector for Linear {
 impl Connector for Mlp {
     fn connect(&self, features: Tensor<2>, _images: &[&PixelValues]) -> Tensor<2> {
         self.forward(features)
+    }
+
+    fn linear_layers_mut(&mut self) -> LinearLayers<'_> {
+        self.linear_layers_mut()
     }
 }
 
@@ -136,6 +157,15 @@ impl<E: VisionEncoder, C: Connector> VisionEncoder for ConnectedEncoder<E, C> {
     fn encode_with_layers<'a>(&'a self, images: &[&PixelValues], blocks: &mut dyn BlockExecutor<'a>) -> ImageFeatures {
         let ImageFeatures { features, layer_features } = self.encoder.encode_with_layers(images, blocks);
         ImageFeatures { features: self.connector.connect(features, images), layer_features }
+    }
+
+    fn linear_layers_mut(&mut self) -> LinearLayers<'_> {
+        let mut layers = prefixed_layers("encoder", self.encoder.linear_layers_mut());
+        layers.extend(self.connector.linear_layers_mut().into_iter().map(|(name, layer)| {
+            let dot = if name.is_empty() { "" } else { "." };
+            (format!("connector{dot}{name}"), layer)
+        }));
+        layers
     }
 
     fn uses(&self, parameter: &str) -> bool {

@@ -187,7 +187,7 @@ impl<'a> PostTraining<'a> {
     /// The base model on a device with autodiff, with a fresh adapter where the settings have one.
     ///
     /// # Errors
-    /// The folder's; an adapter that does not fit.
+    /// The folder's; an adapter that does not fit, or that could not be exported as the settings say.
     pub fn load(&self, device: &Device) -> Result<VisionLanguageModel, RecipeError> {
         let device = device.clone().autodiff();
         let model = self.base.load(self.settings.model.dtype.into(), &device)?;
@@ -195,9 +195,27 @@ impl<'a> PostTraining<'a> {
             None => Ok(model),
             Some(adapter) => {
                 device.seed(self.settings.train.seed);
-                Ok(model.with_lora(adapter)?)
+                let model = model.with_lora(adapter)?;
+                self.check_frozen_parts(&model)?;
+                if self.settings.export.kind == ExportKind::Adapter {
+                    self.base.check_adapter(&model, adapter)?;
+                }
+                Ok(model)
             }
         }
+    }
+
+    /// Refuses an adapter in a part that is frozen as a whole: it would silently stay as it is.
+    fn check_frozen_parts(&self, model: &VisionLanguageModel) -> Result<(), SettingsError> {
+        let parameters = Parameters::of(model);
+        for group in self.settings.training().groups.iter().filter(|group| group.frozen) {
+            let adapted = |name: &&str| name.starts_with(&group.prefix) && name.contains(".lora.");
+            if let Some(name) = parameters.names().into_iter().find(adapted) {
+                let detail = format!("{name} would be trained, but `{}` is frozen (parts, train.groups)", group.prefix);
+                return Err(SettingsError::value("adapter.targets", detail));
+            }
+        }
+        Ok(())
     }
 
     /// Runs each stage's worst batches forward and backward; the model stays as it is.

@@ -9,8 +9,10 @@ use std::time::Instant;
 
 use adamllm_core::Progress;
 use adamllm_core::jsonl::Appender;
-use adamllm_nn::{Batch, Objective};
+use adamllm_core::random::named_stream;
+use adamllm_nn::{Batch, Objective, with_dropout};
 use burn::optim::GradientsParams;
+use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::backward::differentiate;
@@ -282,7 +284,9 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> TrainLoop<'_, M, 
         share: f64,
         gradients: &mut Accumulated,
     ) -> Result<Vec<f32>, TrainError> {
-        let pass = AssertUnwindSafe(|| differentiate(self.model(), batch, share, self.config, gradients));
+        let seed = dropout_seed(self.config.seed, step, examples);
+        let pass = || with_dropout(seed, || differentiate(self.model(), batch, share, self.config, gradients));
+        let pass = AssertUnwindSafe(pass);
         catch_unwind(pass).map_err(|panic| {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text
@@ -366,7 +370,9 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> TrainLoop<'_, M, 
             let mut own = Accumulated::default();
             let losses = match batch.n_targets() {
                 0 => continue,
-                _ => differentiate(self.model(), &batch, share, self.config, &mut own),
+                _ => with_dropout(dropout_seed(self.config.seed, metrics.step - 1, &[example]), || {
+                    differentiate(self.model(), &batch, share, self.config, &mut own)
+                }),
             };
             let finite = losses.iter().all(|loss| loss.is_finite());
             if finite && global_norm(self.model(), &own.take()).is_finite() {
@@ -407,6 +413,11 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> TrainLoop<'_, M, 
             }
         }
     }
+}
+
+/// What a pass's dropout is drawn from: the same after a resume, and whatever the number of ranks.
+fn dropout_seed(seed: u64, step: usize, examples: &[usize]) -> u64 {
+    named_stream(seed, "dropout", &format!("{step}/{examples:?}")).next_u64()
 }
 
 fn quarantine(folder: &Path) -> PathBuf {

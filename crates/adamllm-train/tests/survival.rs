@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use adamllm_core::random::named_stream;
-use adamllm_nn::{Batch, BlockExecutor, Linear, LinearConfig, Objective};
+use adamllm_nn::{Batch, BlockExecutor, Dropout, Linear, LinearConfig, Lora, LoraConfig, Objective};
 use adamllm_train::{
     Checkpoint, ExampleBatches, ExampleSize, FitOptions, RunPlan, SourceShare, StepMetrics, TrainConfig, Trainer,
     Validation, ValidationMetrics, WeightedSources,
@@ -44,6 +44,14 @@ impl Wide {
         let device = Device::flex().autodiff();
         let mut layer = LinearConfig::new(WIDTH, WIDTH).init(&device);
         layer.weight = Param::from_tensor(matrix(WIDTH, 0.5, &device));
+        // Its dropout must be the same after a resume, too.
+        let factor = |axes: [usize; 2]| matrix(WIDTH, 0.3, &device).slice([0..axes[0], 0..axes[1]]).detach();
+        layer.lora = Some(Lora {
+            a: Param::from_tensor(factor([2, WIDTH])),
+            b: Param::from_tensor(factor([WIDTH, 2])),
+            dropout: Dropout::of("layer", 0.3),
+            ..Lora::init(WIDTH, WIDTH, &LoraConfig::new(2, 40.0), &device)
+        });
         Self { layer }
     }
 

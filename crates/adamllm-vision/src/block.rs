@@ -1,6 +1,9 @@
 //! The block that the vision encoders of CLIP (arXiv 2103.00020) and Mllama (arXiv 2407.21783, section 7) are made of.
 
-use adamllm_nn::{Activation, AttentionMask, LayerNorm, LayerNormConfig, Linear, LinearConfig, Mlp, MlpConfig, attend};
+use adamllm_nn::{
+    Activation, AttentionMask, LayerNorm, LayerNormConfig, Linear, LinearConfig, LinearLayers, Mlp, MlpConfig, attend,
+    prefixed_layers,
+};
 use burn::config::Config;
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor};
@@ -92,6 +95,16 @@ impl EncoderBlock {
         let x = x + gated(mixed, self.attention_gate.as_ref());
         let changed = self.mlp.forward(self.norm2.forward(x.clone()));
         x + gated(changed, self.mlp_gate.as_ref())
+    }
+
+    /// Its linear layers, under their paths of field names.
+    pub fn linear_layers_mut(&mut self) -> LinearLayers<'_> {
+        let EncoderAttention { query, key, value, output, .. } = &mut self.attention;
+        let attention = [("query", query), ("key", key), ("value", value), ("output", output)];
+        let attention = attention.map(|(name, layer)| (name.to_owned(), layer)).into();
+        let mut layers = prefixed_layers("attention", attention);
+        layers.extend(prefixed_layers("mlp", self.mlp.linear_layers_mut()));
+        layers
     }
 }
 

@@ -1,12 +1,12 @@
 //! PEFT's `adapter_config.json`.
 
 use adamllm_core::json::shown;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use fancy_regex::Regex;
 use serde_json::{Map, Value};
 
+use super::selection::pattern_at_end;
 use crate::ModelError;
 use crate::text::read_json;
 
@@ -19,9 +19,13 @@ pub(crate) struct PeftConfig {
     rank: usize,
     alpha: f64,
     rank_stabilised: bool,
-    /// By pattern of module names.
-    rank_pattern: BTreeMap<String, usize>,
-    alpha_pattern: BTreeMap<String, f64>,
+    /// By pattern of module names, in the file's order.
+    rank_pattern: Vec<(String, usize)>,
+    alpha_pattern: Vec<(String, f64)>,
+    /// Ends of the names of modules whose own weights stand in the file.
+    pub(super) modules_to_save: Vec<String>,
+    /// Whether a head that is tied to a saved embedding follows it (`ensure_weight_tying`).
+    pub(super) ties_weights: bool,
     /// The base model: a folder or a Hub id.
     pub(crate) base: Option<String>,
 }
@@ -45,6 +49,7 @@ const WITHOUT_EFFECT: &[&str] = &[
     "megatron_core",
     "runtime_config",
     "ensure_weight_tying",
+    "modules_to_save",
     "base_model_name_or_path",
     "peft_type",
     "r",
@@ -85,8 +90,8 @@ impl PeftConfig {
         if rank.fract() != 0.0 || rank > 1e6 {
             return Err(fault("r", "a whole number", &root["r"]));
         }
-        let pattern = |name: &str| -> Result<BTreeMap<String, f64>, ModelError> {
-            let Some(found) = value(name) else { return Ok(BTreeMap::new()) };
+        let pattern = |name: &str| -> Result<Vec<(String, f64)>, ModelError> {
+            let Some(found) = value(name) else { return Ok(Vec::new()) };
             let object = found.as_object().ok_or_else(|| fault(name, "an object", found))?;
             let entry = |(key, value): (&String, &Value)| {
                 let number = value.as_f64().filter(|n| n.is_finite() && *n > 0.0);
@@ -94,7 +99,14 @@ impl PeftConfig {
             };
             object.iter().map(entry).collect()
         };
+        let modules = value("modules_to_save").map_or(Ok(Vec::new()), |found| {
+            let names =
+                found.as_array().and_then(|list| list.iter().map(|name| name.as_str().map(str::to_owned)).collect());
+            names.ok_or_else(|| fault("modules_to_save", "a list of names", found))
+        })?;
         Ok(Self {
+            modules_to_save: modules,
+            ties_weights: value("ensure_weight_tying") == Some(&Value::Bool(true)),
             rank: rank as usize,
             alpha: number("lora_alpha")?,
             rank_stabilised: value("use_rslora") == Some(&Value::Bool(true)),
@@ -113,19 +125,13 @@ impl PeftConfig {
         Ok((rank, alpha / divisor))
     }
 
-    /// The entry whose pattern the module's name matches, as PEFT looks for it: at the end of the name, or where the pattern
-    /// begins with `^`, at its start.
-    fn matching<T: Copy>(
-        &self,
-        field: &str,
-        patterns: &BTreeMap<String, T>,
-        module: &str,
-    ) -> Result<Option<T>, ModelError> {
-        for (pattern, &value) in patterns {
-            let whole = if pattern.starts_with('^') { pattern.clone() } else { format!(r"^(?:.*\.)?(?:{pattern})$") };
-            let regex = Regex::new(&whole).map_err(|e| ModelError::config(&self.path, field, "a pattern", e))?;
+    /// The first entry whose pattern the module's name matches, as PEFT looks for it: the whole name, or what follows a dot.
+    fn matching<T: Copy>(&self, field: &str, patterns: &[(String, T)], module: &str) -> Result<Option<T>, ModelError> {
+        for (pattern, value) in patterns {
+            let regex = Regex::new(&pattern_at_end(pattern))
+                .map_err(|e| ModelError::config(&self.path, field, "a pattern", e))?;
             if regex.is_match(module).map_err(|e| ModelError::config(&self.path, field, "a pattern", e))? {
-                return Ok(Some(value));
+                return Ok(Some(*value));
             }
         }
         Ok(None)
@@ -174,7 +180,7 @@ mod tests {
     fn patterns_decide_as_in_peft() {
         let config = read(&serde_json::json!({
             "peft_type": "LORA", "r": 4, "lora_alpha": 8,
-            "rank_pattern": {"layers.1.self_attn.q_proj": 2, "^model.layers.0": 16},
+            "rank_pattern": {"layers.1.self_attn.q_proj": 2, "^model.layers.0.*": 16},
             "alpha_pattern": {"self_attn.[qk]_proj": 3},
         }))
         .expect("supported");
@@ -191,7 +197,7 @@ mod tests {
             ("peft_type", serde_json::json!("LOHA")),
             ("use_dora", true.into()),
             ("bias", "all".into()),
-            ("modules_to_save", serde_json::json!(["lm_head"])),
+            ("modules_to_save", "lm_head".into()),
             ("trainable_token_indices", serde_json::json!([3])),
             ("layer_replication", serde_json::json!([[0, 4]])),
             ("lora_bias", true.into()),

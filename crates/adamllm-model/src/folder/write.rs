@@ -122,7 +122,7 @@ impl ModelFolder {
     }
 
     /// The shape that a parameter has in files: the patch embedding is a convolution in most.
-    fn stored_shape(&self, name: &str, shape: &[usize]) -> Vec<usize> {
+    pub(crate) fn stored_shape(&self, name: &str, shape: &[usize]) -> Vec<usize> {
         let is_patch_embedding = name.starts_with("vision.") && name.ends_with("patch_embedding.weight");
         let kernel = self.config.vision.as_ref().filter(|_| is_patch_embedding).map(|vision| vision.patch_kernel());
         match kernel {

@@ -352,7 +352,7 @@ impl FolderSource<'_> {
 }
 
 /// A convolution's kernel `[out, in, ...]` is a linear layer's weight `[out, in * ...]` for us.
-fn flatten_kernel(data: TensorData, wanted: &[usize]) -> TensorData {
+pub(crate) fn flatten_kernel(data: TensorData, wanted: &[usize]) -> TensorData {
     let shape = data.shape().as_slice().to_vec();
     let same_first_axis = shape.len() > 2 && wanted.len() == 2 && shape[0] == wanted[0];
     if same_first_axis && shape[1..].iter().product::<usize>() == wanted[1] {

@@ -39,7 +39,7 @@ fn an_adapter_of_peft() {
     assert!(difference(&logits(adapted.clone()), &expected) < 1e-4);
     assert!(difference(&logits(adapted.clone().merge_lora()), &expected) < 1e-4);
 
-    let config = LoraConfig { rank: 4, alpha: 8.0, targets: ["query", "value", "down"].map(String::from).to_vec() };
+    let config = LoraConfig::new(4, 8.0).with_targets(["query", "value", "down"]);
     let out = tempfile::tempdir().expect("a temporary folder");
     fixture.folder.save_adapter(&adapted, &config, out.path()).expect("saves");
     let again = fixture.folder.load_adapter(base(&fixture.folder), out.path()).expect("fits");
@@ -113,11 +113,11 @@ fn a_base_with_an_adapter_trains() {
 #[test]
 fn an_adapter_that_would_train_nothing_is_refused() {
     let model = || VisionLanguageModel::init(qwen2_vl("model").folder.config(), &Device::flex());
-    let good = LoraConfig { rank: 4, alpha: 8.0, targets: vec!["q_proj".into()] };
+    let good = LoraConfig::new(4, 8.0).with_targets(["q_proj"]);
     assert!(model().with_lora(&good).is_ok(), "a target by its name in checkpoints");
     for (config, said) in [
-        (LoraConfig { targets: vec![], ..good.clone() }, "targets"),
-        (LoraConfig { targets: vec!["querry".into()], ..good.clone() }, "querry"),
+        (good.clone().with_targets([""; 0]), "targets"),
+        (good.clone().with_targets(["querry"]), "querry"),
         (LoraConfig { alpha: 0.0, ..good.clone() }, "alpha"),
         (LoraConfig { rank: 0, ..good.clone() }, "rank"),
     ] {
@@ -133,7 +133,7 @@ fn an_adapter_that_would_train_nothing_is_refused() {
 #[test]
 fn a_new_adapter_trains_alone() {
     let fixture = qwen2_vl("model");
-    let config = LoraConfig { rank: 2, alpha: 4.0, targets: ["query", "up"].map(String::from).to_vec() };
+    let config = LoraConfig::new(2, 4.0).with_targets(["query", "up"]);
     let model =
         fixture.folder.load(DType::F32, &Device::flex().autodiff()).expect("loads").with_lora(&config).expect("fits");
     let processor = Processor::read(&fixture.folder).expect("reads");
@@ -148,6 +148,6 @@ fn a_new_adapter_trains_alone() {
     assert_eq!(named.len(), 3 * 2 * 2, "three layers, two targets, two factors");
     assert!(named.iter().all(|(name, _)| name.contains(".lora.")));
     assert!(named.iter().any(|(name, values)| name.ends_with(".lora.b") && values.iter().any(|v| *v != 0.0)));
-    let unknown = LoraConfig { targets: vec!["qkv".into()], ..config };
+    let unknown = config.with_targets(["qkv"]);
     assert!(fixture.folder.load(DType::F32, &Device::flex()).expect("loads").with_lora(&unknown).is_err());
 }

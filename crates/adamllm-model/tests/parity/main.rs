@@ -6,3 +6,4 @@ mod checks;
 mod families;
 mod fixture;
 mod folders;
+mod vision_adapters;

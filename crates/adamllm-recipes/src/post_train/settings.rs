@@ -30,7 +30,7 @@ pub struct PostTrainSettings {
     pub parts: PartsSettings,
     /// Held-out examples.
     pub validation: Option<ValidationSettings>,
-    /// Low-rank adapters; without them, the model's own weights are trained.
+    /// Low-rank adapters, and what is trained in full beside them; without them, the model's own weights are trained.
     pub adapter: Option<LoraConfig>,
     /// What is written in the end.
     pub export: ExportSettings,
@@ -200,6 +200,10 @@ impl PostTrainSettings {
         }
         if self.adapter.as_ref().is_some_and(|adapter| adapter.rank == 0) {
             return Err(SettingsError::value("adapter.rank", "expected at least 1, got 0"));
+        }
+        if let Some(adapter) = self.adapter.as_ref().filter(|adapter| !(0.0..1.0).contains(&adapter.dropout)) {
+            let expected = format!("expected from 0 to below 1, got {}", adapter.dropout);
+            return Err(SettingsError::value("adapter.dropout", expected));
         }
         self.train.validate().map_err(|error| SettingsError::value("train", error.to_string()))
     }

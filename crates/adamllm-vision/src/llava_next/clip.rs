@@ -1,7 +1,10 @@
 //! The CLIP vision encoder (Radford et al. 2021, arXiv 2103.00020; model card openai/clip-vit-large-patch14-336) as LLaVA
 //! reads it: the patches' features of an inner layer, without the class feature.
 
-use adamllm_nn::{Activation, BlockExecutor, LayerNorm, LayerNormConfig, Linear, LinearConfig, PixelValues, run_block};
+use adamllm_nn::{
+    Activation, BlockExecutor, LayerNorm, LayerNormConfig, Linear, LinearConfig, LinearLayers, PixelValues,
+    numbered_layers, run_block,
+};
 use burn::config::Config;
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor};
@@ -102,6 +105,11 @@ impl ClipEncoderConfig {
 }
 
 impl ClipEncoder {
+    /// The blocks' linear layers, under their paths of field names.
+    pub fn linear_layers_mut(&mut self) -> LinearLayers<'_> {
+        numbered_layers("layers", self.layers.iter_mut().map(EncoderBlock::linear_layers_mut))
+    }
+
     /// Whether a forward pass reads a parameter, by its name inside the encoder: the layers after the last used one, and the norm
     /// after all of them, are kept for the files' sake.
     pub fn uses(&self, parameter: &str) -> bool {

@@ -1,7 +1,10 @@
 //! The vision side of LLaVA-NeXT (Liu et al. 2024; model card Lin-Chen/open-llava-next-llama3-8b): CLIP features of every
 //! tile, projected, put together without the canvas's padding, and a trained feature at the end of each line.
 
-use adamllm_nn::{Activation, BlockExecutor, Mlp, MlpConfig, ParameterKind, PixelValues, VisionEncoder, index_tensor};
+use adamllm_nn::{
+    Activation, BlockExecutor, LinearLayers, Mlp, MlpConfig, ParameterKind, PixelValues, VisionEncoder, index_tensor,
+    prefixed_layers,
+};
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor};
 
@@ -64,6 +67,12 @@ impl VisionEncoder for LlavaNextVision {
         }
         let device = features.device();
         features.select(0, index_tensor(indices, &device))
+    }
+
+    fn linear_layers_mut(&mut self) -> LinearLayers<'_> {
+        let mut layers = prefixed_layers("encoder", self.encoder.linear_layers_mut());
+        layers.extend(prefixed_layers("projector", self.projector.linear_layers_mut()));
+        layers
     }
 
     fn uses(&self, parameter: &str) -> bool {

@@ -5,8 +5,8 @@
 //! pairs of padding are masked), and every tile is filled up with empty features to a multiple of eight.
 
 use adamllm_nn::{
-    Activation, AttentionMask, BlockExecutor, LayerNorm, LayerNormConfig, Linear, LinearConfig, PixelValues,
-    index_tensor, run_block,
+    Activation, AttentionMask, BlockExecutor, LayerNorm, LayerNormConfig, Linear, LinearConfig, LinearLayers,
+    PixelValues, index_tensor, numbered_layers, run_block,
 };
 use burn::config::Config;
 use burn::module::{Initializer, Module, Param};
@@ -155,6 +155,14 @@ impl MllamaEncoderConfig {
 }
 
 impl MllamaEncoder {
+    /// The blocks' linear layers, under their paths of field names.
+    pub fn linear_layers_mut(&mut self) -> LinearLayers<'_> {
+        let mut layers = numbered_layers("layers", self.layers.iter_mut().map(EncoderBlock::linear_layers_mut));
+        let global = self.global_layers.iter_mut().map(EncoderBlock::linear_layers_mut);
+        layers.extend(numbered_layers("global_layers", global));
+        layers
+    }
+
     /// The features of every image: those of missing tiles too, which the caller masks.
     ///
     /// # Shapes

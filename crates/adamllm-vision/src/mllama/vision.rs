@@ -1,6 +1,8 @@
 //! The vision side of Llama 3.2 Vision (arXiv 2407.21783, section 7; model card meta-llama/Llama-3.2-11B-Vision-Instruct).
 
-use adamllm_nn::{BlockExecutor, Linear, LinearConfig, ParameterKind, PixelValues, VisionEncoder};
+use adamllm_nn::{
+    BlockExecutor, Linear, LinearConfig, LinearLayers, ParameterKind, PixelValues, VisionEncoder, prefixed_layers,
+};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
@@ -43,6 +45,12 @@ impl MllamaVisionConfig {
 impl VisionEncoder for MllamaVision {
     fn encode<'a>(&'a self, images: &[&PixelValues], blocks: &mut dyn BlockExecutor<'a>) -> Tensor<2> {
         self.projector.forward(self.encoder.encode_tiles(images, blocks)).flatten(0, 1)
+    }
+
+    fn linear_layers_mut(&mut self) -> LinearLayers<'_> {
+        let mut layers = prefixed_layers("encoder", self.encoder.linear_layers_mut());
+        layers.push(("projector".into(), &mut self.projector));
+        layers
     }
 
     fn parameter_kind(&self, parameter: &str) -> ParameterKind {

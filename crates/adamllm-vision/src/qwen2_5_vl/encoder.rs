@@ -2,8 +2,9 @@
 //! norms, gated MLPs, and attention within windows in all blocks but a few.
 
 use adamllm_nn::{
-    Activation, BlockExecutor, GatedMlp, GatedMlpConfig, Linear, LinearConfig, Mlp, MlpConfig, ParameterKind,
-    PixelValues, RmsNorm, RmsNormConfig, RotaryTable, VisionEncoder, attend, index_tensor, run_block,
+    Activation, BlockExecutor, GatedMlp, GatedMlpConfig, Linear, LinearConfig, LinearLayers, Mlp, MlpConfig,
+    ParameterKind, PixelValues, RmsNorm, RmsNormConfig, RotaryTable, VisionEncoder, attend, index_tensor,
+    numbered_layers, prefixed_layers, run_block,
 };
 use burn::config::Config;
 use burn::module::Module;
@@ -140,6 +141,12 @@ impl VisionEncoder for Qwen2_5VlEncoder {
         encode_by_grid(images, |grid, group| self.encode_equal(images, grid, group, blocks))
     }
 
+    fn linear_layers_mut(&mut self) -> LinearLayers<'_> {
+        let mut layers = numbered_layers("blocks", self.blocks.iter_mut().map(WindowBlock::linear_layers_mut));
+        layers.extend(prefixed_layers("merger.mlp", self.merger.mlp.linear_layers_mut()));
+        layers
+    }
+
     fn parameter_kind(&self, parameter: &str) -> ParameterKind {
         embedding_or_hidden(parameter, &["patch_embedding"])
     }
@@ -187,6 +194,13 @@ fn indices(order: &[usize], device: &Device) -> Tensor<1, Int> {
 }
 
 impl WindowBlock {
+    /// Its linear layers, under their paths of field names.
+    fn linear_layers_mut(&mut self) -> LinearLayers<'_> {
+        let mut layers: LinearLayers = vec![("qkv".into(), &mut self.qkv), ("projection".into(), &mut self.projection)];
+        layers.extend(prefixed_layers("mlp", self.mlp.linear_layers_mut()));
+        layers
+    }
+
     /// `[batch, n_patches, d_vision]` to the same, the patches in the order of their windows.
     fn forward(&self, x: Tensor<3>, rotary: &RotaryTable, within: Option<(&Windows, usize)>) -> Tensor<3> {
         let qkv = split_heads(self.qkv.forward(self.norm1.forward(x.clone())), self.n_heads, rotary);

@@ -2,8 +2,8 @@
 //! 2-D rotary positions, and a merger that joins 2 x 2 patches into one feature for the decoder.
 
 use adamllm_nn::{
-    Activation, BlockExecutor, LayerNorm, LayerNormConfig, Linear, LinearConfig, Mlp, MlpConfig, ParameterKind,
-    PixelValues, RotaryTable, VisionEncoder, attend, run_block,
+    Activation, BlockExecutor, LayerNorm, LayerNormConfig, Linear, LinearConfig, LinearLayers, Mlp, MlpConfig,
+    ParameterKind, PixelValues, RotaryTable, VisionEncoder, attend, numbered_layers, prefixed_layers, run_block,
 };
 use burn::config::Config;
 use burn::module::Module;
@@ -114,6 +114,12 @@ impl VisionEncoder for Qwen2VlEncoder {
         encode_by_grid(images, |grid, group| self.encode_equal(images, grid, group, blocks))
     }
 
+    fn linear_layers_mut(&mut self) -> LinearLayers<'_> {
+        let mut layers = numbered_layers("blocks", self.blocks.iter_mut().map(VisionBlock::linear_layers_mut));
+        layers.extend(prefixed_layers("merger.mlp", self.merger.mlp.linear_layers_mut()));
+        layers
+    }
+
     fn parameter_kind(&self, parameter: &str) -> ParameterKind {
         embedding_or_hidden(parameter, &["patch_embedding"])
     }
@@ -164,6 +170,13 @@ impl VisionBlock {
         let x = x + self.projection.forward(attend(query, key, value, None));
         let changed = self.mlp.forward(self.norm2.forward(x.clone()));
         x + changed
+    }
+
+    /// Its linear layers, under their paths of field names.
+    pub(crate) fn linear_layers_mut(&mut self) -> LinearLayers<'_> {
+        let mut layers: LinearLayers = vec![("qkv".into(), &mut self.qkv), ("projection".into(), &mut self.projection)];
+        layers.extend(prefixed_layers("mlp", self.mlp.linear_layers_mut()));
+        layers
     }
 }
 

@@ -2,8 +2,8 @@
 //! features of several blocks for the decoder's first layers (DeepStack, arXiv 2406.04334).
 
 use adamllm_nn::{
-    Activation, BlockExecutor, ImageFeatures, Linear, LinearConfig, ParameterKind, PixelValues, VisionEncoder,
-    run_block,
+    Activation, BlockExecutor, ImageFeatures, Linear, LinearConfig, LinearLayers, ParameterKind, PixelValues,
+    VisionEncoder, numbered_layers, prefixed_layers, run_block,
 };
 use burn::config::Config;
 use burn::module::{Initializer, Module, Param};
@@ -113,6 +113,15 @@ impl VisionEncoder for Qwen3VlEncoder {
     /// Images of equal grid go through the encoder together.
     fn encode_with_layers<'a>(&'a self, images: &[&PixelValues], blocks: &mut dyn BlockExecutor<'a>) -> ImageFeatures {
         encode_each_by_grid(images, |grid, group| self.encode_equal(images, grid, group, blocks))
+    }
+
+    fn linear_layers_mut(&mut self) -> LinearLayers<'_> {
+        let mut layers = numbered_layers("blocks", self.blocks.iter_mut().map(VisionBlock::linear_layers_mut));
+        layers.extend(prefixed_layers("merger.mlp", self.merger.mlp.linear_layers_mut()));
+        let mergers = self.deepstack_mergers.iter_mut();
+        let mergers = mergers.map(|merger| prefixed_layers("mlp", merger.mlp.linear_layers_mut()));
+        layers.extend(numbered_layers("deepstack_mergers", mergers));
+        layers
     }
 
     fn parameter_kind(&self, parameter: &str) -> ParameterKind {

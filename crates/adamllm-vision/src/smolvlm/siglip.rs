@@ -2,7 +2,8 @@
 //! SmolVLM read it: tiles of any number of patches, the features of all patches after the last norm.
 
 use adamllm_nn::{
-    Activation, BlockExecutor, LayerNorm, LayerNormConfig, Linear, LinearConfig, PixelValues, index_tensor, run_block,
+    Activation, BlockExecutor, LayerNorm, LayerNormConfig, Linear, LinearConfig, LinearLayers, PixelValues,
+    index_tensor, numbered_layers, run_block,
 };
 use burn::config::Config;
 use burn::module::{Initializer, Module, Param};
@@ -97,6 +98,11 @@ impl SiglipEncoderConfig {
 }
 
 impl SiglipEncoder {
+    /// The blocks' linear layers, under their paths of field names.
+    pub fn linear_layers_mut(&mut self) -> LinearLayers<'_> {
+        numbered_layers("layers", self.layers.iter_mut().map(EncoderBlock::linear_layers_mut))
+    }
+
     /// The features of every tile, the images' tiles one after the other. All tiles have one size; pixels that fill no whole
     /// patch at its right and lower edge are not read.
     ///

@@ -1,7 +1,9 @@
 //! The vision side of SmolVLM (arXiv 2504.05299) and Idefics3 (arXiv 2408.12637, section 2.2): SigLIP features of every tile, each
 //! square of patches put into one feature (pixel shuffle, Shi et al. 2016, arXiv 1609.05158, read backwards), projected.
 
-use adamllm_nn::{BlockExecutor, Linear, LinearConfig, ParameterKind, PixelValues, VisionEncoder};
+use adamllm_nn::{
+    BlockExecutor, Linear, LinearConfig, LinearLayers, ParameterKind, PixelValues, VisionEncoder, prefixed_layers,
+};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
@@ -50,6 +52,12 @@ impl VisionEncoder for SmolVlmVision {
     fn encode<'a>(&'a self, images: &[&PixelValues], blocks: &mut dyn BlockExecutor<'a>) -> Tensor<2> {
         let features = self.encoder.encode_tiles(images, blocks);
         self.projector.forward(squares(features, self.scale_factor))
+    }
+
+    fn linear_layers_mut(&mut self) -> LinearLayers<'_> {
+        let mut layers = prefixed_layers("encoder", self.encoder.linear_layers_mut());
+        layers.push(("projector".into(), &mut self.projector));
+        layers
     }
 
     fn parameter_kind(&self, parameter: &str) -> ParameterKind {

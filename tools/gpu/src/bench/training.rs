@@ -72,9 +72,7 @@ fn fit(bench: &Bench, dtype: DType, lora: bool, micro_batch: usize) -> Answer<Fi
     let device = bench.device.clone().autodiff();
     let mut model = bench.folder.load(dtype, &device)?;
     if lora {
-        let targets = ["query", "key", "value", "output", "gate", "up", "down"].map(String::from).to_vec();
-        let config = LoraConfig { rank: 16, alpha: 32.0, targets };
-        model = model.with_lora(&config)?;
+        model = model.with_lora(&LoraConfig::new(16, 32.0))?;
     }
     let (started, stop) = (Instant::now(), AtomicBool::new(false));
     let mut on_step = |step: &StepMetrics| {

@@ -137,7 +137,7 @@ pub(super) fn cross_attention(checked: &Checked) -> Answer<Found> {
 /// An adapter that was trained for two steps on the CPU: its loss and its factors' gradients on both.
 pub(super) fn adapter(checked: &Checked, family: &str) -> Answer<Found> {
     let fixture = checked.fixture(family)?;
-    let config = LoraConfig { rank: 4, alpha: 8.0, targets: ["query", "value", "down"].map(String::from).to_vec() };
+    let config = LoraConfig::new(4, 8.0).with_targets(["query", "value", "down"]);
     let examples = fixture.examples()?;
     let batch = fixture.padded(&examples.iter().collect::<Vec<_>>());
     Device::flex().seed(7);
@@ -160,7 +160,7 @@ pub(super) fn adapter(checked: &Checked, family: &str) -> Answer<Found> {
 /// A new adapter changes no loss, and its second factors get gradients.
 pub(super) fn new_adapter(checked: &Checked) -> Answer<Found> {
     let fixture = checked.fixture("qwen2_vl")?;
-    let config = LoraConfig { rank: 4, alpha: 8.0, targets: ["query", "down"].map(String::from).to_vec() };
+    let config = LoraConfig::new(4, 8.0).with_targets(["query", "down"]);
     let examples = fixture.examples()?;
     let batch = fixture.padded(&examples.iter().collect::<Vec<_>>());
     let (without, _) = step(&checked.trained(&fixture)?, batch.clone(), TrainConfig::default())?;

@@ -28,6 +28,35 @@ fn every_ready_file_is_valid() {
     assert_eq!(names.len(), 12 + 4);
 }
 
+/// What PEFT's users set, in TOML, with each key's default, and back from what is saved with a run.
+#[test]
+fn adapters_have_their_settings() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (file, saved) = (folder.path().join("job.toml"), folder.path().join("config.toml"));
+    let job = "[model]\nfolder = \"m\"\n[[data.sources]]\ncaptions = \"c.json\"\n[adapter]\nrank = 8\nalpha = 16\n";
+    let read = |rest: &str| {
+        std::fs::write(&file, format!("{job}{rest}")).expect("written");
+        PostTrainSettings::read(&file, &[])
+    };
+    let plain = read("").expect("valid").adapter.expect("an adapter");
+    assert_eq!(plain, LoraConfig::new(8, 16.0));
+
+    let rest = "targets = 'all-linear'\ndropout = 0.05\nrslora = true\nmodules_to_save = ['connector', 'lm_head']\n\
+                [adapter.rank_pattern]\n'vision\\..*' = 4\n[adapter.alpha_pattern]\nquery = 2.5\n";
+    let config = read(rest).expect("valid");
+    let adapter = config.adapter.as_ref().expect("an adapter");
+    assert_eq!(adapter.targets, adamllm_nn::LoraTargets::AllLinear);
+    assert_eq!((adapter.dropout, adapter.rslora, adapter.rank_pattern[r"vision\..*"]), (0.05, true, 4));
+    std::fs::write(&saved, settings::write(&config).expect("TOML")).expect("written");
+    assert_eq!(PostTrainSettings::read(&saved, &[]).expect("its own output"), config);
+
+    let adapter = read("targets = 'language\\..*'\n").expect("valid").adapter.expect("an adapter");
+    assert_eq!(adapter.targets, adamllm_nn::LoraTargets::Pattern(r"language\..*".into()));
+
+    let error = read("dropout = 1.0\n").expect_err("drops all").to_string();
+    assert!(error.contains("`adapter.dropout`"), "{error}");
+}
+
 /// The paper's table of settings.
 #[test]
 fn ready_files_say_what_the_paper_says() {
