@@ -95,6 +95,9 @@ const IMAGE_ROUNDS: [(usize, usize); 2] = [(CAPTIONS_FIRST as usize / 48, 48), (
 /// Consistent triplets first, then verdicts.
 const JUDGE_ROUNDS: [(usize, usize); 2] = [(CONSISTENT_FIRST as usize / 64, 64), (5000, 64)];
 
+/// What a job ends with where it fails.
+type Failure = Box<dyn std::error::Error>;
+
 struct Recipe {
     /// Steps of each round, and conversations in each of its steps. After each round, the model is examined.
     rounds: &'static [(usize, usize)],
@@ -131,7 +134,7 @@ impl Recipe {
         &self,
         model: VisionLanguageModel,
         run: &Run<'_>,
-        examples: impl Iterator<Item = Result<Encoded, Box<dyn std::error::Error>>> + Send,
+        examples: impl Iterator<Item = Result<Encoded, Failure>> + Send,
     ) -> JobResult {
         let examples = Mutex::new(examples);
         let draw = |wanted: &[usize]| {
@@ -168,7 +171,7 @@ struct Run<'a> {
     to: &'a Path,
     seed: u64,
     /// What a written model knows, as a table.
-    examine: fn(&Path, u64) -> Result<String, Box<dyn std::error::Error>>,
+    examine: fn(&Path, u64) -> Result<String, Failure>,
 }
 
 impl Run<'_> {
@@ -199,7 +202,7 @@ fn train_chat(
             widened(VisionLanguageModel::init(folder.config(), &device))
         }
     };
-    let encode = |example: TrainingExample| -> Result<Encoded, Box<dyn std::error::Error>> {
+    let encode = |example: TrainingExample| -> Result<Encoded, Failure> {
         let mut images = MemoryImages::new();
         if let (Some(image), Some(pixels)) = (example.conversation.images.first(), example.pixels) {
             images.insert(image.as_str(), pixels);
@@ -224,7 +227,7 @@ fn train_judge(files: &Path, to: &Path, recipe: &Recipe, seed: u64) -> JobResult
     let device = Device::flex().autodiff();
     device.seed(seed);
     let model = widened(VisionLanguageModel::init(folder.config(), &device));
-    let encode = |example: JudgeExample| -> Result<Encoded, Box<dyn std::error::Error>> {
+    let encode = |example: JudgeExample| -> Result<Encoded, Failure> {
         // The words of consistent triplets count too, not the verdicts alone.
         let consistent = example.verdict == Verdict::Yes;
         let spans =
@@ -237,7 +240,7 @@ fn train_judge(files: &Path, to: &Path, recipe: &Recipe, seed: u64) -> JobResult
 
 /// How far the judge can be trusted, for each form of question: against triplets of the mini world that it was not trained on, of
 /// which the mini world knows the truth. A Markdown table.
-fn examine_judge(judge: &Path, seed: u64) -> Result<String, Box<dyn std::error::Error>> {
+fn examine_judge(judge: &Path, seed: u64) -> Result<String, Failure> {
     let model =
         LocalModel::load(&ModelFolder::open(judge)?, DType::F32, &Device::flex(), Arc::new(MemoryImages::new()))?;
     let config = FilterConfig { prompt: JUDGE_PROMPT.to_owned(), ..FilterConfig::scored(0.5) };
@@ -301,7 +304,7 @@ fn conclusion_alone(encoded: &mut Encoded, processor: &Processor) -> JobResult {
 
 /// How often a chat model ends its answer about an image of the general domain with the right word, and how often it draws the right
 /// conclusion, in all domains, from a reason that it is given. A Markdown table.
-fn examine_chat(folder: &Path, seed: u64) -> Result<String, Box<dyn std::error::Error>> {
+fn examine_chat(folder: &Path, seed: u64) -> Result<String, Failure> {
     let mut table = "| question | from images | from reasons |\n|---|---|---|\n".to_owned();
     let opened = ModelFolder::open(folder)?;
     for (name, form) in FORMS {
@@ -341,7 +344,7 @@ fn examine_chat(folder: &Path, seed: u64) -> Result<String, Box<dyn std::error::
 }
 
 /// How often a model finds what follows from a reason likeliest: yes or no, or the letter.
-fn conclusions(model: &LocalModel, questions: &[Question]) -> Result<usize, Box<dyn std::error::Error>> {
+fn conclusions(model: &LocalModel, questions: &[Question]) -> Result<usize, Failure> {
     let request = |Question { task, reason, .. }: &Question| {
         let continuations: &[&str] = match task.form() {
             Form::Choice => &["(A", "(B", "(C", "(D"],

@@ -92,7 +92,7 @@ pub fn lines(title: &str, series: &[Series], size: Size, range: Option<(f64, f64
             @for tick in ticks(left, right, size.ticks) {
                 text class="tick" x=(format!("{:.1}", x(tick))) y=(height - 10.0) text-anchor="middle" { (number(tick)) }
             }
-            @for line in series { (drawn(line, &x, &y)) }
+            @for line in series { (drawn(line, x, y)) }
             @for (at, line) in legend {
                 path class=(line.colour) d=(format!("M{at:.0} 30h14")) stroke-width="3" {}
                 text x=(format!("{:.0}", at + 18.0)) y="34" { (line.name) }
