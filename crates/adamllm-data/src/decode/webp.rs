@@ -17,11 +17,14 @@ pub(super) fn header(reader: &mut impl ImageReader) -> Result<Header, DecodeErro
     let mut head = [0; 21];
     let start = reader.stream_position().and_then(|start| reader.read_exact(&mut head).map(|()| start));
     let start = start.map_err(|source| DecodeError::io(FORMAT, &source))?;
+    let end = reader.seek(SeekFrom::End(0)).map_err(|source| DecodeError::io(FORMAT, &source))?;
     reader.seek(SeekFrom::Start(start)).map_err(|source| DecodeError::io(FORMAT, &source))?;
     // Only blocks that the extended header announces count.
     let flags = if &head[12..16] == b"VP8X" { head[20] } else { 0 };
 
     let mut decoder = WebPDecoder::new(reader).map_err(sorted)?;
+    // A block is reserved by the length that it claims: four gigabytes where the file is damaged.
+    decoder.set_memory_limit(usize::try_from(end - start).unwrap_or(usize::MAX));
     let (width, height) = decoder.dimensions();
     let exif = decoder.exif_metadata().map_err(sorted)?.filter(|_| flags & HAS_EXIF != 0);
     let xmp = decoder.xmp_metadata().map_err(sorted)?.filter(|_| flags & HAS_XMP != 0);
@@ -43,6 +46,9 @@ pub(super) fn pixels(bytes: &[u8]) -> Result<Raster, DecodeError> {
 fn sorted(error: DecodingError) -> DecodeError {
     match error {
         DecodingError::IoError(source) => DecodeError::io(FORMAT, &source),
+        DecodingError::MemoryLimitExceeded => {
+            DecodeError::Truncated { format: FORMAT, detail: "a block claims to be longer than the file".into() }
+        }
         DecodingError::NoMoreFrames | DecodingError::NotEnoughInitData => {
             DecodeError::Truncated { format: FORMAT, detail: error.to_string() }
         }
