@@ -78,7 +78,7 @@ impl Update<'_> {
         let (rate, decay) = self.rate_and_decay::<D>(name);
         let (shape, dtype) = (tensor.shape(), tensor.dtype());
 
-        // The state is kept flat: one type holds it for parameters of every rank.
+        // The state is kept flat: one type holds it for parameters of any number of axes.
         let gradient = gradient.flatten::<1>(0, D - 1);
         let parameter = tensor.flatten::<1>(0, D - 1);
         let zeros = || Tensor::zeros(gradient.dims(), (&gradient.device(), DType::F32));
