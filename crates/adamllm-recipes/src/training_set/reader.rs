@@ -181,7 +181,7 @@ impl<'a> TrainingSetReader<'a> {
             let sizes: Vec<_> = self.threads.install(|| part.par_iter().map(size).collect());
             progress.advance(part.len() as u64);
 
-            // In the order of the file, whichever thread was first: the set must be the same in every run.
+            // In the order of the conversations, whichever thread was first: the set must be the same in every run.
             for (conversation, size) in part.into_iter().zip(sizes) {
                 match size {
                     Ok(size) => examples.push(Example { conversation, source: number, size }),
