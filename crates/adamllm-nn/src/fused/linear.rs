@@ -54,7 +54,7 @@ pub(super) fn product(a: Dense, b: Dense) -> Vec<f32> {
     let (out, a, b) = (output.as_mut_ptr(), a.values.as_ptr(), b.values.as_ptr());
     // SAFETY: `Dense::new` checked the sizes against the slices, and a transpose keeps them. The output has room for `m * n` values
     // and is nobody else's; gemm does not read it (`read_dst` is false), and with `k > 0` writes all of it before it gets a length.
-    // The threads are gemm's own, which have ended when it returns.
+    // gemm returns after the last of its tasks.
     unsafe {
         gemm::gemm(
             m,
