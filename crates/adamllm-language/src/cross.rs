@@ -47,8 +47,11 @@ impl DecoderConfig {
     pub(crate) fn init_cross_layer(&self, device: &Device) -> CrossLayer {
         let linear = |d_in, d_out| LinearConfig::new(d_in, d_out).init(device);
         let norm = |d| RmsNormConfig::new(d).with_epsilon(self.rms_epsilon).init(device);
+
+        // Gates start at 0, as in transformers: a new layer changes nothing until it is trained.
         let gate = || Initializer::Zeros.init([1], device);
         let (d_query, d_key) = (self.n_heads * self.d_head, self.n_kv_heads * self.d_head);
+
         CrossLayer {
             attention_norm: norm(self.d_model),
             attention: CrossAttention {

@@ -72,21 +72,28 @@ impl VlmBatch {
     /// If `examples` is empty.
     pub fn pack(examples: &[&Encoded], processor: &Processor) -> Self {
         assert!(!examples.is_empty(), "at least one example");
+
         let lengths: Vec<usize> = examples.iter().map(|example| example.tokens.len()).collect();
         let mut batch = Self::empty([1, lengths.iter().sum()], examples, processor);
         let mut columns = Vec::with_capacity(batch.n_tokens);
+
+        // One batch element holds all examples: their images stand in one list of slots, and `starts` tells whose they
+        // are.
         if let ImageInjection::CrossAttended { slots, view } = &mut batch.injection {
             (*slots, view.spans, view.lengths) = (vec![vec![]], vec![vec![]], vec![batch.n_tokens]);
             (view.padding, view.starts) = (vec![0], vec![vec![]]);
         }
+
         for example in examples {
             batch.push_packed_images(example, processor);
             batch.push_targets(example, 0);
             batch.tokens.extend_from_slice(&example.tokens);
             let (position_ids, next) = example_positions(example, processor);
             columns.extend(position_ids);
+            // The last example's is left: what would follow the batch element follows that.
             batch.next_positions = vec![next];
         }
+
         batch.padding = vec![0];
         batch.packed = Some(lengths);
         batch.with_positions(columns, processor)

@@ -73,14 +73,18 @@ impl<'a> Encoder<'a> {
     /// [`ModelError::TooLong`], [`ModelError::ImageCut`], [`ModelError::NoTargets`].
     pub fn encode(&self, conversation: &Conversation, store: &dyn ImageStore) -> Result<Encoded, ModelError> {
         self.processor.check(conversation)?;
+
         let decoded = conversation.images.iter().map(|image| Ok(store.open(image)?));
         let decoded: Vec<_> = decoded.collect::<Result<_, ModelError>>()?;
         let sizes: Vec<_> = decoded.iter().map(|image| image.dimensions()).collect();
         let plan = self.plan(conversation, &sizes)?;
+
+        // Truncation may have taken the last turns, and their images with them.
         let mut images = Vec::with_capacity(plan.n_images);
         for (image, decoded) in conversation.images.iter().zip(&decoded).take(plan.n_images) {
             images.push(self.encode_image(self.cutter(plan.images.as_deref(), image)?, image, decoded)?);
         }
+
         let Sequence { tokens, targets, spans, image_starts } = plan.sequence;
         let task = |message: &adamllm_core::Message| message.task.as_deref().map(Arc::from);
         Ok(Encoded {
@@ -189,6 +193,7 @@ impl<'a> Encoder<'a> {
         let supervision = self.encoding.supervision;
         let text = self.processor.text();
         let mut draft = Draft::default();
+
         match self.encoding.preset {
             Preset::ChatTemplate => {
                 let segments = self.processor.segments(conversation, supervision)?;
@@ -202,11 +207,14 @@ impl<'a> Encoder<'a> {
                 }
             }
         }
+
+        // The synthesizer must learn to end its text after the last turn too (paper, section 3.1).
         if supervision == Supervision::AfterFirstExchange
             && let Some(end) = text.end_of_text()
         {
             draft.push(vec![end], conversation.messages.len().checked_sub(1), true);
         }
+
         Ok(draft)
     }
 
@@ -219,17 +227,21 @@ impl<'a> Encoder<'a> {
     ) -> Result<Plan, ModelError> {
         let mut shorter = conversation.clone();
         while let Some(last_user) = shorter.messages.iter().rposition(|message| message.role == Role::User) {
+            // The last request goes with its reply: what is left ends with a reply.
             shorter.messages.truncate(last_user);
             if !shorter.messages.iter().any(|message| message.role == Role::Assistant) {
                 break;
             }
+
             shorter.images.truncate(shorter.n_image_markers());
             let plan = self.whole(&shorter, &sizes[..shorter.images.len()])?;
             if plan.sequence.tokens.len() <= limit {
+                // What is even shorter has no more targets.
                 let has_targets = plan.sequence.n_targets() > 0;
                 return if has_targets { Ok(plan) } else { Err(too_long(conversation, tokens, limit)) };
             }
         }
+
         Err(too_long(conversation, tokens, limit))
     }
 

@@ -76,6 +76,7 @@ impl Encoding {
     /// [`ModelError::Encoding`] with the setting's name.
     pub fn validate(&self, config: &ModelConfig) -> Result<(), ModelError> {
         let fault = |field, expected: String, got: String| Err(ModelError::Encoding { field, expected, got });
+
         match self.max_tokens {
             Some(0) => return fault("max_tokens", "at least 1".into(), "0".into()),
             Some(n) if n > config.max_context => {
@@ -87,17 +88,22 @@ impl Encoding {
             }
             _ => {}
         }
+
+        // A preset writes a family's special tokens; another family's tokenizer would read them as words.
         let family = config.family.as_str();
         if self.preset != Preset::ChatTemplate && !config.family.presets().contains(&self.preset) {
             let known: Vec<_> = config.family.presets().iter().map(|preset| format!("{preset:?}")).collect();
             let expected = format!("ChatTemplate, or a preset for {family} ({})", known.join(", "));
             return fault("preset", expected, format!("{:?}", self.preset));
         }
+
+        // Where images become tiles of one size, a smaller image need not have fewer tokens.
         let shrinks = config.vision.as_ref().is_none_or(|vision| vision.keeps_image_shape());
         if self.truncation == Truncation::ShrinkImages && !shrinks {
             let expected = format!("another policy: {family} cuts images into tiles of one size");
             return fault("truncation", expected, "shrink_images".into());
         }
+
         Ok(())
     }
 }

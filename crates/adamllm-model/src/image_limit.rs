@@ -44,8 +44,10 @@ impl ImageLimit {
         if self == Self::None {
             return Vec::new();
         }
+
         let mut steps = Vec::new();
         let mut reached = size;
+
         let mut go = |to: Option<(u32, u32)>| {
             if let Some(to) = to {
                 steps.push(to);
@@ -53,7 +55,9 @@ impl ImageLimit {
             }
             reached
         };
+
         let reached = go(self.area(size));
+        // LLaMA-Factory's further rules for Qwen2-VL, in its order; each looks at what the one before has left.
         if shape == Shape::Merged {
             let thin = reached.0.min(reached.1) < SHORTEST_SIDE;
             let reached = go(thin.then_some((reached.0.max(SHORTEST_SIDE), reached.1.max(SHORTEST_SIDE))));
@@ -61,6 +65,7 @@ impl ImageLimit {
             let reached = go((ratio(reached) > LONGEST_RATIO).then_some((reached.1 * CUT_RATIO, reached.1)));
             go((ratio((reached.1, reached.0)) > LONGEST_RATIO).then_some((reached.0, reached.0 * CUT_RATIO)));
         }
+
         steps
     }
 

@@ -1,12 +1,21 @@
 //! Vision-language models: joined from an encoder and a decoder, read from and written to ordinary Hugging Face folders.
 //!
-//! This is the only crate in which text and images become tensors:
+//! This is the only crate in which conversations and images become the batches that a model takes:
 //!
 //! ```text
-//! ModelFolder --load--> VisionLanguageModel ---+
-//!            \--read--> Processor -------------+--> LocalModel: Generate
-//! Conversation --Encoder::encode--> Encoded --VlmBatch::collate--> VlmBatch --Objective--> the trainer
+//! ModelFolder --load--> VisionLanguageModel --+--> LocalModel: Generate
+//!     |                                       |
+//!     +--Processor::read--> Processor --------+
+//!                               |
+//!                               +--Encoder::new--> Encoder
+//!
+//! training: Conversation --Encoder::encode-----> Encoded --VlmBatch::collate, pack--> VlmBatch --Objective--> the trainer
+//! answers:  Prompt --Processor::encode_prompt--> Encoded --VlmBatch::collate--------> VlmBatch --decode-----> Completion
 //! ```
+//!
+//! Encoders and image processors come from `adamllm-vision`, the decoder and its decode loop from `adamllm-language`, the layers and
+//! contracts of both from `adamllm-nn`, conversations, prompts and images from `adamllm-core`. The trainer (`adamllm-train`) and this
+//! crate do not know each other: they meet in `adamllm-nn`'s `Objective` and `Batch`.
 //!
 //! | item | what it is |
 //! |---|---|

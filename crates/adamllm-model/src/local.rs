@@ -208,12 +208,15 @@ impl<V: VisionEncoder, L: LanguageBackbone> LocalModel<V, L> {
     ) -> Vec<(usize, Result<Completion, ModelError>)> {
         let examples: Vec<&Encoded> = batch.iter().map(|(_, encoded)| encoded).collect();
         let collated = VlmBatch::collate(&examples, Padding::Left, &self.processor);
+
         let limit = self.processor.config().max_context.min(options.max_context.unwrap_or(usize::MAX));
+
         let requests = batch.iter().enumerate().map(|(b, (i, encoded))| {
             let n_tokens = encoded.tokens.len();
             let max_new_tokens = options.max_new_tokens.min(limit.saturating_sub(n_tokens));
             let next_position = collated.next_positions()[b];
             let sampler = sampler(options, defaults, &prompts[*i]);
+
             let mut request = PromptRequest::new(&encoded.tokens, next_position, max_new_tokens, sampler);
             request.padding = collated.padding()[b];
             request.min_new_tokens = match options.min_new_tokens {
@@ -222,22 +225,31 @@ impl<V: VisionEncoder, L: LanguageBackbone> LocalModel<V, L> {
             };
             request
         });
+
+        // A text of several turns goes on after the end of a turn.
         let through = self.processor.text().end_tokens_through_turns();
         let end_tokens = if options.through_turns { &through } else { self.processor.text().end_tokens() };
+
+        // Each image goes through the encoder once, however many prompts of the batch have it.
         let embedded =
             collated.with_input(|input| self.model.embed_with(input, cache.features(input.images, &self.model)));
+
         let mut request =
             DecodeRequest::new(embedded.embeddings, collated.positions().clone(), requests.collect(), end_tokens);
         (request.layer_features, request.images) = (embedded.layer_features, embedded.images);
+
+        // Over the whole text, since a stop string may lie across tokens.
         let stop = |b: usize, tokens: &[u32]| {
             let text = self.processor.text().decode(tokens, options.keep_special_tokens).unwrap_or_default();
             on_text(batch[b].0, &text);
             options.stop.iter().any(|stop| text.contains(stop.as_str()))
         };
+
         let answers = decode(&self.model.language, request, stop);
         let complete = |((i, encoded), answer): (&(usize, Encoded), DecodedSequence)| {
             (*i, self.complete(encoded, &answer, options, end_tokens))
         };
+
         batch.iter().zip(answers).map(complete).collect()
     }
 

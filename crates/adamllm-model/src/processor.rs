@@ -275,13 +275,17 @@ impl Processor {
         if draft.runs.is_empty() {
             return Err(ModelError::EmptyPrompt { record: id.to_string() });
         }
+
+        // Before images are opened, which is the slow part.
         let markers = draft.n_images(self);
         if markers != images.len() {
             return Err(CoreError::ImageCount { record: id.to_string(), markers, images: images.len() }.into());
         }
+
         let images: Vec<EncodedImage> = images.iter().map(open).collect::<Result<_, _>>()?;
         let expanded = images.iter().map(|image| self.image_tokens(image.layout()));
         let expanded: Vec<Vec<u32>> = expanded.collect::<Result<_, _>>()?;
+
         let Sequence { tokens, targets, spans, image_starts } = draft.expand(&expanded, self);
         let (source, tasks, rope) = (None, vec![], RopeMode::default());
         Ok(Encoded { id, tokens, targets, spans, images, image_starts, source, tasks, rope })

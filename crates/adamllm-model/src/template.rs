@@ -256,22 +256,30 @@ impl ChatTemplate {
 
     /// How the template writes the borders between turns; `None` if it has no special tokens there.
     pub(crate) fn turn_markers(&self, special: &[String]) -> Result<Option<TurnMarkers>, ModelError> {
+        // Characters of a private-use area stand in for messages: whatever is between them in the text is the
+        // template's.
         let [user, reply, next] = ["\u{F8F1}", "\u{F8F2}", "\u{F8F3}"];
         let messages = [Message::user(user), Message::assistant(reply), Message::user(next)];
         let Ok(Rendering { text, .. }) = self.render(&messages, false) else { return Ok(None) };
+
         let between = |a: &str, b: &str| {
             let start = text.find(a)? + a.len();
             let end = start + text[start..].find(b)?;
             Some(text[start..end].to_owned())
         };
+
         let (Some(to_reply), Some(to_user)) = (between(user, reply), between(reply, next)) else { return Ok(None) };
+        // A border is the end-of-turn token, what follows it, and from the next special token on the header of the next
+        // turn.
         let split = |border: &str| {
             let end_of_turn = special.iter().find(|token| border.starts_with(token.as_str()))?;
             let rest = &border[end_of_turn.len()..];
             let header = special.iter().filter_map(|token| rest.find(token.as_str())).min().unwrap_or(rest.len());
             Some((end_of_turn.clone(), rest[..header].to_owned(), rest[header..].to_owned()))
         };
+
         let (Some(reply_border), Some(user_border)) = (split(&to_reply), split(&to_user)) else { return Ok(None) };
+
         Ok(Some(TurnMarkers {
             end_of_turn: user_border.0,
             separator: user_border.1,

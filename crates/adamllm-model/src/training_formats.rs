@@ -54,28 +54,36 @@ pub(crate) fn segments(
 impl Format<'_> {
     fn segments(&self, conversation: &Conversation, supervision: Supervision) -> Result<Vec<Segment>, ModelError> {
         let (system, turns) = divided(&conversation.messages);
+
         if !turns.len().is_multiple_of(2) {
             let record = conversation.id.to_string();
             let (expected, got) = ("a reply to every turn of the user".into(), format!("{} turns", turns.len()));
             return Err(CoreError::Field { record, field: "messages", expected, got }.into());
         }
+
+        // The system line has been taken off the front, so messages are counted from there.
         let offset = conversation.messages.len() - turns.len();
         let mut segments = Vec::new();
+
         let mut push = |text: String, message: usize, target: bool| {
             if !text.is_empty() {
                 segments.push(Segment { text, message: Some(message), target });
             }
         };
+
         for (i, exchange) in turns.chunks(2).enumerate() {
             let supervised = Supervised::of(supervision, i, turns.len() / 2);
             let (user, reply) = (offset + 2 * i, offset + 2 * i + 1);
+            // The text before the first turn belongs to the first request: supervised or not with it.
             if i == 0 {
                 self.opening(system).into_iter().for_each(|text| push(text, user, supervised.before));
             }
+
             let [request, answer] = [&exchange[0], &exchange[1]].map(|turn| self.content(turn));
             self.request(&request, i).into_iter().for_each(|text| push(text, user, supervised.before));
             self.reply(&answer).into_iter().for_each(|text| push(text, reply, supervised.reply));
         }
+
         Ok(segments)
     }
 

@@ -72,17 +72,20 @@ impl Sequence {
     /// The tokens of these ranges alone. An image that is not wholly inside one is the error.
     pub(crate) fn keep(&self, ranges: &[Range<usize>]) -> Result<Self, usize> {
         let mut kept = Self::default();
+
         for span in &self.spans {
             let inside = |range: &Range<usize>| {
                 let tokens = span.tokens.start.max(range.start)..span.tokens.end.min(range.end);
                 (!tokens.is_empty()).then_some(tokens)
             };
             let parts: Vec<Range<usize>> = ranges.iter().filter_map(inside).collect();
+            // An image needs a placeholder for each of its features: some of them alone would not do.
             if let SpanKind::Image(image) = span.kind
                 && parts != [span.tokens.clone()]
             {
                 return Err(image);
             }
+
             for part in parts {
                 let start = kept.tokens.len();
                 if matches!(span.kind, SpanKind::Image(_)) {
@@ -93,6 +96,7 @@ impl Sequence {
                 kept.spans.push(Span { tokens: start..start + part.len(), ..span.clone() });
             }
         }
+
         Ok(kept)
     }
 }

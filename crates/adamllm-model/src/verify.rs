@@ -41,6 +41,7 @@ impl ModelFolder {
     /// As [`ModelFolder::tensors`].
     pub fn verify(&self, base: &Self) -> Result<Vec<Difference>, ModelError> {
         let (expected, got) = (base.tensors()?, self.tensors()?);
+
         let mut differences = Vec::new();
         for (key, (shape, dtype)) in &expected {
             match got.get(key) {
@@ -56,12 +57,16 @@ impl ModelFolder {
                 Some(_) => {}
             }
         }
+
         let unexpected = got.keys().filter(|key| !expected.contains_key(*key));
         differences.extend(unexpected.cloned().map(Difference::Unexpected));
+
+        // Files of both folders: one that is only in one of them differs too.
         let (theirs, ours) = (base.side_file_hashes()?, self.side_file_hashes()?);
         let names: std::collections::BTreeSet<&String> = theirs.keys().chain(ours.keys()).collect();
         let differs = |name: &&String| theirs.get(*name) != ours.get(*name);
         differences.extend(names.into_iter().filter(differs).cloned().map(Difference::SideFile));
+
         Ok(differences)
     }
 

@@ -202,6 +202,8 @@ fn attend_without_gradient(
 ) -> Tensor<3> {
     let [batch, n_heads, n_queries, d_head] = query.dims();
     let [_, n_kv_heads, n_keys, _] = key.dims();
+
+    // Each key head, `group` times side by side: the query heads that share it follow each other.
     let repeated = |x: Tensor<4>| match group {
         1 => x,
         _ => {
@@ -209,6 +211,8 @@ fn attend_without_gradient(
             x.repeat_dim(2, group).reshape([batch, n_heads, n_keys, d_head])
         }
     };
+
+    // The default scale is `d_head^-1/2`, as in the plain form.
     let bias = mask.map(|mask| cast_to(mask.bias().clone(), query.dtype()));
     let options = burn::tensor::ops::AttentionModuleOptions::default();
     let output = burn::tensor::module::attention(query, repeated(key), repeated(value), None, bias, options);

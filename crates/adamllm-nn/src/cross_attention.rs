@@ -1,3 +1,18 @@
+//! Which image features the cross-attention layers of Llama 3.2 Vision read, as host values. With token `t` of a sequence, and
+//! feature `f` of the image in slot `s`:
+//!
+//! ```text
+//! t attends to f of s   where   first_s <= t < end_s   and   f < n_unpadded_s
+//! ```
+//!
+//! A token that attends to no image would have a softmax over nothing: it gets all features of its own sequence, and
+//! `attends_to_image` is 0 for it. Equal to transformers' `get_cross_attention_token_mask` and
+//! `convert_sparse_cross_attention_mask_to_dense` (`processing_mllama.py`) with `_prepare_cross_attention_mask`
+//! (`modeling_mllama.py`).
+//!
+//! The attention itself is [`attend`](crate::attend) under this mask, with its forward and backward pass. The mask is dense, `[batch,
+//! seq, n_slots * n_features]`, and made once for all layers of a pass, on one thread; nothing of it has a gradient.
+
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use crate::AttentionMask;

@@ -204,6 +204,7 @@ impl<'a> Evaluation<'a> {
         benchmarks: OpenedBenchmarks,
         out: &Path,
     ) -> Result<Self, RecipeError> {
+        // Before a model is asked, which takes hours.
         if let Some(column) = &settings.pipeline {
             let columns: Vec<_> = paper_table("T4")?.columns.iter().map(|column| column.name.as_str()).collect();
             if !columns.contains(&column.as_str()) {
@@ -211,11 +212,14 @@ impl<'a> Evaluation<'a> {
                 return Err(RecipeError::Benchmarks(format!("pipeline {column:?}: expected one of {expected}")));
             }
         }
+
         let Some(first) = benchmarks.opened.first() else {
             return Err(RecipeError::Benchmarks("no benchmark was opened".into()));
         };
+
         std::fs::create_dir_all(out).map_err(CoreError::io("create", out))?;
         let images = CurrentImages::new(first.images.clone());
+
         Ok(Self {
             settings,
             out: out.to_owned(),
@@ -261,20 +265,25 @@ impl<'a> Evaluation<'a> {
     ) -> Result<(), RecipeError> {
         self.asked = true;
         let seed = self.settings.seed;
+
+        // By index, since `keep` borrows the evaluation as a whole.
         for of in 0..self.benchmarks.opened.len() {
             let intact = self.benchmarks.opened[of].images.clone();
             self.images.set(intact.clone());
             let benchmark = &self.benchmarks.opened[of].benchmark;
             let (scored, folder) = self.ask_one(model, benchmark, progress)?;
             self.keep(of, None, scored, &folder, on_task)?;
+
             for &corruption in &self.settings.corruptions {
                 self.images.set(Arc::new(CorruptedImages::new(intact.clone(), corruption, seed)));
                 let corrupted = CorruptedBenchmark::new(&self.benchmarks.opened[of].benchmark, corruption, seed);
                 let (scored, folder) = self.ask_one(model, &corrupted, progress)?;
                 self.keep(of, Some(corruption), scored, &folder, on_task)?;
             }
+
             self.ask_blank(of, model, progress)?;
         }
+
         Ok(())
     }
 
@@ -329,23 +338,28 @@ impl<'a> Evaluation<'a> {
             let TaskScores { benchmark, corruption: None, scored, predictions, .. } = &self.done[index] else {
                 continue;
             };
+
             let benchmark = &self.benchmarks.opened[*benchmark].benchmark;
             let folder = self.folder(benchmark);
             let report = judge.judge(benchmark, scored, predictions, &folder, progress)?;
             if report.n == 0 {
                 continue;
             }
+
+            // A judge that gave no answer at all (a server that is down) is a fault, not a score.
             let ledger = folder.join(files::JUDGE_LEDGER);
             if report.n_failed == report.n {
                 let first = jsonl::read::<LedgerEntry>(&ledger)?.next().transpose()?;
                 let detail = first.map_or(String::new(), |entry| entry.detail);
                 return Err(RecipeError::JudgeFailed { n: report.n, ledger, detail });
             }
+
             let done = &mut self.done[index];
             done.scored.report.judge = Some(report);
             write_scores(&folder, &done.scored.outcomes, &done.scored.report)?;
             on_task(done);
         }
+
         Ok(write_json(self.out.join("evaluate.json"), &self.report())?)
     }
 
@@ -361,7 +375,9 @@ impl<'a> Evaluation<'a> {
         if given.iter().all(|path| path.is_file()) && self.benchmarks.opened.len() == 1 {
             return Ok(given.to_vec());
         }
+
         let (mut found, only) = (Vec::new(), self.benchmarks.opened.len() == 1);
+
         for folder in given {
             let alone = ["jsonl", "json"].map(|ending| folder.join(format!("{task}.{ending}")));
             let mut places = [folder.join(task).join(files::PREDICTIONS)].into_iter().chain(alone);
@@ -371,6 +387,7 @@ impl<'a> Evaluation<'a> {
                 None => {}
             }
         }
+
         match found.is_empty() {
             false => Ok(found),
             true => {

@@ -137,6 +137,7 @@ pub(crate) type CardGroup = (String, u64, Vec<Markup>);
 pub(crate) fn filtered_cards(id: &str, what: &str, groups: &[CardGroup]) -> Markup {
     let n_shown: usize = groups.iter().map(|(_, _, cards)| cards.len()).sum();
     let total: u64 = groups.iter().map(|(_, n, _)| n).sum();
+
     html! {
         @if n_shown > 0 {
             p class="filter" {

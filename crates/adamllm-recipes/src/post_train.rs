@@ -284,16 +284,20 @@ impl<'a> PostTraining<'a> {
         M: Objective<Batch = VlmBatch> + 'static,
     {
         let mut reports = Vec::new();
+
         for stage in &self.stages {
             let (number, steps) = (stage.plan.stage, stage.plan.run.steps);
             let mut on_step = |metrics: &StepMetrics| on_event(PostTrainEvent::Step { stage: number, steps, metrics });
+
             let run = RunOptions { out: self.training_folder(&run.out, number), ..run.clone() };
             let held_out = self.held_out.as_ref();
             let (fitted, report) = stage.fit(model, held_out, self.settings, &run, &mut on_step, &mut *progress)?;
+
             on_event(PostTrainEvent::StageEnded(&report));
             reports.push(report);
             model = fitted;
         }
+
         Ok((model, reports))
     }
 
@@ -322,6 +326,8 @@ impl<'a> PostTraining<'a> {
             _ => {
                 let to = out.join("model");
                 self.base.save(&model.merge_lora(), &to)?;
+
+                // A faulty export must be found here, not by whoever loads it.
                 let differences = ModelFolder::open(&to)?.verify(self.base)?;
                 match differences.first() {
                     None => Ok(to),

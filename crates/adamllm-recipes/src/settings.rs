@@ -41,6 +41,7 @@ pub fn write<T: Serialize>(settings: &T) -> Result<String, SettingsError> {
 fn from_json(json: &serde_json::Value) -> Result<Value, SettingsError> {
     use serde_json::Value as Json;
     Ok(match json {
+        // TOML has no null; `read` takes this word for an absent value.
         Json::Null => Value::String("none".into()),
         Json::Bool(value) => Value::Boolean(*value),
         Json::String(value) => Value::String(value.clone()),
@@ -77,11 +78,15 @@ fn assign(table: &mut Table, assignment: &str) -> Result<(), SettingsError> {
     let fault = |expected: &str| SettingsError::Set { argument: assignment.into(), expected: expected.into() };
     let (key, value) = assignment.split_once('=').ok_or_else(|| fault("key=value"))?;
     let (key, value) = (key.trim(), value.trim());
+
+    // What is no TOML value is text: an answer on the command line needs no quotes of TOML inside those of the shell.
     let parsed = format!("value = {value}").parse::<Table>().ok().and_then(|mut table| table.remove("value"));
     let value = parsed.unwrap_or_else(|| Value::String(value.into()));
+
     let mut parts = key.split('.');
     let first = parts.next().filter(|part| !part.is_empty()).ok_or_else(|| fault("a key before the equals sign"))?;
     let mut place = table.entry(first).or_insert_with(|| Value::Table(Table::new()));
+
     for part in parts {
         place = match place {
             Value::Table(table) => table.entry(part).or_insert_with(|| Value::Table(Table::new())),
@@ -93,6 +98,7 @@ fn assign(table: &mut Table, assignment: &str) -> Result<(), SettingsError> {
             _ => return Err(fault(&format!("a table before `{part}`"))),
         };
     }
+
     *place = value;
     Ok(())
 }

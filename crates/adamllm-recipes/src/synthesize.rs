@@ -283,9 +283,12 @@ fn check_captions(
 ) -> Result<RunSummary, RecipeError> {
     let mut summary = RunSummary::default();
     let mut ledger = Ledger::create(out.join("ledger.jsonl"))?;
+
+    // The files of a run are there all the same, empty, whatever reads them.
     for name in ["triplets", "judged", "tasks"] {
         write_atomically(out.join(format!("{name}.jsonl")), "")?;
     }
+
     for pair in input_pairs(settings, out)? {
         summary.records_in += 1;
         match pair {
@@ -296,6 +299,7 @@ fn check_captions(
             Err(lost) => ledger.record(lost)?,
         }
     }
+
     ledger.sync()?;
     summary.ledger_entries = ledger.total();
     summary.ledger = ledger.causes();

@@ -160,14 +160,17 @@ pub fn tune_synthesizer(
     let started = Instant::now();
     let seeds = settings.write_seeds(&run.out, progress)?;
     on_event(TuneEvent::Seeds(&seeds));
+
     let processor = Processor::read(base)?;
     let conversations = SeedConversations::read(settings, &processor, &run.out, progress)?;
     let held_out = conversations.held_out.as_ref().map_or(0, TrainingSet::len);
     on_event(TuneEvent::Encoded { train: conversations.train.len(), held_out });
+
     let model: VisionLanguageModel = base.load(settings.dtype.into(), &device.clone().autodiff())?;
     let (model, fitted) = conversations.fit(model, settings, run, progress)?;
     let to = run.out.join("model");
     base.save(&model, &to)?;
+
     let report = TuneSynthesizerReport {
         encoded: conversations.train.len() + held_out,
         encode_ledger_entries: conversations.n_lost,
@@ -179,11 +182,13 @@ pub fn tune_synthesizer(
         model: to,
         seconds: started.elapsed().as_secs_f64(),
     };
+
     write_model_card(&report.model, &settings.card(base, &report))?;
     if run.collective().rank() == 0 {
         draw_training(&run.out.join("training"))?;
         crate::page::tune_synthesizer::write(settings, base.path(), &report, &run.out)?;
     }
+
     on_event(TuneEvent::Ended(&report));
     Ok(report)
 }
@@ -234,6 +239,7 @@ impl TuneSynthesizerSettings {
             weight_decay: None,
             frozen: false,
         };
+
         TrainConfig {
             seed: self.seed,
             epochs: self.epochs,
@@ -316,6 +322,7 @@ impl<'a> SeedConversations<'a> {
         let (every, batch_size) = (settings.save_every, settings.micro_batch_size);
         let validation = self.held_out.as_ref();
         let validation = validation.map(|source| Validation { source, every, batch_size, patience: None });
+
         let options = FitOptions {
             folder: Some(run.out.join("training")),
             resume: run.resume,
@@ -323,8 +330,10 @@ impl<'a> SeedConversations<'a> {
             collective: run.collective,
             ..FitOptions::default()
         };
+
         let trainer = Trainer::new(settings.training())?;
         let (model, report) = trainer.fit_validated(model, &self.train, validation, options, progress)?;
+
         match report.outcome {
             FitOutcome::Stopped => Err(RecipeError::Stopped { step: report.steps }),
             _ => Ok((model, report)),

@@ -177,6 +177,9 @@ impl Checkpoint {
         let state: State = serde_json::from_slice(&self.read(STATE)?).map_err(|e| self.fault(e))?;
         self.check_run(&state, n_examples, config)?;
         let model = self.load_weights(model)?;
+
+        // As `write_beside` named them: `first.NAME`, `second.NAME`, `master.NAME`. Muon has no second moment, and a
+        // parameter in f32 no master copy.
         let bytes = self.read(OPTIMIZER)?;
         let tensors = self.tensors(&bytes)?;
         let mut optimizer = NamedOptimizer::default();
@@ -191,6 +194,7 @@ impl Checkpoint {
             let restored = ParameterState { time, first, second: kept("second")?, master: kept("master")? };
             optimizer.states.insert(name, restored);
         }
+
         let partial = state.done.map(|done| self.gradients(&model, done, device)).transpose()?;
         Ok(Restored { model, optimizer, step: state.step, partial })
     }

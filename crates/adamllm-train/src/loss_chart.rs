@@ -89,6 +89,7 @@ impl TrainingLog {
         let rate = |title: &str, counted: fn(&StepMetrics) -> usize| {
             single(title, self.of(|step| Some(step.per_second(counted(step)))))
         };
+
         let charts = [
             single("learning rate", self.of(|step| Some(step.lr))),
             single("gradient norm before clipping", self.of(|step| Some(step.grad_norm))),
@@ -97,7 +98,9 @@ impl TrainingLog {
             rate("images per second", |step| step.images),
             single("peak memory, GB", self.of(|step| Some(step.peak_bytes? as f64 / 1e9))),
         ];
+
         let seconds: f64 = self.steps.iter().map(|step| step.step_s).sum();
+
         let page = Page {
             title: "Training",
             lead: html! { p { (self.facts()) (format!("; {seconds:.0} s inside the steps.")) } },

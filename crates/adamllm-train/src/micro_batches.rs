@@ -44,9 +44,12 @@ fn packs(examples: &[usize], sizes: &[ExampleSize], budget: MicroBatchBudget, ma
         tokens: usize,
         patches: usize,
     }
+
+    // Stable, so equal lengths keep their order: every rank must come to the same passes.
     let mut sorted: Vec<(usize, ExampleSize)> = examples.iter().copied().zip(sizes.iter().copied()).collect();
     sorted.sort_by_key(|(_, size)| std::cmp::Reverse(size.tokens));
     let mut packs: Vec<Pack> = Vec::new();
+
     for (example, size) in sorted {
         let fits = |pack: &&mut Pack| {
             pack.examples.len() < max_examples
@@ -62,6 +65,7 @@ fn packs(examples: &[usize], sizes: &[ExampleSize], budget: MicroBatchBudget, ma
             None => packs.push(Pack { examples: vec![example], tokens: size.tokens, patches: size.patches }),
         }
     }
+
     packs.into_iter().map(|pack| pack.examples).collect()
 }
 

@@ -77,12 +77,16 @@ impl Update<'_> {
     fn adamw<const D: usize>(&mut self, name: &str, tensor: Tensor<D>, gradient: Tensor<D>) -> Tensor<D> {
         let (rate, decay) = self.rate_and_decay::<D>(name);
         let (shape, dtype) = (tensor.shape(), tensor.dtype());
+
+        // The state is kept flat: one type holds it for parameters of any number of axes.
         let gradient = gradient.flatten::<1>(0, D - 1);
         let parameter = tensor.flatten::<1>(0, D - 1);
         let zeros = || Tensor::zeros(gradient.dims(), (&gradient.device(), DType::F32));
         let previous = self.optimizer.states.remove(name);
         let previous =
             previous.unwrap_or_else(|| ParameterState { time: 0, first: zeros(), second: None, master: None });
+
+        // The update runs in f32, whatever dtypes the model and the moments are kept in.
         let (betas, epsilon, time) = (self.config.betas, self.config.epsilon, previous.time + 1);
         let numbers = AdamW { rate, decay, betas, epsilon, scale: self.scale, time };
         let state = AdamWState {
@@ -91,6 +95,9 @@ impl Update<'_> {
             second: previous.second.map_or_else(zeros, in_f32),
         };
         let AdamWState { parameter, first, second } = numbers.step(state, in_f32(gradient));
+
+        // Where the model has fewer bits than f32, an update may be smaller than a step of its dtype: the f32 copy
+        // keeps it.
         let [first, second] = [first, second].map(|moment| cast_to(moment, self.config.moments.into()));
         let master = (dtype != DType::F32).then(|| parameter.clone());
         self.optimizer.states.insert(name.to_owned(), ParameterState { time, first, second: Some(second), master });
@@ -103,6 +110,8 @@ impl Update<'_> {
         let (rate, decay) = self.rate_and_decay::<D>(name);
         let (shape, dtype) = (tensor.shape(), tensor.dtype());
         let gradient = gradient.flatten::<1>(0, D - 1).cast(DType::F32) * self.scale;
+
+        // Nesterov's momentum, without dampening: the orthogonalization makes the sum's scale irrelevant.
         let previous = self.optimizer.states.remove(name);
         let time = previous.as_ref().map_or(0, |state| state.time) + 1;
         let (velocity, master) = match previous {
@@ -111,12 +120,18 @@ impl Update<'_> {
         };
         let nesterov = gradient + velocity.clone() * MOMENTUM;
         let first = cast_to(velocity, self.config.moments.into());
+
+        // burn's momentum is off: its step gets the sum from above.
         let none = MomentumConfig { momentum: 0.0, dampening: 0.0, nesterov: false };
         let rule = MuonConfig::new().with_momentum(none).with_adjust_lr_fn(AdjustLrFn::MatchRmsAdamW).build();
+
         let size = [shape[0], shape.num_elements() / shape[0]];
         let matrix = master.unwrap_or_else(|| in_f32(tensor.flatten::<1>(0, D - 1))).reshape(size);
+        // Decay by hand, since it differs between groups; it takes the rate before burn's adjustment, as burn's own
+        // decay does.
         let (moved, _) = rule.step::<2>(rate, matrix * (1.0 - rate * decay), nesterov.reshape(size), None);
         let moved = moved.flatten::<1>(0, 1);
+
         let master = (dtype != DType::F32).then(|| moved.clone());
         self.optimizer.states.insert(name.to_owned(), ParameterState { time, first, second: None, master });
         cast_to(moved, dtype).reshape(shape)

@@ -61,6 +61,7 @@ impl RunPlan {
         let sizes = sizes(source)?;
         let examples_per_epoch = source.examples_per_epoch();
         let order = BatchOrder::of(source, config)?;
+
         let mut plan = Self {
             examples: sizes.len(),
             examples_per_epoch,
@@ -74,6 +75,8 @@ impl RunPlan {
             most_patches: PlannedBatch::default(),
             times_read: vec![0; sizes.len()],
         };
+
+        // The shuffled order of an epoch, which its steps share.
         let mut shuffled = None;
         for step in 0..plan.steps {
             let examples = order.examples_of(source, step, &mut shuffled);
@@ -81,6 +84,7 @@ impl RunPlan {
                 plan.push(PlannedBatch::new(step + 1, batch, &sizes, config.packing), &sizes);
             }
         }
+
         Ok(plan)
     }
 

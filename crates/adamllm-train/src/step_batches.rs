@@ -28,10 +28,16 @@ pub(crate) fn feed<S: BatchSource>(
     let mut shuffled = None;
     for step in steps {
         let examples = order.examples_of(source, step, &mut shuffled).to_vec();
+
+        // Each rank splits the whole step and takes every `size`-th pass: the split is the same on all, and needs no
+        // message.
         let passes = micro_batches(&examples, source, config);
         let own = passes.iter().skip(collective.rank()).step_by(collective.size());
         let batches =
             own.map(|examples| Ok(MicroBatch { examples: examples.clone(), batch: source.batch(examples)? })).collect();
+
+        // The loop must hear of a failure, and nothing can be trained after it. Where the receiver is gone, the loop
+        // has ended.
         let step_batches = Result::map(batches, |batches| StepBatches { examples, batches });
         let failed = step_batches.is_err();
         if sender.send(step_batches).is_err() || failed {

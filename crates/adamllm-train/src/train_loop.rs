@@ -93,17 +93,20 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> TrainLoop<'_, M, 
         let mut report =
             FitReport { outcome: FitOutcome::Finished, steps: start, metrics: Vec::new(), validation: Vec::new() };
         for (step, batches) in (start..self.total).zip(step_batches) {
+            // Any rank may fail to read or to write. All must know, or the others would wait for it in the next sum.
             let batches = all_ok(self.collective, batches)?;
             let Stepped::Made(metrics) = self.step(step, batches)? else {
                 report.outcome = FitOutcome::Stopped;
                 break;
             };
             report.steps = step + 1;
+
             let noted = self.note(&metrics, progress);
             all_ok(self.collective, noted)?;
             if let Some(on_step) = &mut on_step {
                 on_step(&metrics);
             }
+
             report.metrics.push(*metrics);
             report.outcome =
                 self.after(report.steps, validation.as_ref(), &mut validation_log, progress.is_cancelled())?;
@@ -111,6 +114,7 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> TrainLoop<'_, M, 
                 break;
             }
         }
+
         self.unreached.warn();
         report.validation = validation_log.into_entries();
         Ok((self.model.expect("a model between steps"), report))
@@ -284,10 +288,14 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> TrainLoop<'_, M, 
         share: f64,
         gradients: &mut Accumulated,
     ) -> Result<Vec<f32>, TrainError> {
+        // Of the run's seed, the step and the examples alone, so that a resumed run drops the same.
         let seed = dropout_seed(self.config.seed, step, examples);
         let pass = || with_dropout(seed, || differentiate(self.model(), batch, share, self.config, gradients));
+
+        // Unwind-safe: the error ends the run, so nobody reads gradients to which only a part was added.
         let pass = AssertUnwindSafe(pass);
         catch_unwind(pass).map_err(|panic| {
+            // A panic's message is a `String` where it was formatted, a `&str` where it is a literal.
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text
                 .or_else(|| panic.downcast_ref::<&str>().copied())
@@ -364,16 +372,22 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> TrainLoop<'_, M, 
         metrics: &StepMetrics,
     ) -> Result<Option<Vec<MicroBatch<M::Batch>>>, TrainError> {
         let (mut kept, mut faulty) = (Vec::new(), Vec::new());
+
+        // Each example by itself, since one without finite values makes the sums of its whole batch not finite. One
+        // without targets adds nothing to the loss.
         for &example in examples {
             let batch = self.source.batch(&[example])?;
             let share = 1.0 / batch.n_targets().max(1) as f64;
             let mut own = Accumulated::default();
             let losses = match batch.n_targets() {
                 0 => continue,
+                // `metrics` counts steps from 1, dropout's seed from 0.
                 _ => with_dropout(dropout_seed(self.config.seed, metrics.step - 1, &[example]), || {
                     differentiate(self.model(), &batch, share, self.config, &mut own)
                 }),
             };
+
+            // A finite loss may still have gradients that are not.
             let finite = losses.iter().all(|loss| loss.is_finite());
             if finite && global_norm(self.model(), &own.take()).is_finite() {
                 kept.push(example);
@@ -381,15 +395,18 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> TrainLoop<'_, M, 
                 faulty.push(example);
             }
         }
+
         if faulty.is_empty() || kept.is_empty() {
             return Ok(None);
         }
+
         tracing::warn!(step = metrics.step, examples = ?faulty, "examples quarantined: not finite");
         if let Some(folder) = &self.folder {
             let quarantined: Vec<_> =
                 faulty.iter().map(|example| Quarantined { step: metrics.step, example: *example }).collect();
             Appender::open(quarantine(folder))?.append(&quarantined)?;
         }
+
         let passes = micro_batches(&kept, self.source, self.config).into_iter();
         passes
             .map(|examples| Ok(MicroBatch { batch: self.source.batch(&examples)?, examples }))

@@ -151,19 +151,23 @@ fn without_gradient<M: Module>(model: &M, gradients: &GradientsParams) -> BTreeS
         gradients: &'a GradientsParams,
         found: BTreeSet<String>,
     }
+
     impl ModuleVisitor for Without<'_> {
         fn enter_module(&mut self, name: &str, container: &str) {
             self.path.enter(name, container);
         }
+
         fn exit_module(&mut self, _name: &str, container: &str) {
             self.path.exit(container);
         }
+
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             if requires_grad(param) && self.gradients.get::<D>(param.id).is_none() {
                 self.found.insert(self.path.name());
             }
         }
     }
+
     let mut visitor = Without { path: ModulePath::default(), gradients, found: BTreeSet::new() };
     model.visit(&mut visitor);
     visitor.found
@@ -181,17 +185,21 @@ fn parameters<M: Module>(model: &M) -> Vec<Parameter> {
         path: ModulePath,
         found: Vec<Parameter>,
     }
+
     impl ModuleVisitor for ParameterVisitor {
         fn enter_module(&mut self, name: &str, container: &str) {
             self.path.enter(name, container);
         }
+
         fn exit_module(&mut self, _name: &str, container: &str) {
             self.path.exit(container);
         }
+
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             self.found.push(Parameter { name: self.path.name(), requires_grad: requires_grad(param) });
         }
     }
+
     let mut listing = ParameterVisitor::default();
     model.visit(&mut listing);
     listing.found

@@ -287,14 +287,19 @@ impl Trainer {
         let fresh = |model| Restored { model, optimizer: NamedOptimizer::default(), step: 0, partial: None };
         let Some(folder) = &run.folder else { return Ok(fresh(model)) };
         std::fs::create_dir_all(folder).map_err(CoreError::io("create", folder))?;
+
+        // A run that ended before its first checkpoint has metrics all the same. Neither is written over unless the
+        // caller resumes.
         let newest = Checkpoint::list(folder)?.pop();
         let started = newest.is_some() || folder.join("metrics.jsonl").exists();
         if started && !run.resume {
             return Err(TrainError::RunExists { folder: folder.clone() });
         }
+
         match newest {
             None => Ok(fresh(model)),
             Some(checkpoint) => {
+                // Moments and gradients are no part of a graph.
                 let inner = device.clone().without_autodiff();
                 let restored = checkpoint.restore(model, n_examples, &self.config, &inner)?;
                 tracing::info!(step = checkpoint.step(), "resumed");

@@ -96,8 +96,11 @@ where
     M: Objective,
     V: BatchSource<Batch = M::Batch>,
 {
+    // Without a graph, and without dropout.
     let model = model.valid();
     let examples: Vec<usize> = (0..validation.source.n_examples()).collect();
+
+    // Each rank takes every `size`-th batch. One without targets has no mean, but 0 in the sums.
     let own = examples.chunks(validation.batch_size.max(1)).skip(collective.rank()).step_by(collective.size());
     let own = own.map(|examples| {
         let batch = validation.source.batch(examples)?;
@@ -107,9 +110,12 @@ where
         })
     });
     let own: Result<Vec<[f64; 2]>, TrainError> = own.collect();
+
+    // A rank that failed must be known before the sum, where the others would wait for it.
     let mut sums = all_ok(collective, own)?.into_iter().fold([0.0; 2], |[a, b], [c, d]| [a + c, b + d]);
     collective.all_reduce_sum_f64(&mut sums)?;
     let [sum, n_targets] = sums;
+
     if n_targets == 0.0 {
         return Err(TrainError::Config {
             field: "validation",
@@ -117,5 +123,7 @@ where
             got: format!("{} examples without any", examples.len()),
         });
     }
+
+    // Summed over all tokens and divided once: the size of the batches and the number of ranks do not weigh in.
     Ok(sum / n_targets)
 }

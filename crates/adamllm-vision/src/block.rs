@@ -68,8 +68,11 @@ impl EncoderBlockConfig {
         let d = self.d_vision;
         let linear = || LinearConfig::new(d, d).with_bias(self.attention_bias).init(device);
         let norm = || LayerNormConfig::new(d).with_epsilon(self.epsilon).init(device);
+
+        // Where transformers starts the gates of `MllamaVisionEncoderLayer`.
         let gate =
             || self.gated.then(|| Initializer::Constant { value: std::f64::consts::FRAC_PI_4 }.init([1], device));
+
         EncoderBlock {
             norm1: norm(),
             attention: EncoderAttention {

@@ -147,9 +147,12 @@ fn check(root: &Map<String, Value>, fault: impl Fn(&str, &str, &Value) -> ModelE
             Value::Object(object) => object.is_empty(),
             _ => false,
         };
+
         match name.as_str() {
             "peft_type" if value != "LORA" => return Err(fault(name, "LORA: nothing else is supported", value)),
             "bias" if value != "none" => return Err(fault(name, "none: trained biases are not supported", value)),
+            // These start from a changed base, which is not in the adapter: over the plain base it would give other
+            // answers.
             "init_lora_weights" => {
                 let word = value.as_str().unwrap_or("").to_ascii_lowercase();
                 if CHANGES_BASE.iter().any(|kind| word.starts_with(kind)) {
@@ -159,6 +162,7 @@ fn check(root: &Map<String, Value>, fault: impl Fn(&str, &str, &Value) -> ModelE
                 }
             }
             "bias" => {}
+
             known if WITHOUT_EFFECT.contains(&known) || unset => {}
             _ => return Err(fault(name, "nothing: this kind of adapter is not supported", value)),
         }

@@ -95,18 +95,23 @@ impl ModelFolder {
             let keys = candidates(self.config(), name).into_iter().map(|(prefix, rest)| format!("{prefix}{rest}"));
             keys.into_iter().find(|key| left.contains_key(key))
         };
+
         let (head, embedding) = (key_of(left, HEAD), key_of(left, EMBEDDING));
+        // The embedding alone will do where PEFT makes the head follow it (`ensure_weight_tying`).
         let alike = match (&head, &embedding) {
             (None, None) => true,
             (None, Some(_)) => config.ties_weights,
             (Some(head), Some(embedding)) => left[head].data() == left[embedding].data(),
             (Some(_), None) => false,
         };
+
         if !alike {
             let detail =
                 "the base's head is its embedding (tie_word_embeddings), and the adapter has others for the two";
             return Err(format!("{detail}; merge it with PEFT, and give the merged folder"));
         }
+
+        // The model has one parameter for both: the head's copy must not be left over as a key that fits nothing.
         if let Some(head) = head {
             left.remove(&head);
         }
@@ -157,6 +162,7 @@ fn pair(
 ) -> Result<Lora, ModelError> {
     let [d_output, d_input] = linear.weight.lazy_shape().dims();
     let (rank, scale) = config.rank_and_scale(module)?;
+
     let read = |factor: &str, view: &TensorView, wanted: [usize; 2]| {
         let fault = |detail: String| ModelError::Adapter { detail: format!("{module}.lora_{factor}: {detail}") };
         let data = values(view, dtype).map_err(fault)?;
@@ -165,6 +171,7 @@ fn pair(
         }
         Ok(Param::from_tensor(Tensor::<2>::from_data(data, (device, dtype))))
     };
+
     Ok(Lora { a: read("A", a, [rank, d_input])?, b: read("B", b, [d_output, rank])?, scale, dropout: None })
 }
 

@@ -114,19 +114,23 @@ impl ModelFolder {
         layout: KeyLayout,
     ) -> Result<Vec<Saved>, ModelError> {
         let fault = |detail: String| ModelError::Adapter { detail };
+
         if self.adapter().is_some() {
             let detail = "its base has an adapter already; save the merged model, and train the next adapter on that";
             return Err(fault(detail.into()));
         }
+
         let parameters = Parameters::of(model);
         let names = parameters.names();
         let is_factor = |name: &str| name.ends_with(".lora.a") || name.ends_with(".lora.b");
         let mut saved = Vec::new();
+
         for name in names.iter().filter(|name| selection.is_saved(name) && !is_factor(name)) {
             if *name == EMBEDDING && !names.contains(&HEAD) {
                 let detail = "modules_to_save: the embedding is the head too (tie_word_embeddings), which PEFT would leave as it was";
                 return Err(fault(format!("{detail}; export the merged model")));
             }
+
             let key = layout.key(self.config(), name);
             let module = key.strip_suffix(".weight").or(key.strip_suffix(".bias"));
             let module = module.ok_or_else(|| {
@@ -142,6 +146,7 @@ impl ModelFolder {
         let ranks = adapted.iter().map(|layer| (layer.module.as_str(), layer.rank));
         let alphas = adapted.iter().map(|layer| (layer.module.as_str(), Number(layer.alpha)));
         let modules: BTreeSet<&str> = saved.iter().map(|saved| saved.module.as_str()).collect();
+
         serde_json::json!({
             "alpha_pattern": patterns(alphas, &Number(config.alpha)),
             "base_model_name_or_path": self.path().to_string_lossy(),

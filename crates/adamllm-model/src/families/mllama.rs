@@ -153,11 +153,14 @@ fn config(file: &ConfigFile) -> Result<ModelConfig, ModelError> {
 
 fn encoder(fields: &Fields) -> Result<MllamaEncoderConfig, ModelError> {
     let (d_vision, n_layers) = (fields.size("hidden_size")?, encoder::n_layers(fields, &["num_hidden_layers"])?);
+
+    // The encoder collects these layers' features in the order of the layers, transformers in that of the file.
     let intermediate_layers = fields.counts("intermediate_layers_indices", n_layers)?;
     if !intermediate_layers.is_sorted_by(|a, b| a < b) {
         let expected = format!("rising numbers below {n_layers}");
         return Err(fields.fault("intermediate_layers_indices", expected, format!("{intermediate_layers:?}")));
     }
+
     let patch_size = encoder::patch_size(fields)?;
     let max_tiles = fields.count(&["max_num_tiles"], 1..=64)?;
     let config = MllamaEncoderConfig {
@@ -169,17 +172,21 @@ fn encoder(fields: &Fields) -> Result<MllamaEncoderConfig, ModelError> {
         tile: encoder::tile(fields, patch_size)?,
         patch_size,
         max_tiles,
+        // transformers counts from 1, and keeps 0 for padding without an image.
         n_aspect_ratios: aspect_ratios(fields, max_tiles)? + 1,
         intermediate_layers,
         n_channels: encoder::n_channels(fields, &["num_channels"])?,
         activation: encoder::activation(fields, "hidden_act", Activation::Gelu)?,
         epsilon: fields.positive("norm_eps")?,
     };
+
+    // The projection's input, which transformers has from the file and we from the layers: they must agree.
     let d_output = fields.count(&["vision_output_dim"], 1..=MOST)?;
     if d_output != config.d_output() {
         let expected = format!("hidden_size * (1 + the intermediate layers) = {}", config.d_output());
         return Err(fields.fault("vision_output_dim", expected, d_output));
     }
+
     Ok(config)
 }
 

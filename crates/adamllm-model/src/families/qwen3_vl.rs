@@ -142,7 +142,9 @@ fn has_theta(fields: &Fields) -> Result<(), ModelError> {
 fn encoder(fields: &Fields, decoder: &DecoderConfig) -> Result<Qwen3VlEncoderConfig, ModelError> {
     let d_vision = fields.size("hidden_size")?;
     vision::joins(fields, "out_hidden_size", decoder.d_model)?;
+
     let n_layers = vision::n_layers(fields, &["depth", "num_hidden_layers"])?;
+    // Each deepstack layer's features are added after one of the decoder's first layers, in turn.
     let deepstack_layers = fields.counts("deepstack_visual_indexes", n_layers)?;
     let distinct: std::collections::BTreeSet<&usize> = deepstack_layers.iter().collect();
     let n = deepstack_layers.len();
@@ -150,6 +152,7 @@ fn encoder(fields: &Fields, decoder: &DecoderConfig) -> Result<Qwen3VlEncoderCon
         let expected = format!("at most {} numbers (num_hidden_layers), each once", decoder.n_layers);
         return Err(fields.fault("deepstack_visual_indexes", expected, format!("{deepstack_layers:?}")));
     }
+
     Ok(Qwen3VlEncoderConfig {
         n_layers,
         d_vision,

@@ -129,18 +129,23 @@ fn window(fields: &Fields, rule: WindowRule, n_layers: usize) -> Result<Option<S
         WindowRule::All => true,
         WindowRule::FromLayer => fields.flag("use_sliding_window")?,
     };
+
+    // Qwen2's files name a width even where no layer uses it.
     let used = used && !fields.is_null("sliding_window");
     let width = fields.optional_count(&["sliding_window"], 1..=LONGEST)?.filter(|_| used);
     let first = match rule {
         WindowRule::FromLayer => fields.optional_count(&["max_window_layers"], 0..=LONGEST)?.unwrap_or(0),
         _ => 0,
     };
+
+    // A list of layers counts more than the rule that older files have in its place.
     let listed = fields.value(&["layer_types"])?.map(|types| layer_types(fields, types, n_layers)).transpose()?;
     let layers: Vec<usize> = match (listed, width) {
         (Some(layers), _) => layers,
         (None, Some(_)) => (first..n_layers).collect(),
         (None, None) => Vec::new(),
     };
+
     match (layers.is_empty(), width) {
         (true, _) => Ok(None),
         (false, Some(width)) => Ok(Some(SlidingWindow { width, layers })),
@@ -238,12 +243,14 @@ impl Rope<'_> {
             "high_freq_factor",
             "original_max_position_embeddings",
         ];
+
         for (name, value) in self.raw {
             let neutral = match name.as_str() {
                 "partial_rotary_factor" | "attention_factor" => value.as_f64() == Some(1.0),
                 "mrope_interleaved" => *value == Value::Bool(interleaved),
                 name => KNOWN.contains(&name),
             };
+
             if !neutral && !value.is_null() {
                 let expected = match name.as_str() {
                     "mrope_interleaved" => format!("{interleaved}: the family has no other form"),
@@ -252,6 +259,7 @@ impl Rope<'_> {
                 return Err(self.fields.fault(&format!("rope_scaling.{name}"), expected, shown(value)));
             }
         }
+
         Ok(())
     }
 

@@ -40,6 +40,7 @@ impl ModelFolder {
     /// keep the encoder's configuration in a folder of its own.
     pub(crate) fn side_files(&self) -> Result<Vec<PathBuf>, ModelError> {
         let mut found = Vec::new();
+
         for path in files_of(&self.path)? {
             let name = name_of(&path);
             let licence = LICENCES.iter().any(|start| name.to_ascii_uppercase().starts_with(start));
@@ -47,6 +48,7 @@ impl ModelFolder {
                 found.push(PathBuf::from(name));
             }
         }
+
         let encoder_folder = self.config.vision.as_ref().is_some_and(|vision| vision.has_encoder_folder());
         for folder in entries_of(&self.path)?.into_iter().filter(|path| path.is_dir()) {
             let folder_name = PathBuf::from(name_of(&folder));
@@ -58,6 +60,8 @@ impl ModelFolder {
                 }
             }
         }
+
+        // Files are copied in this order: a folder without a configuration is no whole model.
         found.sort_by_key(|path| (path.as_os_str() == "config.json", path.clone()));
         Ok(found)
     }

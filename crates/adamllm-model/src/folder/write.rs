@@ -75,7 +75,9 @@ impl ModelFolder {
                 return Err(ModelError::config(&path, "dtype", "F32, F16 or BF16", format!("{other:?}")));
             }
         };
+
         fs::create_dir_all(to).map_err(CoreError::io("create", to))?;
+
         let parameters = snapshots(model);
         let key = |snapshot: &Snapshot| KeyLayout::Hub2024.key(&self.config, &snapshot.info.name);
         let by_key: BTreeMap<String, &Snapshot> = parameters.iter().map(|snapshot| (key(snapshot), snapshot)).collect();
@@ -84,8 +86,11 @@ impl ModelFolder {
             let header = TensorHeader { dtype: stored, shape };
             (key, TensorView { header, values: Values::Parameter(snapshot) })
         });
+
+        // Older versions of transformers open no file without this word.
         let metadata = [("format".to_owned(), "pt".to_owned())].into();
         write_safetensors(views, Some(metadata), &to.join(SINGLE))?;
+
         self.copy_side_files(to)
     }
 
@@ -98,13 +103,16 @@ impl ModelFolder {
     ) -> Result<HashMap<String, usize>, ModelError> {
         let mut by_key = HashMap::new();
         let mut unexpected = Vec::new();
+
         let has_head = parameters.iter().any(|snapshot| snapshot.info.name == HEAD);
         for (i, snapshot) in parameters.iter().enumerate() {
             let name = snapshot.info.name.as_str();
             let mut keys = candidates(&self.config, name);
+            // A tied head has no parameter of its own; the file may hold its copy all the same.
             if name == EMBEDDING && !has_head {
                 keys.extend(candidates(&self.config, HEAD));
             }
+
             let before = by_key.len();
             let keys = keys.into_iter().map(|(prefix, rest)| format!("{prefix}{rest}"));
             by_key.extend(keys.filter(|key| base.contains(key)).map(|key| (key, i)));
@@ -112,11 +120,13 @@ impl ModelFolder {
                 unexpected.push(base.expected_key(&self.config, name));
             }
         }
+
         let unknown = base.keys().filter(|key| !by_key.contains_key(*key) && !WeightFiles::is_ignored(key));
         let missing: Vec<_> = unknown.map(|key| (key.to_owned(), "not in the model".to_owned())).collect();
         if missing.is_empty() && unexpected.is_empty() {
             return Ok(by_key);
         }
+
         let cause = "the model was not loaded from this folder".into();
         Err(ModelError::Weights { folder: self.path.clone(), cause, missing, unexpected })
     }

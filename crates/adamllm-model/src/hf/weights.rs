@@ -97,11 +97,13 @@ impl WeightFiles {
                 shards
             }
         };
+
         if let Some(shard) = files.iter().find(|path| **path != single && path.exists()) {
             let expected =
                 format!("one set of weights: {SINGLE} and {} stand side by side; remove the stale one", shown(shard));
             return Err(ModelError::config(&index, "weight_map", expected, shown(shard)));
         }
+
         tracing::warn!(folder = %folder.display(), "{INDEX} names files that are not there; {SINGLE} is read, as transformers does");
         Self::map(vec![single], None)
     }
@@ -251,8 +253,9 @@ fn shard_paths(folder: &Path, index: &Path, parsed: &Index) -> Result<Vec<PathBu
 impl WeightShard {
     fn open(path: PathBuf) -> Result<Self, ModelError> {
         let file = File::open(&path).map_err(CoreError::io("open", &path))?;
-        // SAFETY: the map is read-only and private to this process; as for every reader of mapped weights, another
-        // process that truncates the file while it is mapped breaks the contract.
+        // SAFETY: the map is read-only, and nothing here writes through it. The file must keep its length and bytes while it is
+        // mapped, which no process can enforce: as for every reader of mapped weights, whoever truncates the file meanwhile (a
+        // model that is saved over its own base, too) breaks the contract.
         let map = unsafe { Mmap::map(&file) }.map_err(CoreError::io("map", &path))?;
         let broken = |e: safetensors::SafeTensorError| ModelError::Safetensors { path: path.clone(), source: e.into() };
         let (header_length, metadata) = SafeTensors::read_metadata(&map).map_err(broken)?;
@@ -294,7 +297,8 @@ impl WeightShard {
     #[cfg(unix)]
     fn release(&self, bytes: &[u8]) {
         let start = bytes.as_ptr() as usize - self.map.as_ptr() as usize;
-        // SAFETY: the map is read-only and backed by a file, so pages that are dropped are read again when needed.
+        // SAFETY: `bytes` is a slice of this map (from `Self::bytes`), so the range lies inside of it. The map is read-only and backed
+        // by a file: dropped pages hold nothing that the file lacks, and are read again when needed.
         let dropped =
             unsafe { self.map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, bytes.len()) };
         if let Err(error) = dropped {

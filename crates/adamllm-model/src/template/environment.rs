@@ -58,6 +58,7 @@ fn date(now: DateTime<Local>, format: &str) -> Result<String, Error> {
 /// Methods of Python's strings, lists and mappings: what `minijinja-contrib` has, and what it lacks.
 fn method(state: &mut State, value: &Value, name: &str, arguments: &[Value]) -> Result<Value, Error> {
     let argument = |index: usize| arguments.get(index).and_then(Value::as_str);
+
     if let Some(text) = value.as_str() {
         match (name, arguments.len()) {
             ("strip" | "lstrip" | "rstrip", 0) => {
@@ -76,6 +77,7 @@ fn method(state: &mut State, value: &Value, name: &str, arguments: &[Value]) -> 
             _ => {}
         }
     }
+
     minijinja_contrib::pycompat::unknown_method_callback(state, value, name, arguments)
 }
 

@@ -19,15 +19,18 @@ pub(super) fn rewrite(source: &str) -> (String, bool) {
     let mut out = String::with_capacity(source.len());
     let mut found = false;
     let mut rest = source;
+
     while let Some(offset) = rest.find('{') {
         let (before, tag) = rest.split_at(offset);
         out.push_str(before);
+        // Comments and expressions are passed over whole: what looks like a tag in them is none.
         let length = match tag.as_bytes().get(1) {
             Some(b'#') => tag.find("#}").map_or(tag.len(), |end| end + 2),
             Some(b'{') => closed_by(tag, "}}"),
             Some(b'%') => block(tag),
             _ => 1,
         };
+
         let (tag, after) = tag.split_at(length);
         match name_of(tag) {
             Some(name) if tag[name.clone()] == *"generation" => {
@@ -45,8 +48,10 @@ pub(super) fn rewrite(source: &str) -> (String, bool) {
             }
             _ => out.push_str(tag),
         }
+
         rest = after;
     }
+
     out.push_str(rest);
     (out, found)
 }
@@ -127,6 +132,7 @@ pub(super) fn take_marks(marked: &str) -> (String, Vec<Range<usize>>) {
             c => text.push(c),
         }
     }
+
     (text, spans)
 }
 

@@ -16,6 +16,7 @@ struct Style {
 
 /// `tojson(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False)`.
 pub(super) fn tojson(value: &Value, positional: Rest<Value>, named: Kwargs) -> Result<String, Error> {
+    // Each argument by its index or its name, as in Python. `None` counts as not given.
     let get = |index: usize, name: &str| -> Result<Option<Value>, Error> {
         let value = match positional.get(index) {
             Some(value) => Some(value.clone()),
@@ -23,18 +24,25 @@ pub(super) fn tojson(value: &Value, positional: Rest<Value>, named: Kwargs) -> R
         };
         Ok(value.filter(|value| !value.is_none() && !value.is_undefined()))
     };
+
+    // Python's `json.dumps` takes a number of spaces or the text itself.
     let indent = get(1, "indent")?.map(|indent| match indent.as_str() {
         Some(text) => Ok(text.to_owned()),
         None => u8::try_from(indent).map(|n| " ".repeat(n.into())),
     });
     let indent = indent.transpose()?;
+
+    // As `json.dumps`: a comma at the end of a line has no space after it.
     let [mut item, mut key] = [if indent.is_some() { "," } else { ", " }, ": "].map(str::to_owned);
     if let Some(separators) = get(2, "separators")? {
         [item, key] = [separators.get_item_by_index(0)?, separators.get_item_by_index(1)?].map(|s| s.to_string());
     }
+
     let ascii = get(0, "ensure_ascii")?.is_some_and(|v| v.is_true());
     let sorted = get(3, "sort_keys")?.is_some_and(|v| v.is_true());
+
     named.assert_all_used()?;
+
     let mut out = String::new();
     write(&mut out, value, &Style { ascii, indent, item, key, sorted }, 0)?;
     Ok(out)
@@ -51,6 +59,7 @@ fn write(out: &mut String, value: &Value, style: &Style, depth: usize) -> Result
             if style.sorted {
                 keys.sort_by_key(|key| key.to_string());
             }
+
             enclosed(out, ['{', '}'], keys.len(), style, depth, |out, i| {
                 string(out, &name(&keys[i]), style.ascii);
                 out.push_str(&style.key);
@@ -74,12 +83,14 @@ fn enclosed(
     depth: usize,
     mut item: impl FnMut(&mut String, usize) -> Result<(), Error>,
 ) -> Result<(), Error> {
+    // Python writes an empty list on one line, whatever the indent.
     let line = |out: &mut String, depth: usize| {
         if let Some(indent) = style.indent.as_ref().filter(|_| n > 0) {
             out.push('\n');
             out.push_str(&indent.repeat(depth));
         }
     };
+
     out.push(open);
     for i in 0..n {
         if i > 0 {
@@ -88,6 +99,7 @@ fn enclosed(
         line(out, depth + 1);
         item(out, i)?;
     }
+
     line(out, depth);
     out.push(close);
     Ok(())

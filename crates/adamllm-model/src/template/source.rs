@@ -66,11 +66,13 @@ pub(super) fn find(
 /// `chat_template.jinja` and the folder of further ones, as named templates; `None` where there are neither.
 fn files(folder: &Path) -> Result<Option<Json>, ModelError> {
     let mut named = serde_json::Map::new();
+
     let mut read = |name: &str, path: &Path| -> Result<(), ModelError> {
         let text = std::fs::read_to_string(path).map_err(CoreError::io("read", path))?;
         named.insert(name.to_owned(), python_lines(text).into());
         Ok(())
     };
+
     let further = folder.join(ADDITIONAL);
     if further.is_dir() {
         for entry in std::fs::read_dir(&further).map_err(CoreError::io("list", &further))? {
@@ -81,10 +83,13 @@ fn files(folder: &Path) -> Result<Option<Json>, ModelError> {
             }
         }
     }
+
+    // Last, so that it counts where the folder of further ones has a `default` too.
     let main = folder.join("chat_template.jinja");
     if main.exists() {
         read("default", &main)?;
     }
+
     Ok(if named.is_empty() { None } else { Some(Json::Object(named)) })
 }
 
@@ -99,12 +104,14 @@ fn template(path: &Path, value: &Json) -> Result<Option<String>, ModelError> {
         Json::Null => return Ok(None),
         Json::String(text) => return Ok(Some(text.clone())),
         Json::Array(named) => {
+            // The last of a name counts, as in the mapping that transformers makes of the list.
             let default = named.iter().rfind(|entry| entry["name"] == "default");
             if let Some(text) = default.and_then(|entry| entry["template"].as_str()) {
                 return Ok(Some(text.to_owned()));
             }
             named.iter().filter_map(|entry| entry["name"].as_str()).collect()
         }
+
         Json::Object(named) => {
             if let Some(text) = named.get("default").and_then(Json::as_str) {
                 return Ok(Some(text.to_owned()));
@@ -113,6 +120,7 @@ fn template(path: &Path, value: &Json) -> Result<Option<String>, ModelError> {
         }
         _ => Vec::new(),
     };
+
     let got =
         if names.is_empty() { "neither a text nor named templates".to_owned() } else { format!("only {names:?}") };
     Err(ModelError::config(path, "chat_template", "a template, or one named \"default\" among several", got))

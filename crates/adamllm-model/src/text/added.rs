@@ -69,11 +69,14 @@ fn declared(
     named: &[String],
 ) -> Result<(&'static str, BTreeMap<u32, AddedToken>), ModelError> {
     let path = folder.join("tokenizer_config.json");
+
+    // Here the tokens have their switches beside them, and `added_tokens.json` is not read.
     if let Some(decoder) = config["added_tokens_decoder"].as_object() {
         let fault = |id: &str, got: &Value| {
             let field = format!("added_tokens_decoder.{id}");
             Err(ModelError::config(&path, field, "a token with `content` and switches", got))
         };
+
         let mut tokens = BTreeMap::new();
         for (id, value) in decoder {
             match (id.parse(), token(value)) {
@@ -81,18 +84,25 @@ fn declared(
                 _ => return fault(id, value),
             }
         }
+
         return Ok(("tokenizer_config.json", tokens));
     }
+
+    // Here they have ids alone: a token is special where a configuration calls it by a name, and normalized where it is
+    // not.
     let path = folder.join("added_tokens.json");
     let members = read_json(&path)?.unwrap_or(Value::Null);
+
     let mut tokens = BTreeMap::new();
     for (text, id) in members.as_object().into_iter().flatten() {
         let Some(number) = id.as_u64().and_then(|id| u32::try_from(id).ok()) else {
             return Err(ModelError::config(&path, text, "a token's id", id));
         };
+
         let special = named.contains(text);
         tokens.insert(number, AddedToken::from(text, special).normalized(!special));
     }
+
     Ok(("added_tokens.json", tokens))
 }
 

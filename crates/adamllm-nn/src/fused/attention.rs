@@ -1,6 +1,19 @@
 //! Attention in blocks of queries (Dao et al., 2022, arXiv 2205.14135): no matrix of scores outlives its block, and the
 //! backward pass recomputes each block from the log-sum-exp of its rows. Blocks read only the keys that one of their queries may
 //! attend to, so causal sequences cost half, and packed ones only their own.
+//!
+//! ```text
+//! scores = scale * q k^T, -inf where masked      scale = 1 / sqrt(d_head)
+//! lse    = log(sum(exp(scores)))                 for each query
+//! output = exp(scores - lse) v
+//! ```
+//!
+//! - Kept for the backward pass: query, key, value, `output` and `lse`. Recomputed: scores and weights, block by block.
+//! - Tiles: [`BLOCK`] queries by all keys that the block reads. Keys are not tiled, so a softmax sees its whole row and needs no
+//!   rescaling; what a task holds is one block of scores in f32, two in the backward pass.
+//! - Threads: forward, a task for each batch element and query head; backward, a task for each batch element and key head, which
+//!   goes through all query heads that share it: nobody else adds to its gradients, and the order of the sum is fixed. The
+//!   products inside of a task run on its own thread.
 
 use rayon::prelude::*;
 
@@ -79,6 +92,7 @@ impl AllowedKeys {
             }
             Self::Dense(allowed) => {
                 let allowed = &allowed[(b * sizes.n_queries + query) * sizes.n_keys..][..sizes.n_keys];
+                // A query without any key is padding: all its scores stay, see above.
                 if allowed.iter().any(|allowed| *allowed) {
                     let masked = line.iter_mut().zip(allowed).filter(|(_, allowed)| !**allowed);
                     masked.for_each(|(score, _)| *score = value);
@@ -112,7 +126,8 @@ impl Matrix {
 /// The matrices must lie in memory that is valid for these sizes, and nobody else may use the output's meanwhile.
 unsafe fn product([m, n, k]: [usize; 3], output: (*mut f32, isize), add: bool, a: Matrix, b: Matrix, factor: f32) {
     let (start, rows) = output;
-    // SAFETY: as the caller says.
+    // SAFETY: the caller vouches for the memory of all three matrices. At these strides gemm touches only their `m * n`, `m * k`
+    // and `k * n` elements, and reads the output's only where `add` is set.
     unsafe {
         gemm::gemm(
             m,
@@ -141,9 +156,10 @@ unsafe fn product([m, n, k]: [usize; 3], output: (*mut f32, isize), add: bool, a
 /// A buffer whose parts are written by different tasks.
 #[derive(Clone, Copy)]
 struct SharedBuffer(*mut f32);
-// SAFETY: every task writes rows of its own heads only.
+// SAFETY: a pointer into a `Vec<f32>` that outlives the tasks: `for_each` returns after the last of them, and only then is the
+// vector used again. Every task writes rows of its own heads only, so no two write the same element, and none reads another's.
 unsafe impl Send for SharedBuffer {}
-// SAFETY: as above.
+// SAFETY: as for `Send`; a shared reference gives no more than a copy of the pointer.
 unsafe impl Sync for SharedBuffer {}
 
 impl SharedBuffer {
@@ -161,9 +177,11 @@ pub(super) fn forward(query: View4, key: View4, value: View4, allowed: &AllowedK
     let mut output = buffer(batch * n_queries * n_heads * d_value);
     let mut lse = buffer(batch * n_heads * n_queries);
     let shared = SharedBuffer(output.as_mut_ptr());
+
     let arch = pulp::Arch::new();
     lse.par_chunks_mut(n_queries).enumerate().for_each(|(task, lse)| {
         let (b, head) = (task / n_heads, task % n_heads);
+        // Query heads `g * i .. g * (i + 1)` share key head `i`.
         let kv_head = head / (n_heads / sizes.n_kv_heads);
         let mut scores = Vec::new();
         for block in sizes.blocks() {
@@ -174,20 +192,26 @@ pub(super) fn forward(query: View4, key: View4, value: View4, allowed: &AllowedK
             }
             scores.clear();
             scores.resize(m * n, 0.0);
+
             let q = Matrix::new(query.matrix(b, head, block.start));
             let k = Matrix::new(key.matrix(b, kv_head, keys.start));
             let v = Matrix::new(value.matrix(b, kv_head, keys.start));
             let to = shared.offset(((b * n_queries + block.start) * n_heads + head) * d_value);
-            // SAFETY: the block's scores are this task's own, and so are the head's rows of the output.
+            // SAFETY: `scores` has `m * n` elements and is this task's own. The views hold every row of their dims, the block ends
+            // at `n_queries` and its keys at `n_keys`, so `q` has `m` rows and `k` `n` rows of `d_head` values. That key, value and
+            // mask have the sizes of `crate::attend` is for its callers to see to.
             unsafe {
                 let scores = (scores.as_mut_ptr(), n as isize);
                 product([m, n, sizes.d_head], scores, false, q, k.transposed(), sizes.scale());
             }
+
             for (query, line) in block.clone().zip(scores.chunks_exact_mut(n)) {
                 allowed.mask_out(&sizes, b, query, &keys, line, f32::NEG_INFINITY);
                 lse[query] = arch.dispatch(|| softmax(line));
             }
-            // SAFETY: as above.
+
+            // SAFETY: as above for `scores` and for the `n` rows of `v`. The output is dense and has `m` rows of this head from
+            // `block.start` on, a position's heads apart, which only this task writes.
             unsafe {
                 let weights = Matrix::new((scores.as_ptr(), n as isize));
                 product([m, d_value, n], (to, (n_heads * d_value) as isize), false, weights, v, 1.0);
@@ -250,6 +274,7 @@ pub(super) fn backward(
     let mut grad_value = buffer(batch * n_keys * n_kv_heads * d_value);
     let shared = [&mut grad_query, &mut grad_key, &mut grad_value].map(|buffer| SharedBuffer(buffer.as_mut_ptr()));
     let [shared_query, shared_key, shared_value] = shared;
+
     let arch = pulp::Arch::new();
     (0..batch * n_kv_heads).into_par_iter().for_each(|task| {
         let (b, kv_head) = (task / n_kv_heads, task % n_kv_heads);
@@ -266,18 +291,23 @@ pub(super) fn backward(
             weights.resize(m * n, 0.0f32);
             grad_scores.clear();
             grad_scores.resize(m * n, 0.0f32);
+
             let q = Matrix::new(query.matrix(b, head, block.start));
             let k = Matrix::new(key.matrix(b, kv_head, keys.start));
             let v = Matrix::new(value.matrix(b, kv_head, keys.start));
             let output_start = ((b * n_queries + block.start) * n_heads + head) * d_value;
             let width = n_heads * d_value;
             let g = Matrix::new((gradient[output_start..].as_ptr(), width as isize));
-            // SAFETY: the block's buffers are this task's own.
+            // SAFETY: `weights` and `grad_scores` have `m * n` elements and are this task's own; `q`, `k` and `v` as in `forward`.
+            // The gradient is dense and of the output's shape, so `m` rows of this head follow its start.
             unsafe {
                 let weights = (weights.as_mut_ptr(), n as isize);
                 product([m, n, d_head], weights, false, q, k.transposed(), sizes.scale());
                 product([m, n, d_value], (grad_scores.as_mut_ptr(), n as isize), false, g, v.transposed(), 1.0);
             }
+
+            // The weights again, and from `gradient v^T` the gradient of the scores. The row's `dot(output, gradient)` equals
+            // `dot(weights, gradient v^T)`, and is shorter.
             let lines = weights.chunks_exact_mut(n).zip(grad_scores.chunks_exact_mut(n));
             for ((i, query), (line, grad_scores)) in block.clone().enumerate().zip(lines) {
                 let row_lse = lse[(b * n_heads + head) * n_queries + query];
@@ -288,12 +318,15 @@ pub(super) fn backward(
                 allowed.mask_out(&sizes, b, query, &keys, line, 0.0);
                 arch.dispatch(|| grad_scores.iter_mut().zip(line.iter()).for_each(|(s, w)| *s = w * (*s - dot)));
             }
+
             let w = Matrix::new((weights.as_ptr(), n as isize));
             let s = Matrix::new((grad_scores.as_ptr(), n as isize));
             let key_index = (b * n_keys + keys.start) * n_kv_heads + kv_head;
             let query_index = (b * n_queries + block.start) * n_heads + head;
             let scale = sizes.scale();
-            // SAFETY: this task alone writes the gradients of its key head and of the query heads that share it.
+            // SAFETY: this task alone writes the gradients of its key head and of the query heads that share it. The buffers are
+            // dense with `n_keys` or `n_queries` positions for each batch element, of which the `n` keys and `m` queries are a part;
+            // those of key and value start at zero, so that they can be added to.
             unsafe {
                 let to = (shared_value.offset(key_index * d_value), (n_kv_heads * d_value) as isize);
                 product([n, d_value, m], to, true, w.transposed(), g, 1.0);

@@ -278,6 +278,8 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let prepared = AttentionOp.prepare::<C>([query.node(), key.node(), value.node()]).compute_bound().stateful();
         let [query, key, value] = [query, key, value].map(FloatTensor::<Self>::into_primitive);
+
+        // The log-sum-exp is for the backward pass alone, and so is outside the graph.
         match prepared {
             OpsKind::Tracked(prep) => {
                 let inputs = [query.clone(), key.clone(), value.clone()];

@@ -1,3 +1,15 @@
+//! Cross-entropy of rows of logits against one class each:
+//!
+//! ```text
+//! lse         = log(sum(exp(logits - max))) + max
+//! loss        = lse - logits[target]
+//! grad_logits = (exp(logits - lse) - one_hot(target)) * gradient
+//! ```
+//!
+//! - Kept for the backward pass: the logits and `lse`. Recomputed: the probabilities, which are written nowhere in the forward pass
+//!   and straight into the gradient in the backward pass.
+//! - Threads: a row is a task's smallest piece; rows share nothing. The maximum is subtracted so that no `exp` overflows.
+
 use rayon::prelude::*;
 
 use super::exp::exp;

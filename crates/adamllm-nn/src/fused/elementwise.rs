@@ -1,3 +1,16 @@
+//! Activations, the gate of gated MLPs and rotary positions, element by element:
+//!
+//! ```text
+//! silu(x)  = x * sigmoid(x)                     quick_gelu(x) = x * sigmoid(1.702 x)
+//! gelu(x)  = x * phi(x)                         gelu_tanh(x)  = x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3)))
+//! gate     = silu(gate) * up
+//! rotary   = [x1 cos - x2 sin, x2 cos + x1 sin] for the halves x1, x2 of each head
+//! ```
+//!
+//! - Kept for the backward pass: the inputs (of the rotation, the tables only). Recomputed: sigmoid, tanh and `phi`. The backward
+//!   pass of a rotation is the rotation by the negative angles.
+//! - Tiles and threads: pieces of some 2^14 values are tasks, each of which writes its own piece in one pass over memory.
+
 use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
@@ -34,7 +47,8 @@ fn zip(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32 + Sync) -> Vec<f32> {
 fn written(n: usize, write: impl FnOnce(&mut [MaybeUninit<f32>])) -> Vec<f32> {
     let mut values = Vec::with_capacity(n);
     write(&mut values.spare_capacity_mut()[..n]);
-    // SAFETY: the callers above write every element.
+    // SAFETY: there is room for `n` values, and `write` has written all of them: `map` and `zip` above, the only callers, go through
+    // the `n` places and as many inputs in pieces of the same size. Where `write` panics, the length stays 0.
     unsafe { values.set_len(n) };
     values
 }
@@ -129,6 +143,7 @@ pub(super) fn gate_backward(gate: &[f32], up: &[f32], gradient: &[f32]) -> (Vec<
 pub(super) fn rotary(x: View4, cos: &[f32], sin: &[f32], inverse: bool) -> Vec<f32> {
     let [batch, n_heads, seq, d_head] = x.dims;
     let (half, sign) = (d_head / 2, if inverse { -1.0 } else { 1.0 });
+
     let mut y = view::buffer(batch * n_heads * seq * d_head);
     let width = n_heads * d_head;
     let rows = rows_per_task(batch * seq, width);
@@ -137,6 +152,7 @@ pub(super) fn rotary(x: View4, cos: &[f32], sin: &[f32], inverse: bool) -> Vec<f
         arch.dispatch(|| {
             for (i, y) in y.chunks_exact_mut(width).enumerate() {
                 let position = task * rows + i;
+                // Half a row of the tables: the second half repeats the first (transformers' `rotate_half` layout).
                 let (cos, sin) = (&cos[position * d_head..][..half], &sin[position * d_head..][..half]);
                 for (head, y) in y.chunks_exact_mut(d_head).enumerate() {
                     let (x1, x2) = x.row(position / seq, head, position % seq).split_at(half);
@@ -150,5 +166,6 @@ pub(super) fn rotary(x: View4, cos: &[f32], sin: &[f32], inverse: bool) -> Vec<f
             }
         });
     });
+
     y
 }

@@ -1,3 +1,13 @@
+//! `exp` and what is made of it, for the loops of the other kernels: no state, no threads, nothing kept.
+//!
+//! ```text
+//! x   = n ln 2 + r,   n an integer, |r| <= ln 2 / 2
+//! e^x = 2^n * (1 + r + r^2 * p(r))
+//! ```
+//!
+//! `p` is Cephes' polynomial of degree 5 (Moshier, `expf.c`), and ln 2 is split in two as there (Cody and Waite). `2^n` is written
+//! into the bits of the exponent.
+
 /// `e^x` within two units in the last place for `x` in [-87, 88], clamped there: without branches or calls, so that the loop
 /// around it becomes vector code.
 #[inline(always)]

@@ -1,3 +1,16 @@
+//! Products of dense matrices, for linear layers without bias:
+//!
+//! ```text
+//! y           = x W^T               [n, d_input] x [d_output, d_input]
+//! grad_x      = gradient W
+//! grad_weight = gradient^T x        in the weight's own layout
+//! ```
+//!
+//! - Kept for the backward pass: `x` where the weight has a gradient, the weight where `x` has one. Nothing is recomputed.
+//! - A transpose is a change of strides: no matrix is copied for it.
+//! - Tiles and threads are the `gemm` crate's, which packs blocks for the caches: all of rayon's threads from [`PARALLEL`]
+//!   multiplications on, else the calling one.
+
 /// A dense matrix, or its transpose.
 #[derive(Clone, Copy)]
 pub(super) struct Dense<'a> {
@@ -39,8 +52,9 @@ pub(super) fn product(a: Dense, b: Dense) -> Vec<f32> {
     let parallel = m.saturating_mul(n).saturating_mul(k) >= PARALLEL;
     let parallelism = if parallel { gemm::Parallelism::Rayon(0) } else { gemm::Parallelism::None };
     let (out, a, b) = (output.as_mut_ptr(), a.values.as_ptr(), b.values.as_ptr());
-    // SAFETY: the sizes were checked against the slices, the output has room for them and is nobody else's, and all of its
-    // elements are written before it is given a length.
+    // SAFETY: `Dense::new` checked the sizes against the slices, and a transpose keeps them. The output has room for `m * n` values
+    // and is nobody else's; gemm does not read it (`read_dst` is false), and with `k > 0` writes all of it before it gets a length.
+    // gemm returns after the last of its tasks.
     unsafe {
         gemm::gemm(
             m,

@@ -1,3 +1,15 @@
+//! Root mean square norm (Zhang and Sennrich, 2019) and layer norm (Ba et al., 2016) of the last axis, scaled:
+//!
+//! ```text
+//! y       = (x - mean) * inverse * weight
+//! inverse = 1 / sqrt(mean((x - mean)^2) + epsilon)      mean = 0 for the root mean square
+//! ```
+//!
+//! - Kept for the backward pass: `x` and `weight`. Recomputed: mean and inverse of each row.
+//! - Tiles: whole rows, as many to a task as make some 2^14 values; a row is read two or three times while it is in the cache.
+//! - Threads: each task writes its own rows. The gradient of the weight is a sum over all rows: each task has one of its own, and
+//!   they are added in the order of the rows.
+
 use rayon::prelude::*;
 
 use super::NormKind;

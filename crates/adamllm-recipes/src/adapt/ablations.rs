@@ -236,24 +236,29 @@ impl AblationReport {
         let head = ["variant", "tasks", "steps", "all (lowest to highest seed)"].map(str::to_owned).into_iter();
         let head = head.chain(kinds.iter().map(|kind| kind.as_str().to_owned()));
         let mut lines = vec![head.chain(["the whole method has more".to_owned()]).collect()];
+
         for result in &self.results {
             let all = result.by_seed.iter().sum::<f64>() / result.by_seed.len().max(1) as f64;
             let low = result.by_seed.iter().copied().fold(f64::INFINITY, f64::min);
             let high = result.by_seed.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+
             let mut line = vec![
                 result.variant.as_str().to_owned(),
                 result.n_tasks.to_string(),
                 result.n_steps.to_string(),
                 format!("{all:.1} ({low:.1} to {high:.1})"),
             ];
+
             for kind in &kinds {
                 let score = result.to_full.by_type.get(kind).and_then(|group| group.strict);
                 line.push(score.map_or(String::new(), |score| format!("{:.1}", score.first)));
             }
+
             let more = result.to_full.overall.strict.filter(|_| result.variant != Variant::Full);
             line.push(more.map_or(String::new(), |more| more.shown_difference()));
             lines.push(line);
         }
+
         lines
     }
 

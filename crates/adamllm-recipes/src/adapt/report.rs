@@ -59,11 +59,13 @@ impl AdaptReport {
     ) -> Self {
         let (mut base, mut post_trained, mut comparison) = (None, None, None);
         let (retained, domain): (Vec<_>, Vec<_>) = evaluations.into_iter().partition(|evaluation| evaluation.retained);
+
         if let Some(evaluation) = domain.into_iter().next() {
             base = Some(evaluation.base.report);
             post_trained = Some(evaluation.post_trained.report);
             comparison = Some(evaluation.comparison);
         }
+
         Self {
             asked: Default::default(),
             synthesis,

@@ -22,6 +22,7 @@ const CONFORMS_TO: &str = "http://mlcommons.org/croissant/1.0";
 pub fn write_croissant(folder: &Path, data: &DatasetCard<'_>) -> Result<PathBuf, CoreError> {
     let mut files = Vec::new();
     let mut record_sets = Vec::new();
+
     for (name, file, holds) in configs(folder) {
         files.push(json!({
             "@type": "cr:FileObject", "@id": file, "name": file, "description": holds, "contentUrl": file,
@@ -31,7 +32,9 @@ pub fn write_croissant(folder: &Path, data: &DatasetCard<'_>) -> Result<PathBuf,
         record_sets
             .push(json!({"@type": "cr:RecordSet", "@id": name, "name": name, "description": holds, "field": fields}));
     }
+
     let source = last_element(data.captions);
+
     let mut croissant = Map::new();
     croissant.insert("@context".into(), context());
     croissant.insert("@type".into(), "sc:Dataset".into());
@@ -41,6 +44,7 @@ pub fn write_croissant(folder: &Path, data: &DatasetCard<'_>) -> Result<PathBuf,
     croissant.insert("keywords".into(), json!(["synthetic", "instruction tuning", "vision-language", "adamllm"]));
     croissant.insert("distribution".into(), files.into());
     croissant.insert("recordSet".into(), record_sets.into());
+
     let path = folder.join(CROISSANT);
     write_json(&path, &croissant)?;
     Ok(path)
@@ -94,6 +98,8 @@ fn fields_of(config: &str) -> &'static [Field] {
 impl Field {
     fn json(&self, record_set: &str, file: &str) -> Value {
         let id = format!("{record_set}/{}", self.name);
+
+        // A member of a list's objects is taken out by a JSON path.
         let source = |transform: Option<String>| {
             let mut source = json!({"fileObject": {"@id": file}, "extract": {"column": self.name}});
             if let Some(path) = transform {
@@ -101,6 +107,7 @@ impl Field {
             }
             source
         };
+
         let mut field = json!({"@type": "cr:Field", "@id": id, "name": id, "description": self.holds});
         match self.form {
             Form::Text | Form::Texts => {
@@ -118,9 +125,11 @@ impl Field {
                 field["subField"] = parts.iter().map(part).collect();
             }
         }
+
         if !matches!(self.form, Form::Text) {
             field["repeated"] = true.into();
         }
+
         field
     }
 }

@@ -81,8 +81,10 @@ fn body(data: &DatasetCard<'_>, configs: &[(&str, &str, &str)]) -> String {
         ("tasks out", summary.records_out),
         ("in the ledger", summary.ledger_entries),
     ];
+
     let counts = counts.map(|(name, count)| (name.to_owned(), count.to_string()));
     let configs: Vec<_> = configs.iter().map(|(name, _, holds)| (format!("`{name}`"), (*holds).to_owned())).collect();
+
     format!(
         "# Synthesized tasks from {}\n\n{}\n\n{}{}{}`summary.json` has the counts, `ledger.jsonl` every record that was left out, with its reason.\n",
         last_element(data.captions),

@@ -89,6 +89,7 @@ fn result(report: &Report) -> Value {
 
 fn body(model: &ModelCard<'_>) -> String {
     let what = if model.is_adapter { "A low-rank adapter of" } else { "Post-trained from" };
+
     let mut scores = String::new();
     if !model.scores.is_empty() {
         scores.push_str("| benchmark | scoring | n | base | this model |\n|---|---|--:|--:|--:|\n");
@@ -104,6 +105,7 @@ fn body(model: &ModelCard<'_>) -> String {
         }
         scores.push_str("\nScores are 0 to 100, with their 95 % intervals.\n\n");
     }
+
     format!(
         "# {}\n\n{what} `{}` by adamllm, on the data below. The base's licence and limits apply; nobody has checked the answers for a \
          use outside of research.\n\n{scores}{}{}{}",

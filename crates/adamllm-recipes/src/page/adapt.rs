@@ -96,11 +96,14 @@ impl Adapted<'_> {
         let made = format!(
             "{pairs} image-caption pairs became {tasks} tasks; {encoded} conversations were trained on in {steps} steps."
         );
+
         let forgotten: Vec<_> = self.report.kept.iter().filter(|kept| kept.is_worse()).collect();
         let forgotten: String =
             forgotten.iter().map(|kept| format!(" {}", kept.sentence("the base", "the post-trained model"))).collect();
+
         let strict = self.report.comparison.as_ref().and_then(strict);
         let Some((n, score)) = strict else { return made + &forgotten };
+
         let verdict = if score.is_gain() {
             "better, beyond chance"
         } else if score.is_regression() {
@@ -108,6 +111,7 @@ impl Adapted<'_> {
         } else {
             "no clear difference"
         };
+
         format!(
             "{made} On {n} held-out questions the strict score went from {:.1} to {:.1}: {verdict}.{forgotten}",
             score.first, score.second

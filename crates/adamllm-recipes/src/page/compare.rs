@@ -18,6 +18,7 @@ pub(crate) fn write(
     folder: &Path,
 ) -> Result<PathBuf, RecipeError> {
     let [a, b] = &compared.names;
+
     let regressions = compared.regressions();
     let lead = match &regressions[..] {
         [] => format!("No group of questions is answered worse by {b} than by {a}, beyond chance (strict scoring)."),
@@ -26,6 +27,7 @@ pub(crate) fn write(
             format!("{b} answers worse than {a}, by more than chance (strict scoring): {}.", groups.join(", "))
         }
     };
+
     let n: usize = compared.tasks.iter().map(|task| task.comparison.overall.n).sum();
     let mut inputs = Inputs::default().path("first run", first).path("second run", second);
     for (run, tasks) in
@@ -33,9 +35,11 @@ pub(crate) fn write(
     {
         inputs = tasks.iter().fold(inputs, |inputs, task| inputs.name(run, task));
     }
+
     for task in compared.tasks.iter().filter(|task| !task.same_data()) {
         inputs = inputs.name("asked from different data", task.name());
     }
+
     let page = Page::new(&format!("{a} and {b}"), &lead)
         .tiles([
             ("tasks", count(compared.tasks.len() as u64)),
@@ -43,13 +47,16 @@ pub(crate) fn write(
             ("groups worse", count(regressions.len() as u64)),
         ])
         .section("inputs", "What went in", &inputs.html());
+
     let page = super::kept::section(page, kept, [a, b]);
     let page = scores(page, compared, opened)?;
+
     let links = [
         ("comparison.html", "both runs question by question, with filters"),
         ("tables.html", "the paper's tables with both runs below its own"),
         ("compare.json", "all the numbers above"),
     ];
+
     Ok(page.links(folder, &links).write(folder)?)
 }
 

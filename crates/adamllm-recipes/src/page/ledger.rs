@@ -44,6 +44,7 @@ pub(crate) fn by_reason<'p>(ledgers: impl IntoIterator<Item = &'p Path>) -> Resu
     if causes.is_empty() {
         return Ok(html! { p class="note" { "The ledger is empty: every record came through." } });
     }
+
     let line = |(stage, reason): &(Stage, Reason), (n, first): &(u64, String)| {
         let (class, what) = if reason.is_filter() { ("muted", "filter") } else { ("bad", "fault") };
         html! {
@@ -55,8 +56,10 @@ pub(crate) fn by_reason<'p>(ledgers: impl IntoIterator<Item = &'p Path>) -> Resu
             }
         }
     };
+
     let n: u64 = causes.values().map(|(n, _)| n).sum();
     let note = "A filter takes records out on purpose; a fault is a record that could not be used.";
+
     Ok(html! {
         p class="note" { (count(n)) " records. " (note) }
         table class="ledger" {

@@ -28,10 +28,13 @@ pub(crate) fn cards(
     summary: &RunSummary,
 ) -> Result<Markup, RecipeError> {
     let config = ReportConfig { max_examples: SHOWN, image_side: 192, seed, ..ReportConfig::default() };
+
     let mut groups: BTreeMap<String, Vec<Markup>> = BTreeMap::new();
     for record in record_cards(folder, caption_records(captions)?.flatten(), images, &config)? {
         groups.entry(record.outcome.clone()).or_default().push(card(&record));
     }
+
+    // The ledger counts by `stage/reason`; a card has the reason alone, in words.
     let total = |outcome: &str| match outcome {
         "kept" => summary.records_out,
         reason => {
@@ -39,9 +42,11 @@ pub(crate) fn cards(
             summary.ledger.iter().filter(|(cause, _)| of_reason(cause)).map(|(_, n)| n).sum()
         }
     };
+
     let mut groups: Vec<super::CardGroup> =
         groups.into_iter().map(|(outcome, cards)| (outcome.clone(), total(&outcome), cards)).collect();
     groups.sort_by_key(|(outcome, n, _)| (outcome != "kept", std::cmp::Reverse(*n)));
+
     Ok(filtered_cards("records", "show records that were", &groups))
 }
 

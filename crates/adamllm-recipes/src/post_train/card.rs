@@ -9,6 +9,7 @@ impl PostTraining<'_> {
     /// Writes the model card into the exported folder.
     pub(super) fn write_card(&self, report: &PostTrainReport) -> Result<(), CoreError> {
         let Some(folder) = &report.model else { return Ok(()) };
+
         let settings = self.settings;
         let mut trained_with = training_settings(&settings.train);
         trained_with
@@ -19,6 +20,7 @@ impl PostTraining<'_> {
                 .as_ref()
                 .map(|adapter| ("adapter".to_owned(), format!("rank {}, alpha {}", adapter.rank, adapter.alpha))),
         );
+
         let card = ModelCard {
             name: format!("{}, post-trained", last_element(self.base.path())),
             base: self.base.path().to_owned(),
@@ -28,6 +30,7 @@ impl PostTraining<'_> {
             outcome: report.training.iter().map(outcome).collect(),
             scores: Vec::new(),
         };
+
         write_model_card(folder, &card).map(|_| ())
     }
 
@@ -45,9 +48,11 @@ impl PostTraining<'_> {
             });
             files.collect::<Vec<_>>().join("; ")
         };
+
         let stages = report.plan.stages.iter();
         let mut entries: Vec<_> =
             stages.map(|stage| (of_stage(stage.stage), format!("{} examples", stage.run.examples))).collect();
+
         let counts = report.plan.counts;
         entries.push(("records read".into(), counts.records_in.to_string()));
         entries.push(("left out, with a reason in the ledger".into(), counts.ledger_entries.to_string()));

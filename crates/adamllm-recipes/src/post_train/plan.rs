@@ -67,10 +67,12 @@ impl std::fmt::Display for StagePlan {
             self.flops,
             shown(most_tokens),
         )?;
+
         if self.mostly_image > 0 {
             let mostly = self.mostly_image;
             write!(f, "; {mostly} examples are images for more than half (`model.max_pixels` makes images smaller)")?;
         }
+
         match most_patches.examples == most_tokens.examples {
             true => Ok(()),
             false => write!(f, "; of most patches: {}", shown(most_patches)),

@@ -177,9 +177,11 @@ impl PostTrainSettings {
         if self.data.sources.is_empty() {
             return Err(SettingsError::value("data.sources", "expected at least one source, got none"));
         }
+
         for (i, source) in self.data.sources.iter().enumerate() {
             source.validate(&format!("data.sources.{i}"))?;
         }
+
         if let Some(validation) = &self.validation {
             validation.source.validate("validation.source")?;
             if validation.every == 0 || validation.batch_size == 0 {
@@ -189,15 +191,18 @@ impl PostTrainSettings {
                 ));
             }
         }
+
         if self.export.kind == ExportKind::Adapter && self.adapter.is_none() {
             return Err(SettingsError::value(
                 "export.kind",
                 "expected merged where there is no [adapter], got adapter",
             ));
         }
+
         if !(0.0..=1.0).contains(&self.data.max_lost) {
             return Err(SettingsError::value("data.max_lost", "expected a share from 0 to 1"));
         }
+
         if self.adapter.as_ref().is_some_and(|adapter| adapter.rank == 0) {
             return Err(SettingsError::value("adapter.rank", "expected at least 1, got 0"));
         }
@@ -205,6 +210,7 @@ impl PostTrainSettings {
             let expected = format!("expected from 0 to below 1, got {}", adapter.dropout);
             return Err(SettingsError::value("adapter.dropout", expected));
         }
+
         self.train.validate().map_err(|error| SettingsError::value("train", error.to_string()))
     }
 

@@ -166,6 +166,8 @@ impl<'a> TrainingSetReader<'a> {
         let ConversationSource { conversations, images, weight, .. } = source;
         let before = examples.len();
         progress.begin("measure", conversations.len() as u64);
+
+        // In parts: each is read by all threads, and between them the job can be cancelled.
         let mut rest = conversations.into_iter();
         loop {
             progress.check_cancelled()?;
@@ -173,10 +175,13 @@ impl<'a> TrainingSetReader<'a> {
             if part.is_empty() {
                 break;
             }
+
             let (encoder, check) = (&self.encoder, self.options.check);
             let size = |conversation: &Conversation| measure(conversation, encoder, check, &*images);
             let sizes: Vec<_> = self.threads.install(|| part.par_iter().map(size).collect());
             progress.advance(part.len() as u64);
+
+            // In the order of the conversations, whichever thread was first: the set must be the same in every run.
             for (conversation, size) in part.into_iter().zip(sizes) {
                 match size {
                     Ok(size) => examples.push(Example { conversation, source: number, size }),
@@ -186,6 +191,7 @@ impl<'a> TrainingSetReader<'a> {
                 }
             }
         }
+
         progress.end();
         self.counts.ledger_entries = self.ledger.total();
         self.counts.records_out = self.counts.records_in - self.ledger.total();

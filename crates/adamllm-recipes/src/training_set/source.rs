@@ -118,10 +118,12 @@ impl SourceSettings {
                 ));
             }
         }
+
         if !(self.weight > 0.0 && self.weight.is_finite()) {
             let detail = format!("expected a positive number, got {}", self.weight);
             return Err(SettingsError::value(below("weight"), detail));
         }
+
         Ok(())
     }
 }

@@ -21,16 +21,22 @@ pub(crate) fn check_same_run<M: Module, V: BatchSource>(
     if collective.size() == 1 {
         return Ok(());
     }
+
+    // Every rank comes through these comparisons in the same order: each waits for all ranks.
     all_equal(collective, "settings", &serde_json::to_string(config).expect("plain values"))?;
     all_equal(collective, "training examples", &n_examples.to_string())?;
     let held_out = validation.map(|v| (v.source.n_examples(), v.every, v.batch_size, v.patience));
     all_equal(collective, "held-out examples, every, batch size, patience", &format!("{held_out:?}"))?;
+
+    // Names and shapes only: `start_together` sees to the values.
     let (mut hasher, mut n_parameters) = (DefaultHasher::new(), 0);
     for snapshot in snapshots(model) {
         (snapshot.info.name, snapshot.info.shape).hash(&mut hasher);
         n_parameters += 1;
     }
     all_equal(collective, "parameters", &format!("{n_parameters} (names and shapes {:016x})", hasher.finish()))?;
+
+    // No error: such a rank waits at the sums of every step, which costs time and nothing else.
     if config.batch_size.div_ceil(config.micro_batch_size) < collective.size() {
         let TrainConfig { batch_size, micro_batch_size, .. } = config;
         tracing::warn!(batch_size, micro_batch_size, ranks = collective.size(), "some ranks have no batch to run");

@@ -104,13 +104,19 @@ impl MllamaEncoderConfig {
     pub fn init(&self, device: &Device) -> MllamaEncoder {
         let normal = Initializer::Normal { mean: 0.0, std: 0.02 };
         let (d, per_tile) = (self.d_vision, self.features_per_tile());
+
+        // transformers starts these at 0: the tables of the grids come in with training.
         let gate = || Initializer::Zeros.init([1], device);
+
         let block = EncoderBlockConfig::new(d, self.n_heads, self.d_hidden, self.activation).with_epsilon(self.epsilon);
         let tile = || TileEmbedding {
             embedding: normal.init([self.n_aspect_ratios, self.max_tiles * d], device),
             gate: gate(),
         };
+
+        // torch's default: transformers gives these two norms no `norm_eps`.
         let norm = || LayerNormConfig::new(d).with_epsilon(1e-5).init(device);
+
         MllamaEncoder {
             patch_embedding: LinearConfig::new(self.cut().d_patch(), d).init(device),
             class_embedding: normal.init([d], device),

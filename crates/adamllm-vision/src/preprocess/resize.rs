@@ -88,12 +88,16 @@ pub fn resize(
     if from == to {
         return Ok(image.clone());
     }
+
     let failed = |detail: &str| PreprocessError::Resize { from, to, detail: detail.into() };
     if [from.0, from.1, width, height].contains(&0) {
         return Err(failed("a side is zero"));
     }
+
+    // Pillow leaves out the pass of an axis that keeps its size.
     let rows = (from.0 != width).then(|| FilterWeights::new(from.0, width, resampling));
     let columns = (from.1 != height).then(|| FilterWeights::new(from.1, height, resampling));
+
     let pixels = image.as_raw();
     let bytes = match (rows, columns) {
         (Some(rows), Some(columns)) if order.columns_first(from, to) => {
@@ -104,6 +108,7 @@ pub fn resize(
         (None, Some(columns)) => vertical(pixels, from.0, &columns),
         (None, None) => pixels.clone(),
     };
+
     RgbImage::from_raw(width, height, bytes).ok_or_else(|| failed("wrong number of bytes"))
 }
 

@@ -92,11 +92,13 @@ impl Qwen2VlImageConfig {
         let processor = image_processor(text)?;
         let shared = SharedFields::of(&processor)?;
         let default = Self::default();
+
         let side = |field| member(&processor, field, "a whole number of pixels or patches");
         let pixels = |field| member(&processor, field, "a whole number of pixels");
         if member(&processor, "do_center_crop", "true or false")? == Some(true) {
             return Err(invalid("do_center_crop", "false", "true"));
         }
+
         let size: Size = member(&processor, "size", "numbers of pixels by name")?.unwrap_or_default();
         let config = Self {
             patch_size: side("patch_size")?.unwrap_or(default.patch_size),
@@ -108,6 +110,7 @@ impl Qwen2VlImageConfig {
             resampling: shared.resampling(default.resampling)?,
             pass_order: default.pass_order,
         };
+
         config.validate().map(|()| config)
     }
 

@@ -20,12 +20,16 @@ pub fn smart_resize(
     if height == 0 || width == 0 {
         return Err(PreprocessError::NoPixels { width, height });
     }
+
     let (h, w, step) = (f64::from(height), f64::from(width), f64::from(factor));
     if h.max(w) / h.min(w) > MAX_ASPECT_RATIO {
         return Err(PreprocessError::AspectRatio { width, height, limit: MAX_ASPECT_RATIO });
     }
+
     let to_step = |side: f64| (side / step).round_ties_even() * step;
     let (rows, columns) = (to_step(h), to_step(w));
+
+    // Scaled by the image's own area, not by that of the rounded sides, as in transformers.
     let area = h * w;
     let (rows, columns) = if rows * columns > max_pixels as f64 {
         let shrink = (area / max_pixels as f64).sqrt();
@@ -38,6 +42,7 @@ pub fn smart_resize(
     } else {
         (rows, columns)
     };
+
     Ok((rows as u32, columns as u32))
 }
 

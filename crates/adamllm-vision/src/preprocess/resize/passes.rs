@@ -32,7 +32,8 @@ fn dispatch(
     avx2: unsafe fn(&[u8], usize, &FilterWeights) -> Vec<u8>,
 ) -> Vec<u8> {
     if std::arch::is_x86_feature_detected!("avx2") {
-        // SAFETY: the function asks for nothing but AVX2, which was just found.
+        // SAFETY: `vertical_avx2` and `horizontal_avx2`, all that is ever passed, are unsafe for `target_feature(enable = "avx2")`
+        // alone, and the processor was just found to have AVX2.
         return unsafe { avx2(pixels, stride, weights) };
     }
     plain(pixels, stride, weights)
@@ -65,6 +66,7 @@ fn vertical_pass(pixels: &[u8], stride: usize, weights: &FilterWeights) -> Vec<u
         let mut blocks = row.chunks_exact_mut(BLOCK);
         let mut x = first * stride;
         for block in &mut blocks {
+            // Half a unit first, as in Pillow: cutting off the fractional bits then rounds.
             let mut sums = [HALF; BLOCK];
             let mut offset = x;
             for &tap in taps {
@@ -74,16 +76,21 @@ fn vertical_pass(pixels: &[u8], stride: usize, weights: &FilterWeights) -> Vec<u
                 }
                 offset += stride;
             }
+
             for (value, sum) in block.iter_mut().zip(sums) {
                 *value = clipped(sum);
             }
+
             x += BLOCK;
         }
+
+        // What is left of the row, fewer bytes than a block.
         for (i, value) in blocks.into_remainder().iter_mut().enumerate() {
             let inputs = pixels[x + i..].iter().step_by(stride);
             *value = clipped(taps.iter().zip(inputs).fold(HALF, |sum, (tap, &input)| sum + tap * i32::from(input)));
         }
     }
+
     output
 }
 
@@ -93,10 +100,12 @@ fn horizontal_pass(pixels: &[u8], stride: usize, weights: &FilterWeights) -> Vec
     let n_rows = pixels.len() / stride;
     let stride_out = weights.n_outputs() * 3;
     let mut output = vec![0; n_rows * stride_out];
+
     let mut columns = vec![[0_u8; LANES]; stride];
     let mut results = vec![[0_u8; LANES]; stride_out];
     for (input, output) in pixels.chunks(stride * LANES).zip(output.chunks_mut(stride_out * LANES)) {
         gather(input, stride, &mut columns);
+
         for ((first, taps), result) in weights.iter().zip(results.chunks_exact_mut(3)) {
             let mut sums = [[HALF; LANES]; 3];
             let inputs = columns[first * 3..].as_chunks::<3>().0;
@@ -111,12 +120,15 @@ fn horizontal_pass(pixels: &[u8], stride: usize, weights: &FilterWeights) -> Vec
                 *result = sums.map(clipped);
             }
         }
+
+        // The last rows may be fewer than lanes: what the other lanes hold is copied nowhere.
         for (lane, row) in output.chunks_exact_mut(stride_out).enumerate() {
             for (value, column) in row.iter_mut().zip(&results) {
                 *value = column[lane];
             }
         }
     }
+
     output
 }
 

@@ -15,25 +15,32 @@ impl FilterWeights {
     pub(super) fn new(n_inputs: u32, n_outputs: u32, resampling: Resampling) -> Self {
         let scale = f64::from(n_inputs) / f64::from(n_outputs);
         let stretch = scale.max(1.0);
+
         let (filter, support): (fn(f64) -> f64, f64) = match resampling {
             Resampling::Bilinear => (triangle, 1.0),
             Resampling::Bicubic => (cubic, 2.0),
             Resampling::Lanczos => (lanczos, 3.0),
         };
+
         let reach = support * stretch;
         let mut weights = Self { starts: Vec::new(), ends: Vec::new(), taps: Vec::new() };
+
+        // Pillow's `precompute_coeffs`, operation by operation: in another order, some weights would round otherwise.
         for output in 0..n_outputs {
             let center = (f64::from(output) + 0.5) * scale;
             let start = (center - reach + 0.5).max(0.0) as u32; // `as` truncates
             let end = ((center + reach + 0.5) as u32).min(n_inputs);
+
             let inverse = 1.0 / stretch;
             let taps = (0..end - start).map(|i| filter((f64::from(i) + f64::from(start) - center + 0.5) * inverse));
             let taps: Vec<_> = taps.collect();
+
             let sum = taps.iter().fold(0.0, |sum, tap| sum + tap);
             weights.taps.extend(taps.iter().map(|tap| fixed_point(if sum == 0.0 { *tap } else { tap / sum })));
             weights.starts.push(start);
             weights.ends.push(weights.taps.len() as u32);
         }
+
         weights
     }
 
