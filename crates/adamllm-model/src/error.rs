@@ -107,6 +107,12 @@ pub enum ModelError {
         /// Its value.
         value: String,
     },
+    /// A model cannot be saved over the folder that its weights are read from.
+    #[error("{folder}: a model cannot be saved over the folder that it was loaded from; choose another one", folder = folder.display())]
+    OverItsBase {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// A token that the model needs is not in the tokenizer.
     #[error("{path}: the tokenizer has no token {token:?}", path = path.display())]
     TokenMissing {

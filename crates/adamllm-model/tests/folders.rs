@@ -304,6 +304,9 @@ fn a_single_file_beside_an_index() {
     let model = opened.load(DType::F32, &Device::flex()).expect("loads the single file");
     let out = tempfile::tempdir().expect("a temporary folder");
     opened.save(&model, out.path()).expect("saves");
+    // Not over itself: its weights are read while they are written.
+    let itself = ModelFolder::open(out.path()).expect("opens");
+    assert!(matches!(itself.save(&model, &out.path().join(".")), Err(ModelError::OverItsBase { .. })));
     assert!(!out.path().join("model.safetensors.index.json").exists(), "the stale index is not copied");
     // Both there: ambiguous.
     let single = folder.path().join("model.safetensors");

@@ -78,9 +78,10 @@ impl AttentionMask {
     /// nothing else is masked.
     ///
     /// # Panics
-    /// If `width` is zero.
+    /// If `width` is zero, or the mask is not of these `dims`.
     pub fn within(mask: Option<&Self>, width: usize, dims: [usize; 3], device: &Device) -> Self {
         assert!(width > 0, "a window of no keys");
+        assert!(mask.is_none_or(|mask| mask.dims == dims), "a mask of other queries or keys than {dims:?}");
         let [batch, n_queries, n_keys] = dims;
         let past = n_keys - n_queries;
         match mask.map(|mask| &mask.allowed) {
@@ -146,14 +147,20 @@ impl From<&AttentionMask> for crate::fused::AllowedKeys {
 /// - output: `[batch, n_queries, n_heads * d_head]`
 ///
 /// # Panics
-/// If `n_heads` is not a multiple of `n_kv_heads`.
+/// If the shapes are not these, `n_heads` is no multiple of `n_kv_heads`, or the mask is of other queries or keys.
 pub fn attend(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, mask: Option<&AttentionMask>) -> Tensor<3> {
-    let ([_, n_heads, ..], [_, n_kv_heads, ..]) = (query.dims(), key.dims());
+    let [batch, n_heads, n_queries, d_head] = query.dims();
+    let [_, n_kv_heads, n_keys, _] = key.dims();
     assert!(n_heads.is_multiple_of(n_kv_heads), "{n_heads} query heads cannot share {n_kv_heads} key heads");
+    // The fused kernels read keys, values and mask by these sizes, without looking again.
+    assert_eq!(key.dims(), [batch, n_kv_heads, n_keys, d_head], "keys for queries of {:?}", query.dims());
+    assert_eq!(value.dims()[..3], [batch, n_kv_heads, n_keys], "values for keys of {:?}", key.dims());
+    if let Some(mask) = mask {
+        assert_eq!(mask.dims, [batch, n_queries, n_keys], "a mask of other queries or keys");
+    }
     let group = n_heads / n_kv_heads;
     #[cfg(feature = "flex")]
-    if query.dims()[2] > 1 && crate::fused::applies(&query.device(), query.dtype()) {
-        let [batch, _, n_queries, d_head] = query.dims();
+    if n_queries > 1 && crate::fused::applies(&query.device(), query.dtype()) {
         let allowed = mask.map_or(crate::fused::AllowedKeys::All, Into::into);
         return crate::fused::attention(query, key, value, allowed).reshape([batch, n_queries, n_heads * d_head]);
     }

@@ -169,7 +169,10 @@ pub fn tune_synthesizer(
     let model: VisionLanguageModel = base.load(settings.dtype.into(), &device.clone().autodiff())?;
     let (model, fitted) = conversations.fit(model, settings, run, progress)?;
     let to = run.out.join("model");
-    base.save(&model, &to)?;
+    let is_first = run.collective().rank() == 0;
+    if is_first {
+        base.save(&model, &to)?;
+    }
 
     let report = TuneSynthesizerReport {
         encoded: conversations.train.len() + held_out,
@@ -183,8 +186,8 @@ pub fn tune_synthesizer(
         seconds: started.elapsed().as_secs_f64(),
     };
 
-    write_model_card(&report.model, &settings.card(base, &report))?;
-    if run.collective().rank() == 0 {
+    if is_first {
+        write_model_card(&report.model, &settings.card(base, &report))?;
         draw_training(&run.out.join("training"))?;
         crate::page::tune_synthesizer::write(settings, base.path(), &report, &run.out)?;
     }

@@ -22,12 +22,16 @@ impl ModelFolder {
     ///
     /// # Errors
     /// [`ModelError::Core`] where a file cannot be read or written (the disk is full); [`ModelError::Weights`] where the
-    /// model does not have what the folder's keys ask for.
+    /// model does not have what the folder's keys ask for; [`ModelError::OverItsBase`] where `to` is this folder.
     pub fn save<V: VisionEncoder, L: LanguageBackbone>(
         &self,
         model: &VisionLanguageModel<V, L>,
         to: &Path,
     ) -> Result<(), ModelError> {
+        // The files of the base are mapped while those of the model are written.
+        if fs::canonicalize(to).is_ok_and(|to| fs::canonicalize(&self.path).is_ok_and(|base| base == to)) {
+            return Err(ModelError::OverItsBase { folder: to.into() });
+        }
         let base = WeightFiles::open(&self.path)?;
         let parameters = snapshots(model);
         let by_key = self.parameters_by_key(&base, &parameters)?;

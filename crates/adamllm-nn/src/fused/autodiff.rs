@@ -282,8 +282,7 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         // The log-sum-exp is for the backward pass alone, and so is outside the graph.
         match prepared {
             OpsKind::Tracked(prep) => {
-                let inputs = [query.clone(), key.clone(), value.clone()];
-                let [a, b, c] = inputs;
+                let [a, b, c] = [query.clone(), key.clone(), value.clone()];
                 let (output, lse) = B::fused_attention(a, b, c, allowed.clone());
                 let state = ([query, key, value, output.clone(), lse.clone()], allowed);
                 (prep.finish(state, output), FloatTensor::<Self>::new(lse))
