@@ -73,7 +73,7 @@ fn run(arguments: Arguments) -> JobResult {
         done("base");
     }
     if wanted("synthesizer") {
-        let recipe = Recipe { rounds: &[(1500, 16)], decays: true, learning_rate: 1e-3, effort: *effort };
+        let recipe = Recipe { rounds: &[(1875, 16)], decays: true, learning_rate: 1e-3, effort: *effort };
         train_chat(&base, Some(&base), &synthesizer, synthesizer_training(*seed), &recipe, *seed)?;
         done("synthesizer");
     }
