@@ -54,7 +54,7 @@ fn the_page_is_whole_and_loads_nothing() {
     assert!(page.contains("<title>Cells &amp; dishes</title>"));
     assert!(page.contains(&format!("<b>{}</b><span>tasks out</span>", summary.records_out)));
     assert!(page.contains("Suggested threshold: 0."));
-    let data = page.split("type=\"application/json\">").nth(1).and_then(|rest| rest.split("</script>").next());
+    let data = page.split("id=\"examples\">").nth(1).and_then(|rest| rest.split("</script>").next());
     let cards: Vec<serde_json::Value> = serde_json::from_str(data.expect("the examples")).expect("JSON");
     assert!((56..=60).contains(&cards.len()), "{}", cards.len());
     let outcomes: std::collections::BTreeSet<_> = cards.iter().filter_map(|card| card["outcome"].as_str()).collect();
@@ -95,7 +95,7 @@ fn in_browser(page: &Path, state: &str) -> Option<HashMap<String, String>> {
 fn images_load_and_filters_work_in_a_browser() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (_, page) = report(folder.path());
-    let data = page.split("type=\"application/json\">").nth(1).and_then(|rest| rest.split("</script>").next());
+    let data = page.split("id=\"examples\">").nth(1).and_then(|rest| rest.split("</script>").next());
     let cards: Vec<serde_json::Value> = serde_json::from_str(data.expect("the examples")).expect("JSON");
     let path = folder.path().join("report.html");
     let Some(all) = in_browser(&path, "") else { return };
