@@ -9,7 +9,7 @@ HERE = Path(__file__).resolve().parent
 PINS = dict(re.findall(r"^([\w-]+)==(\S+)", (HERE.parent / "fixtures/requirements.txt").read_text(), re.MULTILINE))
 # What each release brings for itself, and what they share.
 SHARED = ["torch", "torchvision", "numpy", "pillow"]
-OWN = ["jinja2", "numpy", "pillow"]
+OWN = ["jinja2", "num2words", "numpy", "pillow"]
 
 
 def releases() -> list[str]:
@@ -19,15 +19,21 @@ def releases() -> list[str]:
 def python_of(root: Path, release: str) -> Path:
     """The interpreter with this release of transformers; made where it is not there yet."""
     python = root / f"transformers-{release}" / "bin/python"
-    if not (python.parent / "complete").exists():
+    packages = [f"transformers=={release}"] + [f"{name}=={PINS[name]}" for name in OWN]
+    if not complete(python, packages):
         shared = made(root / "shared")
-        if not (shared.parent / "complete").exists():
-            install(shared, [f"{name}=={PINS[name]}" for name in SHARED])
+        install(shared, [f"{name}=={PINS[name]}" for name in SHARED])
         made(python.parents[1])
         site = Path(printed(python, "import sysconfig; print(sysconfig.get_path('purelib'))"))
         (site / "shared.pth").write_text(printed(shared, "import sysconfig; print(sysconfig.get_path('purelib'))"))
-        install(python, [f"transformers=={release}"] + [f"{name}=={PINS[name]}" for name in OWN])
+        install(python, packages)
     return python
+
+
+def complete(python: Path, packages: list[str]) -> bool:
+    """Whether these packages, and no others, were installed to the end."""
+    marker = python.parent / "complete"
+    return marker.exists() and marker.read_text() == " ".join(packages)
 
 
 def made(folder: Path) -> Path:
@@ -37,9 +43,10 @@ def made(folder: Path) -> Path:
 
 
 def install(python: Path, packages: list[str]) -> None:
-    print(f"installing {' '.join(packages)}", file=sys.stderr, flush=True)
-    subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
-    (python.parent / "complete").touch()
+    if not complete(python, packages):
+        print(f"installing {' '.join(packages)}", file=sys.stderr, flush=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
+        (python.parent / "complete").write_text(" ".join(packages))
 
 
 def printed(python: Path, code: str) -> str:

@@ -51,7 +51,11 @@ def processor_of(folder: str):
             options.pop(key, None)
         processor.image_processor = getattr(transformers, name + "Pil")(**options)
     elif (MAJOR, MINOR) >= (4, 48):
+        size = processor.image_processor.size
         processor.image_processor = AutoImageProcessor.from_pretrained(folder, use_fast=False)
+        if name.startswith("Qwen2VL") and "longest_edge" in size:  # which the one that works with Pillow does not read
+            processor.image_processor.size = dict(size)
+            processor.image_processor.min_pixels, processor.image_processor.max_pixels = size["shortest_edge"], size["longest_edge"]
     return processor
 
 
@@ -101,44 +105,12 @@ def save(folder: str, to: str) -> None:
     (AutoProcessor if visual(folder) else AutoTokenizer).from_pretrained(folder).save_pretrained(to)
 
 
-def prepare(folder: str, to: str) -> None:
-    """The published layout of 2024 as one file that says who wrote it, which old releases insist on."""
-    import shutil
-
-    from safetensors.torch import load_file, save_file
-
-    shutil.copytree(folder, to)
-    tensors: dict = {}
-    for shard in sorted(Path(to).glob("*.safetensors")):
-        tensors.update(load_file(shard))
-        shard.unlink()
-    (Path(to) / "model.safetensors.index.json").unlink(missing_ok=True)
-    save_file(tensors, str(Path(to) / "model.safetensors"), metadata={"format": "pt"})
-    flatten(Path(to) / "config.json", Path(to))
-
-
-def flatten(path: Path, folder: Path) -> None:
-    """A transformers 5 text folder in the words of 2024."""
-    config = json.loads(path.read_text())
-    rope = config.pop("rope_parameters", None)
-    if rope:
-        config["rope_theta"] = rope["rope_theta"]
-        config["torch_dtype"] = config.pop("dtype")
-        config.pop("layer_types", None)
-        path.write_text(json.dumps(config, indent=2))
-    template = folder / "chat_template.jinja"
-    if template.exists():
-        settings = json.loads((folder / "tokenizer_config.json").read_text())
-        settings |= {"chat_template": template.read_text(), "tokenizer_class": "PreTrainedTokenizerFast"}
-        settings = {k: v for k, v in settings.items() if k not in ("extra_special_tokens", "backend")}
-        (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2))
-        template.unlink()
-
-
 def run(job: dict) -> dict:
     try:
         if job["do"] == "prepare":
-            prepare(job["from"], job["to"])
+            from published import prepare
+
+            prepare(job["from"], job["to"], job["variant"])
             return {}
         if job["do"] == "save":
             save(job["from"], job["to"])
