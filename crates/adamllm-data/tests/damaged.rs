@@ -106,11 +106,10 @@ fn damage_is_an_error_or_an_image_of_the_announced_size() {
     assert!(matches!((image, size), (Err(DecodeError::Truncated { .. }), Err(DecodeError::Truncated { .. }))));
 }
 
+type Decoded<T> = Result<T, DecodeError>;
+
 /// An image decoded, its size from the header, and how much memory both took at most.
-fn measured(
-    bytes: &[u8],
-    options: &DecodeOptions,
-) -> (Result<RgbImage, DecodeError>, Result<(u32, u32), DecodeError>, usize) {
+fn measured(bytes: &[u8], options: &DecodeOptions) -> (Decoded<RgbImage>, Decoded<(u32, u32)>, usize) {
     let before = HELD.load(Ordering::Relaxed);
     MOST.store(before, Ordering::Relaxed);
     let (image, size) = (decode(bytes, options), image_size(bytes, options));

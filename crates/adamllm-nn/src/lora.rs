@@ -104,7 +104,7 @@ impl Default for LoraTargets {
 
 /// How settings write [`LoraTargets`].
 #[derive(Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a list of names, \"all-linear\" or a regular expression")]
 enum TargetsForm {
     Names(Vec<String>),
     Text(String),

@@ -254,8 +254,8 @@ impl WeightShard {
     fn open(path: PathBuf) -> Result<Self, ModelError> {
         let file = File::open(&path).map_err(CoreError::io("open", &path))?;
         // SAFETY: the map is read-only, and nothing here writes through it. The file must keep its length and bytes while it is
-        // mapped, which no process can enforce: as for every reader of mapped weights, whoever truncates the file meanwhile (a
-        // model that is saved over its own base, too) breaks the contract.
+        // mapped, which no process can enforce: as for every reader of mapped weights, whoever truncates the file meanwhile
+        // breaks the contract. `ModelFolder::save` does not: it refuses its own folder.
         let map = unsafe { Mmap::map(&file) }.map_err(CoreError::io("map", &path))?;
         let broken = |e: safetensors::SafeTensorError| ModelError::Safetensors { path: path.clone(), source: e.into() };
         let (header_length, metadata) = SafeTensors::read_metadata(&map).map_err(broken)?;

@@ -198,8 +198,8 @@ pub(super) fn forward(query: View4, key: View4, value: View4, allowed: &AllowedK
             let v = Matrix::new(value.matrix(b, kv_head, keys.start));
             let to = shared.offset(((b * n_queries + block.start) * n_heads + head) * d_value);
             // SAFETY: `scores` has `m * n` elements and is this task's own. The views hold every row of their dims, the block ends
-            // at `n_queries` and its keys at `n_keys`, so `q` has `m` rows and `k` `n` rows of `d_head` values. That key, value and
-            // mask have the sizes of `crate::attend` is for its callers to see to.
+            // at `n_queries` and its keys at `n_keys`, so `q` has `m` rows and `k` `n` rows of `d_head` values. `crate::attend`,
+            // the only caller, asserts that key, value and mask have these sizes.
             unsafe {
                 let scores = (scores.as_mut_ptr(), n as isize);
                 product([m, n, sizes.d_head], scores, false, q, k.transposed(), sizes.scale());

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! - Kept for the backward pass: `x` and `weight`. Recomputed: mean and inverse of each row.
-//! - Tiles: whole rows, as many to a task as make some 2^14 values; a row is read two or three times while it is in the cache.
+//! - Tiles: whole rows, as many to a task as make some 2^14 values; the forward pass reads each row two or three times, the backward pass four or five times, while it is in the cache.
 //! - Threads: each task writes its own rows. The gradient of the weight is a sum over all rows: each task has one of its own, and
 //!   they are added in the order of the rows.
 
