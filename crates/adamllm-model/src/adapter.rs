@@ -51,8 +51,12 @@ impl<V: VisionEncoder, L: LanguageBackbone> VisionLanguageModel<V, L> {
         let device = model.device();
         let mut model = model.map(&mut Frozen { path: ModulePath::default(), selection: &selection });
         for (name, linear) in model.linear_layers_mut() {
+            if linear.lora.is_some() {
+                let detail = format!("{name} has an adapter already: merge it first");
+                return Err(ModelError::Adapter { detail });
+            }
             if selection.is_target(&name)? {
-                let [d_output, d_input] = linear.weight.lazy_shape().dims();
+                let [d_output, d_input] = linear.weight.dims();
                 let new = Lora::init(d_input, d_output, &selection.of_layer(&name)?, &device);
                 linear.lora = Some(Lora { dropout: Dropout::of(&name, config.dropout), ..new });
             }
@@ -75,6 +79,19 @@ impl<V: VisionEncoder, L: LanguageBackbone> VisionLanguageModel<V, L> {
         let mut layers = prefixed_layers("vision", vision);
         layers.extend(prefixed_layers("language", self.language.linear_layers_mut()));
         layers
+    }
+}
+
+/// The parameters that a configuration trains in full beside its adapters.
+pub(crate) struct SavedModules<'c>(Selection<'c>);
+
+impl<'c> SavedModules<'c> {
+    pub(crate) fn of(config: &'c LoraConfig) -> Result<Self, ModelError> {
+        Selection::new(config).map(Self)
+    }
+
+    pub(crate) fn contains(&self, parameter: &str) -> bool {
+        self.0.is_saved(parameter)
     }
 }
 

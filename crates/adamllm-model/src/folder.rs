@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use adamllm_core::{CoreError, Progress};
 use adamllm_language::Decoder;
-use adamllm_nn::{LanguageBackbone, LoadError, VisionEncoder};
+use adamllm_nn::{FrozenForm, LanguageBackbone, LinearWeight, LoadError, LoraConfig, VisionEncoder};
 use adamllm_vision::preprocess::PixelRange;
 use burn::tensor::{DType, Device};
 
-use crate::adapter::PeftConfig;
+use crate::adapter::{PeftConfig, SavedModules};
 use crate::hf::config::ModelConfig;
 use crate::hf::weights::{FolderSource, WeightFiles};
 use crate::{AutoVisionEncoder, Families, ModelError, VisionConfig, VisionLanguageModel};
@@ -167,7 +167,35 @@ impl ModelFolder {
         device: &Device,
         progress: &mut dyn Progress,
     ) -> Result<VisionLanguageModel, ModelError> {
-        self.load_made(dtype, |config| VisionLanguageModel::try_init(config, device), progress)
+        self.load_made(dtype, |config| VisionLanguageModel::try_init(config, device), None, progress)
+    }
+
+    /// As [`ModelFolder::load_with`], with the linear layers that will not be trained in a smaller form. Those that bitsandbytes has
+    /// packed in 4 bits are loaded so in any case.
+    ///
+    /// ```no_run
+    /// # use adamllm_model::{FrozenLayers, ModelFolder};
+    /// # use adamllm_nn::{FrozenForm, LoraConfig};
+    /// # use burn::tensor::{DType, Device};
+    /// # let folder = ModelFolder::open("Qwen2-VL-2B-Instruct")?;
+    /// // QLoRA (Dettmers et al., 2023, arXiv 2305.14314): adapters beside weights in 4 bits.
+    /// let lora = LoraConfig::new(16, 32.0);
+    /// let frozen = FrozenLayers { form: FrozenForm::Nf4, adapter: Some(&lora) };
+    /// let device = Device::flex().autodiff();
+    /// let model = folder.load_frozen(DType::F32, &device, &frozen, &mut ())?.with_lora(&lora)?;
+    /// # Ok::<(), adamllm_model::ModelError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`ModelFolder::load_with`]; [`ModelError::Adapter`] for an adapter's settings at fault.
+    pub fn load_frozen(
+        &self,
+        dtype: DType,
+        device: &Device,
+        frozen: &FrozenLayers,
+        progress: &mut dyn Progress,
+    ) -> Result<VisionLanguageModel, ModelError> {
+        self.load_made(dtype, |config| VisionLanguageModel::try_init(config, device), Some(frozen), progress)
     }
 
     /// As [`ModelFolder::load`], into a model of the caller's own: one with the encoder or the backbone that this crate does not
@@ -180,7 +208,7 @@ impl ModelFolder {
         model: VisionLanguageModel<V, L>,
         dtype: DType,
     ) -> Result<VisionLanguageModel<V, L>, ModelError> {
-        self.load_made(dtype, |_| Ok(model), &mut ())
+        self.load_made(dtype, |_| Ok(model), None, &mut ())
     }
 
     /// Fills the model that `make` makes of the configuration, in which the files have decided whether the head is the embedding.
@@ -188,6 +216,7 @@ impl ModelFolder {
         &self,
         dtype: DType,
         make: impl FnOnce(&ModelConfig) -> Result<VisionLanguageModel<V, L>, ModelError>,
+        frozen: Option<&FrozenLayers>,
         progress: &mut dyn Progress,
     ) -> Result<VisionLanguageModel<V, L>, ModelError> {
         let files = WeightFiles::open(&self.path)?;
@@ -195,11 +224,17 @@ impl ModelFolder {
         let mut config = self.config.clone();
         config.decoder.tied_head = files.tied_head(&config)?;
         let family = config.family;
-        let made = make(&config)?;
+        let mut made = make(&config)?;
         progress.begin("load", files.n_bytes());
         let used = HashSet::new();
         let mut source = FolderSource { files: &files, config: &config, dtype, prefix: "", used, progress };
-        let model = adamllm_nn::load(made, &mut source);
+        // A frozen weight is no parameter, so the loader passes over it.
+        let frozen_faults = freeze(&mut made, frozen, &mut source)?;
+        let model = match adamllm_nn::load(made, &mut source) {
+            Ok(model) if frozen_faults.is_empty() => Ok(model),
+            Ok(_) => Err(LoadError { faults: frozen_faults }),
+            Err(LoadError { faults }) => Err(LoadError { faults: [frozen_faults, faults].concat() }),
+        };
         let unexpected = source.unexpected();
         progress.end();
         // Every parameter after that has a fault that is none.
@@ -210,6 +245,8 @@ impl ModelFolder {
                 tracing::info!(folder = %self.path.display(), family = family.as_str(), ?dtype, "model loaded");
                 return match &self.adapter {
                     None => Ok(model),
+                    // Merged, a weight in a smaller form would be a large one again.
+                    Some(adapter) if frozen.is_some() => self.load_adapter(model, adapter),
                     Some(adapter) => Ok(self.load_adapter(model, adapter)?.merge_lora()),
                 };
             }
@@ -332,6 +369,54 @@ impl ModelFolder {
         let headers = files.shards.iter().flat_map(|shard| shard.tensors.iter());
         Ok(headers.map(|(k, h)| (k.clone(), (h.shape.clone(), format!("{:?}", h.dtype)))).collect())
     }
+}
+
+/// Which linear layers are loaded as frozen weights, and how those are kept: all of encoder, connector and decoder but the output
+/// head and what is trained in full.
+#[derive(Clone, Copy, Debug)]
+pub struct FrozenLayers<'a> {
+    /// The form in memory.
+    pub form: FrozenForm,
+    /// The adapter that will be trained beside them. Its [`LoraConfig::modules_to_save`] stay parameters.
+    pub adapter: Option<&'a LoraConfig>,
+}
+
+impl FrozenLayers<'_> {
+    /// Every linear layer in a form, for a model that only answers.
+    pub fn all(form: FrozenForm) -> Self {
+        Self { form, adapter: None }
+    }
+}
+
+/// Loads the linear layers that are to be frozen, or that the files have packed, and says which of them are at fault.
+fn freeze<V: VisionEncoder, L: LanguageBackbone>(
+    model: &mut VisionLanguageModel<V, L>,
+    frozen: Option<&FrozenLayers>,
+    source: &mut FolderSource,
+) -> Result<Vec<(String, String)>, ModelError> {
+    let (files, mut faults) = (source.files, Vec::new());
+    let trained = frozen.and_then(|frozen| frozen.adapter).map(SavedModules::of).transpose()?;
+    for (name, linear) in model.linear_layers_mut() {
+        source.progress.check_cancelled()?;
+        let name = format!("{name}.weight");
+        let Some(key) = files.stored_keys(source.config, &name).into_iter().next() else { continue };
+        let parts = files.packed_parts(&key);
+        let is_frozen = frozen.is_some() && !trained.as_ref().is_some_and(|trained| trained.contains(&name));
+        if parts.is_empty() && !is_frozen {
+            continue;
+        }
+        match files.frozen(&key, linear.weight.dims()) {
+            Ok(weight) => {
+                let form = frozen.map_or(FrozenForm::Stored, |frozen| frozen.form);
+                source.progress.advance(weight.n_bytes() as u64);
+                linear.weight = LinearWeight::Frozen(weight.into_form(form));
+            }
+            Err(fault) => faults.push((name, fault)),
+        }
+        source.used.extend(parts);
+        source.used.insert(key);
+    }
+    Ok(faults)
 }
 
 fn files_of(folder: &Path) -> Result<Vec<PathBuf>, ModelError> {

@@ -3,6 +3,7 @@
 pub(crate) mod config;
 pub(crate) mod defaults;
 pub(crate) mod fields;
+mod frozen;
 pub(crate) mod keys;
 mod values;
 pub(crate) mod vision;

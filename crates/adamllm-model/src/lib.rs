@@ -79,7 +79,7 @@ pub use encoding::{Encoding, Preset, Truncation};
 pub use error::ModelError;
 pub use families::{AutoVisionEncoder, Families, Family};
 pub use flops::Flops;
-pub use folder::ModelFolder;
+pub use folder::{FrozenLayers, ModelFolder};
 pub use generation::GenerationDefaults;
 pub use hf::config::ModelConfig;
 pub use hf::keys::KeyLayout;

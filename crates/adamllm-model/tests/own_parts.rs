@@ -50,7 +50,7 @@ fn weights(shape: [usize; 2], scale: f32, seed: u64, device: &Device) -> Param<T
 
 fn linear(d_input: usize, d_output: usize, seed: u64, device: &Device) -> Linear {
     Linear {
-        weight: weights([d_output, d_input], 0.8, seed, device),
+        weight: weights([d_output, d_input], 0.8, seed, device).into(),
         ..LinearConfig::new(d_input, d_output).init(device)
     }
 }

@@ -9,6 +9,7 @@ mod cross_entropy;
 mod elementwise;
 mod exp;
 mod flex;
+mod frozen;
 mod lanes;
 mod linear;
 mod norm;
@@ -20,7 +21,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, DispatchDevice, backend_extension};
 use burn::tensor::{DType, Device, Tensor};
 
-use crate::Activation;
+use crate::{Activation, FrozenWeight};
 
 /// Which keys each query may attend to, on the host.
 #[derive(Clone, Debug)]
@@ -54,6 +55,11 @@ pub(crate) trait FusedOps: Backend {
     fn fused_linear_input(gradient: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self>;
     /// The gradient of the weight, `gradient^T x`, in the weight's own layout.
     fn fused_linear_weight(gradient: FloatTensor<Self>, x: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// `x W^T` for a weight that is not trained.
+    fn fused_frozen_linear(x: FloatTensor<Self>, weight: FrozenWeight) -> FloatTensor<Self>;
+    /// The gradient of its input, `gradient W`.
+    fn fused_frozen_linear_input(gradient: FloatTensor<Self>, weight: FrozenWeight) -> FloatTensor<Self>;
 
     /// The last axis, normalised and scaled.
     fn fused_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, kind: NormKind, epsilon: f64) -> FloatTensor<Self>;
@@ -136,6 +142,10 @@ pub(crate) fn applies(device: &Device, dtype: DType) -> bool {
 
 pub(crate) fn linear(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
     Tensor::from_dispatch(<Dispatch as FusedOps>::fused_linear(x.into_dispatch(), weight.into_dispatch()))
+}
+
+pub(crate) fn frozen_linear(x: Tensor<2>, weight: FrozenWeight) -> Tensor<2> {
+    Tensor::from_dispatch(<Dispatch as FusedOps>::fused_frozen_linear(x.into_dispatch(), weight))
 }
 
 pub(crate) fn norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, kind: NormKind, epsilon: f64) -> Tensor<D> {

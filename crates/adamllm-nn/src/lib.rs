@@ -33,6 +33,7 @@ mod blocks;
 mod cross_attention;
 mod cross_entropy;
 mod dropout;
+mod frozen;
 #[cfg(feature = "flex")]
 #[cfg_attr(not(feature = "autodiff"), allow(dead_code, reason = "each forward pass has its backward pass beside it"))]
 mod fused;
@@ -58,8 +59,9 @@ pub use burn;
 pub use cross_attention::{CrossAttentionInput, CrossAttentionView, ImageSpan};
 pub use cross_entropy::cross_entropy;
 pub use dropout::{Dropout, with_dropout};
+pub use frozen::{BLOCK, BlockScales, FourBit, FrozenForm, FrozenWeight, SharedBytes};
 pub use image::{ExampleSize, ImageLayout, PixelValues};
-pub use linear::{Linear, LinearConfig, linear};
+pub use linear::{Linear, LinearConfig, LinearWeight, linear};
 pub use linear_layers::{LinearLayers, numbered_layers, prefixed_layers};
 pub use lora::{Lora, LoraConfig, LoraTargets};
 pub use mlp::{Activation, GatedMlp, GatedMlpConfig, Mlp, MlpConfig};

@@ -2,8 +2,8 @@ use burn::config::Config;
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor};
 
-use crate::Lora;
 use crate::tensors::cast_to;
+use crate::{FrozenWeight, Lora};
 
 /// The sizes of a [`Linear`].
 #[derive(Config, Debug)]
@@ -20,11 +20,52 @@ pub struct LinearConfig {
     pub std: f64,
 }
 
+/// The weight of a [`Linear`], `[d_output, d_input]`.
+#[derive(Module, Debug)]
+pub enum LinearWeight {
+    /// A parameter, in the dtype that the model computes in.
+    Parameter(Param<Tensor<2>>),
+    /// A weight in a smaller form, which is not trained and no parameter of the module.
+    Frozen(FrozenWeight),
+}
+
+impl LinearWeight {
+    /// The parameter; `None` for a frozen weight.
+    pub fn parameter(&self) -> Option<&Param<Tensor<2>>> {
+        match self {
+            Self::Parameter(weight) => Some(weight),
+            Self::Frozen(_) => None,
+        }
+    }
+
+    /// The parameter's tensor.
+    ///
+    /// # Panics
+    /// If the weight is frozen, and no tensor.
+    pub fn val(&self) -> Tensor<2> {
+        self.parameter().expect("a weight that is a parameter").val()
+    }
+
+    /// `[d_output, d_input]`. Nothing is initialised for it.
+    pub fn dims(&self) -> [usize; 2] {
+        match self {
+            Self::Parameter(weight) => weight.lazy_shape().dims(),
+            Self::Frozen(weight) => weight.shape(),
+        }
+    }
+}
+
+impl From<Param<Tensor<2>>> for LinearWeight {
+    fn from(weight: Param<Tensor<2>>) -> Self {
+        Self::Parameter(weight)
+    }
+}
+
 /// `y = x W^T + b`, with the weight as `[d_output, d_input]`.
 #[derive(Module, Debug)]
 pub struct Linear {
     /// `[d_output, d_input]`.
-    pub weight: Param<Tensor<2>>,
+    pub weight: LinearWeight,
     /// `[d_output]`.
     pub bias: Option<Param<Tensor<1>>>,
     /// A low-rank adapter beside the weight.
@@ -36,7 +77,7 @@ impl LinearConfig {
     pub fn init(&self, device: &Device) -> Linear {
         let normal = Initializer::Normal { mean: 0.0, std: self.std };
         Linear {
-            weight: normal.init([self.d_output, self.d_input], device),
+            weight: LinearWeight::Parameter(normal.init([self.d_output, self.d_input], device)),
             bias: self.bias.then(|| Initializer::Zeros.init([self.d_output], device)),
             lora: None,
         }
@@ -56,21 +97,34 @@ impl Linear {
         let rows: usize = shape[..D - 1].iter().product();
         let x = x.reshape([rows, shape[D - 1]]);
         let adapted = self.lora.as_ref().map(|lora| lora.forward(x.clone()));
-        let y = linear(x, self.weight.val(), self.bias.as_ref().map(Param::val));
+        let bias = self.bias.as_ref().map(Param::val);
+        let y = match &self.weight {
+            LinearWeight::Parameter(weight) => linear(x, weight.val(), bias),
+            LinearWeight::Frozen(weight) => frozen_linear(x, weight, bias),
+        };
         let y = adapted.into_iter().fold(y, Tensor::add);
         let mut shape = shape;
         shape[D - 1] = y.dims()[1];
         y.reshape(shape)
     }
 
-    /// Adds the adapter's product to the weight and drops the adapter. The sum has no history: it can be trained on.
+    /// Adds the adapter's product to the weight and drops the adapter. The sum has no history: it can be trained on. A frozen weight
+    /// becomes a parameter by it, in the dtype of the adapter.
     pub fn merge_lora(self) -> Self {
         let Some(lora) = self.lora else { return self };
-        let weight = self.weight.val();
-        let product = cast_to(lora.product(), weight.dtype());
-        let merged = (weight + product).detach();
-        let id = self.weight.id;
-        Self { weight: self.weight.transform_for_load(merged, id), lora: None, ..self }
+        let product = lora.product();
+        let weight = match self.weight {
+            LinearWeight::Parameter(weight) => {
+                let merged = (weight.val() + cast_to(product, weight.val().dtype())).detach();
+                let id = weight.id;
+                weight.transform_for_load(merged, id)
+            }
+            LinearWeight::Frozen(weight) => {
+                let weight = weight.to_tensor(product.dtype(), &product.device());
+                Param::from_tensor((weight + product).detach())
+            }
+        };
+        Self { weight: weight.into(), lora: None, ..self }
     }
 }
 
@@ -88,6 +142,19 @@ pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tenso
         return bias.into_iter().fold(y, |y, bias| y + bias.unsqueeze());
     }
     burn::tensor::module::linear(x, weight.transpose(), bias)
+}
+
+/// As [`linear`], with a weight that is not trained: the gradient goes to `x` alone.
+///
+/// On the CPU in f32, tiles of the weight are expanded in turn, forward and backward; elsewhere the whole weight is, each time.
+fn frozen_linear(x: Tensor<2>, weight: &FrozenWeight, bias: Option<Tensor<1>>) -> Tensor<2> {
+    #[cfg(feature = "flex")]
+    if crate::fused::applies(&x.device(), x.dtype()) {
+        let y = crate::fused::frozen_linear(x, weight.clone());
+        return bias.into_iter().fold(y, |y, bias| y + bias.unsqueeze());
+    }
+    let weight = weight.to_tensor(x.dtype(), &x.device());
+    linear(x, weight, bias)
 }
 
 #[cfg(test)]

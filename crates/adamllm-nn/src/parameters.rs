@@ -77,6 +77,11 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// A tensor that is made when it is read, such as the weight beside an adapter with the adapter's product.
+    pub fn new(name: String, shape: Vec<usize>, dtype: DType, read: impl Fn() -> TensorData + 'static) -> Self {
+        Self { info: ParameterInfo { name, shape, dtype: Some(dtype) }, read: Box::new(read) }
+    }
+
     /// Copies the values to the host, in the parameter's dtype.
     pub fn read(&self) -> TensorData {
         (self.read)()

@@ -326,7 +326,7 @@ impl<'a> PostTraining<'a> {
             }
             _ => {
                 let to = out.join("model");
-                self.base.save_with(&model.merge_lora(), &to, progress)?;
+                self.base.save_with(&model, &to, progress)?;
 
                 // A faulty export must be found here, not by whoever loads it.
                 let differences = ModelFolder::open(&to)?.verify(self.base)?;

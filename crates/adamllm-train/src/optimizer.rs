@@ -267,7 +267,7 @@ mod tests {
         };
         let linear = |d_input, d_output| {
             let layer = LinearConfig::new(d_input, d_output).init(&device);
-            Linear { weight: written_down(d_output, d_input), ..layer }
+            Linear { weight: written_down(d_output, d_input).into(), ..layer }
         };
         let model = Model { words: written_down(6, 4), two_heads: linear(4, 4), classes: linear(4, 6) };
         let values = |model: &Model| -> Vec<(String, Vec<f32>)> {

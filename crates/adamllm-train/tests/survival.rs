@@ -43,7 +43,7 @@ impl Wide {
     fn new() -> Self {
         let device = Device::flex().autodiff();
         let mut layer = LinearConfig::new(WIDTH, WIDTH).init(&device);
-        layer.weight = Param::from_tensor(matrix(WIDTH, 0.5, &device));
+        layer.weight = Param::from_tensor(matrix(WIDTH, 0.5, &device)).into();
         // Its dropout must be the same after a resume, too.
         let factor = |axes: [usize; 2]| matrix(WIDTH, 0.3, &device).slice([0..axes[0], 0..axes[1]]).detach();
         layer.lora = Some(Lora {

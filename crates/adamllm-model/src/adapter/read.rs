@@ -160,7 +160,7 @@ fn pair(
     dtype: DType,
     device: &Device,
 ) -> Result<Lora, ModelError> {
-    let [d_output, d_input] = linear.weight.lazy_shape().dims();
+    let [d_output, d_input] = linear.weight.dims();
     let (rank, scale) = config.rank_and_scale(module)?;
 
     let read = |factor: &str, view: &TensorView, wanted: [usize; 2]| {

@@ -3,7 +3,9 @@ use std::fs;
 use std::path::Path;
 
 use adamllm_core::{CoreError, Progress};
-use adamllm_nn::{LanguageBackbone, Snapshot, StoredTensor, VisionEncoder, snapshots, stored_dtype, write_safetensors};
+use adamllm_nn::{
+    LanguageBackbone, LinearWeight, Snapshot, StoredTensor, VisionEncoder, snapshots, stored_dtype, write_safetensors,
+};
 use burn::tensor::DType;
 use safetensors::SafeTensorError;
 
@@ -15,7 +17,8 @@ use crate::{ModelError, VisionLanguageModel};
 impl ModelFolder {
     /// Writes a model that was loaded from this folder to another one: the same keys, dtypes, shapes and shards, and
     /// the files beside them that belong to a model byte for byte. What else is in this folder (optimizer states, pickled
-    /// weights, an adapter, the model card) is not copied. One tensor is in flight at a time.
+    /// weights, an adapter, the model card) is not copied. One tensor is in flight at a time: adapters are merged, and frozen
+    /// weights expanded, as their turn comes.
     ///
     /// The new folder is complete once `config.json` is there: it is written last.
     ///
@@ -45,7 +48,8 @@ impl ModelFolder {
             return Err(ModelError::OverItsBase { folder: to.into() });
         }
         let base = WeightFiles::open(&self.path)?;
-        let parameters = snapshots(model);
+        self.check_not_packed(&base)?;
+        let parameters = merged_snapshots(model);
         let by_key = self.parameters_by_key(&base, &parameters)?;
         fs::create_dir_all(to).map_err(CoreError::io("create", to))?;
 
@@ -99,7 +103,8 @@ impl ModelFolder {
 
         fs::create_dir_all(to).map_err(CoreError::io("create", to))?;
 
-        let parameters = snapshots(model);
+        self.check_not_packed(&WeightFiles::open(&self.path)?)?;
+        let parameters = merged_snapshots(model);
         let key = |snapshot: &Snapshot| KeyLayout::Hub2024.key(&self.config, &snapshot.info.name);
         let by_key: BTreeMap<String, &Snapshot> = parameters.iter().map(|snapshot| (key(snapshot), snapshot)).collect();
         let tensors = by_key.into_iter().map(|(key, snapshot)| {
@@ -112,6 +117,15 @@ impl ModelFolder {
         write_weights(tensors, metadata, &to.join(SINGLE))?;
 
         self.copy_side_files(to)
+    }
+
+    /// Refuses a folder that bitsandbytes has packed: its `config.json` says so, and is copied.
+    fn check_not_packed(&self, files: &WeightFiles) -> Result<(), ModelError> {
+        if files.keys().all(|key| files.packed_parts(key).is_empty()) {
+            return Ok(());
+        }
+        let expected = "weights that are not packed, to write a model as they are; write the adapter alone";
+        Err(ModelError::config(&self.path.join("config.json"), "quantization_config", expected, "bitsandbytes"))
     }
 
     /// The parameter that is written under each key: by key of the base, without the names of wrapping modules. A parameter
@@ -160,6 +174,35 @@ impl ModelFolder {
             _ => shape.to_vec(),
         }
     }
+}
+
+/// What the files of a model hold: its parameters, frozen weights among them, with the products of the adapters beside them.
+fn merged_snapshots<V: VisionEncoder, L: LanguageBackbone>(model: &VisionLanguageModel<V, L>) -> Vec<Snapshot> {
+    // Handles: no value is copied.
+    let mut model = model.clone();
+    let mut merged = BTreeMap::new();
+    for (name, linear) in model.linear_layers_mut() {
+        if linear.lora.is_none() && linear.weight.parameter().is_some() {
+            continue;
+        }
+        let dtype = linear.weight.parameter().map_or(DType::F32, |weight| weight.val().dtype());
+        let (shape, layer) = (linear.weight.dims().to_vec(), linear.clone());
+        let read = move || match layer.clone().merge_lora().weight {
+            LinearWeight::Parameter(weight) => weight.val().into_data(),
+            LinearWeight::Frozen(weight) => weight.to_data(),
+        };
+        merged.insert(format!("{name}.weight"), Snapshot::new(format!("{name}.weight"), shape, dtype, read));
+        linear.lora = None;
+    }
+
+    let mut parameters = snapshots(&model);
+    for parameter in &mut parameters {
+        if let Some(with_adapter) = merged.remove(&parameter.info.name) {
+            *parameter = with_adapter;
+        }
+    }
+    parameters.extend(merged.into_values());
+    parameters
 }
 
 /// Writes a safetensors file of weights.

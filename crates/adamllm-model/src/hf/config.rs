@@ -150,7 +150,7 @@ impl ConfigFile {
         }
     }
 
-    /// Weights of a quantised folder are packed; nothing of them would fit.
+    /// Weights of a quantised folder are packed. Those of bitsandbytes in 4 bits are read; nothing of the others would fit.
     fn not_quantised(&self) -> Result<(), ModelError> {
         let sections = [Some(&self.root), self.section("text_config")?];
         let config = |name| sections.iter().flatten().find_map(|section| section.get(name).filter(|v| !v.is_null()));
@@ -161,6 +161,11 @@ impl ConfigFile {
             let bits = flag("load_in_4bit") || flag("load_in_8bit");
             if bits { "bitsandbytes".into() } else { "an unnamed method".into() }
         });
+        // Weights in 4 bits are read as they are, unless their bytes stand for other numbers.
+        let four_bit = method == "bitsandbytes" && flag("load_in_4bit");
+        if four_bit && word("bnb_4bit_quant_storage").is_none_or(|storage| storage == "uint8") {
+            return Ok(());
+        }
         Err(ModelError::Quantised { path: self.path.clone(), method })
     }
 }

@@ -34,6 +34,18 @@ pub(super) fn read(bytes: &[u8], shape: Vec<usize>, source: DType, dtype: DType)
     }
 }
 
+/// Whether the values are finite.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn check(bytes: &[u8], source: DType) -> Result<(), usize> {
+    let width = source.size();
+    let chunks = bytes.par_chunks(CHUNK * width).enumerate();
+    let faults = chunks
+        .filter_map(|(i, chunk)| (!all_finite(chunk, source)).then(|| i * CHUNK + first_not_finite(chunk, source)));
+    faults.min().map_or(Ok(()), Err)
+}
+
 /// Checks and converts chunk by chunk; `width_in` bytes become `width_out` elements.
 fn each_chunk<T: Send>(
     bytes: &[u8],

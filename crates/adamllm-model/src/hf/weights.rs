@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use adamllm_core::{CoreError, Progress};
-use adamllm_nn::{ParameterInfo, ParameterSource, float_dtype};
+use adamllm_nn::{ParameterInfo, ParameterSource, SharedBytes, float_dtype};
 use burn::tensor::{DType, TensorData};
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
@@ -48,7 +49,7 @@ struct TensorLocation {
 #[derive(Debug)]
 pub(crate) struct WeightShard {
     pub(crate) path: PathBuf,
-    map: Mmap,
+    map: Arc<Mmap>,
     /// Name, dtype and shape of each tensor.
     pub(crate) tensors: BTreeMap<String, TensorHeader>,
     /// Where each tensor's bytes are in the file.
@@ -147,6 +148,11 @@ impl WeightFiles {
         self.shards.iter().map(WeightShard::n_bytes).sum()
     }
 
+    /// Whether the files have a tensor of this key, as it stands in them.
+    pub(crate) fn contains_stored(&self, key: &str) -> bool {
+        self.locations.contains_key(&unwrapped(key))
+    }
+
     pub(crate) fn n_tensors(&self) -> usize {
         self.locations.len()
     }
@@ -196,6 +202,14 @@ impl WeightFiles {
     /// The bytes of a tensor as they are stored, by its key in the files.
     pub(crate) fn stored(&self, key: &str) -> Result<&[u8], ModelError> {
         self.bytes(&self.locations[&unwrapped(key)])
+    }
+
+    /// The bytes of a tensor that stay mapped as long as somebody holds them, its dtype and its shape.
+    pub(super) fn mapped(&self, key: &str) -> Option<(SharedBytes, &TensorHeader)> {
+        let location = self.locations.get(&unwrapped(key))?;
+        let shard = &self.shards[location.shard];
+        let bytes = SharedBytes::new(shard.map.clone(), shard.ranges.get(&location.key)?.clone())?;
+        Some((bytes, &shard.tensors[&location.key]))
     }
 
     /// The tensor's values in `dtype`.
@@ -265,7 +279,7 @@ impl WeightShard {
             ranges.insert(name, start + from..start + to);
         }
         let metadata = metadata.metadata().clone();
-        Ok(Self { path, map, tensors, ranges, metadata })
+        Ok(Self { path, map: Arc::new(map), tensors, ranges, metadata })
     }
 
     /// The tensors' bytes.

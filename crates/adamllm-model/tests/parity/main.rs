@@ -6,4 +6,5 @@ mod checks;
 mod families;
 mod fixture;
 mod folders;
+mod frozen;
 mod vision_adapters;

@@ -8,7 +8,7 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 
 use super::{AllowedKeys, FusedOps, NormKind, Targets};
-use crate::Activation;
+use crate::{Activation, FrozenWeight};
 
 type Inner<B> = FloatTensor<B>;
 
@@ -28,6 +28,21 @@ impl<B: FusedOps> Backward<B, 2> for LinearOp {
         }
         if let (Some(node), Some(x)) = (weight_node, x) {
             grads.register::<B>(node.id, B::fused_linear_weight(gradient, x));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct FrozenLinearOp;
+
+impl<B: FusedOps> Backward<B, 1> for FrozenLinearOp {
+    type State = FrozenWeight;
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let [node] = ops.parents;
+        let gradient = grads.consume::<B>(&ops.node);
+        if let Some(node) = node {
+            grads.register::<B>(node.id, B::fused_frozen_linear_input(gradient, ops.state));
         }
     }
 }
@@ -161,6 +176,19 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
 
     fn fused_linear_weight(gradient: FloatTensor<Self>, x: FloatTensor<Self>) -> FloatTensor<Self> {
         FloatTensor::<Self>::new(B::fused_linear_weight(gradient.into_primitive(), x.into_primitive()))
+    }
+
+    fn fused_frozen_linear(x: FloatTensor<Self>, weight: FrozenWeight) -> FloatTensor<Self> {
+        let prepared = FrozenLinearOp.prepare::<C>([x.node()]).compute_bound().stateful();
+        let y = B::fused_frozen_linear(x.into_primitive(), weight.clone());
+        match prepared {
+            OpsKind::Tracked(prep) => prep.finish(weight, y),
+            OpsKind::UnTracked(prep) => prep.finish(y),
+        }
+    }
+
+    fn fused_frozen_linear_input(gradient: FloatTensor<Self>, weight: FrozenWeight) -> FloatTensor<Self> {
+        FloatTensor::<Self>::new(B::fused_frozen_linear_input(gradient.into_primitive(), weight))
     }
 
     fn fused_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, kind: NormKind, epsilon: f64) -> FloatTensor<Self> {

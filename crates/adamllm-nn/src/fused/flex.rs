@@ -3,8 +3,8 @@ use burn::backend::tensor::FloatTensor;
 
 use super::linear::{self, Dense};
 use super::view::{View4, dense, dense_rows, dims, tensor, values};
-use super::{AllowedKeys, FusedOps, NormKind, Targets, attention, cross_entropy, elementwise, norm};
-use crate::Activation;
+use super::{AllowedKeys, FusedOps, NormKind, Targets, attention, cross_entropy, elementwise, frozen, norm};
+use crate::{Activation, FrozenWeight};
 
 /// A dense tensor of rank 2 as a matrix.
 fn matrix(tensor: &FloatTensor<Flex>) -> Dense<'_> {
@@ -29,6 +29,18 @@ impl FusedOps for Flex {
         let (gradient, x) = (dense(gradient), dense(x));
         let grad_weight = linear::product(matrix(&gradient).transposed(), matrix(&x));
         tensor(grad_weight, &[dims(&gradient)[1], dims(&x)[1]])
+    }
+
+    fn fused_frozen_linear(x: FloatTensor<Self>, weight: FrozenWeight) -> FloatTensor<Self> {
+        let x = dense(x);
+        let y = frozen::product(values(&x), &weight);
+        tensor(y, &[dims(&x)[0], weight.shape()[0]])
+    }
+
+    fn fused_frozen_linear_input(gradient: FloatTensor<Self>, weight: FrozenWeight) -> FloatTensor<Self> {
+        let gradient = dense(gradient);
+        let grad_x = frozen::input_gradient(values(&gradient), &weight);
+        tensor(grad_x, &[dims(&gradient)[0], weight.shape()[1]])
     }
 
     fn fused_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, kind: NormKind, epsilon: f64) -> FloatTensor<Self> {
