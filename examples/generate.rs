@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use adamllm::core::IMAGE_MARKER;
 use adamllm::model::{Encoded, EncodedImage};
+use adamllm::nn::FrozenForm;
 use adamllm::prelude::*;
 use adamllm::recipes::Dtype;
 use adamllm_examples::cli::{self, JobResult};
@@ -41,6 +42,9 @@ struct Arguments {
     /// The dtype of the weights on the device: f32, bf16 or f16
     #[arg(long, value_parser = cli::setting::<Dtype>, default_value = "f32")]
     dtype: Dtype,
+    /// The form of the linear layers' weights: stored (as in the file, which is mapped), int8 or nf4; left out, in --dtype
+    #[arg(long, value_parser = cli::setting::<FrozenForm>)]
+    quantize: Option<FrozenForm>,
     #[command(flatten)]
     pixels: PixelArguments,
     /// Adds the logits of the token after the prompt to the JSON
@@ -60,7 +64,11 @@ fn run(arguments: Arguments) -> JobResult {
     let folder = arguments.pixels.of(folders::model_folder(&arguments.model)?);
     let device = devices::device(&arguments.device)?;
     let images = Arc::new(Files);
-    let model = LocalModel::load(&folder, arguments.dtype.into(), &device, images)?;
+    let dtype = arguments.dtype.into();
+    let model = match arguments.quantize {
+        None => LocalModel::load(&folder, dtype, &device, images)?,
+        Some(form) => LocalModel::load_frozen(&folder, dtype, form, &device, images)?,
+    };
     let load_s = started.elapsed().as_secs_f64();
 
     let prompt = prompt(&arguments)?;

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use adamllm::eval::{comparison_table, report_table};
+use adamllm::nn::{LoraConfig, LoraTargets};
 use adamllm::recipes::adapt::{AblationSettings, AdaptEvent, AdaptReport, AdaptSettings, Adaptation};
 use adamllm::recipes::{Dtype, RunOptions};
 use adamllm_examples::cli::{self, Bar, JobResult, MaxLost};
@@ -150,6 +151,11 @@ impl Arguments {
             warmup: if own_model { paper.warmup } else { 0.05 },
             seed: self.seed,
             dtype: Dtype::F32,
+            adapter: self
+                .models
+                .quantize
+                .map(|_| LoraConfig { targets: LoraTargets::AllLinear, ..LoraConfig::new(16, 32.0) }),
+            frozen: self.models.quantize,
             ..paper
         }
     }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use adamllm::core::{BoxedModel, TurnMarkers, boxed};
+use adamllm::nn::FrozenForm;
 use adamllm::prelude::*;
 use adamllm::recipes::Dtype;
 use adamllm::remote::{ApiKey, BatchModel, Dialect, RemoteConfig, RemoteModel, ScoreMethod, UserTurn};
@@ -21,6 +22,10 @@ pub struct ModelArguments {
     /// The dtype of the weights on the device: f32, bf16 or f16
     #[arg(long, value_parser = setting::<Dtype>, default_value = "f32")]
     pub dtype: Dtype,
+    /// The form of the linear layers' weights: stored (as in the file, which is mapped), int8 or nf4; left out, in --dtype. What is
+    /// trained is an adapter beside them
+    #[arg(long, value_parser = setting::<FrozenForm>)]
+    pub quantize: Option<FrozenForm>,
     /// How large images are.
     #[command(flatten)]
     pub pixels: PixelArguments,
@@ -128,7 +133,11 @@ pub fn open(name: &str, arguments: &ModelArguments, images: Arc<dyn ImageStore>)
     // A judge without images has none to resize.
     let folder = if folder.config().vision.is_some() { arguments.pixels.of(folder) } else { folder };
     let device = crate::devices::device(&arguments.device)?;
-    let model = LocalModel::load(&folder, arguments.dtype.into(), &device, images)?;
+    let dtype = arguments.dtype.into();
+    let model = match arguments.quantize {
+        None => LocalModel::load(&folder, dtype, &device, images)?,
+        Some(form) => LocalModel::load_frozen(&folder, dtype, form, &device, images)?,
+    };
     let generation_defaults = model.generation_defaults().summary();
     Ok(OpenedModel { model: boxed(model), generation_defaults })
 }

@@ -7,14 +7,14 @@ use adamllm_core::{
 use adamllm_language::{
     DecodeRequest, DecodedSequence, Decoder, EndReason, PromptRequest, Sampler, SamplingRule, decode,
 };
-use adamllm_nn::{LanguageBackbone, VisionEncoder};
+use adamllm_nn::{FrozenForm, LanguageBackbone, VisionEncoder};
 use adamllm_vision::preprocess::PixelRange;
 use burn::tensor::{DType, Device, TensorData, activation};
 
 use crate::image_cache::ImageCache;
 use crate::{
-    AutoVisionEncoder, Encoded, GenerationDefaults, ModelError, ModelFolder, Padding, Processor, VisionLanguageModel,
-    VlmBatch,
+    AutoVisionEncoder, Encoded, FrozenLayers, GenerationDefaults, ModelError, ModelFolder, Padding, Processor,
+    VisionLanguageModel, VlmBatch,
 };
 
 /// A model in this process, with its processor and its source of images.
@@ -75,15 +75,44 @@ impl LocalModel {
         device: &Device,
         images: Arc<dyn ImageStore>,
     ) -> Result<Self, ModelError> {
+        Self::load_as(folder, dtype, None, device, images)
+    }
+
+    /// As [`LocalModel::load`], with every linear layer but the output head in a smaller form.
+    ///
+    /// # Errors
+    /// As [`LocalModel::load`].
+    pub fn load_frozen(
+        folder: &ModelFolder,
+        dtype: DType,
+        form: FrozenForm,
+        device: &Device,
+        images: Arc<dyn ImageStore>,
+    ) -> Result<Self, ModelError> {
+        Self::load_as(folder, dtype, Some(form), device, images)
+    }
+
+    fn load_as(
+        folder: &ModelFolder,
+        dtype: DType,
+        form: Option<FrozenForm>,
+        device: &Device,
+        images: Arc<dyn ImageStore>,
+    ) -> Result<Self, ModelError> {
         let processor = Processor::read(folder)?;
         // The weights are hashed for the identity while they are read: both want every page of the files.
         let (fingerprint, model) = std::thread::scope(|scope| {
             let fingerprint = scope.spawn(|| folder.fingerprint());
-            let model = folder.load(dtype, device);
+            let model = match form {
+                None => folder.load(dtype, device),
+                Some(form) => folder.load_frozen(dtype, device, &FrozenLayers::all(form), &mut ()),
+            };
             (fingerprint.join().expect("hashing does not panic"), model)
         });
         let model = model?;
-        let identity = format!("{}:{}:{dtype:?}", folder.config().family.as_str(), fingerprint?);
+        // Weights in 8 and 4 bits give other answers; those in the file's form do not.
+        let form = form.filter(|form| *form != FrozenForm::Stored).map(|form| format!(":{form:?}")).unwrap_or_default();
+        let identity = format!("{}:{}:{dtype:?}{form}", folder.config().family.as_str(), fingerprint?);
         Ok(Self::new(model, processor, images, identity))
     }
 }

@@ -15,7 +15,9 @@ use adamllm_core::{
     Conversation, Generate, ImageCaption, ImageStore, InstructionTask, Ledger, LedgerEntry, LostRecords, Progress,
     jsonl,
 };
-use adamllm_model::{Encoder, Encoding, ModelFolder, PixelRange, Processor, VisionLanguageModel, VlmBatch};
+use adamllm_model::{
+    Encoder, Encoding, FrozenLayers, ModelFolder, PixelRange, Processor, VisionLanguageModel, VlmBatch,
+};
 use adamllm_nn::Objective;
 use adamllm_synth::{ConsistencyFilter, RunSummary, SynthesisRun, Synthesizer};
 use adamllm_train::{FitOptions, FitOutcome, FitReport, SingleStage, TrainConfig, Trainer};
@@ -23,6 +25,7 @@ use burn::tensor::Device;
 
 use crate::captions::caption_records;
 use crate::files::{read_json, write_json};
+use crate::post_train::check_frozen;
 use crate::settings::differences;
 use crate::training_set::{ConversationSource, ReadOptions, TrainingSetReader};
 use crate::{RecipeError, RunOptions, TrainingSet};
@@ -141,8 +144,7 @@ impl<'a> Adaptation<'a> {
 
         let (steps, batch_size) = (self.n_steps(&composed), self.settings.batch_size);
         on_event(AdaptEvent::PostTraining { steps, batch_size });
-        let device = self.device.clone().autodiff();
-        let model: VisionLanguageModel = self.base.load_with(self.settings.dtype.into(), &device, progress)?;
+        let model = self.base_model(progress)?;
         let (model, fitted) = self.post_train(model, &composed, progress)?;
         self.base.save_with(&model, &self.model(), progress)?;
         drop(model);
@@ -241,6 +243,27 @@ impl<'a> Adaptation<'a> {
         let folder = Some(self.file("training"));
         let options = FitOptions { folder, resume: self.run.resume, ..FitOptions::default() };
         self.fit(model, &composed.examples, self.settings.training(), options, progress)
+    }
+
+    /// The base on a device with autodiff, with a fresh adapter and frozen weights where the settings say so.
+    fn base_model(&self, progress: &mut dyn Progress) -> Result<VisionLanguageModel, RecipeError> {
+        let (device, dtype) = (self.device.clone().autodiff(), self.settings.dtype.into());
+        let AdaptSettings { adapter, frozen, .. } = self.settings;
+        check_frozen(*frozen, adapter.as_ref(), "frozen")?;
+        let model = match *frozen {
+            None => self.base.load_with(dtype, &device, progress)?,
+            Some(form) => {
+                let frozen = FrozenLayers { form, adapter: adapter.as_ref() };
+                self.base.load_frozen(dtype, &device, &frozen, progress)?
+            }
+        };
+        match adapter {
+            None => Ok(model),
+            Some(adapter) => {
+                device.seed(self.settings.seed);
+                Ok(model.with_lora(adapter)?)
+            }
+        }
     }
 
     /// Trains to the end, unless the run is stopped.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use adamllm_core::{Ledger, LostRecords, Progress};
-use adamllm_model::{Encoder, ModelFolder, Processor, VisionLanguageModel, VlmBatch};
+use adamllm_model::{Encoder, FrozenLayers, ModelFolder, Processor, VisionLanguageModel, VlmBatch};
 use adamllm_nn::{LanguageBackbone, Objective, Parameters, VisionEncoder};
 use adamllm_train::StepMetrics;
 use burn::tensor::Device;
@@ -26,6 +26,7 @@ mod stage;
 
 pub use parts::{PartSettings, PartsSettings};
 pub use plan::{PostTrainPlan, StagePlan};
+pub(crate) use settings::check_frozen;
 pub use settings::{DataSettings, ExportKind, ExportSettings, ModelSettings, PostTrainSettings, ValidationSettings};
 pub use stage::{Stage, StageDryRun, StageReport};
 
@@ -190,7 +191,14 @@ impl<'a> PostTraining<'a> {
     /// The folder's; an adapter that does not fit, or that could not be exported as the settings say.
     pub fn load(&self, device: &Device, progress: &mut dyn Progress) -> Result<VisionLanguageModel, RecipeError> {
         let device = device.clone().autodiff();
-        let model = self.base.load_with(self.settings.model.dtype.into(), &device, progress)?;
+        let ModelSettings { dtype, frozen, .. } = self.settings.model;
+        let model = match frozen {
+            None => self.base.load_with(dtype.into(), &device, progress)?,
+            Some(form) => {
+                let frozen = FrozenLayers { form, adapter: self.settings.adapter.as_ref() };
+                self.base.load_frozen(dtype.into(), &device, &frozen, progress)?
+            }
+        };
         match &self.settings.adapter {
             None => Ok(model),
             Some(adapter) => {

@@ -2,7 +2,7 @@
 
 use adamllm_core::{ImageCaption, Progress, RecordId, jsonl};
 use adamllm_eval::{AnswerType, BootstrapConfig, Comparison, Outcome, PredictOptions, compare, evaluate};
-use adamllm_model::{ModelFolder, VisionLanguageModel};
+use adamllm_model::ModelFolder;
 use adamllm_synth::{Judged, Variant, Verdict};
 use adamllm_train::{FitOptions, Mixture, SingleStage, TrainConfig};
 use serde::{Deserialize, Serialize};
@@ -163,8 +163,7 @@ impl Adaptation<'_> {
             Variant::SyntheticOnly => &[Mixture::TasksOnly],
             _ => &[Mixture::CaptionsAndTasks],
         };
-        let mut model: VisionLanguageModel =
-            self.base.load(self.settings.dtype.into(), &self.device.clone().autodiff())?;
+        let mut model = self.base_model(progress)?;
         // One ledger for all stages of the run.
         let mut reader = self.reader(&folder.join("encode-ledger.jsonl"))?;
         let composed = |&mixture: &Mixture| {

@@ -1,5 +1,6 @@
 use std::path::{Path, PathBuf};
 
+use adamllm_nn::{FrozenForm, LoraConfig};
 use adamllm_synth::FilterConfig;
 use adamllm_train::{Schedule, TrainConfig};
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,10 @@ pub struct AdaptSettings {
     pub seed: u64,
     /// What the weights are kept in.
     pub dtype: Dtype,
+    /// Trains low-rank adapters beside the weights, which are merged in the end; left out, the weights themselves.
+    pub adapter: Option<LoraConfig>,
+    /// How the linear layers beside adapters are kept, as [`ModelSettings::frozen`](crate::post_train::ModelSettings::frozen).
+    pub frozen: Option<FrozenForm>,
     /// How many pairs both models describe for the report.
     pub samples: usize,
 }
@@ -59,6 +64,8 @@ impl Default for AdaptSettings {
             save_every: 100,
             seed: 0,
             dtype: Dtype::F32,
+            adapter: None,
+            frozen: None,
             samples: 3,
         }
     }

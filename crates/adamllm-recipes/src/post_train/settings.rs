@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use adamllm_model::{Encoding, ModelFolder, PixelRange};
-use adamllm_nn::LoraConfig;
+use adamllm_nn::{FrozenForm, LoraConfig};
 use adamllm_train::TrainConfig;
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +48,9 @@ pub struct ModelSettings {
     pub device: String,
     /// What the weights are kept in.
     pub dtype: Dtype,
+    /// How the linear layers beside adapters are kept, which are not trained: `stored` (as in the file, which is mapped), `int8` or
+    /// `nf4` (with an adapter, QLoRA; Dettmers et al., 2023, arXiv 2305.14314). Left out, in `dtype` as all others.
+    pub frozen: Option<FrozenForm>,
     /// The fewest pixels of an image after resizing, in place of the folder's own `min_pixels`: more pixels are more image tokens.
     pub min_pixels: Option<u64>,
     /// The most, in place of the folder's own `max_pixels`.
@@ -68,7 +71,14 @@ impl ModelSettings {
 
 impl Default for ModelSettings {
     fn default() -> Self {
-        Self { folder: String::new(), device: "flex".into(), dtype: Dtype::F32, min_pixels: None, max_pixels: None }
+        Self {
+            folder: String::new(),
+            device: "flex".into(),
+            dtype: Dtype::F32,
+            frozen: None,
+            min_pixels: None,
+            max_pixels: None,
+        }
     }
 }
 
@@ -192,6 +202,8 @@ impl PostTrainSettings {
             }
         }
 
+        check_frozen(self.model.frozen, self.adapter.as_ref(), "model.frozen")?;
+
         if self.export.kind == ExportKind::Adapter && self.adapter.is_none() {
             return Err(SettingsError::value(
                 "export.kind",
@@ -289,6 +301,18 @@ fn normal(path: &Path) -> PathBuf {
         }
     }
     normal
+}
+
+/// Frozen weights without anything beside them that is trained would stay as they are.
+pub(crate) fn check_frozen(
+    frozen: Option<FrozenForm>,
+    adapter: Option<&LoraConfig>,
+    key: &'static str,
+) -> Result<(), SettingsError> {
+    if frozen.is_some() && adapter.is_none() {
+        return Err(SettingsError::value(key, "expected an [adapter] beside frozen weights, got none"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
