@@ -12,7 +12,7 @@
 4. the same export of the published folder itself.
 
 Where X's own answer is another than the newest release's on the same folder, adamllm is compared with the newest and the table says so.
-With `--family`, the tables of the other families stay as they are in the file.
+With `--family`, the tables of the other families stay as they are in the file; so does what `serve.py` wrote.
 Exit code: 0 all equal, 1 some are not, 2 wrong arguments.
 """
 
@@ -30,6 +30,8 @@ FIXTURES = ROOT / "crates/adamllm-model/tests/fixtures"
 IMAGE = FIXTURES / "images/photo.jpg"
 PROMPT = "What is shown in the picture?"
 TOLERANCE = 2e-3
+# The section that `serve.py` writes.
+SERVED = "Served by vLLM"
 # Name -> the fixture, and a variant of its published layout (`published.py`).
 FAMILIES = {
     "Qwen2-VL": ("qwen2_vl/hub2024", None),
@@ -266,8 +268,10 @@ def main() -> int:
         said = {family: by_newest[release.name, family] for family in release.there}
         rows[release.name] = row(options, release, said, newest, unexported)
     found = {family: table(rows, family) for family in published}
-    found = (tables(options.out) if options.family else {}) | found
-    text = HEAD.format(tolerance=TOLERANCE) + "".join(f"\n## {family}\n\n{found[family]}\n" for family in FAMILIES if family in found)
+    before = tables(options.out)
+    found = (before if options.family else {}) | found
+    found |= {SERVED: before[SERVED]} if SERVED in before else {}
+    text = HEAD.format(tolerance=TOLERANCE) + "".join(f"\n## {name}\n\n{found[name]}\n" for name in [*FAMILIES, SERVED] if name in found)
     options.out.write_text(text)
     wrong = [cell for row in rows.values() for three in row.values() for cell in three if not cell.startswith(("equal", "not in this release"))]
     print(f"{len(wrong)} cells are not equal; see {options.out}", file=sys.stderr)

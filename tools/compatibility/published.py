@@ -121,7 +121,7 @@ def smolvlm(config: dict, folder: Path) -> None:
 def idefics3(config: dict, folder: Path) -> None:
     """August 2024: fields that no class knows."""
     text, vision, images = config["text_config"], config["vision_config"], read(folder / "preprocessor_config.json")
-    config.pop("_pad_token_id")
+    config.pop("_pad_token_id", None)
     config |= {"pad_token_id": 128002, "vocab_size": text["vocab_size"]}
     text |= {"architectures": ["VLlama3ForCausalLM"], "neftune_noise_alpha": 0.0, "pixel_shuffle_factor": config["scale_factor"]}
     text |= {"is_llama_config": True, "qk_layer_norms": False, "rope_interleaved": False, "use_resampler": False}
