@@ -1,6 +1,7 @@
 //! Whole training steps of the trainer on one batch: how long they take and how much memory they hold.
 //!
 //!     cargo bench --bench training_step -- FOLDER [--examples 4] [--tokens 256] [--side 224] [--steps 6] [--checkpointing]
+//!         [--lora RANK] [--frozen stored|int8|nf4]
 //!
 //! Prints one JSON object; `tools/peers/training.py` sets it beside torch's.
 #![allow(missing_docs, clippy::print_stdout)]
@@ -8,7 +9,8 @@
 use std::path::PathBuf;
 
 use adamllm::core::{MemoryImages, Supervision};
-use adamllm::model::{Padding, VlmBatch};
+use adamllm::model::{FrozenLayers, Padding, VlmBatch};
+use adamllm::nn::{FrozenForm, LoraConfig};
 use adamllm::prelude::*;
 use adamllm::train::{ExampleBatches, FitOptions, GradientCheckpointing, Schedule};
 use image::{Rgb, RgbImage};
@@ -26,20 +28,43 @@ struct Arguments {
     side: u32,
     steps: usize,
     checkpointing: bool,
+    /// The rank of adapters beside the decoder's layers, which are trained alone.
+    lora: Option<usize>,
+    frozen: Option<FrozenForm>,
+}
+
+fn number(given: &mut impl Iterator<Item = String>) -> usize {
+    given.next().and_then(|n| n.parse().ok()).expect("a number")
 }
 
 fn arguments() -> Arguments {
-    let mut arguments =
-        Arguments { folder: PathBuf::new(), examples: 4, tokens: 256, side: 224, steps: 6, checkpointing: false };
+    let mut arguments = Arguments {
+        folder: PathBuf::new(),
+        examples: 4,
+        tokens: 256,
+        side: 224,
+        steps: 6,
+        checkpointing: false,
+        lora: None,
+        frozen: None,
+    };
     let mut given = std::env::args().skip(1).filter(|argument| argument != "--bench");
     while let Some(argument) = given.next() {
-        let mut number = || given.next().and_then(|n| n.parse().ok()).expect("a number");
         match argument.as_str() {
-            "--examples" => arguments.examples = number(),
-            "--tokens" => arguments.tokens = number(),
-            "--side" => arguments.side = number() as u32,
+            "--examples" => arguments.examples = number(&mut given),
+            "--tokens" => arguments.tokens = number(&mut given),
+            "--side" => arguments.side = number(&mut given) as u32,
             "--checkpointing" => arguments.checkpointing = true,
-            "--steps" => arguments.steps = number(),
+            "--lora" => arguments.lora = Some(number(&mut given)),
+            "--frozen" => {
+                arguments.frozen = Some(match given.next().as_deref() {
+                    Some("stored") => FrozenForm::Stored,
+                    Some("int8") => FrozenForm::Int8,
+                    Some("nf4") => FrozenForm::Nf4,
+                    other => panic!("expected stored, int8 or nf4, got {other:?}"),
+                });
+            }
+            "--steps" => arguments.steps = number(&mut given),
             folder => arguments.folder = folder.into(),
         }
     }
@@ -91,7 +116,17 @@ fn main() {
         },
         ..TrainConfig::default()
     };
-    let model = folder.load(DType::F32, &Device::flex().autodiff()).expect("loads");
+    let device = Device::flex().autodiff();
+    let lora = arguments.lora.map(|rank| LoraConfig::new(rank, 2.0 * rank as f64));
+    let model = match arguments.frozen {
+        None => folder.load(DType::F32, &device),
+        Some(form) => folder.load_frozen(DType::F32, &device, &FrozenLayers { form, adapter: lora.as_ref() }, &mut ()),
+    };
+    let model = model.expect("loads");
+    let model = match &lora {
+        None => model,
+        Some(lora) => model.with_lora(lora).expect("fits"),
+    };
     let trainer = Trainer::new(config).expect("valid");
     let (_, report) = trainer.fit(model, &source, FitOptions::default(), &mut ()).expect("fits");
     let seconds: Vec<f64> = report.metrics.iter().map(|m| m.step_s).collect();
