@@ -228,3 +228,27 @@ fn every_cut_of_a_file_is_an_error() {
         assert_eq!((n_whole, records.len() - n_whole), (whole.len(), broken.len()), "{end}");
     }
 }
+
+#[test]
+fn a_record_that_is_missing_in_a_list_has_its_number() {
+    let records = read(b"[{\"a\": 1},, {\"a\": 2},\n{\"a\": 3}]").expect("a list");
+    let numbers: Vec<_> = records.iter().map(|(number, value)| (*number, value.is_some())).collect();
+    assert_eq!(numbers, [(1, true), (2, false), (3, true), (4, true)]);
+}
+
+#[test]
+fn a_first_line_whose_list_is_broken_costs_itself_only() {
+    // Its brackets cross, so the object is broken, not cut off, though its list is one of records.
+    let good = Some(json!({"a": 3}));
+    assert_eq!(values("{\"data\": [{\"x\": 1], \"n\": 2}\n{\"a\": 3}\n"), [None, good.clone()]);
+    assert_eq!(values("{\"data\" [1]}\n{\"a\": 3}\n"), [None, good.clone()]);
+    assert_eq!(values("{\"data\": }\n{\"a\": 3}\n"), [None, good]);
+}
+
+#[test]
+fn an_object_with_two_lists_of_records_is_refused_by_their_names() {
+    let error = read(b"{\"data\": [{\"a\": 1}], \"rows\": []}").expect_err("two lists");
+    assert!(error.contains("one object with lists under `data`, `rows`"), "{error}");
+    let error = read(b"{\"test\": [{\"a\": 1}]}").expect_err("a split alone is no list of all");
+    assert!(error.contains("`test`"), "{error}");
+}
