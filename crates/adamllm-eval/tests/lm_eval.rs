@@ -183,6 +183,13 @@ fn logs_of_two_runs_in_one_folder_are_not_mixed() {
     std::fs::create_dir(folder.path().join("org__m")).expect("made");
     std::fs::write(name("2026-01-01T00-00-00"), "").expect("written");
     assert_eq!(find_logs(folder.path(), "CELLS", false).expect("lists").len(), 1);
+    std::fs::create_dir(folder.path().join("samples_cells_2025-01-01T00-00-00.jsonl")).expect("made");
+    std::fs::write(folder.path().join("org__m/cells.jsonl"), "").expect("written");
+    assert_eq!(
+        find_logs(folder.path(), "cells", true).expect("lists").len(),
+        1,
+        "a folder is no log, nor is another name"
+    );
     assert!(find_logs(folder.path(), "slides", false).expect("lists").is_empty());
     assert_eq!(find_logs(folder.path(), "slides", true).expect("lists").len(), 1, "nothing else is asked for");
     std::fs::write(name("2026-01-02T00-00-00"), "").expect("written");
