@@ -252,3 +252,27 @@ fn an_object_with_two_lists_of_records_is_refused_by_their_names() {
     let error = read(b"{\"test\": [{\"a\": 1}]}").expect_err("a split alone is no list of all");
     assert!(error.contains("`test`"), "{error}");
 }
+
+#[test]
+fn other_formats_are_named() {
+    let utf32: Vec<u8> = "[{}]".chars().flat_map(|c| u32::from(c).to_le_bytes()).collect();
+    let utf32_be: Vec<u8> = "[{}]".chars().flat_map(|c| u32::from(c).to_be_bytes()).collect();
+    let utf16_be: Vec<u8> = "[{}]".encode_utf16().flat_map(u16::to_be_bytes).collect();
+    let cases: [(Vec<u8>, &str); 11] = [
+        (b"\x28\xb5\x2f\xfd and so on".to_vec(), "zstd"),
+        (b"\xfd7zXZ\0 and so on".to_vec(), "an xz file"),
+        (b"BZh91AY&SY and so on".to_vec(), "bzip2"),
+        (b"ARROW1\0\0 and so on".to_vec(), ".arrow"),
+        ([&[0xFF, 0xFE, 0, 0], &utf32[..]].concat(), "UTF-32"),
+        ([&[0, 0, 0xFE, 0xFF], &utf32_be[..]].concat(), "UTF-32"),
+        (utf32, "UTF-32"),
+        (utf32_be, "UTF-32"),
+        ([&[0xFE, 0xFF], &utf16_be[..]].concat(), "UTF-16"),
+        (utf16_be, "UTF-16"),
+        (b"BZh0 is text".to_vec(), "text that begins with \"BZh0 is text\""),
+    ];
+    for (content, name) in cases {
+        let error = read(&content).expect_err(name);
+        assert!(error.contains(name), "{error} without {name}");
+    }
+}

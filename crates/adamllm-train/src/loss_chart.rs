@@ -231,7 +231,7 @@ mod tests {
         );
         assert!(page.contains("200 steps, 20000 tokens of which 8000 targets, 400 images; loss 3.0000 to 0.0150"));
         assert!(!page.contains("NaN") && !page.contains("src="), "nothing from elsewhere, and no broken number");
-        assert!(page.contains("; 100 s inside the steps"));
+        assert!(page.contains("<title>Training</title>") && page.contains("; 100 s inside the steps"));
         assert_eq!(line_lengths(&svg), [200, 200]);
     }
 

@@ -275,11 +275,15 @@ mod tests {
             ("\"7\"", "7"),
             ("-0.0", "0"),
             ("1.5", "1.5"),
+            ("-9007199254740992.0", "-9007199254740992"),
             ("18446744073709551615", "18446744073709551615"),
         ] {
             assert_eq!(id(text).as_deref(), Some(expected), "{text}");
         }
-        assert_eq!(id("[7]").or(id("NaN")).or(id("null")).or(id("123456789012345678901")), None);
+        assert_eq!(
+            id("[7]").or(id("NaN")).or(id("null")).or(id("123456789012345678901")).or(id("9007199254740994.0")),
+            None
+        );
     }
     #[test]
     fn unwanted_columns_are_passed_over_while_reading() {
