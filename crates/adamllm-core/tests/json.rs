@@ -241,6 +241,7 @@ fn a_first_line_whose_list_is_broken_costs_itself_only() {
     // Its brackets cross, so the object is broken, not cut off, though its list is one of records.
     let good = Some(json!({"a": 3}));
     assert_eq!(values("{\"data\": [{\"x\": 1], \"n\": 2}\n{\"a\": 3}\n"), [None, good.clone()]);
+    assert_eq!(values("{\"data\": [{\"x\": 1}], \"n\n{\"a\": 3}\n"), [None, good.clone()]);
     assert_eq!(values("{\"data\" [1]}\n{\"a\": 3}\n"), [None, good.clone()]);
     assert_eq!(values("{\"data\": }\n{\"a\": 3}\n"), [None, good]);
 }
