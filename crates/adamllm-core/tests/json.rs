@@ -277,3 +277,13 @@ fn other_formats_are_named() {
         assert!(error.contains(name), "{error} without {name}");
     }
 }
+
+#[test]
+fn a_file_that_shrinks_while_it_is_read_is_the_systems_error() {
+    let lines = format!("{}\n{}\n", RECORDS[0], RECORDS[1]);
+    let (_folder, path) = file(lines.as_bytes());
+    let records = JsonFile::open(&path).expect("whole");
+    std::fs::write(&path, &lines[..10]).expect("written");
+    let error = records.value(1).expect_err("is not there any more");
+    assert!(matches!(error, CoreError::Io { .. }), "{error}: no gzip file was cut off");
+}
