@@ -10,7 +10,9 @@ fn form(value: Value) -> RecordForm<'static> {
 }
 
 /// Turns as (role, text), and images.
-fn read(value: Value) -> Result<(Vec<(&'static str, String)>, Vec<String>), String> {
+type Read = (Vec<(&'static str, String)>, Vec<String>);
+
+fn read(value: Value) -> Result<Read, String> {
     let conversation = form(value).into_conversation().map_err(|error| error.to_string())?;
     let turns = conversation.messages.iter().map(|turn| (turn.role.as_str(), turn.content.clone())).collect();
     Ok((turns, conversation.images.iter().map(ToString::to_string).collect()))
@@ -39,7 +41,7 @@ fn reply(keys: Value) -> Value {
     question(json!({"messages": [{"role": "user", "content": "<image>What?"}, turn]}))
 }
 
-fn asked() -> (Vec<(&'static str, String)>, Vec<String>) {
+fn asked() -> Read {
     (vec![("user", "<image>What?".into()), ("assistant", "A cell.".into())], vec!["a.png".into()])
 }
 

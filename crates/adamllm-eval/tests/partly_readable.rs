@@ -21,7 +21,7 @@ struct Six(DescribedBenchmark, Second);
 
 fn six(second: Second) -> Six {
     let record = |i: usize| {
-        let label = if i % 2 == 0 { "yes" } else { "no" };
+        let label = if i.is_multiple_of(2) { "yes" } else { "no" };
         let record = json!({"id": format!("q{i}"), "image": format!("{i}.png"), "label": label,
             "question": format!("Is cell {i} round?")});
         record.as_object().cloned().expect("an object")
