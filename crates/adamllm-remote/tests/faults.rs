@@ -106,6 +106,18 @@ fn a_server_that_asks_for_more_than_the_patience_is_not_waited_for() {
 }
 
 #[test]
+fn a_pause_longer_than_the_patience_is_not_started() {
+    let server = FaultyServer::start("m");
+    server.fails(&[Fault::Status(500); 10]);
+    let (pause, longest_pause) = (Duration::from_secs(30), Duration::from_secs(60));
+    let mut config = config(&[&server]);
+    config.retry = Retry { pause, longest_pause, patience: Duration::from_secs(1), ..config.retry };
+    let start = Instant::now();
+    assert!(matches!(one(&connect(config)), Err(RemoteError::GaveUp { attempts: 1, .. })));
+    assert!(start.elapsed() < Duration::from_secs(10) && server.n_posts() == 1);
+}
+
+#[test]
 fn one_failed_prompt_costs_itself_only() {
     let server = FaultyServer::start("m");
     let model = connect(config(&[&server]));
