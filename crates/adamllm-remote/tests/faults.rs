@@ -5,7 +5,9 @@ mod faulty_server;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use adamllm_core::{CoreError, Decoding, Generate, ImageRef, MemoryImages, Prompt, RgbImage, ScoreRequest};
+use adamllm_core::{
+    CoreError, Decoding, Generate, ImageRef, MemoryImages, Prompt, RgbImage, ScoreRequest, TurnMarkers,
+};
 use adamllm_remote::{ApiKey, AttemptError, RemoteConfig, RemoteError, RemoteModel, Retry, ScoreMethod};
 use faulty_server::{Fault, FaultyServer};
 
@@ -249,6 +251,14 @@ fn answers_are_scored_both_ways() {
     let model = connect(RemoteConfig { score_method: ScoreMethod::Echo, ..config(&[&server]) });
     let echoed = model.score(&[request]).remove(0).expect("scored");
     assert_eq!(echoed, [-0.25, -2.0, -3.5]);
+}
+
+#[test]
+fn a_server_tells_no_turn_markers_and_the_settings_may() {
+    let server = FaultyServer::start("m");
+    assert_eq!(connect(config(&[&server])).turn_markers(), None);
+    let markers = Some(TurnMarkers::chatml());
+    assert_eq!(connect(RemoteConfig { markers: markers.clone(), ..config(&[&server]) }).turn_markers(), markers);
 }
 
 #[test]
