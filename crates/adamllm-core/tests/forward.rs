@@ -5,9 +5,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use adamllm_core::json::JsonRecords;
 use adamllm_core::{
-    Budget, Budgeted, Cancellable, Completion, CoreError, Decoding, Generate, GenerateError, ImageRef, ImageStore,
-    JsonObject, MemoryImages, Progress, Prompt, RecordSource, RgbImage, ScoreRequest, TurnMarkers, boxed,
+    Budget, Budgeted, Cancellable, Completion, CoreError, Decoding, DiskTable, Generate, GenerateError, ImageHashes,
+    ImageRef, ImageStore, JsonObject, MemoryImages, Progress, Prompt, RecordSource, RgbImage, ScoreRequest,
+    TurnMarkers, boxed,
 };
 
 /// A model that says something of its own in every method; it fails on an empty prompt.
@@ -173,4 +175,20 @@ fn records_behind_a_pointer() {
     assert_eq!((source.len(), source.is_empty(), Arc::new(Numbers(0)).is_empty()), (3, false, true));
     assert_eq!(source.record(2).expect("reads")["n"], 2);
     assert_eq!(source.location(2), "number 3");
+}
+
+#[test]
+fn debug_texts_say_what_it_is_and_how_much_it_holds() {
+    let mut hashes = ImageHashes::default();
+    hashes.get(&"a.png".into()).expect("a name");
+    assert_eq!(format!("{hashes:?}"), "ImageHashes { n_known: 1, .. }");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut table = DiskTable::new(folder.path()).expect("made");
+    table.insert(7, 1).expect("written");
+    assert_eq!(format!("{table:?}"), format!("DiskTable {{ folder: {:?}, len: 1, .. }}", folder.path()));
+    let path = folder.path().join("records.jsonl");
+    std::fs::write(&path, "{}\n{}\n").expect("written");
+    let mut records = JsonRecords::open(&path).expect("opens");
+    records.nth(1).expect("two records").expect("reads");
+    assert!(format!("{records:?}").ends_with("number: 2 }"), "{records:?}");
 }

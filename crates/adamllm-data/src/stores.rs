@@ -260,6 +260,7 @@ mod tests {
             assert_eq!(store.size(&"b".into()).expect("is there"), (20, 30));
             assert_eq!(store.bytes(&"b".into()).expect("is there"), Some(b"b".to_vec()));
         }
+        assert_eq!(format!("{first:?} {current:?}"), "FirstOf { n_stores: 3 } CurrentImages(...)");
         let missing = first.size(&"c".into()).expect_err("in none of them").to_string();
         assert_eq!(missing, "image c not found in a or b", "each place once");
     }
