@@ -200,6 +200,13 @@ fn tables_are_needed_where_they_are_used() {
     }
     assert!(cause(without(false, DQT)).contains("without its quantisation table"));
     assert!(cause(without(false, SOF0)).contains("a scan before the frame header"));
+    // Those of means and those of the other values, each alone.
+    for (progressive, class) in [(false, 0), (false, 1), (true, 0), (true, 1)] {
+        let mut all = segments(progressive);
+        let n = all.len();
+        all.retain(|segment| segment.marker != DHT || segment.content[0] >> 4 != class);
+        assert!(all.len() < n && cause(decoded(&all)).contains("without its Huffman tables"), "{progressive} {class}");
+    }
     // A scan of AC values alone needs no table for means, nor the other way round.
     let unused = |scan: &mut Vec<u8>| {
         let first = scan[scan.len() - 3] == 0;
