@@ -61,6 +61,7 @@ fn prompts_and_answers_count_their_texts() {
     assert_eq!((Prompt::Text("Größe?".into()).n_chars(), Prompt::Text(String::new()).images().len()), (6, 0));
     let answer = Completion::new("x").with_tokens(vec![4, 5, 6], 10).ended_by(Finish::Length);
     assert_eq!((answer.n_new_tokens, answer.n_prompt_tokens, answer.finish), (3, 10, Finish::Length));
+    assert_eq!((answer.tokens.as_slice(), answer.text.as_str()), (&[4, 5, 6][..], "x"));
     let answer = Completion::new("x").with_counts(10, 4);
     assert_eq!((answer.n_prompt_tokens, answer.n_new_tokens, answer.finish), (10, 4, Finish::Stop));
 }
