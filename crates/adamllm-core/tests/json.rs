@@ -238,12 +238,16 @@ fn a_record_that_is_missing_in_a_list_has_its_number() {
 
 #[test]
 fn a_first_line_whose_list_is_broken_costs_itself_only() {
-    // Its brackets cross, so the object is broken, not cut off, though its list is one of records.
+    // Its brackets cross, or what comes after its list is no member: the object is broken, not cut off.
     let good = Some(json!({"a": 3}));
     assert_eq!(values("{\"data\": [{\"x\": 1], \"n\": 2}\n{\"a\": 3}\n"), [None, good.clone()]);
-    assert_eq!(values("{\"data\": [{\"x\": 1}], \"n\n{\"a\": 3}\n"), [None, good.clone()]);
-    assert_eq!(values("{\"data\" [1]}\n{\"a\": 3}\n"), [None, good.clone()]);
-    assert_eq!(values("{\"data\": }\n{\"a\": 3}\n"), [None, good]);
+    for rest in ["\"n", "\"n\" 2}", "\"n\": }", "5}", "]"] {
+        let first = format!("{{\"data\": [{{\"x\": 1}}], {rest}\n{{\"a\": 3}}\n");
+        assert_eq!(values(&first), [None, good.clone()], "{first}");
+    }
+    for first in ["{\"data\" [1]}", "{\"data\": }"] {
+        assert_eq!(values(&format!("{first}\n{{\"a\": 3}}\n")), [None, good.clone()], "{first}");
+    }
 }
 
 #[test]
