@@ -74,6 +74,7 @@ fn names_are_read_with_their_denials_and_declarations() {
         ("Ramen. Wrong guesses cost points.", Some(1)),
         ("Ramen\nIncorrect ones were left out.", Some(1)),
         ("Ramen is clearly wrong. Pho", Some(0)),
+        ("Ramen: pho is wrong", Some(1)),
         ("Pho, ramen and hot dog are all excluded: creme brulee", Some(2)),
         ("(1)", None),
         ("<think>pho", None),
