@@ -155,6 +155,9 @@ fn our_logs_are_read_back_and_have_what_their_readers_look_for() {
         let written = write_logs(folder.path(), format, model, &task).expect("writes");
         let again = write_logs(folder.path(), format, model, &task).expect("writes");
         assert_eq!(written, again, "the first files keep their date");
+        let digits =
+            |path: &Path| path.file_name().map(|name| name.to_string_lossy().matches(char::is_numeric).count());
+        assert!(digits(&written[0]) >= Some(14), "{written:?}: a year to a second");
         assert!(written[0].starts_with(folder.path().join("org__our__model")), "{written:?}");
 
         assert_eq!(find_logs(folder.path(), "cells", false).expect("lists"), written[1..]);
