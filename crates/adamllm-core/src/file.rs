@@ -98,4 +98,13 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).expect("readable"), "new");
         assert_eq!(fs::read_dir(folder.path()).expect("readable").count(), 1);
     }
+    #[test]
+    fn a_hash_is_that_of_the_content() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("weights");
+        fs::write(&path, b"").expect("written");
+        // BLAKE3 of nothing, as its test vectors have it.
+        assert!(file_hash(&path).expect("reads").starts_with("af1349b9f5f9a1a6a0404dea36dcc949"));
+        assert!(file_hash(folder.path().join("none")).is_err());
+    }
 }

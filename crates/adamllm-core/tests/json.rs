@@ -228,3 +228,66 @@ fn every_cut_of_a_file_is_an_error() {
         assert_eq!((n_whole, records.len() - n_whole), (whole.len(), broken.len()), "{end}");
     }
 }
+
+#[test]
+fn a_record_that_is_missing_in_a_list_has_its_number() {
+    let records = read(b"[{\"a\": 1},, {\"a\": 2},\n{\"a\": 3}]").expect("a list");
+    let numbers: Vec<_> = records.iter().map(|(number, value)| (*number, value.is_some())).collect();
+    assert_eq!(numbers, [(1, true), (2, false), (3, true), (4, true)]);
+}
+
+#[test]
+fn a_first_line_whose_list_is_broken_costs_itself_only() {
+    // Its brackets cross, or what comes after its list is no member: the object is broken, not cut off.
+    let good = Some(json!({"a": 3}));
+    assert_eq!(values("{\"data\": [{\"x\": 1], \"n\": 2}\n{\"a\": 3}\n"), [None, good.clone()]);
+    for rest in ["\"n", "\"n\" 2}", "\"n\": }", "5}", "]"] {
+        let first = format!("{{\"data\": [{{\"x\": 1}}], {rest}\n{{\"a\": 3}}\n");
+        assert_eq!(values(&first), [None, good.clone()], "{first}");
+    }
+    for first in ["{\"data\" [1]}", "{\"data\": }"] {
+        assert_eq!(values(&format!("{first}\n{{\"a\": 3}}\n")), [None, good.clone()], "{first}");
+    }
+}
+
+#[test]
+fn an_object_with_two_lists_of_records_is_refused_by_their_names() {
+    let error = read(b"{\"data\": [{\"a\": 1}], \"rows\": []}").expect_err("two lists");
+    assert!(error.contains("one object with lists under `data`, `rows`"), "{error}");
+    let error = read(b"{\"test\": [{\"a\": 1}]}").expect_err("a split alone is no list of all");
+    assert!(error.contains("`test`"), "{error}");
+}
+
+#[test]
+fn other_formats_are_named() {
+    let utf32: Vec<u8> = "[{}]".chars().flat_map(|c| u32::from(c).to_le_bytes()).collect();
+    let utf32_be: Vec<u8> = "[{}]".chars().flat_map(|c| u32::from(c).to_be_bytes()).collect();
+    let utf16_be: Vec<u8> = "[{}]".encode_utf16().flat_map(u16::to_be_bytes).collect();
+    let cases: [(Vec<u8>, &str); 11] = [
+        (b"\x28\xb5\x2f\xfd and so on".to_vec(), "zstd"),
+        (b"\xfd7zXZ\0 and so on".to_vec(), "an xz file"),
+        (b"BZh91AY&SY and so on".to_vec(), "bzip2"),
+        (b"ARROW1\0\0 and so on".to_vec(), ".arrow"),
+        ([&[0xFF, 0xFE, 0, 0], &utf32[..]].concat(), "UTF-32"),
+        ([&[0, 0, 0xFE, 0xFF], &utf32_be[..]].concat(), "UTF-32"),
+        (utf32, "UTF-32"),
+        (utf32_be, "UTF-32"),
+        ([&[0xFE, 0xFF], &utf16_be[..]].concat(), "UTF-16"),
+        (utf16_be, "UTF-16"),
+        (b"BZh0 is text".to_vec(), "text that begins with \"BZh0 is text\""),
+    ];
+    for (content, name) in cases {
+        let error = read(&content).expect_err(name);
+        assert!(error.contains(name), "{error} without {name}");
+    }
+}
+
+#[test]
+fn a_file_that_shrinks_while_it_is_read_is_the_systems_error() {
+    let lines = format!("{}\n{}\n", RECORDS[0], RECORDS[1]);
+    let (_folder, path) = file(lines.as_bytes());
+    let records = JsonFile::open(&path).expect("whole");
+    std::fs::write(&path, &lines[..10]).expect("written");
+    let error = records.value(1).expect_err("is not there any more");
+    assert!(matches!(error, CoreError::Io { .. }), "{error}: no gzip file was cut off");
+}

@@ -106,3 +106,48 @@ pub(crate) fn named(error: DecodeError, image: &ImageRef) -> CoreError {
         other => CoreError::ImageDecode { image, source: other.into() },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_found_by_its_plain_path_or_named_as_missing() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let root = folder.path();
+        std::fs::create_dir_all(root.join("sub/folder.png")).expect("made");
+        let mut png = Vec::new();
+        let mut writer = png::Encoder::new(&mut png, 3, 2).write_header().expect("in memory");
+        writer.write_image_data(&[7; 6]).expect("in memory");
+        writer.finish().expect("in memory");
+        std::fs::write(root.join("a.png"), &png).expect("written");
+
+        let images = FolderImages::new(root);
+        assert_eq!(images.root(), root);
+        for name in ["a.png", "./a.png", "other\\..\\a.png"] {
+            assert_eq!(images.size(&name.into()).expect("a header"), (3, 2), "{name}");
+            assert_eq!(images.open(&name.into()).expect("pixels").as_raw(), &[7; 18]);
+            assert_eq!(images.bytes(&name.into()).expect("a file").as_ref(), Some(&png));
+        }
+        let location = |name: &str| match (images.open(&name.into()), images.size(&name.into())) {
+            (Err(CoreError::ImageMissing { location, .. }), Err(_)) => location,
+            other => panic!("{name}: {other:?}"),
+        };
+        let shown = root.display().to_string();
+        assert_eq!([location("b.png"), location("a.png/b.png")], [shown.clone(), shown.clone()]);
+        assert_eq!(location("/no/such/image.png"), "this machine");
+        assert!(location("sub/folder.png").starts_with(&format!("{shown} (")), "{}", location("sub/folder.png"));
+    }
+
+    #[test]
+    fn a_store_has_its_own_limit_of_pixels() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(folder.path().join("a.ppm"), b"P6 3 2 255 123456123456123456").expect("written");
+        let images = |max_pixels| {
+            let options = DecodeOptions { max_pixels, ..DecodeOptions::default() };
+            FolderImages::new(folder.path()).with_options(options).open(&"a.ppm".into())
+        };
+        assert_eq!(images(6).expect("six pixels").dimensions(), (3, 2));
+        assert!(matches!(images(5), Err(CoreError::ImageTooLarge { width: 3, height: 2, limit: 5, .. })));
+    }
+}

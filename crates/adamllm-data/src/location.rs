@@ -155,6 +155,8 @@ mod tests {
             ("../a.png", "inside the image folder"),
             ("a/../../b.png", "inside the image folder"),
             ("..\\a.png", "inside the image folder"),
+            ("./../a.png", "inside the image folder"),
+            ("a//../../b.png", "inside the image folder"),
             ("C:\\data\\a.png", "of this machine"),
             ("\\\\server\\a.png", "of this machine"),
             ("file://server/a.png", "of this machine"),

@@ -233,4 +233,35 @@ mod tests {
         assert!(matches!(images_at("no/such/folder"), Err(CoreError::Io { .. })));
         assert!(images_at(env!("CARGO_MANIFEST_DIR")).is_ok());
     }
+    /// A store of one image whose header, pixels and file can be distinguished.
+    struct One(&'static str);
+
+    impl ImageStore for One {
+        fn open(&self, image: &ImageRef) -> Result<RgbImage, CoreError> {
+            self.bytes(image).map(|_| RgbImage::new(2, 3))
+        }
+        fn size(&self, image: &ImageRef) -> Result<(u32, u32), CoreError> {
+            self.bytes(image).map(|_| (20, 30))
+        }
+        fn bytes(&self, image: &ImageRef) -> Result<Option<Vec<u8>>, CoreError> {
+            match image.as_str() == self.0 {
+                true => Ok(Some(self.0.into())),
+                false => Err(CoreError::ImageMissing { image: image.to_string(), location: self.0.into() }),
+            }
+        }
+    }
+
+    #[test]
+    fn what_stands_for_a_store_answers_as_it_does() {
+        let first = FirstOf::new(vec![Box::new(One("a")), Box::new(One("b")), Box::new(One("b"))]);
+        let current = CurrentImages::new(Arc::new(One("b")));
+        for store in [&first as &dyn ImageStore, &current] {
+            assert_eq!(store.open(&"b".into()).expect("is there").dimensions(), (2, 3));
+            assert_eq!(store.size(&"b".into()).expect("is there"), (20, 30));
+            assert_eq!(store.bytes(&"b".into()).expect("is there"), Some(b"b".to_vec()));
+        }
+        assert_eq!(format!("{first:?} {current:?}"), "FirstOf { n_stores: 3 } CurrentImages(...)");
+        let missing = first.size(&"c".into()).expect_err("in none of them").to_string();
+        assert_eq!(missing, "image c not found in a or b", "each place once");
+    }
 }

@@ -248,6 +248,8 @@ mod tests {
         assert_eq!(titles(part), ["T3a"]);
         let column = Some("Recipe1M, single stage, synthetic tasks");
         assert_eq!(titles(TableRun { column, ..run }), ["T3a", "T4:", "T5:"]);
+        let below = tables_beside(&[TableRun { column, ..run }]).remove(1).rows.pop().expect("a row");
+        assert_eq!(below.iter().filter(|cell| cell.parse::<f64>().is_ok()).count(), 1, "its own column: {below:?}");
         let pipeline = paper_table("T4").expect("a table").beside(&[TableRun { column, ..run }]).rows;
         let filled: Vec<_> = pipeline[3].iter().enumerate().filter(|(_, cell)| *cell == "40.0").collect();
         assert_eq!(filled, [(4, &"40.0".to_owned())]);

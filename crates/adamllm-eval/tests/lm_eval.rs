@@ -155,6 +155,9 @@ fn our_logs_are_read_back_and_have_what_their_readers_look_for() {
         let written = write_logs(folder.path(), format, model, &task).expect("writes");
         let again = write_logs(folder.path(), format, model, &task).expect("writes");
         assert_eq!(written, again, "the first files keep their date");
+        let digits =
+            |path: &Path| path.file_name().map(|name| name.to_string_lossy().matches(char::is_numeric).count());
+        assert!(digits(&written[0]) >= Some(14), "{written:?}: a year to a second");
         assert!(written[0].starts_with(folder.path().join("org__our__model")), "{written:?}");
 
         assert_eq!(find_logs(folder.path(), "cells", false).expect("lists"), written[1..]);
@@ -183,6 +186,13 @@ fn logs_of_two_runs_in_one_folder_are_not_mixed() {
     std::fs::create_dir(folder.path().join("org__m")).expect("made");
     std::fs::write(name("2026-01-01T00-00-00"), "").expect("written");
     assert_eq!(find_logs(folder.path(), "CELLS", false).expect("lists").len(), 1);
+    std::fs::create_dir(folder.path().join("samples_cells_2025-01-01T00-00-00.jsonl")).expect("made");
+    std::fs::write(folder.path().join("org__m/cells.jsonl"), "").expect("written");
+    assert_eq!(
+        find_logs(folder.path(), "cells", true).expect("lists").len(),
+        1,
+        "a folder is no log, nor is another name"
+    );
     assert!(find_logs(folder.path(), "slides", false).expect("lists").is_empty());
     assert_eq!(find_logs(folder.path(), "slides", true).expect("lists").len(), 1, "nothing else is asked for");
     std::fs::write(name("2026-01-02T00-00-00"), "").expect("written");

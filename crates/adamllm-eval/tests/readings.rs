@@ -71,6 +71,11 @@ fn names_are_read_with_their_denials_and_declarations() {
         ("<think>pho?</think>\nA hot-dog", Some(3)),
         ("pho or ramen", None),
         ("not pho", None),
+        ("Ramen. Wrong guesses cost points.", Some(1)),
+        ("Ramen\nIncorrect ones were left out.", Some(1)),
+        ("Ramen is clearly wrong. Pho", Some(0)),
+        ("Ramen: pho is wrong", Some(1)),
+        ("Pho, ramen and hot dog are all excluded: creme brulee", Some(2)),
         ("(1)", None),
         ("<think>pho", None),
     ];

@@ -189,3 +189,30 @@ impl Default for ScoreMethod {
         Self::TopTokens(20)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_client_relies_on_is_checked() {
+        let field = |config: RemoteConfig| match config.validate() {
+            Err(RemoteError::Config { field, .. }) => Some(field),
+            other => other.map(|()| None).expect("no other error"),
+        };
+        let config = || RemoteConfig::new(["http://a:8000"]);
+        let retry = |attempts| Retry { attempts, ..Retry::default() };
+        assert_eq!(field(config()), None);
+        for servers in [&[][..], &["a:8000"], &["http://a", "ftp://b"]] {
+            assert_eq!(field(RemoteConfig::new(servers.iter().copied())), Some("servers"), "{servers:?}");
+        }
+        let secure = field(RemoteConfig::new(["https://a"]));
+        assert_eq!(secure, if cfg!(feature = "tls") { None } else { Some("servers") });
+        assert_eq!(field(RemoteConfig { concurrency: 0, ..config() }), Some("concurrency"));
+        assert_eq!(field(RemoteConfig { retry: retry(0), ..config() }), Some("retry.attempts"));
+        assert_eq!(field(RemoteConfig { retry: retry(1), concurrency: 1, ..config() }), None);
+        let tokens = |n| RemoteConfig { score_method: ScoreMethod::TopTokens(n), ..config() };
+        assert_eq!([field(tokens(0)), field(tokens(1))], [Some("score_method"), None]);
+        assert_eq!(field(RemoteConfig { score_method: ScoreMethod::Echo, ..config() }), None);
+    }
+}

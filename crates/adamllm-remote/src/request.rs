@@ -211,6 +211,7 @@ mod tests {
     ) -> Result<Value, RemoteError> {
         let mut images = MemoryImages::new();
         images.insert("a.png", RgbImage::new(1, 1));
+        images.insert("b.png", RgbImage::new(2, 1));
         let writer = Writer { config, model: "m", dialect, images: &images };
         writer.generate(prompt, options).map(|(_, body)| body)
     }
@@ -283,5 +284,34 @@ mod tests {
         let plain = Decoding { sampling: random(None), ..Decoding::default() };
         let body = body(&config, Dialect::OpenAi, &Prompt::Text("x".into()), &plain).expect("understood");
         assert_eq!((&body["top_p"], &body["seed"], &body["prompt"]), (&json!(0.9), &json!(3), &json!("x")));
+    }
+    #[test]
+    fn several_images_stand_in_their_order_over_all_turns() {
+        let config = RemoteConfig::new(["http://127.0.0.1"]);
+        let ask = |images: &[&str]| {
+            let turns = vec![
+                Message::user("Left <image>, right <image>?"),
+                Message::assistant("Alike."),
+                Message::user("<image><image> And these?"),
+            ];
+            let prompt = Prompt::chat(turns, images.iter().map(|name| ImageRef::from(*name)).collect());
+            body(&config, Dialect::OpenAi, &prompt, &Decoding::greedy(8))
+        };
+        let body = ask(&["a.png", "b.png", "b.png", "a.png"]).expect("understood");
+        let said = |turn: usize| -> Vec<String> {
+            let text = |part: &Value| part["text"].as_str().map(str::to_owned);
+            let image = |part: &Value| part["image_url"]["url"].as_str().expect("an image").to_owned();
+            let parts = body["messages"][turn]["content"].as_array().expect("parts");
+            parts.iter().map(|part| text(part).unwrap_or_else(|| image(part))).collect()
+        };
+        let (first, last) = (said(0), said(2));
+        let [a, b] = [&first[1], &first[3]];
+        assert!(a != b && a.starts_with("data:image/png") && b.starts_with("data:image/png"));
+        assert_eq!(first, ["Left ", a, ", right ", b, "?"].map(str::to_owned));
+        assert_eq!(last, [b, a, " And these?"].map(str::to_owned));
+        assert_eq!(body["messages"][1]["content"], "Alike.");
+        for images in [&["a.png"; 3][..], &["a.png"; 5]] {
+            assert!(matches!(ask(images), Err(RemoteError::Core(adamllm_core::CoreError::ImageCount { .. }))));
+        }
     }
 }

@@ -5,7 +5,9 @@ mod faulty_server;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use adamllm_core::{CoreError, Decoding, Generate, ImageRef, MemoryImages, Prompt, RgbImage, ScoreRequest};
+use adamllm_core::{
+    CoreError, Decoding, Generate, ImageRef, MemoryImages, Prompt, RgbImage, ScoreRequest, TurnMarkers,
+};
 use adamllm_remote::{ApiKey, AttemptError, RemoteConfig, RemoteError, RemoteModel, Retry, ScoreMethod};
 use faulty_server::{Fault, FaultyServer};
 
@@ -103,6 +105,18 @@ fn a_server_that_asks_for_more_than_the_patience_is_not_waited_for() {
     assert!(matches!(gave_up, Err(RemoteError::GaveUp { attempts: 1, .. })));
     assert!(start.elapsed() < Duration::from_secs(1));
     assert_eq!(server.n_posts(), 1);
+}
+
+#[test]
+fn a_pause_longer_than_the_patience_is_not_started() {
+    let server = FaultyServer::start("m");
+    server.fails(&[Fault::Status(500); 10]);
+    let (pause, longest_pause) = (Duration::from_secs(30), Duration::from_secs(60));
+    let mut config = config(&[&server]);
+    config.retry = Retry { pause, longest_pause, patience: Duration::from_secs(1), ..config.retry };
+    let start = Instant::now();
+    assert!(matches!(one(&connect(config)), Err(RemoteError::GaveUp { attempts: 1, .. })));
+    assert!(start.elapsed() < Duration::from_secs(10) && server.n_posts() == 1);
 }
 
 #[test]
@@ -237,6 +251,14 @@ fn answers_are_scored_both_ways() {
     let model = connect(RemoteConfig { score_method: ScoreMethod::Echo, ..config(&[&server]) });
     let echoed = model.score(&[request]).remove(0).expect("scored");
     assert_eq!(echoed, [-0.25, -2.0, -3.5]);
+}
+
+#[test]
+fn a_server_tells_no_turn_markers_and_the_settings_may() {
+    let server = FaultyServer::start("m");
+    assert_eq!(connect(config(&[&server])).turn_markers(), None);
+    let markers = Some(TurnMarkers::chatml());
+    assert_eq!(connect(RemoteConfig { markers: markers.clone(), ..config(&[&server]) }).turn_markers(), markers);
 }
 
 #[test]

@@ -88,3 +88,40 @@ impl<G: Generate> Captioner<G> {
         Ok(pair)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use adamllm_core::testing::ScriptedModel;
+
+    use super::*;
+
+    #[test]
+    fn the_settings_are_what_is_asked() {
+        let model = ScriptedModel::new(|_| Ok(" A cell. ".into()));
+        let config = CaptionerConfig { prompt: " Say it.\n".into(), decoding: Decoding::greedy(7) };
+        let captioner = Captioner::with_config(&model, config.clone()).expect("valid");
+        assert_eq!(captioner.config(), &config);
+        let image = ImageRef::from("a.png");
+        assert_eq!(captioner.prompt(&image), Prompt::ask(&image, "Say it."));
+        let completion = captioner.write(std::slice::from_ref(&image)).remove(0).expect("an answer");
+        assert_eq!(captioner.read(&image, &completion).expect("a caption"), ImageCaption::new("a.png", "A cell."));
+        let cut = captioner.read(&image, &completion.ended_by(Finish::Length));
+        assert!(matches!(cut, Err(SynthError::CaptionCut { limit: 7, .. })));
+        assert!(captioner.read(&image, &Completion::new(" ")).is_err());
+    }
+
+    #[test]
+    fn settings_that_ask_nothing_are_refused() {
+        let field = |config| match Captioner::with_config(ScriptedModel::new(|_| Ok(String::new())), config) {
+            Err(SynthError::Config { field, .. }) => Some(field),
+            _ => None,
+        };
+        let config = CaptionerConfig::default;
+        assert_eq!(field(CaptionerConfig { prompt: " \n".into(), ..config() }), Some("prompt"));
+        assert_eq!(
+            field(CaptionerConfig { decoding: Decoding::greedy(0), ..config() }),
+            Some("decoding.max_new_tokens")
+        );
+        assert_eq!(field(CaptionerConfig { decoding: Decoding::greedy(1), ..config() }), None);
+    }
+}

@@ -297,4 +297,40 @@ mod tests {
         assert_eq!(judged[0].as_ref().map_err(SynthError::reason).err(), Some(Reason::ForgedTurn));
         assert!(judged[1].is_ok());
     }
+    #[test]
+    fn weak_probabilities_go_to_the_strongest_answer() {
+        use Verdict::*;
+        for (p, verdict) in [
+            ([0.5, 0.3, 0.2], Consistent),
+            ([0.49, 0.31, 0.2], Unclear),
+            ([0.4, 0.4, 0.2], Inconsistent),
+            ([0.4, 0.2, 0.4], Open),
+            ([0.2, 0.4, 0.4], Inconsistent),
+            ([0.1, 0.3, 0.6], Open),
+        ] {
+            assert_eq!(weigh(p, 0.5), verdict, "{p:?}");
+        }
+        assert_eq!(probabilities(&[0.0, 2f64.ln(), 5f64.ln()]), Some([0.125, 0.25, 0.625]));
+        assert_eq!([probabilities(&[0.0, 0.0]), probabilities(&[0.0, f64::INFINITY, 0.0])], [None, None]);
+    }
+
+    #[test]
+    fn settings_are_the_ones_given() {
+        let model = ScriptedModel::new(|_| Ok("Yes".into()));
+        let config = FilterConfig::scored(0.75);
+        let filter = ConsistencyFilter::with_config(&model, config.clone()).expect("valid");
+        assert_eq!(filter.config(), &config);
+        // An opinion is kept beside its verdict, so that another threshold needs no second question.
+        for opinion in [Opinion::Text("Yes, both".into()), Opinion::Probabilities([0.7, 0.2, 0.1])] {
+            assert_eq!(filter.decide(triplet("q"), &opinion).opinion(), Some(opinion));
+        }
+        let verdict = |filter: &ConsistencyFilter<&ScriptedModel>| {
+            filter.decide(triplet("q"), &Opinion::Probabilities([0.7, 0.2, 0.1])).verdict
+        };
+        assert_eq!(
+            [verdict(&filter), verdict(&ConsistencyFilter::new(&model))],
+            [Verdict::Unclear, Verdict::Consistent]
+        );
+        assert_eq!(Judged::unjudged(triplet("q")).opinion(), None);
+    }
 }

@@ -115,4 +115,23 @@ mod tests {
         assert!(task_by_rule(&ImageCaption::new("a.png", " "), 0).is_err());
         assert!(task_by_rule(&ImageCaption::new("a.png", "x <|im_end|>"), 0).is_err());
     }
+    #[test]
+    fn a_first_sentence_has_eight_letters_and_something_after_it() {
+        assert_eq!(split_first_sentence("Two cells, 5. More."), Some(("Two cells, 5.", "More.")));
+        assert_eq!(split_first_sentence("Two cell, 5. More."), None, "seven letters");
+        assert_eq!(split_first_sentence("Two large cells."), None);
+        assert_eq!(split_first_sentence("Two large cells\nand ink"), Some(("Two large cells", "and ink")));
+    }
+
+    #[test]
+    fn a_list_has_two_items_or_more_whatever_marks_them() {
+        for mark in ["-", "*", "\u{2022}"] {
+            let caption = format!("Salad:\n{mark} salt\n{mark} oil ");
+            assert_eq!(listed_items(&caption).as_deref(), Some("salt\noil"), "{mark}");
+        }
+        assert_eq!(listed_items("Salad: - salt - oil\nServe - cold").as_deref(), Some("salt\noil"));
+        for none in ["Salad: - salt", "Salad: - salt - ", "Salad: -  - oil - salt", "Salad\nof - oil\nand - salt"] {
+            assert_eq!(listed_items(none), None, "{none:?}");
+        }
+    }
 }

@@ -166,4 +166,13 @@ mod tests {
     fn nothing_labelled_suggests_nothing() {
         assert_eq!(Sweep::over([judged("a", 0.5)], &HashMap::new()).suggested, None);
     }
+    #[test]
+    fn the_yield_is_the_share_of_all_scored() {
+        let examples = [("a", 0.1), ("b", 0.3), ("c", 0.5), ("d", 0.9)].map(|(name, p)| judged(name, p));
+        let sweep = Sweep::over(examples, &HashMap::new());
+        let kept: Vec<_> = [0, 20, 50, 51, 100].map(|i| (sweep.points[i].kept, sweep.points[i].kept_share)).into();
+        assert_eq!(kept, [(4, 1.0), (3, 0.75), (2, 0.5), (1, 0.25), (0, 0.0)], "a score at the threshold is kept");
+        let nothing = Sweep::over([], &HashMap::new());
+        assert_eq!((nothing.n_scored, nothing.points[0].kept_share, nothing.points.len()), (0, 0.0, 101));
+    }
 }

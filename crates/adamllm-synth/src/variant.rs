@@ -138,4 +138,19 @@ mod tests {
         let refused = Judged { verdict: Verdict::Open, ..judged };
         assert!(Variant::ALL.iter().all(|variant| variant.task(&refused, 0).is_none()));
     }
+    #[test]
+    fn each_variant_leaves_out_what_its_name_says() {
+        let table = |holds: fn(Variant) -> bool| Variant::ALL.into_iter().filter(|v| !holds(*v)).collect::<Vec<_>>();
+        use Variant::*;
+        assert_eq!(table(Variant::asks_synthesizer), [CaptionOnly, RuleBased]);
+        assert_eq!(
+            table(Variant::asks_judge),
+            [CaptionOnly, PreciseOnly, InformativeOnly, NoFilter, RuleBased],
+            "the unfiltered ones, and those without triplets"
+        );
+        assert_eq!(table(Variant::trains_captions), [SyntheticOnly]);
+        assert_eq!(table(|variant| !variant.is_two_stage()), [TwoStage]);
+        assert_eq!(table(|variant| variant.blank_share(0.1) == 0.1), [NoBlankImages]);
+        assert_eq!(NoBlankImages.blank_share(0.1), 0.0);
+    }
 }

@@ -53,6 +53,10 @@ fn joins_splits_and_accounts() {
     assert_eq!(summary.train + summary.dev, 57);
     assert_eq!(summary.records_used, 57 * 3);
     assert_eq!(summary.dev, 6, "two of the about twenty images of each of the three tasks");
+    for (blank_share, n) in [(0.0, 0), (1.0, 57)] {
+        let config = SeedConfig { blank_share, ..SeedConfig::default() };
+        assert_eq!(index.write(&folder.path().join("blank"), &config, &mut ()).expect("writes").blank, n);
+    }
     let ledger = jsonl::read_all::<LedgerEntry>(folder.path().join("out/ledger.jsonl")).expect("reads");
     let count = |reason: Reason| ledger.iter().filter(|entry| entry.reason == reason).count();
     let counts = [Reason::Unmatched, Reason::InvalidJson, Reason::InvalidField, Reason::Duplicate, Reason::ForgedTurn];

@@ -231,7 +231,7 @@ mod tests {
         );
         assert!(page.contains("200 steps, 20000 tokens of which 8000 targets, 400 images; loss 3.0000 to 0.0150"));
         assert!(!page.contains("NaN") && !page.contains("src="), "nothing from elsewhere, and no broken number");
-        assert!(page.contains("; 100 s inside the steps"));
+        assert!(page.contains("<title>Training</title>") && page.contains("; 100 s inside the steps"));
         assert_eq!(line_lengths(&svg), [200, 200]);
     }
 
@@ -259,5 +259,55 @@ mod tests {
     fn a_run_of_one_step_is_drawn_too() {
         let [page, svg] = drawn(&[step(1, 2.0)], &[]);
         assert!(svg.contains("<circle") && !svg.contains("NaN") && !page.contains("NaN"));
+    }
+    #[test]
+    fn a_moving_average_reaches_a_fiftieth_to_either_side() {
+        let squares: Vec<(f64, f64)> = (0..100).map(|i| (f64::from(i), f64::from(i * i))).collect();
+        let mean = moving_average(&squares);
+        assert_eq!(mean.len(), 100);
+        // Two to either side: (48² + 49² + 50² + 51² + 52²) / 5; at the ends what there is.
+        assert_eq!(mean[50], (50.0, 2502.0));
+        assert_eq!((mean[0], mean[99]), ((0.0, (0.0 + 1.0 + 4.0) / 3.0), (99.0, (9409.0 + 9604.0 + 9801.0) / 3.0)));
+        assert_eq!(moving_average(&squares[..49]), squares[..49], "of few points each is its own");
+    }
+
+    #[test]
+    fn a_group_s_loss_is_weighted_by_targets_without_skipped_steps() {
+        let with = |number, loss, targets| {
+            let mut step = step(number, 1.0);
+            step.losses.insert("caption".into(), GroupLoss { loss, targets });
+            step
+        };
+        let skipped = StepMetrics { skipped: true, ..with(3, 90.0, 40) };
+        let steps = [with(1, 2.0, 10), with(2, 5.0, 30), skipped];
+        assert_eq!(mean_loss(&steps, "caption"), "4.2500");
+        assert_eq!(mean_loss(&steps[2..], "caption"), "–");
+        assert_eq!(mean_loss(&steps, "synthetic"), "–");
+        let [page, svg] = drawn(&steps, &[]);
+        assert!(page.contains("; 1 steps skipped"), "{page}");
+        assert_eq!(line_lengths(&svg), [2, 2], "a skipped step has no loss");
+    }
+
+    #[test]
+    fn the_best_of_the_held_out_losses_is_the_last_that_was_the_best_so_far() {
+        let steps: Vec<_> = (1..=4).map(|i| step(i, 1.0)).collect();
+        let point = |step, loss, best| ValidationMetrics { step, loss, best };
+        let [page, _] = drawn(&steps, &[point(2, 1.5, true), point(3, 0.75, true), point(4, 0.875, false)]);
+        assert!(page.contains("best held-out loss 0.7500 after step 3"), "{page}");
+        let [page, _] = drawn(&steps[..1], &[]);
+        assert!(page.contains("too few steps for a course") && !page.contains("held-out"));
+    }
+
+    #[test]
+    fn a_summary_is_the_first_part_of_the_page() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut steps: Vec<_> = (1..=20).map(|i| step(i, 2.0)).collect();
+        steps[3].losses.insert("caption".into(), GroupLoss { loss: 2.0, targets: 7 });
+        jsonl::write(folder.path().join("metrics.jsonl"), &steps).expect("written");
+        let summary = training_summary(folder.path()).expect("reads").into_string();
+        assert!(summary.starts_with("<p>20 steps, 2000 tokens of which 800 targets, 40 images;"), "{summary}");
+        assert_eq!(summary.matches("<svg").count(), 2, "the loss, and that of the only group");
+        assert!(summary.contains("<tr><td>caption</td><td>7</td><td>–</td><td>–</td></tr>"));
+        assert!(training_summary(&folder.path().join("none")).is_err());
     }
 }

@@ -143,3 +143,88 @@ impl MetricsFile {
         Ok(self.events.push(metrics.step, &metrics.scalars())?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A step of half a second: 100 tokens, 40 of them targets, and 2 images.
+    fn step(step: usize) -> StepMetrics {
+        StepMetrics {
+            loss: 2.5,
+            lr: 1e-4,
+            grad_norm: 3.0,
+            step_s: 0.5,
+            peak_bytes: Some(1_500_000_000),
+            ..StepMetrics::sized(step, 0, [40, 100, 2])
+        }
+    }
+
+    fn steps_of(folder: &Path) -> Vec<(usize, f64)> {
+        let entries: Vec<StepMetrics> = jsonl::read_all(folder.join("metrics.jsonl")).expect("reads");
+        entries.iter().map(|entry| (entry.step, entry.loss)).collect()
+    }
+
+    #[test]
+    fn rates_are_counts_by_seconds() {
+        assert_eq!(step(1).line(), "loss 2.5000, 200 tok/s (80 supervised), 4.0 images/s, 1.5 GB");
+        let unmeasured = StepMetrics { peak_bytes: None, ..step(1) };
+        assert_eq!(unmeasured.line(), "loss 2.5000, 200 tok/s (80 supervised), 4.0 images/s");
+        assert!(StepMetrics { step_s: 0.0, ..step(1) }.per_second(1).is_finite());
+    }
+
+    #[test]
+    fn tags_hold_the_step_and_one_that_was_left_out_has_no_loss() {
+        let mut metrics = step(1);
+        metrics.losses.insert("caption".into(), GroupLoss { loss: 1.25, targets: 30 });
+        let named = |metrics: &StepMetrics| -> BTreeMap<String, f64> { metrics.scalars().into_iter().collect() };
+        let rest = [
+            ("learning_rate", 1e-4),
+            ("loss_by/caption", 1.25),
+            ("memory/peak_bytes", 1.5e9),
+            ("speed/images_per_second", 4.0),
+            ("speed/targets_per_second", 80.0),
+            ("speed/tokens_per_second", 200.0),
+        ];
+        let rest: BTreeMap<String, f64> = rest.into_iter().map(|(tag, value)| (tag.to_owned(), value)).collect();
+        let mut all = rest.clone();
+        all.extend([("loss".to_owned(), 2.5), ("gradient_norm".to_owned(), 3.0)]);
+        assert_eq!(named(&metrics), all);
+        metrics.skipped = true;
+        assert_eq!(named(&metrics), rest);
+    }
+
+    #[test]
+    fn a_loss_or_a_norm_that_is_not_finite_is_noticed() {
+        assert!(step(1).is_finite());
+        for broken in [f64::NAN, f64::INFINITY] {
+            assert!(!StepMetrics { loss: broken, ..step(1) }.is_finite());
+            assert!(!StepMetrics { grad_norm: broken, ..step(1) }.is_finite());
+        }
+    }
+
+    #[test]
+    fn lines_after_the_resumed_step_are_written_anew() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut file = MetricsFile::open(folder.path(), 0).expect("opens");
+        (1..=4).for_each(|i| file.push(&step(i)).expect("appends"));
+        drop(file);
+        let path = folder.path().join("metrics.jsonl");
+        let whole = std::fs::read(&path).expect("reads");
+        std::fs::write(&path, &whole[..whole.len() - 5]).expect("tears the last line");
+        let mut file = MetricsFile::open(folder.path(), 2).expect("opens");
+        assert_eq!(steps_of(folder.path()), [(1, 2.5), (2, 2.5)]);
+        file.push(&StepMetrics { loss: 1.0, ..step(3) }).expect("appends");
+        assert_eq!(steps_of(folder.path()), [(1, 2.5), (2, 2.5), (3, 1.0)]);
+        let events = std::fs::read_dir(folder.path().join("tensorboard/train")).expect("lists").next();
+        assert!(events.expect("a file").expect("readable").metadata().expect("readable").len() > 300);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_peak_holds_what_was_written() {
+        let held = std::hint::black_box(vec![1_u8; 64 << 20]);
+        let peak = peak_bytes().expect("Linux reports it");
+        assert!(peak >= held.len() as u64, "{peak}");
+    }
+}

@@ -112,4 +112,49 @@ mod tests {
         let budget = MicroBatchBudget { tokens: Some(100), patches: None };
         assert_eq!(within(&[7, 8, 9], &sizes(&[40, 500, 40]), budget, 8), [vec![8], vec![7, 9]]);
     }
+    fn budget(tokens: Option<usize>, patches: Option<usize>) -> MicroBatchBudget {
+        MicroBatchBudget { tokens, patches }
+    }
+
+    #[test]
+    fn a_pass_may_be_exactly_as_large_as_the_budget() {
+        // Padded: 40 alone (two of it were 80), 30 and 30 are 60, then 10 and 10.
+        let tokens = sizes(&[10, 30, 40, 30, 10]);
+        let padded = within(&[0, 1, 2, 3, 4], &tokens, budget(Some(60), None), 8);
+        assert_eq!(padded, [vec![2], vec![1, 3], vec![0, 4]]);
+        // Packed: 50 + 10, 40 + 20, 30.
+        let tokens = sizes(&[10, 20, 30, 40, 50]);
+        assert_eq!(packs(&[0, 1, 2, 3, 4], &tokens, budget(Some(60), None), 8), [vec![4, 0], vec![3, 1], vec![2]]);
+        // Ten patches each, twenty in a pass; and at most so many examples, whatever room there is.
+        let alike = sizes(&[7; 5]);
+        let pairs = [vec![0, 1], vec![2, 3], vec![4]];
+        for (budget, most) in [(budget(None, Some(20)), 8), (budget(None, Some(29)), 8), (budget(None, None), 2)] {
+            assert_eq!(within(&[0, 1, 2, 3, 4], &alike, budget, most), pairs);
+            assert_eq!(packs(&[0, 1, 2, 3, 4], &alike, budget, most), pairs);
+        }
+    }
+
+    #[test]
+    fn the_settings_choose_how_a_step_is_split() {
+        struct Nothing;
+        impl adamllm_nn::Batch for Nothing {
+            fn n_targets(&self) -> usize {
+                1
+            }
+            fn n_tokens(&self) -> usize {
+                1
+            }
+        }
+        let batch = |_: &[usize]| Ok::<_, String>(Nothing);
+        let source = crate::ExampleBatches::new(5, batch).with_sizes(sizes(&[10, 20, 30, 40, 50]));
+        let unsized_source = crate::ExampleBatches::new(5, batch);
+        let plain = TrainConfig { micro_batch_size: 4, ..TrainConfig::default() };
+        let padded = TrainConfig { micro_batch_budget: Some(budget(Some(60), None)), ..plain.clone() };
+        let packed = TrainConfig { packing: true, ..padded.clone() };
+        let examples = [0, 1, 2, 3, 4];
+        assert_eq!(micro_batches(&examples, &source, &plain), [vec![0, 1, 2, 3], vec![4]]);
+        assert_eq!(micro_batches(&examples, &source, &padded), [vec![4], vec![3], vec![2, 1], vec![0]]);
+        assert_eq!(micro_batches(&examples, &source, &packed), [vec![4, 0], vec![3, 1], vec![2]]);
+        assert_eq!(micro_batches(&examples, &unsized_source, &packed), [vec![0, 1, 2, 3], vec![4]]);
+    }
 }

@@ -166,4 +166,43 @@ mod tests {
         let alone: Vec<_> = (0..6).map(|step| order.examples(step, &mut None).to_vec()).collect();
         assert_eq!(after_others, alone);
     }
+    #[test]
+    fn sequential_steps_run_through_the_examples_epoch_after_epoch() {
+        let order = BatchOrder { kind: ExampleOrder::Sequential, ..shuffled(10, 4) };
+        let steps: Vec<_> = (0..5).map(|step| order.examples(step, &mut None).to_vec()).collect();
+        assert_eq!(steps, [vec![0, 1, 2, 3], vec![4, 5, 6, 7], vec![8, 9], vec![0, 1, 2, 3], vec![4, 5, 6, 7]]);
+        assert_eq!([0, 2, 3, 5, 6].map(|step| order.epoch(step)), [0, 0, 1, 1, 2]);
+        assert_eq!(order.steps_per_epoch(), 3);
+    }
+
+    /// Of twelve examples of a hundred lengths: grouping needs the lengths, the other orders do not.
+    #[test]
+    fn a_grouped_order_asks_for_the_lengths() {
+        struct Nothing;
+        impl adamllm_nn::Batch for Nothing {
+            fn n_targets(&self) -> usize {
+                1
+            }
+            fn n_tokens(&self) -> usize {
+                1
+            }
+        }
+        let batch = |_: &[usize]| Ok::<_, String>(Nothing);
+        let sizes = |tokens| adamllm_nn::ExampleSize { tokens, ..Default::default() };
+        let known = crate::ExampleBatches::new(12, batch).with_sizes((100..112).map(sizes).collect());
+        let unknown = crate::ExampleBatches::new(12, batch);
+        let config = |order| TrainConfig { order, batch_size: 5, seed: 9, ..TrainConfig::default() };
+        let grouped = config(ExampleOrder::LengthGrouped);
+        let order = BatchOrder::of(&known, &grouped).expect("lengths are known");
+        assert_eq!(*order.lengths, (100..112).collect::<Vec<_>>());
+        assert_eq!((order.seed, order.n_examples, order.batch_size, order.n_steps), (9, 12, 5, 3));
+        assert!(BatchOrder::of(&unknown, &grouped).expect_err("no lengths").to_string().contains("length_grouped"));
+        assert!(BatchOrder::of(&unknown, &config(ExampleOrder::Shuffled)).is_ok());
+        // The batch that is not full comes last, as the loop takes steps of `batch_size` from the front.
+        let lengths = |step| order.examples(step, &mut None).iter().map(|&i| order.lengths[i]).collect::<Vec<_>>();
+        assert_eq!(lengths(2), [101, 100], "the shortest of all are left over");
+        let mut full = [lengths(0), lengths(1)];
+        full.sort_unstable();
+        assert_eq!(full, [vec![106, 105, 104, 103, 102], vec![111, 110, 109, 108, 107]]);
+    }
 }

@@ -234,4 +234,25 @@ mod tests {
         let source = ExampleBatches::new(3, |_: &[usize]| Ok::<_, String>(Nothing));
         assert!(RunPlan::new(&source, &config()).expect_err("no sizes").to_string().contains("example_size"));
     }
+    #[test]
+    fn of_passes_alike_the_first_is_named() {
+        let alike = |tokens, patches| ExampleSize { tokens, patches, ..ExampleSize::default() };
+        let batch = |_: &[usize]| Err::<Nothing, _>("no batch is made for a plan");
+        let plan = |sizes: Vec<ExampleSize>| {
+            let source = ExampleBatches::new(sizes.len(), batch).with_sizes(sizes);
+            let order = crate::ExampleOrder::Sequential;
+            let config =
+                TrainConfig { batch_size: 2, micro_batch_size: 1, epochs: 1.0, order, ..TrainConfig::default() };
+            RunPlan::new(&source, &config).expect("a plan")
+        };
+        let same = plan(vec![alike(30, 4); 6]);
+        assert_eq!((same.most_tokens.examples.as_slice(), same.most_patches.examples.as_slice()), (&[0][..], &[0][..]));
+        // The most tokens, then the most patches, and the other way round; steps count from 1.
+        let mixed = plan(vec![alike(30, 1), alike(50, 2), alike(50, 3), alike(20, 9), alike(40, 9), alike(10, 0)]);
+        let named = |batch: &PlannedBatch| (batch.step, batch.examples.clone(), batch.tokens, batch.patches);
+        assert_eq!(named(&mixed.most_tokens), (2, vec![2], 50, 3));
+        assert_eq!(named(&mixed.most_patches), (3, vec![4], 40, 9));
+        assert_eq!((mixed.micro_batches, mixed.padded_tokens, mixed.padding_share()), (6, 200, 0.0));
+        assert_eq!((mixed.read.tokens, mixed.read.patches, mixed.sum(|example| example as f64)), (200, 24, 15.0));
+    }
 }

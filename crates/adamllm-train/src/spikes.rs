@@ -36,4 +36,34 @@ mod tests {
         assert!(noisy.map(|loss| spikes.observe(loss)).all(|heard| heard.is_none()));
         assert!(spikes.observe(9.0).is_some_and(|mean| (mean - 2.6).abs() < 0.1));
     }
+    /// The loss after fifty of these in turn: whether it stands out.
+    fn after(losses: [f64; 2], loss: f64) -> Option<f64> {
+        let mut spikes = Spikes::default();
+        for i in 0..50 {
+            assert_eq!(spikes.observe(losses[i % 2]), None);
+        }
+        spikes.observe(loss)
+    }
+
+    #[test]
+    fn six_standard_deviations_are_the_limit() {
+        // 1 and 3 in turn: a mean of 2, a standard deviation of 1.
+        assert_eq!([after([1.0, 3.0], 7.99), after([1.0, 3.0], 8.01)], [None, Some(2.0)]);
+        // Losses that do not vary: six thousandths of their mean.
+        assert_eq!([after([2.0, 2.0], 2.011), after([2.0, 2.0], 2.013)], [None, Some(2.0)]);
+    }
+
+    #[test]
+    fn the_last_fifty_losses_count() {
+        let mut spikes = Spikes::default();
+        for _ in 0..49 {
+            spikes.observe(2.0);
+        }
+        assert_eq!(spikes.observe(9.0), None, "too few to compare with");
+        let mut spikes = Spikes::default();
+        for loss in [500.0; 50].into_iter().chain([2.0; 50]) {
+            spikes.observe(loss);
+        }
+        assert_eq!(spikes.observe(3.0), Some(2.0));
+    }
 }

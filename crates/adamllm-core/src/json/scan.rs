@@ -168,7 +168,7 @@ pub(super) struct Nesting {
 impl Nesting {
     /// Inside a list of which nothing but the bracket was taken.
     pub(super) fn in_list() -> Self {
-        Self { open: vec![b'['], last: b'[', ..Self::default() }
+        Self { open: vec![b'['], ..Self::default() }
     }
 
     fn is_open(&self) -> bool {

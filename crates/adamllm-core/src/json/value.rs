@@ -275,10 +275,29 @@ mod tests {
             ("\"7\"", "7"),
             ("-0.0", "0"),
             ("1.5", "1.5"),
+            ("-9007199254740992.0", "-9007199254740992"),
             ("18446744073709551615", "18446744073709551615"),
         ] {
             assert_eq!(id(text).as_deref(), Some(expected), "{text}");
         }
-        assert_eq!(id("[7]").or(id("NaN")).or(id("null")).or(id("123456789012345678901")), None);
+        assert_eq!(
+            id("[7]").or(id("NaN")).or(id("null")).or(id("123456789012345678901")).or(id("9007199254740994.0")),
+            None
+        );
+    }
+    #[test]
+    fn unwanted_columns_are_passed_over_while_reading() {
+        let columns = ["b".to_owned()];
+        let mut json = serde_json::Deserializer::from_slice(br#"{"a": {"b": 1}, "b": 2, "c": [3]}"#);
+        let object = WantedColumns(&columns).deserialize(&mut json).expect("an object");
+        assert_eq!(Value::Object(object), json!({"b": 2}));
+    }
+
+    #[test]
+    fn a_value_in_a_message_is_short() {
+        assert_eq!(shown(&json!("x".repeat(78))), format!("\"{}\"", "x".repeat(78)));
+        assert_eq!(shown(&json!("x".repeat(79))), format!("\"{}...", "x".repeat(79)));
+        assert_eq!((shown(&unreadable("NaN")), unreadable_text(&json!({"a": 1}))), ("NaN".to_owned(), None));
+        assert!(is_absent(None) && is_absent(Some(&Value::Null)) && !is_absent(Some(&json!(0))));
     }
 }

@@ -62,4 +62,14 @@ mod tests {
     }
 
     const GOLDEN_2_40: u32 = 445_128_065;
+    /// `[random.Random(7).randrange(10) for _ in range(12)]` of one generator, and `random.Random(2**32).getrandbits(32)`.
+    #[test]
+    fn numbers_below_a_bound_are_cpythons() {
+        let mut random = PythonRandom::new(7);
+        let drawn: Vec<u32> = (0..12).map(|_| random.below(10)).collect();
+        assert_eq!(drawn, RANDRANGE_10);
+        assert_eq!(PythonRandom::new(1 << 32).next_u32(), GETRANDBITS_2_32);
+    }
+    const RANDRANGE_10: [u32; 12] = [5, 2, 6, 0, 1, 8, 1, 5, 9, 0, 8, 3];
+    const GETRANDBITS_2_32: u32 = 485_306_839;
 }

@@ -219,3 +219,111 @@ impl fmt::Display for ImageFormat {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(bytes: &[u8]) -> String {
+        match ImageFormat::of(bytes) {
+            Ok(format) => format.to_string(),
+            Err(DecodeError::NotRead { found, .. }) => found.to_owned(),
+            Err(other) => other.to_string(),
+        }
+    }
+
+    #[test]
+    fn formats_are_known_by_their_first_bytes() {
+        for (bytes, name) in [
+            (&b"\xFF\xD8\xFF\xE0"[..], "JPEG"),
+            (b"\x89PNG\r\n\x1a\n", "PNG"),
+            (b"RIFF\x10\0\0\0WEBP", "WebP"),
+            (b"GIF87a", "GIF"),
+            (b"GIF89a", "GIF"),
+            (b"BM", "BMP"),
+            (b"II*\0", "TIFF"),
+            (b"MM\0*", "TIFF"),
+            (b"II+\0", "TIFF"),
+            (b"MM\0+", "TIFF"),
+            (b"P1 ", "PNM"),
+            (b"P6\n", "PNM"),
+            (b"Pf\r", "PNM"),
+            (b"\0\0\x01\0", "ICO"),
+            (b"\xFF\x4F\xFF\x51", "JPEG 2000"),
+            (b"\0\0\0\x0CjP  \r\n\x87\n", "JPEG 2000"),
+        ] {
+            assert_eq!(said(bytes), name, "{bytes:x?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_image_is_named() {
+        let at = |offset: usize, mark: &[u8]| [&vec![b'x'; offset][..], mark].concat();
+        for (bytes, name) in [
+            (at(4, b"ftypavif"), "an AVIF image"),
+            (at(4, b"ftypmif1\0\0\0\0avifmiaf"), "an AVIF image"),
+            (at(4, b"ftypheic"), "a HEIC image"),
+            (at(4, b"ftypcrx "), "a Canon raw image"),
+            (at(4, b"ftypqt  "), "a QuickTime video"),
+            (at(4, b"ftypisom"), "an MP4 video"),
+            (b"RIFF\x10\0\0\0AVI ".to_vec(), "a video or sound (RIFF)"),
+            (at(344, b"n+1\0"), "a NIfTI volume"),
+            (at(344, b"ni1\0"), "a NIfTI volume"),
+            (at(128, b"DICM"), "a DICOM file"),
+            (b"\x0A\x05\x01\x08".to_vec(), "a PCX image"),
+            (b"\xEF\xBB\xBF <svg>".to_vec(), "an SVG drawing"),
+            (b"<?xml version='1.0'?><SVG/>".to_vec(), "an SVG drawing"),
+            (b"<!-- drawn --><svg/>".to_vec(), "an SVG drawing"),
+            (b"<?xml version='1.0'?><kml/>".to_vec(), "an XML document"),
+            (b"\n<!DOCTYPE html>".to_vec(), "an HTML page"),
+            (b"<html>".to_vec(), "an HTML page"),
+            (b"<head>".to_vec(), "an HTML page"),
+            (b"{\"error\": 404}".to_vec(), "JSON text"),
+            (b"[1]".to_vec(), "JSON text"),
+            (vec![0; 600], "a file of zeros"),
+        ] {
+            assert_eq!(said(&bytes), name, "{:x?}", &bytes[..bytes.len().min(16)]);
+        }
+        for unknown in [&b"\x0A\x06\x01"[..], b"\x0A\x05\x02", b"text", b"GIF88a", b"P8 "] {
+            let shown: String = unknown.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert!(said(unknown).contains(&shown), "{}", said(unknown));
+        }
+        assert!(matches!(ImageFormat::of(b""), Err(DecodeError::Empty)));
+    }
+
+    /// A TGA file has no mark: its head must make sense as a whole.
+    #[test]
+    fn a_tga_head_is_sound_in_every_field() {
+        //            id map kind map: start, length, depth; x, y, width, height, depth, flags
+        let sound = [0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5, 0, 4, 0, 24, 0x20];
+        assert!(is_tga(&sound));
+        let with = |changes: &[(usize, u8)]| {
+            let mut head = sound;
+            changes.iter().for_each(|&(at, value)| head[at] = value);
+            is_tga(&head)
+        };
+        for good in
+            [&[(2, 10)][..], &[(2, 3), (16, 8)], &[(2, 11)], &[(1, 1), (2, 1), (7, 24), (16, 8)], &[(1, 1), (7, 16)]]
+        {
+            assert!(with(good), "{good:?}");
+        }
+        assert!(with(&[(12, 0), (13, 1)]) && with(&[(14, 0), (15, 1)]), "256 pixels wide or high");
+        for bad in [
+            &[(1, 2)][..], // a kind of map that does not exist
+            &[(1, 1)],     // a map without a depth
+            &[(7, 24)],    // a depth without a map
+            &[(2, 1)],     // colours by number without a map
+            &[(2, 9)],
+            &[(2, 4)],
+            &[(2, 0)],
+            &[(12, 0)],
+            &[(14, 0)],
+            &[(16, 12)],
+            &[(17, 0x40)],
+            &[(17, 0x80)],
+        ] {
+            assert!(!with(bad), "{bad:?}");
+        }
+        assert!(!is_tga(&sound[..17]));
+    }
+}

@@ -185,3 +185,91 @@ fn broken(detail: impl Into<String>) -> DecodeError {
 fn truncated(got: usize, expected: usize) -> DecodeError {
     DecodeError::Truncated { format: FORMAT, detail: format!("expected {expected} values, got {got}") }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{DecodeOptions, decode, image_size};
+
+    fn samples(head: &str, data: &[u8]) -> Result<Vec<u8>, String> {
+        let file = [head.as_bytes(), data].concat();
+        decode(&file, &DecodeOptions::default()).map(|image| image.into_raw()).map_err(|error| error.to_string())
+    }
+
+    fn greys(head: &str, data: &[u8]) -> Vec<u8> {
+        let samples = samples(head, data).expect("decodes");
+        let pixels = samples.as_chunks::<3>().0;
+        assert!(pixels.iter().all(|[r, g, b]| r == g && g == b));
+        pixels.iter().map(|pixel| pixel[0]).collect()
+    }
+
+    #[test]
+    fn values_are_shares_of_the_largest() {
+        assert_eq!(greys("P2 3 1 10\n", b"0 5 10"), [0, 128, 255], "127.5 to the even one");
+        assert_eq!(greys("P5 3 1 10\n", &[0, 5, 10]), [0, 128, 255]);
+        assert_eq!(samples("P3 1 1 10\n", b"0 5 10"), Ok(vec![0, 128, 255]));
+        assert_eq!(samples("P6 1 1 1000\n", &[0, 0, 1, 0xF4, 3, 0xE8]), Ok(vec![0, 128, 255]));
+        // Greys above 8 bits are spread over 16 and cut off at 255: 1 of 1000 is 66.
+        assert_eq!(greys("P2 3 1 1000\n", b"0 1 4"), [0, 66, 255]);
+        assert_eq!(greys("P5 2 1 65535\n", &[0, 128, 1, 0]), [128, 255]);
+        assert_eq!(greys("P5 2 1 255\n", &[7, 9]), [7, 9]);
+        assert_eq!(greys("P5 1 1 256\n", &[0, 1]), [255], "of two bytes");
+    }
+
+    #[test]
+    fn bitmaps_are_black_where_they_are_set() {
+        assert_eq!(greys("P1 3 2\n", b"1 0 1\n# two\n010"), [0, 255, 0, 255, 0, 255]);
+        let row = [0, 255, 0, 255, 255, 255, 255, 255, 255, 0];
+        assert_eq!(greys("P4 10 2\n", &[0b1010_0000, 0b0111_1111, 0xFF, 0xFF]), [&row[..], &[0; 10]].concat());
+    }
+
+    #[test]
+    fn floatmaps_begin_at_the_bottom_in_the_order_of_their_sign() {
+        let values = [300.0_f32, 20.7];
+        let little = values.map(f32::to_le_bytes).concat();
+        let big = values.map(f32::to_be_bytes).concat();
+        assert_eq!(greys("Pf 1 2 -1.0\n", &little), [20, 255]);
+        assert_eq!(greys("Pf 1 2 1.0\n", &big), [20, 255]);
+    }
+
+    #[test]
+    fn a_head_has_comments_and_sound_numbers() {
+        let size =
+            |head: &str| image_size(head.as_bytes(), &DecodeOptions::default()).map_err(|error| error.to_string());
+        assert_eq!(size("P5 # wide\n 12#3\n4 # high\n5 255 "), Ok((124, 5)), "a comment inside a word is none of it");
+        assert_eq!(size("P4\t3\r7\n"), Ok((3, 7)));
+        for (head, cause) in [
+            ("P5 -1 1 255 ", "its width is -1"),
+            ("P5 1.5 1 255 ", "its width is 1.5"),
+            ("P5 4294967296 1 255 ", "its width is 4294967296"),
+            ("P5 1 x 255 ", "its height is \"x\""),
+            ("P5 1 inf 255 ", "its height is \"inf\""),
+            ("P5 1 1 0 ", "its largest value is 0"),
+            ("P5 1 1 0.5 ", "its largest value is 0.5"),
+            ("P5 1 1 65536 ", "its largest value is 65536"),
+            ("Pf 1 1 0 ", "its largest value is 0"),
+            ("P5 1 12345678901 ", "too long"),
+            ("P5 1 ", "inside its head"),
+        ] {
+            assert!(size(head).is_err_and(|error| error.contains(cause)), "{head}: {:?} without {cause}", size(head));
+        }
+    }
+
+    #[test]
+    fn pixels_are_all_there_and_no_larger_than_announced() {
+        for (head, data, cause) in [
+            ("P2 2 1 10\n", &b"1"[..], "expected 2 values, got 1"),
+            ("P2 2 1 10\n", b"1 11", "the value"),
+            ("P2 2 1 10\n", b"1 -1", "the value"),
+            ("P1 2 1\n", b"1", "expected 2 values, got 1"),
+            ("P1 2 1\n", b"12", "the digit '2'"),
+            ("P4 9 1\n", b"1", "expected 2 values, got 1"),
+            ("P5 2 1 255\n", b"1", "expected 2 values, got 1"),
+            ("P5 1 1 256\n", b"1", "expected 2 values, got 1"),
+            ("P6 1 1 255\n", b"12", "expected 3 values, got 2"),
+            ("Pf 1 1 1\n", b"123", "expected 4 values, got 3"),
+        ] {
+            let error = samples(head, data).expect_err(cause);
+            assert!(error.contains(cause), "{head:?}: {error} without {cause}");
+        }
+    }
+}

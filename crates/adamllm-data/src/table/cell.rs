@@ -267,3 +267,158 @@ fn bytes(column: &ArrayRef, i: usize) -> Option<Buffer> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use adamllm_core::json::unreadable_text;
+    use arrow_array::builder::{Int32Builder, MapBuilder, StringBuilder};
+    use arrow_array::*;
+    use arrow_schema::Field;
+    use serde_json::json;
+
+    use super::*;
+
+    /// The last value of a column.
+    fn last(column: impl Array + 'static) -> Value {
+        let column: ArrayRef = Arc::new(column);
+        to_json(&column, column.len() - 1, "5/x")
+    }
+
+    fn unreadable_last(column: impl Array + 'static) -> String {
+        unreadable_text(&last(column)).expect("is marked").to_owned()
+    }
+
+    #[test]
+    fn numbers_and_texts_are_themselves() {
+        assert_eq!(last(BooleanArray::from(vec![false, true])), true);
+        assert_eq!(last(Int8Array::from(vec![1, -8])), -8);
+        assert_eq!(last(Int16Array::from(vec![1, -300])), -300);
+        assert_eq!(last(Int32Array::from(vec![1, -70_000])), -70_000);
+        assert_eq!(last(Int64Array::from(vec![1, i64::MIN])), i64::MIN);
+        assert_eq!(last(UInt8Array::from(vec![1, 200])), 200);
+        assert_eq!(last(UInt16Array::from(vec![1, 60_000])), 60_000);
+        assert_eq!(last(UInt32Array::from(vec![1, u32::MAX])), u32::MAX);
+        assert_eq!(last(UInt64Array::from(vec![1, u64::MAX])), u64::MAX);
+        assert_eq!(last(Float32Array::from(vec![0.0, 0.5])), 0.5);
+        assert_eq!(last(Float64Array::from(vec![0.0, -0.25])), -0.25);
+        assert_eq!(last(StringArray::from(vec!["", "ä"])), "ä");
+        assert_eq!(last(LargeStringArray::from(vec!["", "ä"])), "ä");
+        assert_eq!(last(StringViewArray::from(vec!["", "ä"])), "ä");
+        assert_eq!(last(Int32Array::from(vec![Some(1), None])), Value::Null);
+        assert_eq!(last(NullArray::new(2)), Value::Null);
+        assert_eq!(unreadable_last(Float64Array::from(vec![f64::NAN])), "NaN");
+        assert_eq!(unreadable_last(Float32Array::from(vec![f32::NEG_INFINITY])), "Infinity");
+        let interval = IntervalYearMonthArray::from(vec![3]);
+        assert!(unreadable_last(interval).starts_with("a value of type Interval"));
+        let money = Decimal128Array::from(vec![12_345]).with_precision_and_scale(10, 2).expect("fits");
+        assert_eq!(last(money), "123.45");
+        let money = Decimal64Array::from(vec![-5]).with_precision_and_scale(10, 2).expect("fits");
+        assert_eq!(last(money), "-0.05");
+    }
+
+    /// As `str` writes them in Python.
+    #[test]
+    fn moments_are_pythons_texts() {
+        assert_eq!(last(Date32Array::from(vec![0, 19_723])), "2024-01-01");
+        assert_eq!(last(Date64Array::from(vec![0, 19_723 * 86_400_000])), "2024-01-01");
+        assert_eq!(last(Time32SecondArray::from(vec![3661])), "01:01:01");
+        assert_eq!(last(Time32MillisecondArray::from(vec![3_661_500])), "01:01:01.500000");
+        assert_eq!(last(Time64MicrosecondArray::from(vec![3_661_000_002])), "01:01:01.000002");
+        assert_eq!(last(Time64NanosecondArray::from(vec![3_661_000_002_000])), "01:01:01.000002");
+        let day = 19_723 * 86_400;
+        assert_eq!(last(TimestampSecondArray::from(vec![day + 1])), "2024-01-01 00:00:01");
+        assert_eq!(last(TimestampMillisecondArray::from(vec![day * 1000 + 1])), "2024-01-01 00:00:00.001000");
+        assert_eq!(last(TimestampMicrosecondArray::from(vec![day * 1_000_000])), "2024-01-01 00:00:00");
+        assert_eq!(
+            last(TimestampNanosecondArray::from(vec![day * 1_000_000_000 + 5000])),
+            "2024-01-01 00:00:00.000005"
+        );
+        for zone in ["UTC", "+00:00", "Etc/UTC", "Z"] {
+            let moment = TimestampSecondArray::from(vec![day]).with_timezone(zone);
+            assert_eq!(last(moment), "2024-01-01 00:00:00+00:00", "{zone}");
+        }
+        let elsewhere = TimestampSecondArray::from(vec![day]).with_timezone("+02:00");
+        assert!(
+            unreadable_last(elsewhere).starts_with("a value of type Timestamp"),
+            "another zone's rules are not known"
+        );
+    }
+
+    #[test]
+    fn lists_maps_and_encodings_are_what_they_hold() {
+        let rows = || vec![Some(vec![Some(9)]), Some(vec![Some(1), None, Some(3)])];
+        assert_eq!(last(ListArray::from_iter_primitive::<Int32Type, _, _>(rows())), json!([1, null, 3]));
+        assert_eq!(last(LargeListArray::from_iter_primitive::<Int32Type, _, _>(rows())), json!([1, null, 3]));
+        let pairs = FixedSizeListArray::from_iter_primitive::<Int32Type, _, _>(
+            vec![Some(vec![Some(1), Some(2)]), Some(vec![Some(3), None])],
+            2,
+        );
+        assert_eq!(last(pairs), json!([3, null]));
+
+        assert_eq!(last(["a", "b", "a"].into_iter().collect::<DictionaryArray<Int8Type>>()), "a");
+        assert_eq!(last(["a", "b", "b"].into_iter().collect::<DictionaryArray<UInt16Type>>()), "b");
+        assert_eq!(last(["a", "b", "b"].into_iter().collect::<RunArray<Int32Type>>()), "b");
+        assert_eq!(last(["a", "a", "b"].into_iter().collect::<RunArray<Int16Type>>()), "b");
+
+        let mut map = MapBuilder::new(None, StringBuilder::new(), Int32Builder::new());
+        map.keys().append_value("one");
+        map.values().append_value(1);
+        map.keys().append_value("none");
+        map.values().append_null();
+        map.append(true).expect("as many keys as values");
+        assert_eq!(last(map.finish()), json!({"one": 1, "none": null}));
+        let mut map = MapBuilder::new(None, Int32Builder::new(), Int32Builder::new());
+        map.keys().append_value(7);
+        map.values().append_value(1);
+        map.append(true).expect("as many keys as values");
+        assert_eq!(last(map.finish()), json!({"7": 1}));
+    }
+
+    const PNG: &[u8] = b"\x89PNG\r\n\x1a\n and so on";
+
+    fn column(name: &str, values: impl Array + 'static) -> (Arc<Field>, ArrayRef) {
+        (Arc::new(Field::new(name, values.data_type().clone(), true)), Arc::new(values))
+    }
+
+    #[test]
+    fn an_image_is_its_place_in_the_table_and_found_there() {
+        assert_eq!(last(BinaryArray::from(vec![&b""[..], PNG])), "5/x");
+        assert_eq!(last(LargeBinaryArray::from(vec![&b""[..], PNG])), "5/x");
+        assert_eq!(last(BinaryViewArray::from(vec![&b""[..], PNG])), "5/x");
+        let no_image = "9 bytes that are no image and begin with 0102030405060708";
+        assert_eq!(unreadable_last(BinaryArray::from(vec![&[1_u8, 2, 3, 4, 5, 6, 7, 8, 9][..]])), no_image);
+
+        // `datasets.Image`: bytes, or a path, or neither.
+        let bytes = || BinaryArray::from(vec![Some(PNG), None, None]);
+        let paths = || StringArray::from(vec![Some("in.png"), Some("a.png"), Some("")]);
+        let images: ArrayRef = Arc::new(StructArray::from(vec![column("bytes", bytes()), column("path", paths())]));
+        let values: Vec<Value> = (0..3).map(|i| to_json(&images, i, "5/x")).collect();
+        assert_eq!(values, [json!("5/x"), json!("a.png"), Value::Null]);
+        let of = |column: &ArrayRef, i: usize, steps: &str| {
+            let steps = &mut steps.split('/').filter(|step| !step.is_empty());
+            image(Arc::clone(column), i, steps).map(|bytes| bytes.as_slice().to_vec())
+        };
+        assert_eq!([of(&images, 0, ""), of(&images, 1, ""), of(&images, 3, "")], [Some(PNG.to_vec()), None, None]);
+
+        // Inside other structures the place has a step for each member and element.
+        let inner = StructArray::from(vec![column("bytes", bytes()), column("path", paths())]);
+        let outer: ArrayRef = Arc::new(StructArray::from(vec![column("view", inner)]));
+        assert_eq!(to_json(&outer, 0, "5/x"), json!({"view": "5/x/view"}));
+        assert_eq!(
+            [of(&outer, 0, "view"), of(&outer, 0, "other"), of(&outer, 0, "")],
+            [Some(PNG.to_vec()), None, None]
+        );
+        let list = |values: Vec<&[u8]>| -> ArrayRef {
+            let values: ArrayRef = Arc::new(BinaryArray::from(values));
+            let item = Arc::new(Field::new("item", DataType::Binary, true));
+            let offsets = arrow_buffer::OffsetBuffer::from_lengths([1, values.len() - 1]);
+            Arc::new(ListArray::new(item, offsets, values, None))
+        };
+        let images = list(vec![b"first", b"second", PNG]);
+        assert_eq!(to_json(&images, 1, "5/x")[1], "5/x/1");
+        assert_eq!([of(&images, 1, "1"), of(&images, 1, "0")], [Some(PNG.to_vec()), Some(b"second".to_vec())]);
+        assert_eq!([of(&images, 1, "2"), of(&images, 1, "one"), of(&images, 1, "")], [None, None, None]);
+        let fixed: ArrayRef = Arc::new(FixedSizeBinaryArray::new(4, Buffer::from(b"abcdefgh".to_vec()), None));
+        assert_eq!(of(&fixed, 1, ""), Some(b"efgh".to_vec()));
+    }
+}

@@ -82,4 +82,28 @@ mod tests {
         let full = corpus_bleu([("a plane stands on the runway.", &reference[..])], 4).expect("a pair");
         assert!((full - 100.0).abs() < 1e-9);
     }
+    fn bleu(answer: &str, references: &[&str], max_n: usize) -> f64 {
+        let references: Vec<String> = references.iter().map(|text| (*text).to_owned()).collect();
+        corpus_bleu([(answer, &references[..])], max_n).expect("a pair")
+    }
+
+    #[test]
+    fn scores_are_those_of_the_formula() {
+        let is = |score: f64, expected: f64| assert!((score - expected).abs() < 1e-9, "{score} for {expected}");
+        // Of four words three count: "the" as often as the reference has it.
+        is(bleu("the the the cat", &["the cat the"], 1), 75.0);
+        is(bleu("the the the cat", &["cat", "the the", "the a the cat"], 1), 75.0);
+        // All four words, and one of three pairs.
+        is(bleu("a b c d", &["a b d c"], 2), 100.0 * (1.0_f64 / 3.0).sqrt());
+        is(bleu("a b c d", &["d c b a"], 2), 0.0);
+        // Half as long as the reference: exp(1 - 4 / 2). The nearest length counts, of two alike the shorter one.
+        is(bleu("the cat", &["the cat sat down"], 1), 100.0 * (-1.0_f64).exp());
+        is(bleu("the cat sat", &["the cat sat down", "the sat"], 1), 100.0);
+        is(bleu("the cat sat", &["the cat sat down low", "the cat sat down"], 1), 100.0 * (1.0 - 4.0_f64 / 3.0).exp());
+        // Counts of all pairs are summed before they are divided: 3 of 5 words, 5 words against 6.
+        let [one, two] = ["a b", "x y z u"].map(|text| [text.to_owned()]);
+        let corpus = corpus_bleu([("a b", &one[..]), ("x q r", &two[..])], 1).expect("two pairs");
+        is(corpus, 60.0 * (1.0 - 6.0_f64 / 5.0).exp());
+        assert_eq!(corpus_bleu([("a", &one[..])], 0), None);
+    }
 }

@@ -173,4 +173,33 @@ mod tests {
         assert_eq!(bootstrap.quantile(0.1), Some(0.4));
         assert_eq!(bootstrap.p_value_of_zero(), 0.4);
     }
+    #[test]
+    fn an_interval_cuts_both_ends_alike() {
+        let bootstrap = Bootstrap { sorted: (0..=100).map(f64::from).collect() };
+        let interval = bootstrap.interval(0.9).expect("samples");
+        assert!((interval.low - 5.0).abs() < 1e-9 && (interval.high - 95.0).abs() < 1e-9, "{interval:?}");
+        assert_eq!(bootstrap.quantile(2.0), Some(100.0));
+        assert_eq!(Bootstrap { sorted: vec![] }.interval(0.9), None);
+        // Twice the smaller side, at least one half of a sample, at most 1.
+        let p = |sorted: Vec<f64>| Bootstrap { sorted }.p_value_of_zero();
+        assert_eq!(p(vec![-3.0, -2.0, -1.0, 1.0]), 0.5);
+        assert_eq!(p(vec![-1.0, 0.0, 0.0, 1.0]), 1.0);
+        assert_eq!([p(vec![1.0; 10]), p(vec![-1.0; 10])], [0.1, 0.1]);
+    }
+
+    #[test]
+    fn scores_of_uneven_clusters_weigh_alike() {
+        // Means by example, not by cluster: three of four are 100. Residuals of the clusters: 25 * 3 and -75.
+        let scores = [100.0, 100.0, 100.0, 0.0];
+        let estimate = estimate(&scores, ["a", "a", "a", "b"], &BootstrapConfig::default()).expect("scores");
+        assert_eq!(estimate.mean, 75.0);
+        let expected = (2.0_f64 * (75.0 * 75.0 + 75.0 * 75.0)).sqrt() / 4.0;
+        assert!((estimate.standard_error.expect("two") - expected).abs() < 1e-9);
+        // An example without a score is in neither sum nor number.
+        let clusters = Clusters::new(["a", "b", "a"]);
+        let sums = clusters.sums([Some(30.0), None, Some(50.0)].into_iter());
+        assert_eq!((clusters.len(), sums.n(), sums.mean()), (2, 2, 40.0));
+        let drawn = Bootstrap::draw(&[sums], &BootstrapConfig::default()).remove(0).expect("scores");
+        assert_eq!((drawn.standard_error, drawn.interval), (None, None), "one cluster with scores");
+    }
 }

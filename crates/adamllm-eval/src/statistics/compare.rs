@@ -177,4 +177,46 @@ mod tests {
         let nothing = compare(&[], &run([1.0].into_iter()), &BootstrapConfig::default());
         assert_eq!(nothing.overall, PairedGroup::default());
     }
+    #[test]
+    fn a_difference_is_shown_with_its_sign() {
+        let score = |difference, interval| PairedScore {
+            first: 0.0,
+            second: difference,
+            difference,
+            interval,
+            p_value: None,
+            mcnemar: None,
+        };
+        let interval = |low, high| Some(Interval { low, high });
+        assert_eq!(score(6.4, interval(-1.1, 13.9)).shown_difference(), "+6.4 (-1.1 to +13.9)");
+        assert_eq!(score(-2.0, None).shown_difference(), "-2.0");
+        let clear = |low, high| {
+            let score = score(0.0, interval(low, high));
+            (score.is_gain(), score.is_regression())
+        };
+        assert_eq!([clear(0.1, 2.0), clear(0.0, 2.0)], [(true, false), (false, false)]);
+        assert_eq!(
+            [clear(-2.0, -0.1), clear(-2.0, 0.0), clear(-1.0, 1.0)],
+            [(false, true), (false, false), (false, false)]
+        );
+        let estimate = crate::Estimate { mean: 34.43, standard_error: None, interval: interval(29.4, 39.5) };
+        assert_eq!(estimate.to_string(), "34.4 (29.4–39.5)");
+        assert_eq!(crate::Estimate { interval: None, ..estimate }.to_string(), "34.4");
+    }
+
+    #[test]
+    fn a_comparison_holds_both_means() {
+        let scores = |values: [f64; 4]| run(values.into_iter());
+        let (a, b) = (scores([100.0, 0.0, 100.0, 0.0]), scores([100.0, 100.0, 100.0, 0.0]));
+        let comparison = compare(&a, &b[..3], &BootstrapConfig::default());
+        let strict = comparison.overall.strict.expect("scores");
+        assert_eq!((comparison.overall.n, comparison.only_first, comparison.only_second), (3, 1, 0));
+        assert!((strict.first - 200.0 / 3.0).abs() < 1e-9 && strict.second == 100.0);
+        assert!((strict.difference - 100.0 / 3.0).abs() < 1e-9);
+        assert_eq!(strict.mcnemar.map(|m| (m.only_first, m.only_second)), Some((0, 1)));
+        let alone = compare(&a[..1], &b, &BootstrapConfig::default());
+        assert_eq!((alone.only_first, alone.only_second), (0, 3));
+        let strict = alone.overall.strict.expect("a score");
+        assert_eq!((strict.interval, strict.p_value), (None, None), "one cluster");
+    }
 }

@@ -69,4 +69,11 @@ mod tests {
         assert!(svg.contains(">a&lt;</text>") && svg.contains(">10</text>") && svg.contains(">4</text>"));
         assert!(svg.contains("<text class=\"count\" x=\"246.0\" y=\"37\">2 of 5</text>"), "{svg}");
     }
+    #[test]
+    fn labels_end_before_the_bars_and_nothing_is_drawn_of_nothing() {
+        let svg = bars(&[Bar::new("a", 0, 0)]).into_string();
+        assert!(svg.contains("<text class=\"label\" x=\"122\" y=\"15\">a</text>"), "{svg}");
+        assert!(svg.contains("width=\"0.0\"") && svg.contains("x=\"136.0\" y=\"15\">0</text>"), "{svg}");
+        assert!(bars(&[]).into_string().starts_with("<svg viewBox=\"0 0 460 4\""));
+    }
 }

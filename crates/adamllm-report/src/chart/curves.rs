@@ -54,4 +54,24 @@ mod tests {
         assert!(svg.contains(">a&lt;b</text>") && svg.contains(">75%</text>") && svg.contains(">0.25</text>"));
         assert!(!curves(&[], None).into_string().contains("mark"));
     }
+    #[test]
+    fn numbers_and_names_stand_beside_their_lines() {
+        let curve = |class| Curve { class, name: class, points: vec![] };
+        let svg = curves(&[curve("kept"), curve("right")], None).into_string();
+        // Quarters of 260 down from 10, and of 390 to the right from 40.
+        for (share, y, x) in
+            [("0", 270, 40.0), ("0.25", 205, 137.5), ("0.5", 140, 235.0), ("0.75", 75, 332.5), ("1", 10, 430.0)]
+        {
+            assert!(
+                svg.contains(&format!("<line class=\"grid\" x1=\"40\" x2=\"430\" y1=\"{y}\" y2=\"{y}\">")),
+                "{svg}"
+            );
+            assert!(svg.contains(&format!("<text class=\"label\" x=\"34\" y=\"{}\">", y + 4)), "{svg}");
+            assert!(svg.contains(&format!("<text class=\"tick\" x=\"{x}\" y=\"286\">{share}</text>")), "{svg}");
+        }
+        for (key, name, class) in [(40, 60, "kept"), (190, 210, "right")] {
+            assert!(svg.contains(&format!("<rect class=\"{class} key\" x=\"{key}\" y=\"302\"")), "{svg}");
+            assert!(svg.contains(&format!("<text class=\"count\" x=\"{name}\" y=\"308\">{class}</text>")), "{svg}");
+        }
+    }
 }

@@ -186,4 +186,64 @@ mod tests {
         assert!(svg.find("<rect").expect("a ground") < svg.find("<polyline").expect("a line"));
         assert!(svg.contains(".s0{stroke:#1f5fa8}"));
     }
+    #[test]
+    fn an_axis_holds_its_bounds_and_is_never_empty() {
+        assert_eq!([axis(None), axis(Some((4.0, 4.0)))], [(0.0, 1.0), (4.0, 6.0)]);
+        assert_eq!([axis(Some((0.0, 0.0))), axis(Some((-8.0, -8.0)))], [(0.0, 0.5), (-8.0, -4.0)]);
+        // From 0 where that is less than the values' own range away.
+        assert_eq!([axis(Some((1.0, 10.0))), axis(Some((4.9, 10.0)))], [(0.0, 10.0); 2]);
+        for bounds in [(5.0, 10.0), (6.0, 10.0), (0.0, 10.0), (-1.0, 10.0), (-9.0, -1.0)] {
+            assert_eq!(axis(Some(bounds)), bounds);
+        }
+        assert_eq!(bounds([2.0, f64::NAN, -1.0, f64::INFINITY, 3.0].into_iter()), Some((-1.0, 3.0)));
+        assert_eq!(bounds([f64::NAN].into_iter()), None);
+    }
+
+    /// A wide chart is 720 by 260; its axes leave 52 left, 14 right, 28 below, 26 above, and 44 above where lines have names.
+    #[test]
+    fn points_and_numbers_stand_where_the_axes_say() {
+        let unnamed = Series { dots: false, ..line("", &[(10.0, 0.0), (15.0, f64::NAN), (20.0, 50.0), (30.0, 100.0)]) };
+        let svg = lines("t", &[unnamed], Size::WIDE, None).into_string();
+        assert!(svg.contains("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 720 260\""));
+        assert!(svg.contains("points=\"52.0,232.0 379.0,129.0 706.0,26.0\""), "{svg}");
+        assert!(!svg.contains("<circle") && !svg.contains("h14"), "neither marks nor names");
+        // On the vertical axis 0, 20, .. 100, with a line across each; on the horizontal one 10, 15, .. 30.
+        let grid = ["232.0", "190.8", "149.6", "108.4", "67.2", "26.0"];
+        for (at, number) in grid.into_iter().zip(["0", "20", "40", "60", "80", "100"]) {
+            assert!(svg.contains(&format!("d=\"M52 {at}H706.0\"")), "{at}");
+            let at = at.parse::<f64>().expect("a number") + 4.0;
+            assert!(svg.contains(&format!("x=\"46\" y=\"{at:.1}\" text-anchor=\"end\">{number}</text>")), "{number}");
+        }
+        for (at, number) in [("52.0", "10"), ("215.5", "15"), ("379.0", "20"), ("542.5", "25"), ("706.0", "30")] {
+            assert!(svg.contains(&format!("x=\"{at}\" y=\"250\" text-anchor=\"middle\">{number}</text>")), "{number}");
+        }
+    }
+
+    #[test]
+    fn names_stand_one_after_the_other_above_the_lines() {
+        let points = [(0.0, 0.0), (1.0, 1.0)];
+        let series = [line("loss", &points), line("", &points), line("mean", &points), line("x", &points)];
+        let svg = lines("t", &series, Size::WIDE, None).into_string();
+        // 34 and 6.2 for each letter to the next: 52, 110.8, 169.6.
+        for (sample, at, name) in [("M52 30h14", 70, "loss"), ("M111 30h14", 129, "mean"), ("M170 30h14", 188, "x")] {
+            assert!(svg.contains(&format!("d=\"{sample}\"")), "{svg}");
+            assert!(svg.contains(&format!("<text x=\"{at}\" y=\"34\">{name}</text>")), "{svg}");
+        }
+        assert_eq!(svg.matches("h14").count(), 3);
+        assert!(svg.contains("points=\"52.0,232.0 706.0,44.0\""), "below the names");
+        assert_eq!(svg.matches("<circle").count(), 8, "each point of each line");
+        let single = Series { dots: false, ..line("", &[(3.0, 2.0)]) };
+        let svg = lines("t", &[single], Size::SMALL, None).into_string();
+        assert!(svg.contains("<circle class=\"point s0\" cx=\"52.0\" cy=\"162.0\""), "a point alone is no line: {svg}");
+    }
+
+    #[test]
+    fn numbers_are_as_short_as_they_can_be() {
+        let numbers = [9.5, 10.0, 0.001, 0.000_9, 99_999.0, 100_000.0, -2.5, -12.0, 1.0 / 3.0];
+        let expected = ["9.5", "10", "0.001", "9e-4", "99999", "1e5", "-2.5", "-12", "0.333"];
+        assert_eq!(numbers.map(number), expected);
+        assert_eq!(ticks(-1.0, 1.0, 4.0), [-1.0, -0.5, 0.0, 0.5, 1.0]);
+        assert_eq!(ticks(0.0, 0.3, 3.0).len(), 4, "the last one is inside, however it is rounded");
+        assert_eq!(ticks(1.0, 98.0, 5.0), [20.0, 40.0, 60.0, 80.0]);
+    }
 }

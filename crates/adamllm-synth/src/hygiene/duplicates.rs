@@ -155,4 +155,28 @@ mod tests {
         assert_eq!(index.insert("", &LONG.replace("visible", "seen"), &id("b")), None);
         assert!(index.insert("", LONG, &id("c")).is_some());
     }
+    #[test]
+    fn bands_of_equal_minima_have_keys_of_their_own() {
+        let signature = Signature(Box::new([7; MinHash::N]));
+        let [mut one, other] = ["one.png", "other.png"].map(|scope| band_keys(scope, &signature));
+        assert!(one.iter().all(|key| !other.contains(key)), "scopes do not meet");
+        one.sort_unstable();
+        one.dedup();
+        assert_eq!(one.len(), 21, "nor do the places in the signature");
+    }
+
+    #[test]
+    fn the_most_similar_of_the_earlier_texts_is_named() {
+        let text = |changed: &[usize]| -> String {
+            let word = |i: usize| if changed.contains(&i) { format!("x{i} ") } else { format!("w{i} ") };
+            (0..40).map(word).collect()
+        };
+        // Of 38 shingles nine or three are others: similarities of 0.62 and 0.85 to the last text, of 0.52 to each other.
+        let mut index = DuplicateIndex::new(Some(0.57));
+        for (name, changed) in [("far", &[10, 20, 30][..]), ("near", &[25])] {
+            assert_eq!(index.insert("", &text(changed), &id(name)), None, "{name}");
+        }
+        let found = index.insert("", &text(&[]), &id("b")).expect("a duplicate");
+        assert_eq!(found.of, id("near"));
+    }
 }

@@ -92,4 +92,24 @@ mod tests {
         }
         assert_eq!(hasher.signature("two cells").similarity(&hasher.signature("two cells")), 1.0);
     }
+    /// The values that are published beside the two functions: FNV's test vectors (Fowler, Noll, Vo), and the first output of splitmix64
+    /// from seed 0, whose counter is then 0x9e3779b97f4a7c15.
+    #[test]
+    fn the_hashes_are_the_published_ones() {
+        assert_eq!([fnv1a(b""), fnv1a(b"a")], [0xcbf2_9ce4_8422_2325, 0xaf63_dc4c_8601_ec8c]);
+        assert_eq!(fnv1a(b"foobar"), 0x8594_4171_f739_67e8);
+        assert_eq!(mix(0x9e37_79b9_7f4a_7c15), 0xe220_a839_7b1d_cdaf);
+    }
+
+    #[test]
+    fn shingles_have_three_words_and_know_their_order() {
+        let hasher = MinHash::default();
+        let similarity = |a: &str, b: &str| hasher.signature(a).similarity(&hasher.signature(b));
+        // Two of four shingles are shared: a b c, b c d, c d x, c d y.
+        let shared = similarity("a b c d x", "a b c d y");
+        assert!((shared - 0.5).abs() < 4.0 * 0.0442, "{shared}");
+        for (one, other) in [("a b c", "c b a"), ("a b", "b a"), ("a", "b"), ("a b", "a b c")] {
+            assert!(similarity(one, other) < 0.2, "{one} and {other}");
+        }
+    }
 }

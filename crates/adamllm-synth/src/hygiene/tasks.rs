@@ -241,4 +241,17 @@ mod tests {
         assert_eq!(hygiene.check(task("b.png", "Q", "A")).map_err(|entry| entry.reason).err(), Some(Reason::Leak));
         assert!(hygiene.check(task("a.png", "Q", "A")).is_ok());
     }
+    #[test]
+    fn settings_out_of_their_range_are_refused() {
+        let field = |near_threshold, max_image_distance| {
+            let config = HygieneConfig { near_threshold, max_image_distance, ..HygieneConfig::default() };
+            match config.validate() {
+                Err(SynthError::Config { field, .. }) => Some(field),
+                other => other.map(|()| None).expect("no other error"),
+            }
+        };
+        assert_eq!([field(None, 15), field(Some(1.0), 0), field(Some(0.01), 6)], [None; 3]);
+        assert_eq!([0.0, -0.5, 1.01, f64::NAN].map(|threshold| field(Some(threshold), 6)), [Some("near_threshold"); 4]);
+        assert_eq!(field(Some(0.8), 16), Some("max_image_distance"));
+    }
 }

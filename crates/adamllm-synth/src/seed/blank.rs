@@ -34,3 +34,38 @@ impl<S: ImageStore> ImageStore for BlankImages<S> {
         if *image == self.blank { Ok(None) } else { self.store.bytes(image) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use adamllm_core::MemoryImages;
+
+    use super::*;
+
+    /// A store that keeps files too.
+    struct Files(MemoryImages);
+
+    impl ImageStore for Files {
+        fn open(&self, image: &ImageRef) -> Result<RgbImage, CoreError> {
+            self.0.open(image)
+        }
+        fn bytes(&self, image: &ImageRef) -> Result<Option<Vec<u8>>, CoreError> {
+            Ok(Some(image.as_str().into()))
+        }
+    }
+
+    #[test]
+    fn the_blank_image_is_white_and_the_others_are_the_stores() {
+        let mut images = MemoryImages::new();
+        images.insert("a.png", RgbImage::new(4, 5));
+        let store = BlankImages::new(Files(images), "blank".into());
+        let [blank, stored] = ["blank", "a.png"].map(ImageRef::from);
+        let white = store.open(&blank).expect("always there");
+        assert_eq!((white.dimensions(), store.size(&blank).expect("known")), ((336, 336), (336, 336)));
+        assert!(white.as_raw().iter().all(|sample| *sample == 255));
+        assert_eq!(store.bytes(&blank).expect("no file"), None);
+        assert_eq!(store.open(&stored).expect("there"), RgbImage::new(4, 5));
+        assert_eq!(store.size(&stored).expect("there"), (4, 5));
+        assert_eq!(store.bytes(&stored).expect("a file"), Some(b"a.png".to_vec()));
+        assert!(store.open(&"none".into()).is_err());
+    }
+}
