@@ -410,6 +410,8 @@ fn freeze<V: VisionEncoder, L: LanguageBackbone>(
                 let form = frozen.map_or(FrozenForm::Stored, |frozen| frozen.form);
                 source.progress.advance(weight.n_bytes() as u64);
                 linear.weight = LinearWeight::Frozen(weight.into_form(form));
+                // Quantised, or not looked at before the first product: the process holds none of the file meanwhile.
+                files.release(&key);
             }
             Err(fault) => faults.push((name, fault)),
         }

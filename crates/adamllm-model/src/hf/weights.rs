@@ -212,6 +212,15 @@ impl WeightFiles {
         Some((bytes, &shard.tensors[&location.key]))
     }
 
+    /// Gives the pages of a tensor that was copied back to the system.
+    pub(crate) fn release(&self, key: &str) {
+        let Some(location) = self.locations.get(&unwrapped(key)) else { return };
+        let shard = &self.shards[location.shard];
+        if let Ok(bytes) = shard.bytes(&location.key) {
+            shard.release(bytes);
+        }
+    }
+
     /// The tensor's values in `dtype`.
     fn read(&self, key: &str, dtype: DType) -> Result<TensorData, String> {
         let location = &self.locations[&unwrapped(key)];

@@ -103,7 +103,10 @@ impl Collective for MpiCollective {
             starts.push(n_bytes);
             n_bytes = n_bytes.checked_add(*length).ok_or_else(too_long)?;
         }
-        let mut bytes = vec![0_u8; n_bytes as usize];
+
+        // An empty slice may point at the address 1, which is OpenMPI's word for "in place": both buffers are a part of something.
+        let own = if own.is_empty() { &[0_u8][..0] } else { own };
+        let mut bytes = vec![0_u8; n_bytes as usize + 1];
         let mut parts = PartitionMut::new(&mut bytes[..], &lengths[..], &starts[..]);
         world.all_gather_varcount_into(own, &mut parts);
 
