@@ -12,7 +12,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use adamllm::core::Ledger;
+use adamllm::core::{Cancellable, Ledger};
 use adamllm::prelude::*;
 use adamllm::recipes::post_train::{PostTrainEvent, PostTraining, StageDryRun, begin};
 use adamllm::recipes::training_set::ImageCheck;
@@ -77,14 +77,19 @@ fn run(arguments: Arguments, collective: &dyn Collective) -> JobResult {
     }
     match out {
         None if shell.arguments.plan => shell.print(json!(job.plan())),
-        None => shell.tell_dry_run(&job, &job.dry_run(&job.load(&device()?)?)?),
+        None => {
+            cli::stop_on_signal()?;
+            let mut progress = Cancellable::new(Bar::default(), &cli::STOP);
+            shell.tell_dry_run(&job, &job.dry_run(&job.load(&device()?, &mut progress)?, &mut progress)?);
+        }
         Some(_) => {
             cli::stop_on_signal()?;
             let run = RunOptions { stop: Some(&cli::STOP), ..shell.arguments.options(collective) };
             let (every, json) = (settings.train.log_every, shell.arguments.json);
             let mut on_event = |event: PostTrainEvent| shell.tell(event, every, json);
             let progress: &mut dyn Progress = if shell.speaks { &mut Bar::default() } else { &mut () };
-            let report = job.run(&device()?, &run, &mut on_event, progress)?;
+            let mut progress = Cancellable::new(progress, &cli::STOP);
+            let report = job.run(&device()?, &run, &mut on_event, &mut progress)?;
             report.model.iter().for_each(|model| shell.say(&format!("4. the model: {}", model.display())));
             shell.say(&format!("the page of the whole run:\n{}", run.out.join("index.html").display()));
             shell.print(json!(report));

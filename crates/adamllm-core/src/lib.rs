@@ -32,6 +32,7 @@
 //! ```
 
 mod answer_key;
+mod backoff;
 mod budget;
 mod conversation;
 mod disk_table;
@@ -57,6 +58,7 @@ mod text_template;
 mod turns;
 
 pub use answer_key::{ImageHashes, answer_key, image_hash};
+pub use backoff::backoff;
 pub use budget::{Budget, BudgetError, Budgeted, CHARS_PER_TOKEN, Limits, Spent};
 pub use conversation::{Conversation, IMAGE_MARKER, Message, OTHER_MEDIA_MARKERS, Role, Supervision};
 pub use disk_table::DiskTable;

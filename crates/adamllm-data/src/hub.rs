@@ -39,7 +39,7 @@ pub struct HubConfig {
     pub offline: bool,
     /// How often one file is asked for before its failure is an error.
     pub attempts: u32,
-    /// The pause before the second attempt; it doubles from attempt to attempt.
+    /// The pause before the second attempt; it doubles from attempt to attempt, up to a minute, and is cut to a random 50 to 100 %.
     pub pause: Duration,
     /// How long a server may take to answer at all.
     pub silence: Duration,

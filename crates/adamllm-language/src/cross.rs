@@ -1,7 +1,9 @@
 //! Cross-attention to images (Llama 3.2 Vision; arXiv 2407.21783, section 7.2): layers between the decoder's own, in
 //! which tokens attend to the features of the images before them.
 
-use adamllm_nn::{CrossAttentionInput, GatedMlp, GatedMlpConfig, Linear, LinearConfig, RmsNorm, RmsNormConfig, attend};
+use adamllm_nn::{
+    CrossAttentionInput, GatedMlp, GatedMlpConfig, Linear, LinearConfig, RmsNorm, RmsNormConfig, attend, tanh_gated,
+};
 use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor};
 
@@ -80,15 +82,11 @@ impl CrossLayer {
         cache: Option<(usize, &mut KvCache)>,
     ) -> Tensor<3> {
         let mixed = self.attention.forward(self.attention_norm.forward(x.clone()), input, cache);
-        let mixed = switched(gated(mixed, &self.attention_gate), input.has_image.as_ref());
+        let mixed = switched(tanh_gated(mixed, &self.attention_gate), input.has_image.as_ref());
         let x = x + mixed;
         let changed = self.mlp.forward(self.mlp_norm.forward(x.clone()));
-        x + gated(switched(changed, input.attends_to_image.as_ref()), &self.mlp_gate)
+        x + tanh_gated(switched(changed, input.attends_to_image.as_ref()), &self.mlp_gate)
     }
-}
-
-fn gated(x: Tensor<3>, gate: &Param<Tensor<1>>) -> Tensor<3> {
-    x * gate.val().tanh().unsqueeze::<3>()
 }
 
 fn switched(x: Tensor<3>, factor: Option<&Tensor<3>>) -> Tensor<3> {

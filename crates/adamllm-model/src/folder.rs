@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use adamllm_core::CoreError;
+use adamllm_core::{CoreError, Progress};
 use adamllm_language::Decoder;
 use adamllm_nn::{LanguageBackbone, LoadError, VisionEncoder};
 use adamllm_vision::preprocess::PixelRange;
@@ -18,6 +18,8 @@ use crate::{AutoVisionEncoder, Families, ModelError, VisionConfig, VisionLanguag
 mod cause;
 mod side_files;
 mod write;
+
+pub(crate) use self::write::write_weights;
 
 /// A model folder on disk.
 ///
@@ -152,7 +154,20 @@ impl ModelFolder {
     /// that the files cannot fill, and [`ModelError::Weights`] with the likely cause and every missing, misshapen, unreadable
     /// and unexpected key.
     pub fn load(&self, dtype: DType, device: &Device) -> Result<VisionLanguageModel, ModelError> {
-        self.load_made(dtype, |config| VisionLanguageModel::try_init(config, device))
+        self.load_with(dtype, device, &mut ())
+    }
+
+    /// As [`ModelFolder::load`]; `progress` hears of the bytes that are read from the files, and may end it.
+    ///
+    /// # Errors
+    /// As [`ModelFolder::load`]; [`CoreError::Cancelled`].
+    pub fn load_with(
+        &self,
+        dtype: DType,
+        device: &Device,
+        progress: &mut dyn Progress,
+    ) -> Result<VisionLanguageModel, ModelError> {
+        self.load_made(dtype, |config| VisionLanguageModel::try_init(config, device), progress)
     }
 
     /// As [`ModelFolder::load`], into a model of the caller's own: one with the encoder or the backbone that this crate does not
@@ -165,7 +180,7 @@ impl ModelFolder {
         model: VisionLanguageModel<V, L>,
         dtype: DType,
     ) -> Result<VisionLanguageModel<V, L>, ModelError> {
-        self.load_made(dtype, |_| Ok(model))
+        self.load_made(dtype, |_| Ok(model), &mut ())
     }
 
     /// Fills the model that `make` makes of the configuration, in which the files have decided whether the head is the embedding.
@@ -173,16 +188,23 @@ impl ModelFolder {
         &self,
         dtype: DType,
         make: impl FnOnce(&ModelConfig) -> Result<VisionLanguageModel<V, L>, ModelError>,
+        progress: &mut dyn Progress,
     ) -> Result<VisionLanguageModel<V, L>, ModelError> {
         let files = WeightFiles::open(&self.path)?;
         self.check_sizes(&files)?;
         let mut config = self.config.clone();
         config.decoder.tied_head = files.tied_head(&config)?;
         let family = config.family;
-        let mut source = FolderSource { files: &files, config: &config, dtype, prefix: "", used: HashSet::new() };
-        let model = adamllm_nn::load(make(&config)?, &mut source);
-
+        let made = make(&config)?;
+        progress.begin("load", files.n_bytes());
+        let used = HashSet::new();
+        let mut source = FolderSource { files: &files, config: &config, dtype, prefix: "", used, progress };
+        let model = adamllm_nn::load(made, &mut source);
         let unexpected = source.unexpected();
+        progress.end();
+        // Every parameter after that has a fault that is none.
+        progress.check_cancelled()?;
+
         let faults = match model {
             Ok(model) if unexpected.is_empty() => {
                 tracing::info!(folder = %self.path.display(), family = family.as_str(), ?dtype, "model loaded");
@@ -251,7 +273,7 @@ impl ModelFolder {
     ) -> Result<M, ModelError> {
         self.check_sizes(files)?;
         let config = &self.config;
-        let mut source = FolderSource { files, config, dtype, prefix, used: HashSet::new() };
+        let mut source = FolderSource { files, config, dtype, prefix, used: HashSet::new(), progress: &mut () };
         adamllm_nn::load(part, &mut source).map_err(|LoadError { faults }| {
             let faults = faults.into_iter().map(|(name, fault)| (format!("{prefix}{name}"), fault)).collect();
             self.unfit(files, config, faults, Vec::new())

@@ -46,6 +46,7 @@ mod objective;
 mod parameters;
 mod positions;
 mod rotary;
+mod stored;
 mod tensors;
 mod testing;
 mod vision_encoder;
@@ -67,7 +68,8 @@ pub use objective::{Batch, Objective, ParameterKind};
 pub use parameters::{LoadError, ModulePath, ParameterInfo, ParameterSource, Parameters, Snapshot, load, snapshots};
 pub use positions::Positions;
 pub use rotary::{RotaryTable, apply_rotary};
-pub use tensors::{cast_to, index_tensor};
+pub use stored::{StoredTensor, float_dtype, stored_dtype, write_safetensors};
+pub use tensors::{cast_to, index_tensor, tanh_gated};
 pub use vision_encoder::{ConnectedEncoder, Connector, ImageFeatures, VisionEncoder};
 
 /// The README's example is compiled with the documentation's.

@@ -141,9 +141,10 @@ impl<'a> Adaptation<'a> {
 
         let (steps, batch_size) = (self.n_steps(&composed), self.settings.batch_size);
         on_event(AdaptEvent::PostTraining { steps, batch_size });
-        let model: VisionLanguageModel = self.base.load(self.settings.dtype.into(), &self.device.clone().autodiff())?;
+        let device = self.device.clone().autodiff();
+        let model: VisionLanguageModel = self.base.load_with(self.settings.dtype.into(), &device, progress)?;
         let (model, fitted) = self.post_train(model, &composed, progress)?;
-        self.base.save(&model, &self.model())?;
+        self.base.save_with(&model, &self.model(), progress)?;
         drop(model);
         on_event(AdaptEvent::PostTrained(&fitted));
 

@@ -115,6 +115,14 @@ pub enum RecipeError {
     Threads(String),
 }
 
+/// A job's folder has its last checkpoint, so the model is let go.
+#[cfg(feature = "train")]
+impl<M> From<adamllm_train::FitError<M>> for RecipeError {
+    fn from(failed: adamllm_train::FitError<M>) -> Self {
+        Self::Train(failed.error)
+    }
+}
+
 /// An error of the file system, with what was being done to which file.
 #[cfg(feature = "train")]
 pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> RecipeError {

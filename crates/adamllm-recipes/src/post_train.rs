@@ -188,9 +188,9 @@ impl<'a> PostTraining<'a> {
     ///
     /// # Errors
     /// The folder's; an adapter that does not fit, or that could not be exported as the settings say.
-    pub fn load(&self, device: &Device) -> Result<VisionLanguageModel, RecipeError> {
+    pub fn load(&self, device: &Device, progress: &mut dyn Progress) -> Result<VisionLanguageModel, RecipeError> {
         let device = device.clone().autodiff();
-        let model = self.base.load(self.settings.model.dtype.into(), &device)?;
+        let model = self.base.load_with(self.settings.model.dtype.into(), &device, progress)?;
         match &self.settings.adapter {
             None => Ok(model),
             Some(adapter) => {
@@ -218,18 +218,18 @@ impl<'a> PostTraining<'a> {
         Ok(())
     }
 
-    /// Runs each stage's worst batches forward and backward; the model stays as it is.
+    /// Runs each stage's worst batches forward and backward; the model stays as it is. `progress` may end it between two passes.
     ///
     /// # Errors
-    /// A batch that cannot be made; a part that the model does not have.
-    pub fn dry_run<M>(&self, model: &M) -> Result<Vec<StageDryRun>, RecipeError>
+    /// A batch that cannot be made; a part that the model does not have; [`CoreError::Cancelled`](adamllm_core::CoreError::Cancelled).
+    pub fn dry_run<M>(&self, model: &M, progress: &mut dyn Progress) -> Result<Vec<StageDryRun>, RecipeError>
     where
         M: Objective<Batch = VlmBatch>,
     {
         let training = self.settings.training_of(&Parameters::of(model).names())?;
         let mut measured = Vec::new();
         for stage in &self.stages {
-            measured.extend(stage.dry_run(model, &training)?);
+            measured.extend(stage.dry_run(model, &training, progress)?);
         }
         Ok(measured)
     }
@@ -245,9 +245,9 @@ impl<'a> PostTraining<'a> {
         on_event: &mut dyn FnMut(PostTrainEvent),
         progress: &mut dyn Progress,
     ) -> Result<PostTrainReport, RecipeError> {
-        let (model, training) = self.fit(self.load(device)?, run, on_event, progress)?;
+        let (model, training) = self.fit(self.load(device, progress)?, run, on_event, progress)?;
         let rank = run.collective().rank();
-        let model = (rank == 0).then(|| self.export(model, &run.out)).transpose()?;
+        let model = (rank == 0).then(|| self.export(model, &run.out, progress)).transpose()?;
 
         let report = PostTrainReport {
             plan: self.plan(),
@@ -316,6 +316,7 @@ impl<'a> PostTraining<'a> {
         &self,
         model: VisionLanguageModel<V, L>,
         out: &Path,
+        progress: &mut dyn Progress,
     ) -> Result<PathBuf, RecipeError> {
         match (self.settings.export.kind, &self.settings.adapter) {
             (ExportKind::Adapter, Some(adapter)) => {
@@ -325,7 +326,7 @@ impl<'a> PostTraining<'a> {
             }
             _ => {
                 let to = out.join("model");
-                self.base.save(&model.merge_lora(), &to)?;
+                self.base.save_with(&model.merge_lora(), &to, progress)?;
 
                 // A faulty export must be found here, not by whoever loads it.
                 let differences = ModelFolder::open(&to)?.verify(self.base)?;

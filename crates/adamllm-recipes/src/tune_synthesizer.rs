@@ -166,12 +166,12 @@ pub fn tune_synthesizer(
     let held_out = conversations.held_out.as_ref().map_or(0, TrainingSet::len);
     on_event(TuneEvent::Encoded { train: conversations.train.len(), held_out });
 
-    let model: VisionLanguageModel = base.load(settings.dtype.into(), &device.clone().autodiff())?;
+    let model: VisionLanguageModel = base.load_with(settings.dtype.into(), &device.clone().autodiff(), progress)?;
     let (model, fitted) = conversations.fit(model, settings, run, progress)?;
     let to = run.out.join("model");
     let is_first = run.collective().rank() == 0;
     if is_first {
-        base.save(&model, &to)?;
+        base.save_with(&model, &to, progress)?;
     }
 
     let report = TuneSynthesizerReport {

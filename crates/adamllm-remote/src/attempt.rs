@@ -1,8 +1,8 @@
 //! One request, tried until it is answered, refused, or not worth another try.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::{Duration, Instant};
 
+use adamllm_core::backoff;
 use serde_json::Value;
 
 use crate::Retry;
@@ -112,34 +112,7 @@ impl Sender {
         }
     }
 
-    /// The pause after the given number of failures: doubled each time, cut to a random 50 to 100 %.
     fn pause(&self, failures: u32) -> Duration {
-        let doubled = self.retry.pause.saturating_mul(1 << (failures - 1).min(20));
-        doubled.min(self.retry.longest_pause).mul_f64(0.5 + 0.5 * random_unit())
-    }
-}
-
-/// 0 to 1, another one in each call and each process: the standard library seeds its hash maps so.
-fn random_unit() -> f64 {
-    (RandomState::new().build_hasher().finish() >> 11) as f64 / (1u64 << 53) as f64
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::RemoteConfig;
-
-    #[test]
-    fn pauses_double_and_are_jittered() {
-        let config = RemoteConfig::new(["http://127.0.0.1:1"]);
-        let retry = Retry { pause: Duration::from_millis(100), longest_pause: Duration::from_secs(1), ..config.retry };
-        let connection = Connection::new(&config).expect("valid");
-        let sender = Sender { connection, pool: Pool::new(config.servers), retry };
-        for (failures, longest) in [(1, 100), (2, 200), (4, 800), (5, 1000), (60, 1000)] {
-            let pauses: Vec<_> = (0..50).map(|_| sender.pause(failures)).collect();
-            let longest = Duration::from_millis(longest);
-            assert!(pauses.iter().all(|pause| *pause >= longest / 2 && *pause <= longest));
-            assert!(pauses.iter().any(|pause| *pause != pauses[0]), "jitter");
-        }
+        backoff(self.retry.pause, self.retry.longest_pause, failures)
     }
 }

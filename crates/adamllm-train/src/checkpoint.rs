@@ -1,13 +1,14 @@
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use adamllm_core::CoreError;
-use adamllm_nn::{ParameterInfo, ParameterSource, snapshots};
+use adamllm_nn::{
+    ParameterInfo, ParameterSource, StoredTensor, float_dtype, snapshots, stored_dtype, write_safetensors,
+};
 use burn::module::Module;
-use burn::tensor::{DType, Device, Tensor, TensorData};
-use safetensors::{Dtype, SafeTensors, View};
+use burn::tensor::{Device, Tensor, TensorData};
+use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use serde::{Deserialize, Serialize};
 
 use crate::optimizer::{Accumulated, NamedOptimizer, ParameterState, by_name, from_names};
@@ -53,12 +54,42 @@ pub(crate) struct RunState<'a, M> {
     pub(crate) partial: Option<PartialStep>,
 }
 
-/// What a run goes on from.
-pub(crate) struct Restored<M> {
-    pub(crate) model: M,
+/// What a run goes on from, beside its model; by default, the beginning.
+#[derive(Default)]
+pub(crate) struct Restored {
     pub(crate) optimizer: NamedOptimizer,
     pub(crate) step: usize,
     pub(crate) partial: Option<PartialStep>,
+}
+
+impl<M: Module> RunState<'_, M> {
+    /// Writes the files into an empty folder.
+    fn write_beside(self, beside: &Path) -> Result<(), TrainError> {
+        let Self { step, n_examples, model, optimizer, config, partial } = self;
+        remove_if_there(beside)?;
+        fs::create_dir_all(beside).map_err(CoreError::io("create", beside))?;
+
+        let weights = snapshots(model).into_iter().map(|s| (s.info.name.clone(), StoredTensor::from_snapshot(s)));
+        write_tensors(weights, &beside.join(WEIGHTS))?;
+        let moments = optimizer.states.iter().flat_map(|(name, state)| {
+            let kept =
+                [("first", Some(&state.first)), ("second", state.second.as_ref()), ("master", state.master.as_ref())];
+            let kept = kept.into_iter().filter_map(|(kind, tensor)| Some((kind, tensor?.clone())));
+            kept.map(move |(kind, tensor)| (format!("{kind}.{name}"), moment(tensor)))
+        });
+        write_tensors(moments, &beside.join(OPTIMIZER))?;
+
+        let updates = optimizer.states.iter().map(|(name, s)| (name.clone(), s.time)).collect();
+        let (done, gradients) = partial.map(|PartialStep { done, gradients }| (done, gradients.take())).unzip();
+        if let Some(gradients) = gradients {
+            let named = by_name(model, gradients).into_iter();
+            let named = named.map(|(name, data)| (name, StoredTensor::from_data(data)));
+            write_tensors(named, &beside.join(GRADIENTS))?;
+        }
+        let state = State { step, n_examples, config: config.clone(), updates, done };
+        let json = serde_json::to_vec_pretty(&state).expect("plain values");
+        Ok(adamllm_core::write_atomically(beside.join(STATE), json)?)
+    }
 }
 
 impl Checkpoint {
@@ -90,11 +121,10 @@ impl Checkpoint {
     }
 
     pub(crate) fn write<M: Module>(run: &Path, state: RunState<M>) -> Result<Self, TrainError> {
-        let RunState { step, n_examples, model, optimizer, config, partial } = state;
-        let passes = partial.as_ref().map_or(0, |partial| partial.done.passes);
+        let (step, passes) = (state.step, state.partial.as_ref().map_or(0, |partial| partial.done.passes));
         let name = if passes == 0 { format!("step-{step:06}") } else { format!("step-{step:06}+{passes:04}") };
         let (path, beside) = (run.join(&name), run.join(format!("{name}.partial")));
-        let written = Self::write_beside(&beside, step, n_examples, model, optimizer, config, partial);
+        let written = state.write_beside(&beside);
         if let Err(error) = written {
             // What there is room for again: a full disk must not stay full of this.
             let _ = remove_if_there(&beside);
@@ -105,39 +135,6 @@ impl Checkpoint {
         sync_folder(run)?;
         tracing::info!(step, passes, path = %path.display(), "checkpoint written");
         Ok(Self { step, passes, path })
-    }
-
-    fn write_beside<M: Module>(
-        beside: &Path,
-        step: usize,
-        n_examples: usize,
-        model: &M,
-        optimizer: &NamedOptimizer,
-        config: &TrainConfig,
-        partial: Option<PartialStep>,
-    ) -> Result<(), TrainError> {
-        remove_if_there(beside)?;
-        fs::create_dir_all(beside).map_err(CoreError::io("create", beside))?;
-
-        let weights = snapshots(model).into_iter().map(|s| (s.info.name.clone(), CheckpointTensor::Weight(s)));
-        write_tensors(weights, &beside.join(WEIGHTS))?;
-        let moments = optimizer.states.iter().flat_map(|(name, state)| {
-            let kept =
-                [("first", Some(&state.first)), ("second", state.second.as_ref()), ("master", state.master.as_ref())];
-            let kept = kept.into_iter().filter_map(|(kind, tensor)| Some((kind, tensor?.clone())));
-            kept.map(move |(kind, tensor)| (format!("{kind}.{name}"), CheckpointTensor::Moment(tensor)))
-        });
-        write_tensors(moments, &beside.join(OPTIMIZER))?;
-        let updates = optimizer.states.iter().map(|(name, s)| (name.clone(), s.time)).collect();
-        let (done, gradients) = partial.map(|PartialStep { done, gradients }| (done, gradients.take())).unzip();
-        if let Some(gradients) = gradients {
-            let named =
-                by_name(model, gradients).into_iter().map(|(name, data)| (name, CheckpointTensor::Values(data)));
-            write_tensors(named, &beside.join(GRADIENTS))?;
-        }
-        let state = State { step, n_examples, config: config.clone(), updates, done };
-        let json = serde_json::to_vec_pretty(&state).expect("plain values");
-        Ok(adamllm_core::write_atomically(beside.join(STATE), json)?)
     }
 
     /// Removes all but the newest `keep` checkpoints.
@@ -166,17 +163,17 @@ impl Checkpoint {
         adamllm_nn::load(model, &mut CheckpointWeights(&tensors)).map_err(|e| self.fault(e))
     }
 
-    /// Loads everything. The configuration must be the one that the checkpoint was written with.
+    /// Loads everything: the weights into `model`, where the checkpoint is whole otherwise. The configuration must be the one that
+    /// the checkpoint was written with.
     pub(crate) fn restore<M: Module>(
         &self,
-        model: M,
+        model: &mut Option<M>,
         n_examples: usize,
         config: &TrainConfig,
         device: &Device,
-    ) -> Result<Restored<M>, TrainError> {
+    ) -> Result<Restored, TrainError> {
         let state: State = serde_json::from_slice(&self.read(STATE)?).map_err(|e| self.fault(e))?;
         self.check_run(&state, n_examples, config)?;
-        let model = self.load_weights(model)?;
 
         // As `write_beside` named them: `first.NAME`, `second.NAME`, `master.NAME`. Muon has no second moment, and a
         // parameter in f32 no master copy.
@@ -195,8 +192,11 @@ impl Checkpoint {
             optimizer.states.insert(name, restored);
         }
 
-        let partial = state.done.map(|done| self.gradients(&model, done, device)).transpose()?;
-        Ok(Restored { model, optimizer, step: state.step, partial })
+        // Last, because a model that was loaded in part is lost.
+        let beginning = model.take().expect("a model to load into");
+        let loaded = model.insert(self.load_weights(beginning)?);
+        let partial = state.done.map(|done| self.gradients(loaded, done, device)).transpose()?;
+        Ok(Restored { optimizer, step: state.step, partial })
     }
 
     fn gradients<M: Module>(&self, model: &M, done: StepProgress, device: &Device) -> Result<PartialStep, TrainError> {
@@ -278,71 +278,24 @@ fn sync_folder(path: &Path) -> Result<(), TrainError> {
     Ok(())
 }
 
-enum CheckpointTensor {
-    Weight(adamllm_nn::Snapshot),
-    Values(TensorData),
-    Moment(Tensor<1>),
+/// A tensor of the optimizer, which leaves the device when it is written.
+fn moment(tensor: Tensor<1>) -> StoredTensor<'static> {
+    let dtype = stored_dtype(tensor.dtype()).unwrap_or(Dtype::F32);
+    StoredTensor::from_read(dtype, tensor.shape().as_slice().to_vec(), move || tensor.clone().into_data())
 }
 
-struct StoredView {
-    stored: CheckpointTensor,
-    shape: Vec<usize>,
-    dtype: DType,
-}
-
-impl View for StoredView {
-    fn dtype(&self) -> Dtype {
-        match self.dtype {
-            DType::F16 => Dtype::F16,
-            DType::BF16 => Dtype::BF16,
-            _ => Dtype::F32,
-        }
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        let data = match &self.stored {
-            CheckpointTensor::Weight(snapshot) => snapshot.read(),
-            CheckpointTensor::Moment(tensor) => tensor.clone().into_data(),
-            CheckpointTensor::Values(data) => data.clone(),
-        };
-        Cow::Owned(data.as_bytes().to_vec())
-    }
-
-    fn data_len(&self) -> usize {
-        self.shape.iter().product::<usize>() * self.dtype().bitsize() / 8
-    }
-}
-
-fn write_tensors(tensors: impl Iterator<Item = (String, CheckpointTensor)>, path: &Path) -> Result<(), TrainError> {
-    let views = tensors.map(|(name, stored)| {
-        let (shape, dtype) = match &stored {
-            CheckpointTensor::Weight(s) => (s.info.shape.clone(), s.info.dtype.unwrap_or(DType::F32)),
-            CheckpointTensor::Moment(t) => (t.shape().as_slice().to_vec(), t.dtype()),
-            CheckpointTensor::Values(data) => (data.shape().as_slice().to_vec(), data.dtype()),
-        };
-        (name, StoredView { stored, shape, dtype })
-    });
-    let failed = |e: safetensors::SafeTensorError| match e {
-        safetensors::SafeTensorError::IoError(source) => CoreError::io("write", path)(source).into(),
+fn write_tensors<'a>(
+    tensors: impl IntoIterator<Item = (String, StoredTensor<'a>)>,
+    path: &Path,
+) -> Result<(), TrainError> {
+    write_safetensors(tensors, None, path).map_err(|error| match error {
+        SafeTensorError::IoError(source) => CoreError::io("write", path)(source).into(),
         other => TrainError::Checkpoint { path: path.into(), detail: other.to_string() },
-    };
-    safetensors::serialize_to_file(views, None, path).map_err(failed)?;
-    let file = File::open(path).map_err(CoreError::io("open", path))?;
-    file.sync_all().map_err(CoreError::io("sync", path))?;
-    Ok(())
+    })
 }
 
 fn tensor_data(view: &safetensors::tensor::TensorView) -> Result<TensorData, String> {
-    let dtype = match view.dtype() {
-        Dtype::F32 => DType::F32,
-        Dtype::F16 => DType::F16,
-        Dtype::BF16 => DType::BF16,
-        other => return Err(format!("expected F32, F16 or BF16, got {other:?}")),
-    };
+    let dtype = float_dtype(view.dtype()).ok_or_else(|| format!("expected a float tensor, got {:?}", view.dtype()))?;
     Ok(TensorData::from_bytes_vec(view.data().to_vec(), view.shape().to_vec(), dtype))
 }
 

@@ -148,6 +148,41 @@ pub enum TrainError {
     },
 }
 
+/// Why a run of [`Trainer::fit`](crate::Trainer::fit) failed, and its model. Turns into the [`TrainError`] alone where `?` asks
+/// for one.
+#[non_exhaustive]
+pub struct FitError<M> {
+    /// What went wrong.
+    pub error: TrainError,
+    /// The model as the last whole step left it, frozen as the settings say. `None` only where a checkpoint's weights, or those
+    /// of another rank, could not be read to their end: a part of them is in no model.
+    pub model: Option<M>,
+}
+
+impl<M> std::fmt::Debug for FitError<M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FitError").field("error", &self.error).finish_non_exhaustive()
+    }
+}
+
+impl<M> std::fmt::Display for FitError<M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl<M> std::error::Error for FitError<M> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.error.source()
+    }
+}
+
+impl<M> From<FitError<M>> for TrainError {
+    fn from(failed: FitError<M>) -> Self {
+        failed.error
+    }
+}
+
 /// The first names, and how many more there are.
 fn names(all: &[String]) -> String {
     const SHOWN: usize = 4;

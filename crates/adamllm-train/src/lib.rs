@@ -14,7 +14,7 @@
 //! |---|---|
 //! | [`SingleStage`], [`Mixture`], [`WeightedSources`] | captions and tasks to conversations; several sources in exact shares |
 //! | [`BatchSource`], [`ExampleBatches`], [`BatchOrder`] | where batches come from, and in which order |
-//! | [`Trainer`], [`TrainConfig`], [`FitOptions`], [`FitReport`] | the loop, its settings, what a run is given and gives back |
+//! | [`Trainer`], [`TrainConfig`], [`FitOptions`], [`FitReport`], [`FitError`] | the loop, its settings, what a run is given and gives back |
 //! | [`RunPlan`], [`DryRun`] | what a run will read, and whether it fits, beforehand |
 //! | [`Checkpoint`], [`Validation`] | what a run leaves to go on from; losses on held-out examples |
 //! | [`Collective`], [`on_each_device`] | several devices or processes |
@@ -65,7 +65,7 @@ pub use config::{
     DecayRule, ExampleOrder, GradientCheckpointing, LastBatch, LossNormalization, MicroBatchBudget, MomentDtype,
     NonFinite, OptimizerKind, ParameterGroup, TrainConfig,
 };
-pub use error::TrainError;
+pub use error::{FitError, TrainError};
 pub use loss_chart::{draw_training, training_summary};
 pub use metrics::{GroupLoss, StepMetrics};
 pub use micro_batches::micro_batches;

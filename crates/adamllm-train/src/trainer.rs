@@ -12,16 +12,15 @@ use burn::tensor::{Device, TensorData};
 use crate::backward::differentiate;
 use crate::checkpoint::Restored;
 use crate::collective::{all_ok, check_same_run, start_together};
-use crate::metrics::{MetricsFile, peak_bytes};
-use crate::optimizer::{Accumulated, NamedOptimizer, by_name, freeze};
-use crate::spikes::Spikes;
+use crate::metrics::peak_bytes;
+use crate::optimizer::{Accumulated, by_name, freeze};
 use crate::step_batches::feed;
-use crate::train_loop::TrainLoop;
+use crate::train_loop::{RunContext, StepLog, TrainLoop};
 use crate::trainable::{Unreached, check_trainable};
 use crate::validation::ValidationLog;
 use crate::{
-    BatchOrder, BatchSource, Checkpoint, Collective, NonFinite, SingleProcess, StepMetrics, TrainConfig, TrainError,
-    Validation, ValidationMetrics,
+    BatchOrder, BatchSource, Checkpoint, Collective, FitError, NonFinite, SingleProcess, StepMetrics, TrainConfig,
+    TrainError, Validation, ValidationMetrics,
 };
 
 /// Fits a model to batches.
@@ -159,14 +158,14 @@ impl Trainer {
     /// ```
     ///
     /// # Errors
-    /// [`TrainError`]; what was saved before stays whole.
+    /// [`FitError`]: a [`TrainError`], and the model as the last whole step left it; what was saved before stays whole.
     pub fn fit<M, S>(
         &self,
         model: M,
         source: &S,
         run: FitOptions,
         progress: &mut dyn Progress,
-    ) -> Result<(M, FitReport), TrainError>
+    ) -> Result<(M, FitReport), FitError<M>>
     where
         M: Objective + 'static,
         S: BatchSource<Batch = M::Batch>,
@@ -186,60 +185,85 @@ impl Trainer {
         validation: Option<Validation<V>>,
         run: FitOptions,
         progress: &mut dyn Progress,
-    ) -> Result<(M, FitReport), TrainError>
+    ) -> Result<(M, FitReport), FitError<M>>
     where
         M: Objective + 'static,
         S: BatchSource<Batch = M::Batch>,
         V: BatchSource<Batch = M::Batch>,
     {
-        let n_examples = source.n_examples();
-        let total = self.config.n_steps(source.examples_per_epoch());
-        let device = model.devices().first().cloned().unwrap_or_default();
-        let model = freeze(model, &self.config);
-        let collective = run.collective.unwrap_or(&SingleProcess);
-        all_ok(collective, check_trainable(&model, &self.config))?;
-        if collective.size() > 1 && self.config.non_finite == NonFinite::Quarantine {
-            let expected = "stop or skip_step where there are several processes".into();
-            return Err(TrainError::Config { field: "non_finite", expected, got: "quarantine".into() });
+        let mut kept = Some(model);
+        match self.fit_kept(&mut kept, source, validation, run, progress) {
+            Ok(report) => Ok((kept.expect("a run gives its model back"), report)),
+            Err(error) => Err(FitError { error, model: kept }),
         }
-        check_same_run(&model, &self.config, n_examples, validation.as_ref(), collective)?;
-        let started = self.begin(model, &run, n_examples, &device);
-        // Every process has looked at the folder before one of them changes it.
-        let Restored { model, optimizer, step: start, partial } = start_together(started, collective)?;
-        let order = BatchOrder::of(source, &self.config)?;
+    }
+
+    /// As [`Trainer::fit_validated`]. `kept` holds the model but while it is loaded or updated.
+    fn fit_kept<M, S, V>(
+        &self,
+        kept: &mut Option<M>,
+        source: &S,
+        validation: Option<Validation<V>>,
+        run: FitOptions,
+        progress: &mut dyn Progress,
+    ) -> Result<FitReport, TrainError>
+    where
+        M: Objective + 'static,
+        S: BatchSource<Batch = M::Batch>,
+        V: BatchSource<Batch = M::Batch>,
+    {
+        let (n_examples, total) = (source.n_examples(), self.config.n_steps(source.examples_per_epoch()));
+        let collective = run.collective.unwrap_or(&SingleProcess);
+        let given = kept.take().expect("the caller's model");
+        let model = &*kept.insert(freeze(given, &self.config));
+        self.check(model, n_examples, validation.as_ref(), collective)?;
+
+        // Every process looks at the folder before one of them changes it.
+        let device = model.devices().first().cloned().unwrap_or_default();
+        let begun = self.begin(kept, &run, n_examples, &device);
+        let Restored { optimizer, step: start, partial } = start_together(kept, begun, collective)?;
         // Only rank 0 writes.
         let folder = run.folder.clone().filter(|_| collective.rank() == 0);
-        let opened = folder.as_deref().map(|folder| MetricsFile::open(folder, start)).transpose();
-        let metrics_file = all_ok(collective, opened)?;
-        let opened = ValidationLog::open(folder.as_deref().filter(|_| validation.is_some()), start);
-        let validation_log = all_ok(collective, opened)?.shared(collective)?;
+        let log = StepLog::open(folder.as_deref(), start, [self.config.log_every, total], collective)?;
+        let validation = match validation {
+            None => None,
+            Some(validation) => {
+                let opened = ValidationLog::open(folder.as_deref(), start);
+                Some((validation, all_ok(collective, opened)?.shared(collective)?))
+            }
+        };
 
+        let order = BatchOrder::of(source, &self.config)?;
         progress.begin("fit", total as u64);
         progress.advance(start as u64);
         let fitted = std::thread::scope(|scope| {
             let (sender, receiver) = sync_channel(2);
             let (steps, feeding) = (start..total, order.clone());
             scope.spawn(move || feed(source, &feeding, steps, &self.config, collective, &sender));
-            let train_loop = TrainLoop {
-                config: &self.config,
-                model: Some(model),
-                optimizer,
-                order,
-                total,
-                n_examples,
-                folder,
-                metrics_file,
-                source,
-                collective,
-                stop: run.stop,
-                partial,
-                spikes: Spikes::default(),
-                unreached: Unreached::default(),
-            };
-            train_loop.run(start, &receiver, validation, validation_log, run.on_step, progress)
+            let (config, stop) = (&self.config, run.stop);
+            let context = RunContext { config, source, n_examples, order, total, folder, collective, stop };
+            let unreached = Unreached::default();
+            let train_loop = TrainLoop { context, model: kept, optimizer, partial, unreached };
+            train_loop.run(start, &receiver, validation, log, run.on_step, progress)
         });
         progress.end();
         fitted
+    }
+
+    /// What is refused before anything is read or written.
+    fn check<M: Module, V: BatchSource>(
+        &self,
+        model: &M,
+        n_examples: usize,
+        validation: Option<&Validation<V>>,
+        collective: &dyn Collective,
+    ) -> Result<(), TrainError> {
+        all_ok(collective, check_trainable(model, &self.config))?;
+        if collective.size() > 1 && self.config.non_finite == NonFinite::Quarantine {
+            let expected = "stop or skip_step where there are several processes".into();
+            return Err(TrainError::Config { field: "non_finite", expected, got: "quarantine".into() });
+        }
+        check_same_run(model, &self.config, n_examples, validation, collective)
     }
 
     /// Runs one batch forward and backward and drops the gradients: whether the worst batch fits into memory is known
@@ -279,13 +303,12 @@ impl Trainer {
     /// The state that a run begins with: fresh, or the newest checkpoint's.
     fn begin<M: Module>(
         &self,
-        model: M,
+        model: &mut Option<M>,
         run: &FitOptions,
         n_examples: usize,
         device: &Device,
-    ) -> Result<Restored<M>, TrainError> {
-        let fresh = |model| Restored { model, optimizer: NamedOptimizer::default(), step: 0, partial: None };
-        let Some(folder) = &run.folder else { return Ok(fresh(model)) };
+    ) -> Result<Restored, TrainError> {
+        let Some(folder) = &run.folder else { return Ok(Restored::default()) };
         std::fs::create_dir_all(folder).map_err(CoreError::io("create", folder))?;
 
         // A run that ended before its first checkpoint has metrics all the same. Neither is written over unless the
@@ -297,7 +320,7 @@ impl Trainer {
         }
 
         match newest {
-            None => Ok(fresh(model)),
+            None => Ok(Restored::default()),
             Some(checkpoint) => {
                 // Moments and gradients are no part of a graph.
                 let inner = device.clone().without_autodiff();

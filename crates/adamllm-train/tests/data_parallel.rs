@@ -139,7 +139,12 @@ fn fit_in(size: usize, config: &TrainConfig, folder: Option<&Path>, resume: bool
             collective: Some(collective),
             ..FitOptions::default()
         };
-        Trainer::new(config.clone())?.fit(model(device, 0.0), &ExampleBatches::new(EXAMPLES, batch), run, &mut ())
+        Ok(Trainer::new(config.clone())?.fit(
+            model(device, 0.0),
+            &ExampleBatches::new(EXAMPLES, batch),
+            run,
+            &mut (),
+        )?)
     });
     fitted.into_iter().next().expect("a process")
 }
@@ -194,7 +199,7 @@ fn ranks_begin_with_the_weights_of_the_first() {
     let processes = together(3, |device, collective| {
         let run = FitOptions { collective: Some(collective), ..FitOptions::default() };
         let own = model(device, collective.rank() as f32);
-        Trainer::new(config())?.fit(own, &ExampleBatches::new(EXAMPLES, batch), run, &mut ())
+        Ok(Trainer::new(config())?.fit(own, &ExampleBatches::new(EXAMPLES, batch), run, &mut ())?)
     });
     assert!(largest_difference(&alone, &processes[2].0) < 1e-5);
 }
@@ -216,7 +221,7 @@ fn a_stop_of_one_rank_stops_all_and_resumes() {
                 collective: Some(collective),
                 ..FitOptions::default()
             };
-            Trainer::new(config())?.fit(model(device, 0.0), &ExampleBatches::new(EXAMPLES, batch), run, &mut ())
+            Ok(Trainer::new(config())?.fit(model(device, 0.0), &ExampleBatches::new(EXAMPLES, batch), run, &mut ())?)
         });
         assert_eq!((processes[0].1.outcome, processes[0].1.steps), (FitOutcome::Stopped, 5));
         let written = Checkpoint::list(folder.path()).expect("lists");
@@ -271,7 +276,7 @@ fn ranks_end_early_together_also_after_a_resume() {
             };
             let validation = Some(Validation { source: &held_out, every: 2, batch_size: 3, patience: Some(4) });
             let source = ExampleBatches::new(EXAMPLES, batch);
-            Trainer::new(settings.clone())?.fit_validated(model(device, 0.0), &source, validation, run, &mut ())
+            Ok(Trainer::new(settings.clone())?.fit_validated(model(device, 0.0), &source, validation, run, &mut ())?)
         });
         processes.into_iter().next().expect("a process").1
     };
@@ -313,7 +318,7 @@ fn an_example_that_fails_ends_all_processes_and_says_why() {
             if rank == 1 && examples.len() == 3 { Err("a broken image".to_owned()) } else { batch(examples) }
         });
         let run = FitOptions { collective: Some(collective), ..FitOptions::default() };
-        Trainer::new(config())?.fit(model(device, 0.0), &source, run, &mut ())
+        Ok(Trainer::new(config())?.fit(model(device, 0.0), &source, run, &mut ())?)
     });
     assert!(
         outcomes[1].starts_with("batch of examples [") && outcomes[1].ends_with("]: a broken image"),
@@ -331,7 +336,7 @@ fn a_checkpoint_that_cannot_be_written_ends_all_ranks() {
     let outcomes = refused(|device, collective| {
         let run =
             FitOptions { folder: Some(folder.path().into()), collective: Some(collective), ..FitOptions::default() };
-        Trainer::new(config())?.fit(model(device, 0.0), &ExampleBatches::new(EXAMPLES, batch), run, &mut ())
+        Ok(Trainer::new(config())?.fit(model(device, 0.0), &ExampleBatches::new(EXAMPLES, batch), run, &mut ())?)
     });
     assert!(outcomes[0].contains("step-000004.partial"), "{}", outcomes[0]);
     assert_eq!(outcomes[1], format!("rank 0 of 2: {}", outcomes[0]));
@@ -343,7 +348,7 @@ fn ranks_with_other_settings_or_examples_are_refused() {
         refused(|device, collective| {
             let run = FitOptions { collective: Some(collective), ..FitOptions::default() };
             let source = ExampleBatches::new(examples_of(collective.rank()), batch);
-            Trainer::new(config_of(collective.rank()))?.fit(model(device, 0.0), &source, run, &mut ())
+            Ok(Trainer::new(config_of(collective.rank()))?.fit(model(device, 0.0), &source, run, &mut ())?)
         })
     };
     let settings = with(&|rank| TrainConfig { seed: rank as u64, ..config() }, &|_| EXAMPLES);
@@ -361,7 +366,7 @@ fn ranks_that_find_other_checkpoints_are_refused() {
         let folder = Some(folders[collective.rank()].path().to_path_buf());
         let run = FitOptions { folder, resume: true, collective: Some(collective), ..FitOptions::default() };
         let config = TrainConfig { max_steps: Some(4), ..config() };
-        Trainer::new(config)?.fit(model(device, 0.0), &ExampleBatches::new(EXAMPLES, batch), run, &mut ())
+        Ok(Trainer::new(config)?.fit(model(device, 0.0), &ExampleBatches::new(EXAMPLES, batch), run, &mut ())?)
     });
     let expected =
         "rank 1 of 2: checkpoint to go on from: expected step 4 and 0 passes as rank 0, got step 0 and 0 passes";

@@ -109,7 +109,8 @@ fn fit(folder: &Path) -> Result<(), adamllm_train::TrainError> {
         batch(&examples.iter().map(|example| example + 100).collect::<Vec<_>>())
     });
     let validation = Validation { source: &held_out, every: 2, batch_size: 4, patience: None };
-    Trainer::new(config())?.fit_validated(Wide::new(), &source, Some(validation), run, &mut ()).map(drop)
+    Trainer::new(config())?.fit_validated(Wide::new(), &source, Some(validation), run, &mut ())?;
+    Ok(())
 }
 
 /// Not a test of its own: what the processes below run. Without orders it does nothing.

@@ -82,7 +82,7 @@ fn config(groups: Vec<ParameterGroup>) -> TrainConfig {
 fn fit(model: Model, groups: Vec<ParameterGroup>, first_image: usize) -> Result<(Model, FitReport), TrainError> {
     let source = ExampleBatches::new(8, |examples: &[usize]| Ok::<_, String>(batch(examples, first_image)));
     let config = TrainConfig { order: adamllm_train::ExampleOrder::Sequential, ..config(groups) };
-    Trainer::new(config)?.fit(model, &source, FitOptions::default(), &mut ())
+    Ok(Trainer::new(config)?.fit(model, &source, FitOptions::default(), &mut ())?)
 }
 
 fn batch(examples: &[usize], first_image: usize) -> Points {

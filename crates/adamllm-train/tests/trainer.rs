@@ -219,9 +219,17 @@ fn a_loss_that_is_not_finite_names_its_examples() {
         let trainer = Trainer::new(TrainConfig { non_finite, epochs: 1.0, ..config() }).expect("valid");
         trainer.fit(model(), &source, FitOptions::default(), &mut ())
     };
-    match fit(NonFinite::Stop) {
-        Err(TrainError::NonFinite { examples, .. }) => assert!(examples.contains(&5)),
-        other => panic!("expected the examples, got {other:?}"),
+    let failed = fit(NonFinite::Stop).expect_err("one example has no loss");
+    let TrainError::NonFinite { step, examples, .. } = failed.error else {
+        panic!("expected the examples, got {failed}")
+    };
+    assert!(examples.contains(&5));
+    // The model is given back as the steps before left it.
+    let until = TrainConfig { max_steps: Some(step - 1), epochs: 1.0, ..config() };
+    let kept = failed.model.expect("the model");
+    match step {
+        1 => assert_eq!(weights(&kept), weights(&model())),
+        _ => assert_eq!(weights(&kept), weights(&self::fit(until, FitOptions::default()).expect("fits").0)),
     }
     let (skipping, report) = fit(NonFinite::SkipStep).expect("goes on");
     assert_eq!(report.metrics.iter().filter(|m| m.skipped).count(), 1);
@@ -356,6 +364,27 @@ fn a_used_folder_and_another_configuration_are_refused() {
     let other = TrainConfig { learning_rate: 0.5, ..config() };
     let error = fit(other, in_folder(folder.path(), true)).expect_err("another configuration").to_string();
     assert!(error.contains("another configuration"), "{error}");
+}
+
+#[test]
+fn the_model_is_given_back_where_a_run_is_refused() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    fit(config(), in_folder(folder.path(), false)).expect("fits");
+    let source = ExampleBatches::new(EXAMPLES, batch);
+    let trainer = Trainer::new(config()).expect("valid");
+    let failed = trainer.fit(model(), &source, in_folder(folder.path(), false), &mut ()).expect_err("a run is there");
+    assert_eq!(weights(&failed.model.expect("the model")), weights(&model()));
+
+    // The weights of a checkpoint are read last. Where they are damaged, what was read of them is no model.
+    let newest = Checkpoint::list(folder.path()).expect("lists").pop().expect("a checkpoint");
+    for (file, is_kept) in [("weights.safetensors", false), ("optimizer.safetensors", true)] {
+        std::fs::write(newest.path().join(file), b"torn").expect("writes");
+        let run = in_folder(folder.path(), true);
+        let failed = trainer.fit(model(), &source, run, &mut ()).expect_err("damaged");
+        assert!(matches!(failed.error, TrainError::Checkpoint { .. }), "{file}: {failed}");
+        let kept = failed.model.map(|kept| weights(&kept) == weights(&model()));
+        assert_eq!(kept, is_kept.then_some(true), "{file}");
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use adamllm_nn::{
     Activation, AttentionMask, LayerNorm, LayerNormConfig, Linear, LinearConfig, LinearLayers, Mlp, MlpConfig, attend,
-    prefixed_layers,
+    prefixed_layers, tanh_gated,
 };
 use burn::config::Config;
 use burn::module::{Initializer, Module, Param};
@@ -128,7 +128,7 @@ impl EncoderAttention {
 
 fn gated(x: Tensor<3>, gate: Option<&Param<Tensor<1>>>) -> Tensor<3> {
     match gate {
-        Some(gate) => x * gate.val().tanh().unsqueeze::<3>(),
+        Some(gate) => tanh_gated(x, gate),
         None => x,
     }
 }

@@ -199,7 +199,7 @@ fn a_pass_in_which_the_backend_fails_is_named() {
     let error = trainer
         .fit(family.model.clone(), &source(&family), FitOptions::default(), &mut ())
         .expect_err("a backend error");
-    let adamllm::train::TrainError::Backend { examples, tokens, .. } = &error else { panic!("{error}") };
+    let adamllm::train::TrainError::Backend { examples, tokens, .. } = &error.error else { panic!("{error}") };
     assert_eq!((&examples[..], *tokens), (&[2][..], family.examples[2].tokens.len()));
     assert!(error.to_string().contains("micro_batch_size"), "{error}");
 }
@@ -212,7 +212,7 @@ fn a_model_without_autodiff_is_refused() {
     let family = Family::read("qwen2_vl", DType::F32);
     let trainer = Trainer::new(config()).expect("valid");
     let error = trainer.fit(model, &source(&family), FitOptions::default(), &mut ()).expect_err("trains nothing");
-    assert!(matches!(error, adamllm::train::TrainError::NoAutodiff), "{error}");
+    assert!(matches!(error.error, adamllm::train::TrainError::NoAutodiff), "{error}");
 }
 
 /// In every family each trained parameter that a batch uses gets a gradient, with images and without; those that a batch does not

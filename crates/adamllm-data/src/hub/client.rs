@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::path::{Component, Path};
 use std::time::Duration;
 
-use adamllm_core::Progress;
+use adamllm_core::{Progress, backoff};
 use serde::Deserialize;
 use ureq::http::{Response, StatusCode, header};
 use ureq::{Agent, Body, Proxy};
@@ -16,6 +16,9 @@ use super::{HubConfig, HubError, HubRepo, Token};
 
 /// Answers of this length are read into memory; a list of a million files is shorter.
 const MAX_LIST_BYTES: u64 = 1 << 28;
+
+/// No pause between two attempts is longer.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// One attempt at a body ends after this time; the next one goes on where it stopped. This is how a connection that has
 /// fallen silent is noticed.
@@ -229,7 +232,7 @@ impl Client {
 
     /// Repeats an attempt until it succeeds, fails for good, or has failed `attempts` times without getting forward.
     fn persistently<T>(&self, url: &str, mut attempt: impl FnMut() -> Result<T, HttpFailure>) -> Result<T, HubError> {
-        let (mut failures, mut pause) = (0, self.pause);
+        let mut failures = 0;
         loop {
             let (detail, forward) = match attempt() {
                 Ok(value) => return Ok(value),
@@ -237,15 +240,14 @@ impl Client {
                 Err(HttpFailure::Passing { detail, forward }) => (detail, forward),
             };
             if forward {
-                (failures, pause) = (0, self.pause);
+                failures = 0;
             }
             failures += 1;
             if failures >= self.attempts {
                 return Err(HubError::Connection { url: url.into(), attempts: failures, detail });
             }
             tracing::info!(url, failures, detail, "trying again");
-            std::thread::sleep(pause);
-            pause *= 2;
+            std::thread::sleep(backoff(self.pause, LONGEST_PAUSE, failures));
         }
     }
 }

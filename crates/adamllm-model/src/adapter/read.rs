@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use adamllm_core::CoreError;
-use adamllm_nn::{LanguageBackbone, Linear, Lora, ModulePath, Parameters, VisionEncoder};
+use adamllm_nn::{LanguageBackbone, Linear, Lora, ModulePath, Parameters, VisionEncoder, float_dtype};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use safetensors::SafeTensors;
@@ -13,7 +13,7 @@ use safetensors::tensor::TensorView;
 use super::{PREFIX, PeftConfig, WEIGHTS};
 use crate::hf::config::ModelConfig;
 use crate::hf::keys::candidates;
-use crate::hf::weights::{EMBEDDING, HEAD, flatten_kernel, float_dtype};
+use crate::hf::weights::{EMBEDDING, HEAD, flatten_kernel};
 use crate::{ModelError, ModelFolder, VisionLanguageModel};
 
 impl ModelFolder {

@@ -1,15 +1,15 @@
 //! A model's adapters as PEFT reads them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use adamllm_core::CoreError;
-use adamllm_nn::{LanguageBackbone, LoraConfig, Parameters, VisionEncoder, snapshots};
+use adamllm_nn::{LanguageBackbone, LoraConfig, Parameters, StoredTensor, VisionEncoder, snapshots};
 use safetensors::Dtype;
-use safetensors::tensor::TensorView;
 use serde_json::{Map, Value};
 
 use super::{CONFIG, PREFIX, Selection, WEIGHTS};
+use crate::folder::write_weights;
 use crate::hf::keys::KeyLayout;
 use crate::hf::weights::{EMBEDDING, HEAD};
 use crate::{ModelError, ModelFolder, VisionLanguageModel};
@@ -27,9 +27,6 @@ struct Saved {
     module: String,
     key: String,
 }
-
-/// A tensor's key, shape and bytes.
-type Stored = (String, Vec<usize>, Vec<u8>);
 
 impl ModelFolder {
     /// Writes the adapters of a model that was loaded from this folder as PEFT reads them, in f32, and beside them the modules
@@ -63,7 +60,7 @@ impl ModelFolder {
         let selection = Selection::new(config)?;
         let saved = self.saved_modules(model, &selection, layout)?;
         let mut model = model.clone();
-        let (mut tensors, mut adapted, mut others) = (Vec::<Stored>::new(), Vec::new(), Vec::new());
+        let (mut tensors, mut adapted, mut others) = (BTreeMap::new(), Vec::new(), Vec::new());
         for (name, linear) in model.linear_layers_mut() {
             let module = self.module_key(layout, &name);
             let Some(lora) = &linear.lora else {
@@ -72,9 +69,8 @@ impl ModelFolder {
             };
             let LoraConfig { rank, alpha, .. } = matching(&selection, &name, lora)?;
             for (factor, param) in [("A", &lora.a), ("B", &lora.b)] {
-                let data = param.val().into_data().convert::<f32>();
                 let key = format!("{PREFIX}{module}.lora_{factor}.weight");
-                tensors.push((key, data.shape().as_slice().to_vec(), data.as_bytes().to_vec()));
+                tensors.insert(key, StoredTensor::from_data(param.val().into_data().convert::<f32>()));
             }
             adapted.push(Adapted { module, rank, alpha });
         }
@@ -84,12 +80,12 @@ impl ModelFolder {
         for snapshot in snapshots(&model) {
             let Some(Saved { key, .. }) = saved.iter().find(|saved| saved.name == snapshot.info.name) else { continue };
             let shape = self.stored_shape(&snapshot.info.name, &snapshot.info.shape);
-            let data = snapshot.read().convert::<f32>();
-            tensors.push((format!("{PREFIX}{key}"), shape, data.as_bytes().to_vec()));
+            tensors
+                .insert(format!("{PREFIX}{key}"), StoredTensor::from_read(Dtype::F32, shape, move || snapshot.read()));
         }
 
         std::fs::create_dir_all(to).map_err(CoreError::io("create", to))?;
-        write_tensors(&tensors, &to.join(WEIGHTS))?;
+        write_weights(tensors, [("format".to_owned(), "pt".to_owned())].into(), &to.join(WEIGHTS))?;
         let json = self.peft_config(config, &adapted, &others, &saved);
         Ok(adamllm_core::write_atomically(to.join(CONFIG), format!("{json:#}\n"))?)
     }
@@ -198,17 +194,6 @@ fn matching(selection: &Selection, name: &str, lora: &adamllm_nn::Lora) -> Resul
         return Err(ModelError::Adapter { detail });
     }
     Ok(config)
-}
-
-fn write_tensors(tensors: &[Stored], path: &Path) -> Result<(), ModelError> {
-    let broken = |e: safetensors::SafeTensorError| ModelError::Safetensors { path: path.to_owned(), source: e.into() };
-    let views: Result<Vec<_>, _> = tensors
-        .iter()
-        .map(|(key, shape, bytes)| TensorView::new(Dtype::F32, shape.clone(), bytes).map(|view| (key, view)))
-        .collect();
-    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    let bytes = safetensors::serialize(views.map_err(broken)?, Some(metadata)).map_err(broken)?;
-    Ok(adamllm_core::write_atomically(path, bytes)?)
 }
 
 /// PEFT's `target_modules`: a regular expression for whole names that matches the layers with an adapter and no other linear

@@ -1,16 +1,15 @@
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File};
+use std::fs;
 use std::path::Path;
 
-use adamllm_core::CoreError;
-use adamllm_nn::{LanguageBackbone, Snapshot, VisionEncoder, snapshots};
+use adamllm_core::{CoreError, Progress};
+use adamllm_nn::{LanguageBackbone, Snapshot, StoredTensor, VisionEncoder, snapshots, stored_dtype, write_safetensors};
 use burn::tensor::DType;
-use safetensors::{Dtype, View};
+use safetensors::SafeTensorError;
 
 use super::ModelFolder;
 use crate::hf::keys::{KeyLayout, candidates, unwrapped};
-use crate::hf::weights::{EMBEDDING, HEAD, INDEX, SINGLE, TensorHeader, WeightFiles, float_dtype};
+use crate::hf::weights::{EMBEDDING, HEAD, INDEX, SINGLE, TensorHeader, WeightFiles};
 use crate::{ModelError, VisionLanguageModel};
 
 impl ModelFolder {
@@ -28,6 +27,19 @@ impl ModelFolder {
         model: &VisionLanguageModel<V, L>,
         to: &Path,
     ) -> Result<(), ModelError> {
+        self.save_with(model, to, &mut ())
+    }
+
+    /// As [`ModelFolder::save`]; `progress` hears of each file's bytes, and may end it between two files.
+    ///
+    /// # Errors
+    /// As [`ModelFolder::save`]; [`CoreError::Cancelled`], after which the folder has no `config.json`.
+    pub fn save_with<V: VisionEncoder, L: LanguageBackbone>(
+        &self,
+        model: &VisionLanguageModel<V, L>,
+        to: &Path,
+        progress: &mut dyn Progress,
+    ) -> Result<(), ModelError> {
         // The files of the base are mapped while those of the model are written.
         if fs::canonicalize(to).is_ok_and(|to| fs::canonicalize(&self.path).is_ok_and(|base| base == to)) {
             return Err(ModelError::OverItsBase { folder: to.into() });
@@ -36,22 +48,32 @@ impl ModelFolder {
         let parameters = snapshots(model);
         let by_key = self.parameters_by_key(&base, &parameters)?;
         fs::create_dir_all(to).map_err(CoreError::io("create", to))?;
+
+        progress.begin("save", base.n_bytes());
         for shard in &base.shards {
-            let mut views = Vec::new();
+            progress.check_cancelled()?;
+            let mut tensors = Vec::new();
             for (key, header) in &shard.tensors {
-                let values = match by_key.get(&unwrapped(key)) {
-                    Some(&parameter) => Values::Parameter(&parameters[parameter]),
+                let TensorHeader { dtype, shape } = header.clone();
+                let stored = match by_key.get(&unwrapped(key)) {
+                    Some(&i) => {
+                        let parameter = &parameters[i];
+                        StoredTensor::from_read(dtype, shape, || parameter.read())
+                    }
                     // A buffer that no model needs stays as it is.
-                    None => Values::Stored(base.stored(key)?),
+                    None => StoredTensor::from_bytes(dtype, shape, base.stored(key)?),
                 };
-                views.push((key.clone(), TensorView { header: header.clone(), values }));
+                tensors.push((key.clone(), stored));
             }
             let name = shard.path.file_name().expect("a shard is a file");
             // Older versions of transformers open no file without this word.
             let mut metadata = shard.metadata.clone().unwrap_or_default();
             metadata.entry("format".into()).or_insert_with(|| "pt".into());
-            write_safetensors(views.into_iter(), Some(metadata), &to.join(name))?;
+            write_weights(tensors, metadata, &to.join(name))?;
+            progress.advance(shard.n_bytes());
         }
+        progress.end();
+
         if base.has_index {
             let index = self.path.join(INDEX);
             let content = fs::read(&index).map_err(CoreError::io("read", &index))?;
@@ -70,30 +92,24 @@ impl ModelFolder {
         dtype: DType,
         to: &Path,
     ) -> Result<(), ModelError> {
-        let stored = match dtype {
-            DType::F32 => Dtype::F32,
-            DType::F16 => Dtype::F16,
-            DType::BF16 => Dtype::BF16,
-            other => {
-                let path = self.path.join("config.json");
-                return Err(ModelError::config(&path, "dtype", "F32, F16 or BF16", format!("{other:?}")));
-            }
-        };
+        let stored = stored_dtype(dtype).ok_or_else(|| {
+            let path = self.path.join("config.json");
+            ModelError::config(&path, "dtype", "F32, F16 or BF16", format!("{dtype:?}"))
+        })?;
 
         fs::create_dir_all(to).map_err(CoreError::io("create", to))?;
 
         let parameters = snapshots(model);
         let key = |snapshot: &Snapshot| KeyLayout::Hub2024.key(&self.config, &snapshot.info.name);
         let by_key: BTreeMap<String, &Snapshot> = parameters.iter().map(|snapshot| (key(snapshot), snapshot)).collect();
-        let views = by_key.into_iter().map(|(key, snapshot)| {
+        let tensors = by_key.into_iter().map(|(key, snapshot)| {
             let shape = self.stored_shape(&snapshot.info.name, &snapshot.info.shape);
-            let header = TensorHeader { dtype: stored, shape };
-            (key, TensorView { header, values: Values::Parameter(snapshot) })
+            (key, StoredTensor::from_read(stored, shape, || snapshot.read()))
         });
 
         // Older versions of transformers open no file without this word.
         let metadata = [("format".to_owned(), "pt".to_owned())].into();
-        write_safetensors(views, Some(metadata), &to.join(SINGLE))?;
+        write_weights(tensors, metadata, &to.join(SINGLE))?;
 
         self.copy_side_files(to)
     }
@@ -146,59 +162,14 @@ impl ModelFolder {
     }
 }
 
-/// A tensor that leaves the device when safetensors asks for its bytes.
-struct TensorView<'a> {
-    header: TensorHeader,
-    values: Values<'a>,
-}
-
-/// Where a tensor's bytes come from.
-enum Values<'a> {
-    /// The model.
-    Parameter(&'a Snapshot),
-    /// The base's file.
-    Stored(&'a [u8]),
-}
-
-impl View for TensorView<'_> {
-    fn dtype(&self) -> Dtype {
-        self.header.dtype
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.header.shape
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        match self.values {
-            Values::Stored(bytes) => Cow::Borrowed(bytes),
-            Values::Parameter(snapshot) => {
-                let dtype = float_dtype(self.header.dtype).unwrap_or(DType::F32);
-                let data = snapshot.read();
-                let data = if data.dtype() == dtype { data } else { data.convert_dtype(dtype) };
-                Cow::Owned(data.as_bytes().to_vec())
-            }
-        }
-    }
-
-    fn data_len(&self) -> usize {
-        self.header.shape.iter().product::<usize>() * self.header.dtype.bitsize() / 8
-    }
-}
-
-/// safetensors writes beside the file and renames; what is left is to sync, and to give the file ordinary permissions.
-fn write_safetensors<'a>(
-    views: impl Iterator<Item = (String, TensorView<'a>)>,
-    metadata: Option<HashMap<String, String>>,
+/// Writes a safetensors file of weights.
+pub(crate) fn write_weights<'a>(
+    tensors: impl IntoIterator<Item = (String, StoredTensor<'a>)>,
+    metadata: HashMap<String, String>,
     path: &Path,
 ) -> Result<(), ModelError> {
-    let failed = |e: safetensors::SafeTensorError| ModelError::Safetensors { path: path.into(), source: e.into() };
-    // An ordinary file first: its permissions follow the user's umask, those of a temporary file do not.
-    let permissions =
-        File::create(path).and_then(|f| f.metadata()).map_err(CoreError::io("create", path))?.permissions();
-    safetensors::serialize_to_file(views, metadata, path).map_err(failed)?;
-    let file = File::open(path).map_err(CoreError::io("open", path))?;
-    file.set_permissions(permissions).map_err(CoreError::io("set permissions of", path))?;
-    file.sync_all().map_err(CoreError::io("sync", path))?;
-    Ok(())
+    write_safetensors(tensors, Some(metadata), path).map_err(|error| match error {
+        SafeTensorError::IoError(source) => CoreError::io("write", path)(source).into(),
+        other => ModelError::Safetensors { path: path.into(), source: other.into() },
+    })
 }

@@ -5,8 +5,8 @@ use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use adamllm_core::CoreError;
-use adamllm_nn::{ParameterInfo, ParameterSource};
+use adamllm_core::{CoreError, Progress};
+use adamllm_nn::{ParameterInfo, ParameterSource, float_dtype};
 use burn::tensor::{DType, TensorData};
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
@@ -65,17 +65,6 @@ pub(crate) struct TensorHeader {
 #[derive(serde::Deserialize)]
 struct Index {
     weight_map: BTreeMap<String, String>,
-}
-
-/// The dtypes that weights may have.
-pub(crate) fn float_dtype(dtype: Dtype) -> Option<DType> {
-    match dtype {
-        Dtype::F64 => Some(DType::F64),
-        Dtype::F32 => Some(DType::F32),
-        Dtype::F16 => Some(DType::F16),
-        Dtype::BF16 => Some(DType::BF16),
-        _ => None,
-    }
 }
 
 impl WeightFiles {
@@ -151,6 +140,11 @@ impl WeightFiles {
     /// Whether there is a tensor of this key, without the names of wrapping modules.
     pub(crate) fn contains(&self, key: &str) -> bool {
         self.locations.contains_key(key)
+    }
+
+    /// The tensors' bytes.
+    pub(crate) fn n_bytes(&self) -> u64 {
+        self.shards.iter().map(WeightShard::n_bytes).sum()
     }
 
     pub(crate) fn n_tensors(&self) -> usize {
@@ -274,6 +268,11 @@ impl WeightShard {
         Ok(Self { path, map, tensors, ranges, metadata })
     }
 
+    /// The tensors' bytes.
+    pub(crate) fn n_bytes(&self) -> u64 {
+        self.ranges.values().map(|range| range.len() as u64).sum()
+    }
+
     /// A tensor's bytes as they are stored.
     fn bytes(&self, key: &str) -> Result<&[u8], ModelError> {
         let range = self.ranges.get(key).and_then(|range| self.map.get(range.clone()));
@@ -319,12 +318,15 @@ pub(crate) struct FolderSource<'a> {
     pub(crate) prefix: &'static str,
     /// Keys as they stand in the files.
     pub(crate) used: HashSet<String>,
+    /// Hears of the bytes.
+    pub(crate) progress: &'a mut dyn Progress,
 }
 
 impl ParameterSource for FolderSource<'_> {
     type Error = String;
 
     fn take(&mut self, parameter: &ParameterInfo) -> Result<Option<TensorData>, String> {
+        self.progress.check_cancelled().map_err(|e| e.to_string())?;
         let name = format!("{}{}", self.prefix, parameter.name);
         let mut keys = self.files.stored_keys(self.config, &name);
         if keys.is_empty() && name == EMBEDDING && self.config.decoder.tied_head {
@@ -339,6 +341,7 @@ impl ParameterSource for FolderSource<'_> {
             }
         }
         let data = self.files.read(key, self.dtype)?;
+        self.progress.advance(stored(key)?.len() as u64);
         Ok(Some(flatten_kernel(data, &parameter.shape)))
     }
 }

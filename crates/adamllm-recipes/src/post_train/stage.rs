@@ -63,7 +63,12 @@ impl Stage<'_> {
     ///
     /// # Errors
     /// A batch that cannot be made.
-    pub fn dry_run<M>(&self, model: &M, config: &TrainConfig) -> Result<Vec<StageDryRun>, RecipeError>
+    pub fn dry_run<M>(
+        &self,
+        model: &M,
+        config: &TrainConfig,
+        progress: &mut dyn Progress,
+    ) -> Result<Vec<StageDryRun>, RecipeError>
     where
         M: Objective<Batch = VlmBatch>,
     {
@@ -73,12 +78,17 @@ impl Stage<'_> {
         if run.most_patches.patches > run.most_tokens.patches {
             worst.push(&run.most_patches);
         }
+        progress.begin("dry run", worst.len() as u64);
         let measured = worst.into_iter().map(|planned| {
+            progress.check_cancelled()?;
             let batch = self.examples.batch(&planned.examples)?;
             let DryRun { loss, seconds, peak_bytes, .. } = trainer.dry_run(model, &batch)?;
+            progress.advance(1);
             Ok(StageDryRun { stage: self.plan.stage, batch: planned.clone(), seconds, peak_bytes, loss })
         });
-        measured.collect()
+        let measured = measured.collect();
+        progress.end();
+        measured
     }
 
     /// Trains the model, or loads what an earlier run has made of it. Checkpoints, metrics and charts go to `run.out`.

@@ -46,21 +46,23 @@ pub(crate) fn check_same_run<M: Module, V: BatchSource>(
 
 /// What all processes begin with: the same checkpoint, or the weights of rank 0.
 pub(crate) fn start_together<M: Module>(
-    started: Result<Restored<M>, TrainError>,
+    model: &mut Option<M>,
+    begun: Result<Restored, TrainError>,
     collective: &dyn Collective,
-) -> Result<Restored<M>, TrainError> {
-    let mut started = all_ok(collective, started)?;
+) -> Result<Restored, TrainError> {
+    let mut begun = all_ok(collective, begun)?;
     if collective.size() == 1 {
-        return Ok(started);
+        return Ok(begun);
     }
-    let passes = started.partial.as_ref().map_or(0, |partial| partial.done.passes);
-    all_equal(collective, "checkpoint to go on from", &format!("step {} and {passes} passes", started.step))?;
-    if started.partial.take().is_some() {
+    let passes = begun.partial.as_ref().map_or(0, |partial| partial.done.passes);
+    all_equal(collective, "checkpoint to go on from", &format!("step {} and {passes} passes", begun.step))?;
+    if begun.partial.take().is_some() {
         // Its passes are in the order of a single process. The step starts again, from the same weights.
-        tracing::info!(step = started.step, "the step that was stopped in its middle starts again");
+        tracing::info!(step = begun.step, "the step that was stopped in its middle starts again");
     }
-    if started.step == 0 {
-        started.model = broadcast_trained(started.model, collective)?;
+    if begun.step == 0 {
+        let own = model.take().expect("a model to begin with");
+        *model = Some(broadcast_trained(own, collective)?);
     }
-    Ok(started)
+    Ok(begun)
 }

@@ -6,7 +6,7 @@
 
 use adamllm_nn::{
     Activation, AttentionMask, BlockExecutor, LayerNorm, LayerNormConfig, Linear, LinearConfig, LinearLayers,
-    PixelValues, index_tensor, numbered_layers, run_block,
+    PixelValues, index_tensor, numbered_layers, run_block, tanh_gated,
 };
 use burn::config::Config;
 use burn::module::{Initializer, Module, Param};
@@ -258,7 +258,7 @@ impl TileEmbedding {
     fn forward(&self, grids: Tensor<1, Int>, [n_tiles, d]: [usize; 2]) -> Tensor<4> {
         let [n] = grids.dims();
         let embeddings = self.embedding.val().select(0, grids).reshape([n, n_tiles, 1, d]);
-        embeddings * self.gate.val().tanh().unsqueeze::<4>()
+        tanh_gated(embeddings, &self.gate)
     }
 }
 
