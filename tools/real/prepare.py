@@ -12,7 +12,6 @@ import pathlib
 import shutil
 import sys
 
-HERE = pathlib.Path(__file__).parent
 # An image, a question, its answer: no system message and no turn headers, so that an example is short. The token that every conversation
 # of the model begins with stays: decoders keep no content at their first place.
 TEMPLATE = """{{- '<|im_start|>' -}}
@@ -106,7 +105,6 @@ def main() -> None:
         copy_images(split, to)
     write_training(to)
     write_benchmarks(to)
-    shutil.copy(HERE / "settings.toml", to / "settings.toml")
     print(f"the model and the data: {to}")
 
 

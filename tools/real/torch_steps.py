@@ -77,7 +77,8 @@ class Encoder(nn.Module):
 
 
 def read_image(path: pathlib.Path) -> torch.Tensor:
-    pixels = torch.from_numpy(numpy.asarray(Image.open(path).convert("RGB")).copy()).float() / 127.5 - 1
+    pixels = torch.from_numpy(numpy.asarray(Image.open(path).convert("RGB")).copy()).float()
+    pixels = (pixels - pixels.flatten(0, 1).median(0).values) / 127.5
     grid = pixels.shape[0] // PATCH
     return pixels.reshape(grid, PATCH, grid, PATCH, 3).permute(0, 2, 1, 3, 4).reshape(grid * grid, -1)
 
@@ -149,7 +150,9 @@ def main() -> None:
     groups = groups_of(model, encoder, settings)
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-8)
     trained = [parameter for group in groups for parameter in group["params"]]
-    ours = [json.loads(line) for line in (run / "training" / "metrics.jsonl").open()]
+    first = run / "training" / "stage-1"  # where there are several stages
+    metrics = (first if first.exists() else first.parent) / "metrics.jsonl"
+    ours = [json.loads(line) for line in metrics.open()]
     total, warmup = json.loads((start / "total.json").read_text()), settings["train"]["schedule"]["warmup"]
 
     losses, began = [], time.time()

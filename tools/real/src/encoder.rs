@@ -134,7 +134,8 @@ impl Conv3 {
     }
 }
 
-/// Images at one size cut into patches, bytes to numbers from -1 to 1.
+/// Images at one size cut into patches. Bytes become numbers from -2 to 2, 0 where a channel has its median: what lies before a plain
+/// background stands out, and the background adds nothing to what is pooled.
 #[derive(Debug)]
 pub(crate) struct SquarePatches;
 
@@ -149,16 +150,25 @@ impl ImageProcessor for SquarePatches {
     fn process(&self, image: &RgbImage) -> Result<PixelValues, PreprocessError> {
         let layout = self.layout(image.width(), image.height())?;
         let scaled = resize_bicubic(image, SIDE as u32, SIDE as u32)?;
+        let medians = [0, 1, 2].map(|channel| median(&scaled, channel));
         let mut values = Vec::with_capacity(N_PATCHES * D_PATCH);
         for top in (0..SIDE).step_by(PATCH) {
             for left in (0..SIDE).step_by(PATCH) {
                 for (y, x) in (top..top + PATCH).flat_map(|y| (left..left + PATCH).map(move |x| (y, x))) {
-                    values.extend(scaled.get_pixel(x as u32, y as u32).0.map(|byte| f32::from(byte) / 127.5 - 1.0));
+                    let pixel = scaled.get_pixel(x as u32, y as u32).0;
+                    values.extend((0..3).map(|i| (f32::from(pixel[i]) - medians[i]) / 127.5));
                 }
             }
         }
         Ok(PixelValues::new(values, layout))
     }
+}
+
+/// The median of a channel's bytes, the lower of two.
+fn median(image: &RgbImage, channel: usize) -> f32 {
+    let mut bytes: Vec<u8> = image.pixels().map(|pixel| pixel.0[channel]).collect();
+    bytes.sort_unstable();
+    f32::from(bytes[(bytes.len() - 1) / 2])
 }
 
 impl VisionConfig for ConvEncoderConfig {
