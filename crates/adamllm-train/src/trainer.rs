@@ -220,8 +220,8 @@ impl Trainer {
 
         // Every process looks at the folder before one of them changes it.
         let device = model.devices().first().cloned().unwrap_or_default();
-        let begun = self.begin(kept, &run, n_examples, &device);
-        let Restored { optimizer, step: start, partial } = start_together(kept, begun, collective)?;
+        let restored = self.begin(kept, &run, n_examples, &device);
+        let Restored { optimizer, step: start, partial } = start_together(kept, restored, collective)?;
         // Only rank 0 writes.
         let folder = run.folder.clone().filter(|_| collective.rank() == 0);
         let log = StepLog::open(folder.as_deref(), start, [self.config.log_every, total], collective)?;

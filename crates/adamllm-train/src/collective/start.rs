@@ -47,22 +47,22 @@ pub(crate) fn check_same_run<M: Module, V: BatchSource>(
 /// What all processes begin with: the same checkpoint, or the weights of rank 0.
 pub(crate) fn start_together<M: Module>(
     model: &mut Option<M>,
-    begun: Result<Restored, TrainError>,
+    restored: Result<Restored, TrainError>,
     collective: &dyn Collective,
 ) -> Result<Restored, TrainError> {
-    let mut begun = all_ok(collective, begun)?;
+    let mut restored = all_ok(collective, restored)?;
     if collective.size() == 1 {
-        return Ok(begun);
+        return Ok(restored);
     }
-    let passes = begun.partial.as_ref().map_or(0, |partial| partial.done.passes);
-    all_equal(collective, "checkpoint to go on from", &format!("step {} and {passes} passes", begun.step))?;
-    if begun.partial.take().is_some() {
+    let passes = restored.partial.as_ref().map_or(0, |partial| partial.done.passes);
+    all_equal(collective, "checkpoint to go on from", &format!("step {} and {passes} passes", restored.step))?;
+    if restored.partial.take().is_some() {
         // Its passes are in the order of a single process. The step starts again, from the same weights.
-        tracing::info!(step = begun.step, "the step that was stopped in its middle starts again");
+        tracing::info!(step = restored.step, "the step that was stopped in its middle starts again");
     }
-    if begun.step == 0 {
+    if restored.step == 0 {
         let own = model.take().expect("a model to begin with");
         *model = Some(broadcast_trained(own, collective)?);
     }
-    Ok(begun)
+    Ok(restored)
 }

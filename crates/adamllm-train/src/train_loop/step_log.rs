@@ -1,4 +1,4 @@
-//! Where a run's steps are told: its files, the log, the progress.
+//! Where a run's steps are written: its files, the log, the progress.
 
 use std::path::Path;
 
