@@ -156,7 +156,7 @@ pub struct FitError<M> {
     pub error: TrainError,
     /// The model as the last whole step left it, frozen as the settings say. `None` only where a checkpoint's weights, or those
     /// of another rank, could not be read to their end: a part of them is in no model.
-    pub model: Option<M>,
+    pub model: Option<Box<M>>,
 }
 
 impl<M> std::fmt::Debug for FitError<M> {

@@ -194,7 +194,7 @@ impl Trainer {
         let mut kept = Some(model);
         match self.fit_kept(&mut kept, source, validation, run, progress) {
             Ok(report) => Ok((kept.expect("a run gives its model back"), report)),
-            Err(error) => Err(FitError { error, model: kept }),
+            Err(error) => Err(FitError { error, model: kept.map(Box::new) }),
         }
     }
 

@@ -121,7 +121,7 @@ impl ModelFolder {
 
     /// Refuses a folder that bitsandbytes has packed: its `config.json` says so, and is copied.
     fn check_not_packed(&self, files: &WeightFiles) -> Result<(), ModelError> {
-        if files.keys().all(|key| files.packed_parts(key).is_empty()) {
+        if !files.is_packed() {
             return Ok(());
         }
         let expected = "weights that are not packed, to write a model as they are; write the adapter alone";

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::defaults;
 use super::fields::Fields;
+use super::weights::WeightFiles;
 use crate::families::{Families, Family};
 use crate::{ModelError, VisionConfig};
 
@@ -161,9 +162,14 @@ impl ConfigFile {
             let bits = flag("load_in_4bit") || flag("load_in_8bit");
             if bits { "bitsandbytes".into() } else { "an unnamed method".into() }
         });
-        // Weights in 4 bits are read as they are, unless their bytes stand for other numbers.
+        // Weights in 4 bits are read as they are, unless their bytes stand for other numbers. Where the files hold none, whoever
+        // reads the folder is meant to make them.
         let four_bit = method == "bitsandbytes" && flag("load_in_4bit");
-        if four_bit && word("bnb_4bit_quant_storage").is_none_or(|storage| storage == "uint8") {
+        let folder = self.path.parent().unwrap_or(Path::new("."));
+        if four_bit
+            && word("bnb_4bit_quant_storage").is_none_or(|storage| storage == "uint8")
+            && WeightFiles::open(folder).is_ok_and(|files| files.is_packed())
+        {
             return Ok(());
         }
         Err(ModelError::Quantised { path: self.path.clone(), method })

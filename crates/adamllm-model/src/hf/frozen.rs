@@ -30,6 +30,11 @@ impl WeightFiles {
         }
     }
 
+    /// Whether bitsandbytes has packed any weight in 4 bits.
+    pub(crate) fn is_packed(&self) -> bool {
+        self.keys().any(|key| STATES.iter().any(|state| key.ends_with(state)))
+    }
+
     /// The weight of a linear layer as it stands under `key`: mapped, and checked to be finite.
     ///
     /// # Errors

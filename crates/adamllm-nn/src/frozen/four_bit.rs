@@ -189,7 +189,7 @@ impl FourBit {
             let of = |code: u8| scaled[usize::from(code & 15)];
             let out = &mut out[done..done + end - at];
             // Whole bytes where the part begins with one.
-            if at % 2 == 0 {
+            if at.is_multiple_of(2) {
                 let bytes = &codes[at / 2..end.div_ceil(2)];
                 let (pairs, rest) = out.as_chunks_mut::<2>();
                 for (pair, &byte) in pairs.iter_mut().zip(bytes) {
@@ -210,7 +210,7 @@ impl FourBit {
     /// `out[i] = row i . x`, where rows are whole blocks of [`BLOCK`] and the processor has the registers; `false` elsewhere.
     pub(super) fn rows_times_vector(&self, rows: Range<usize>, width: usize, x: &Halves, out: &mut [f32]) -> bool {
         assert!(x.even.len() == width.div_ceil(2) && x.odd.len() == width / 2 && out.len() == rows.len(), "sizes");
-        if self.block != BLOCK || width % BLOCK != 0 {
+        if self.block != BLOCK || !width.is_multiple_of(BLOCK) {
             return false;
         }
         let codes = &self.codes.as_slice()[rows.start * width / 2..rows.end * width / 2];
@@ -238,7 +238,8 @@ mod dot {
         assert!(codes.len() == out.len() * bytes_per_row && x.odd.len() == bytes_per_row, "whole rows");
         assert!(bytes_per_row.is_multiple_of(BLOCK / 2), "whole blocks");
         let avx512 = is_x86_feature_detected!("avx512f");
-        if !avx512 && !(is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")) {
+        let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+        if !(avx512 || avx2) {
             return false;
         }
         for (row, (codes, out)) in codes.chunks_exact(bytes_per_row).zip(out).enumerate() {
