@@ -9,7 +9,7 @@ use std::time::Instant;
 use adamllm_core::{Ledger, LostRecords, Progress};
 use adamllm_model::{Encoder, FrozenLayers, ModelFolder, Processor, VisionLanguageModel, VlmBatch};
 use adamllm_nn::{LanguageBackbone, Objective, Parameters, VisionEncoder};
-use adamllm_train::StepMetrics;
+use adamllm_train::{StepMetrics, TrainError};
 use burn::tensor::Device;
 use serde::Serialize;
 
@@ -253,6 +253,7 @@ impl<'a> PostTraining<'a> {
         on_event: &mut dyn FnMut(PostTrainEvent),
         progress: &mut dyn Progress,
     ) -> Result<PostTrainReport, RecipeError> {
+        self.check_fresh(run)?;
         let (model, training) = self.fit(self.load(device, progress)?, run, on_event, progress)?;
         let rank = run.collective().rank();
         let model = (rank == 0).then(|| self.export(model, &run.out, progress)).transpose()?;
@@ -307,6 +308,17 @@ impl<'a> PostTraining<'a> {
         }
 
         Ok((model, reports))
+    }
+
+    /// Refuses a folder that holds a run before the model is read, which may take minutes. Of several ranks, the slower ones could
+    /// find what the first has written already: they all look when the training starts.
+    fn check_fresh(&self, run: &RunOptions) -> Result<(), RecipeError> {
+        let folders = self.stages.iter().map(|stage| self.training_folder(&run.out, stage.plan.stage));
+        let mut used = folders.filter(|folder| folder.join("metrics.jsonl").exists());
+        match used.next() {
+            Some(folder) if !run.resume && run.collective().size() == 1 => Err(TrainError::RunExists { folder }.into()),
+            _ => Ok(()),
+        }
     }
 
     /// `training`, with a folder for each stage where there are several.

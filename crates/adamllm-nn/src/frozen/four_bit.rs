@@ -341,7 +341,7 @@ mod dot {
             let table: [f32; 16] = std::array::from_fn(|i| (i as f32 - 7.3) * 0.21);
             let x: Vec<f32> = (0..n).map(|i| ((i * 31 % 67) as f32 - 30.0) * 0.05).collect();
             let scale = |block: usize| 0.3 + block as f32;
-            let code = |i: usize| if i % 2 == 0 { codes[i / 2] >> 4 } else { codes[i / 2] & 15 };
+            let code = |i: usize| if i.is_multiple_of(2) { codes[i / 2] >> 4 } else { codes[i / 2] & 15 };
             let value = |i: usize| f64::from(table[usize::from(code(i))]) * f64::from(scale(i / BLOCK));
             let expected: f64 = x.iter().enumerate().map(|(i, x)| f64::from(*x) * value(i)).sum();
             let halves = Halves::of(&x);
