@@ -103,7 +103,10 @@ impl ModelFolder {
 
         fs::create_dir_all(to).map_err(CoreError::io("create", to))?;
 
-        self.check_not_packed(&WeightFiles::open(&self.path)?)?;
+        // A folder may have no weights yet.
+        if let Ok(files) = WeightFiles::open(&self.path) {
+            self.check_not_packed(&files)?;
+        }
         let parameters = merged_snapshots(model);
         let key = |snapshot: &Snapshot| KeyLayout::Hub2024.key(&self.config, &snapshot.info.name);
         let by_key: BTreeMap<String, &Snapshot> = parameters.iter().map(|snapshot| (key(snapshot), snapshot)).collect();
