@@ -22,6 +22,7 @@ from transformers import AutoModelForCausalLM
 
 RANGE = 20
 PATCH = 2
+EPSILON = 1e-3
 
 
 class Lora(nn.Module):
@@ -50,7 +51,7 @@ class Encoder(nn.Module):
         return functional.linear(x, self.weight(f"{name}.weight"), self.weight(f"{name}.bias"))
 
     def norm(self, x, name: str):
-        return functional.layer_norm(x, x.shape[-1:], self.weight(f"{name}.weight"), self.weight(f"{name}.bias"), 1e-6)
+        return functional.layer_norm(x, x.shape[-1:], self.weight(f"{name}.weight"), self.weight(f"{name}.bias"), EPSILON)
 
     def conv(self, x, side: int, name: str):
         batch, n, d = x.shape
