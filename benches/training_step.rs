@@ -1,7 +1,7 @@
 //! Whole training steps of the trainer on one batch: how long they take and how much memory they hold.
 //!
 //!     cargo bench --bench training_step -- FOLDER [--examples 4] [--tokens 256] [--side 224] [--steps 6] [--checkpointing]
-//!         [--lora RANK] [--frozen stored|int8|nf4]
+//!         [--lora RANK] [--frozen stored|int8|nf4] [--moments f32|bf16|int8] [--gradients f32|bf16]
 //!
 //! Prints one JSON object; `tools/peers/training.py` sets it beside torch's.
 #![allow(missing_docs, clippy::print_stdout)]
@@ -12,7 +12,7 @@ use adamllm::core::{MemoryImages, Supervision};
 use adamllm::model::{FrozenLayers, Padding, VlmBatch};
 use adamllm::nn::{FrozenForm, LoraConfig};
 use adamllm::prelude::*;
-use adamllm::train::{ExampleBatches, FitOptions, GradientCheckpointing, Schedule};
+use adamllm::train::{ExampleBatches, FitOptions, GradientCheckpointing, GradientDtype, MomentDtype, Schedule};
 use image::{Rgb, RgbImage};
 
 #[global_allocator]
@@ -31,6 +31,14 @@ struct Arguments {
     /// The rank of adapters beside the decoder's layers, which are trained alone.
     lora: Option<usize>,
     frozen: Option<FrozenForm>,
+    moments: MomentDtype,
+    gradients: GradientDtype,
+}
+
+/// A setting's value by the name that settings files have for it.
+fn named<T: serde::de::DeserializeOwned>(given: &mut impl Iterator<Item = String>) -> T {
+    let name = given.next().expect("a name");
+    serde_json::from_value(name.into()).unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn number(given: &mut impl Iterator<Item = String>) -> usize {
@@ -47,6 +55,8 @@ fn arguments() -> Arguments {
         checkpointing: false,
         lora: None,
         frozen: None,
+        moments: MomentDtype::F32,
+        gradients: GradientDtype::F32,
     };
     let mut given = std::env::args().skip(1).filter(|argument| argument != "--bench");
     while let Some(argument) = given.next() {
@@ -56,14 +66,9 @@ fn arguments() -> Arguments {
             "--side" => arguments.side = number(&mut given) as u32,
             "--checkpointing" => arguments.checkpointing = true,
             "--lora" => arguments.lora = Some(number(&mut given)),
-            "--frozen" => {
-                arguments.frozen = Some(match given.next().as_deref() {
-                    Some("stored") => FrozenForm::Stored,
-                    Some("int8") => FrozenForm::Int8,
-                    Some("nf4") => FrozenForm::Nf4,
-                    other => panic!("expected stored, int8 or nf4, got {other:?}"),
-                });
-            }
+            "--frozen" => arguments.frozen = Some(named(&mut given)),
+            "--moments" => arguments.moments = named(&mut given),
+            "--gradients" => arguments.gradients = named(&mut given),
             "--steps" => arguments.steps = number(&mut given),
             folder => arguments.folder = folder.into(),
         }
@@ -109,6 +114,8 @@ fn main() {
         learning_rate: 1e-4,
         schedule: Schedule { warmup: 0.0, ..Schedule::default() },
         save_every: None,
+        moments: arguments.moments,
+        gradients: arguments.gradients,
         gradient_checkpointing: if arguments.checkpointing {
             GradientCheckpointing::Blocks
         } else {

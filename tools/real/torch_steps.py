@@ -22,7 +22,6 @@ from transformers import AutoModelForCausalLM
 
 RANGE = 20
 PATCH = 2
-EPSILON = 1e-3
 
 
 class Lora(nn.Module):
@@ -51,7 +50,7 @@ class Encoder(nn.Module):
         return functional.linear(x, self.weight(f"{name}.weight"), self.weight(f"{name}.bias"))
 
     def norm(self, x, name: str):
-        return functional.layer_norm(x, x.shape[-1:], self.weight(f"{name}.weight"), self.weight(f"{name}.bias"), EPSILON)
+        return functional.layer_norm(x, x.shape[-1:], self.weight(f"{name}.weight"), self.weight(f"{name}.bias"), 1e-6)
 
     def conv(self, x, side: int, name: str):
         batch, n, d = x.shape

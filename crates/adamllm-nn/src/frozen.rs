@@ -8,7 +8,6 @@
 //!
 //! Products expand a tile of rows at a time; the whole matrix is never there in a wider type.
 
-mod dynamic;
 mod four_bit;
 mod int8;
 

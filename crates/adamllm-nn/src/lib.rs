@@ -33,6 +33,7 @@ mod blocks;
 mod cross_attention;
 mod cross_entropy;
 mod dropout;
+mod dynamic;
 mod frozen;
 #[cfg(feature = "flex")]
 #[cfg_attr(not(feature = "autodiff"), allow(dead_code, reason = "each forward pass has its backward pass beside it"))]
@@ -59,6 +60,7 @@ pub use burn;
 pub use cross_attention::{CrossAttentionInput, CrossAttentionView, ImageSpan};
 pub use cross_entropy::cross_entropy;
 pub use dropout::{Dropout, with_dropout};
+pub use dynamic::DynamicTable;
 pub use frozen::{BLOCK, BlockScales, FourBit, FrozenForm, FrozenWeight, SharedBytes};
 pub use image::{ExampleSize, ImageLayout, PixelValues};
 pub use linear::{Linear, LinearConfig, LinearWeight, linear};

@@ -6,7 +6,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 
 use crate::optimizer::Accumulated;
-use crate::{GradientCheckpointing, TrainConfig};
+use crate::{GradientCheckpointing, GradientDtype, TrainConfig};
 
 /// The loss of each target of a batch, in nats; gradients of the sum, times `share`, are added to `gradients`.
 pub(crate) fn differentiate<M: Objective>(
@@ -16,7 +16,7 @@ pub(crate) fn differentiate<M: Objective>(
     config: &TrainConfig,
     gradients: &mut Accumulated,
 ) -> Vec<f32> {
-    let mut sink = Sink { model, gradients };
+    let mut sink = Sink { model, gradients, kept: config.gradients };
     match config.gradient_checkpointing {
         GradientCheckpointing::Off => {
             let hidden = model.target_hidden_states(batch, &mut Eager);
@@ -55,6 +55,7 @@ fn leaf<const D: usize>(tensor: &Tensor<D>) -> Tensor<D> {
 struct Sink<'a, M> {
     model: &'a M,
     gradients: &'a mut Accumulated,
+    kept: GradientDtype,
 }
 
 /// A leaf of the graph, and its gradient so far.
@@ -74,7 +75,7 @@ impl<M: Objective> Sink<'_, M> {
                 });
             }
         }
-        self.gradients.add(self.model, GradientsParams::from_grads(gradients, self.model));
+        self.gradients.add(self.model, GradientsParams::from_grads(gradients, self.model), self.kept);
     }
 
     /// The backward pass from `tensor`, whose gradient is `grad`. A tensor that is not tracked has no graph before it.

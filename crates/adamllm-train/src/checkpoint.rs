@@ -11,9 +11,10 @@ use burn::tensor::{Device, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use serde::{Deserialize, Serialize};
 
-use crate::optimizer::{Accumulated, NamedOptimizer, ParameterState, by_name, from_names};
+use crate::collective::all_ok;
+use crate::optimizer::{Accumulated, Moment, MomentKind, NamedOptimizer, ParameterState, Shards, by_name, from_names};
 use crate::train_loop::{PartialStep, StepProgress};
-use crate::{TrainConfig, TrainError};
+use crate::{Collective, TrainConfig, TrainError};
 
 const WEIGHTS: &str = "weights.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
@@ -63,23 +64,16 @@ pub(crate) struct Restored {
 }
 
 impl<M: Module> RunState<'_, M> {
-    /// Writes the files into an empty folder.
-    fn write_beside(self, beside: &Path) -> Result<(), TrainError> {
+    /// Rank 0's files, in an empty folder. `updates` are those of all ranks.
+    fn write_beside(self, beside: &Path, updates: BTreeMap<String, usize>) -> Result<(), TrainError> {
         let Self { step, n_examples, model, optimizer, config, partial } = self;
         remove_if_there(beside)?;
         fs::create_dir_all(beside).map_err(CoreError::io("create", beside))?;
 
         let weights = snapshots(model).into_iter().map(|s| (s.info.name.clone(), StoredTensor::from_snapshot(s)));
         write_tensors(weights, &beside.join(WEIGHTS))?;
-        let moments = optimizer.states.iter().flat_map(|(name, state)| {
-            let kept =
-                [("first", Some(&state.first)), ("second", state.second.as_ref()), ("master", state.master.as_ref())];
-            let kept = kept.into_iter().filter_map(|(kind, tensor)| Some((kind, tensor?.clone())));
-            kept.map(move |(kind, tensor)| (format!("{kind}.{name}"), moment(tensor)))
-        });
-        write_tensors(moments, &beside.join(OPTIMIZER))?;
+        optimizer.write(&beside.join(OPTIMIZER))?;
 
-        let updates = optimizer.states.iter().map(|(name, s)| (name.clone(), s.time)).collect();
         let (done, gradients) = partial.map(|PartialStep { done, gradients }| (done, gradients.take())).unzip();
         if let Some(gradients) = gradients {
             let named = by_name(model, gradients).into_iter();
@@ -89,6 +83,40 @@ impl<M: Module> RunState<'_, M> {
         let state = State { step, n_examples, config: config.clone(), updates, done };
         let json = serde_json::to_vec_pretty(&state).expect("plain values");
         Ok(adamllm_core::write_atomically(beside.join(STATE), json)?)
+    }
+}
+
+impl NamedOptimizer {
+    /// The updates that each parameter has had, on whichever rank.
+    fn updates(&self, collective: &dyn Collective) -> Result<BTreeMap<String, usize>, TrainError> {
+        let own: BTreeMap<&String, usize> = self.states.iter().map(|(name, state)| (name, state.time)).collect();
+        let own = serde_json::to_vec(&own).expect("names and numbers");
+        let all = if self.shards.are_several() { collective.all_gather(&own)? } else { vec![own] };
+        let all = all.iter().map(|updates| serde_json::from_slice::<BTreeMap<_, _>>(updates).expect("as written"));
+        Ok(all.flatten().collect())
+    }
+
+    /// Moments as `first.NAME` and `second.NAME`, or codes and scales of them as `first_codes.NAME`, `first_scales.NAME`..., and f32
+    /// copies as `master.NAME`.
+    fn write(&self, path: &Path) -> Result<(), TrainError> {
+        let tensors = self.states.iter().flat_map(|(name, state)| {
+            let moments = [("first", Some(&state.first)), ("second", state.second.as_ref())];
+            let moments = moments.into_iter().filter_map(|(kind, moment)| Some((kind, moment?)));
+            let moments = moments.flat_map(move |(kind, moment)| {
+                moment.stored().into_iter().map(move |(end, tensor)| (format!("{kind}{end}.{name}"), tensor))
+            });
+            let master = state.master.iter().map(move |master| (format!("master.{name}"), float(master.clone())));
+            moments.chain(master)
+        });
+        write_tensors(tensors, path)
+    }
+}
+
+/// Where a rank keeps its part of the optimizer's state.
+fn part(rank: usize) -> String {
+    match rank {
+        0 => OPTIMIZER.into(),
+        _ => format!("optimizer-{rank:03}.safetensors"),
     }
 }
 
@@ -120,21 +148,42 @@ impl Checkpoint {
         &self.path
     }
 
-    pub(crate) fn write<M: Module>(run: &Path, state: RunState<M>) -> Result<Self, TrainError> {
+    /// Writes a checkpoint, and removes older ones but for `keep`. All ranks call this; rank 0 writes, and the others where the
+    /// optimizer's state is divided. `run` may be `None` where nothing is written.
+    pub(crate) fn write<M: Module>(
+        run: Option<&Path>,
+        state: RunState<M>,
+        keep: usize,
+        collective: &dyn Collective,
+    ) -> Result<(), TrainError> {
         let (step, passes) = (state.step, state.partial.as_ref().map_or(0, |partial| partial.done.passes));
         let name = if passes == 0 { format!("step-{step:06}") } else { format!("step-{step:06}+{passes:04}") };
+        let Some(run) = run else { return all_ok(collective, Ok(())) };
         let (path, beside) = (run.join(&name), run.join(format!("{name}.partial")));
-        let written = state.write_beside(&beside);
-        if let Err(error) = written {
-            // What there is room for again: a full disk must not stay full of this.
-            let _ = remove_if_there(&beside);
-            return Err(error);
+        let (optimizer, rank) = (state.optimizer, collective.rank());
+
+        let updates = optimizer.updates(collective)?;
+        let mut written = if rank == 0 { state.write_beside(&beside, updates) } else { Ok(()) };
+        if optimizer.shards.are_several() {
+            // The folder is there once rank 0 is through.
+            let own = || if rank == 0 { Ok(()) } else { optimizer.write(&beside.join(part(rank))) };
+            written = all_ok(collective, written).and_then(|()| all_ok(collective, own()));
         }
-        remove_whole(&path)?;
-        fs::rename(&beside, &path).map_err(CoreError::io("rename", &beside))?;
-        sync_folder(run)?;
-        tracing::info!(step, passes, path = %path.display(), "checkpoint written");
-        Ok(Self { step, passes, path })
+
+        if rank == 0 {
+            written = written.and_then(|()| {
+                remove_whole(&path)?;
+                fs::rename(&beside, &path).map_err(CoreError::io("rename", &beside))?;
+                sync_folder(run)
+            });
+            match &written {
+                Ok(()) => tracing::info!(step, passes, path = %path.display(), "checkpoint written"),
+                // What there is room for again: a full disk must not stay full of this.
+                Err(_) => drop(remove_if_there(&beside)),
+            }
+            written = written.and_then(|()| Self::prune(run, keep));
+        }
+        all_ok(collective, written)
     }
 
     /// Removes all but the newest `keep` checkpoints.
@@ -170,26 +219,20 @@ impl Checkpoint {
         model: &mut Option<M>,
         n_examples: usize,
         config: &TrainConfig,
+        shards: Shards,
         device: &Device,
     ) -> Result<Restored, TrainError> {
         let state: State = serde_json::from_slice(&self.read(STATE)?).map_err(|e| self.fault(e))?;
         self.check_run(&state, n_examples, config)?;
 
-        // As `write_beside` named them: `first.NAME`, `second.NAME`, `master.NAME`. Muon has no second moment, and a
-        // parameter in f32 no master copy.
-        let bytes = self.read(OPTIMIZER)?;
-        let tensors = self.tensors(&bytes)?;
-        let mut optimizer = NamedOptimizer::default();
+        let mut optimizer = NamedOptimizer { states: BTreeMap::new(), shards };
+        let parts = self.parts()?;
+        let parts: Vec<SafeTensors> = parts.iter().map(|bytes| self.tensors(bytes)).collect::<Result<_, _>>()?;
         for (name, time) in state.updates {
-            let kept = |kind: &str| {
-                let Ok(view) = tensors.tensor(&format!("{kind}.{name}")) else { return Ok(None) };
-                let data = tensor_data(&view).map_err(|e| self.fault(e))?;
-                let dtype = data.dtype();
-                Ok::<_, TrainError>(Some(Tensor::<1>::from_data(data, (device, dtype))))
-            };
-            let first = kept("first")?.ok_or_else(|| self.fault(format!("no moment of {name}")))?;
-            let restored = ParameterState { time, first, second: kept("second")?, master: kept("master")? };
-            optimizer.states.insert(name, restored);
+            if optimizer.shards.own(&name) {
+                let restored = self.parameter_state(&parts, &name, time, device)?;
+                optimizer.states.insert(name, restored);
+            }
         }
 
         // Last, because a model that was loaded in part is lost.
@@ -197,6 +240,44 @@ impl Checkpoint {
         let loaded = model.insert(self.load_weights(beginning)?);
         let partial = state.done.map(|done| self.gradients(loaded, done, device)).transpose()?;
         Ok(Restored { optimizer, step: state.step, partial })
+    }
+
+    /// The optimizer's files, of however many ranks.
+    fn parts(&self) -> Result<Vec<Vec<u8>>, TrainError> {
+        let there = (0..).map(part).take_while(|name| name == OPTIMIZER || self.path.join(name).exists());
+        there.map(|name| self.read(&name)).collect()
+    }
+
+    /// The state of a parameter, from the part that has it. Muon has no second moment, and a parameter in f32 no f32 copy.
+    fn parameter_state(
+        &self,
+        parts: &[SafeTensors],
+        name: &str,
+        time: usize,
+        device: &Device,
+    ) -> Result<ParameterState, TrainError> {
+        let find = |kind: &str| {
+            let name = format!("{kind}.{name}");
+            parts.iter().find_map(|part| part.tensor(&name).ok())
+        };
+        let float = |kind: &str| {
+            let data = find(kind).map(|view| tensor_data(&view).map_err(|e| self.fault(e))).transpose()?;
+            Ok::<_, TrainError>(data.map(|data| {
+                let dtype = data.dtype();
+                Tensor::<1>::from_data(data, (device, dtype))
+            }))
+        };
+        let moment = |prefix: &str, kind: MomentKind| {
+            let Some(codes) = find(&format!("{prefix}_codes")) else { return Ok(float(prefix)?.map(Moment::Float)) };
+            let scales = find(&format!("{prefix}_scales")).filter(|scales| scales.dtype() == Dtype::F32);
+            let scales =
+                scales.map(|scales| scales.data().as_chunks().0.iter().copied().map(f32::from_le_bytes).collect());
+            let moment = scales.and_then(|scales| Moment::from_codes(codes.data().to_vec(), scales, kind));
+            moment.map(Some).ok_or_else(|| self.fault(format!("expected scales for the codes of {prefix}.{name}")))
+        };
+        let first = moment("first", MomentKind::First)?;
+        let first = first.ok_or_else(|| self.fault(format!("no moment of {name}")))?;
+        Ok(ParameterState { time, first, second: moment("second", MomentKind::Second)?, master: float("master")? })
     }
 
     fn gradients<M: Module>(&self, model: &M, done: StepProgress, device: &Device) -> Result<PartialStep, TrainError> {
@@ -212,8 +293,14 @@ impl Checkpoint {
     }
 
     fn check_run(&self, state: &State, n_examples: usize, config: &TrainConfig) -> Result<(), TrainError> {
-        // How often to save and log does not change the weights.
-        let essence = |c: &TrainConfig| TrainConfig { save_every: None, keep_last: 1, log_every: 1, ..c.clone() };
+        // How often to save and log does not change the weights, nor which rank keeps which moments.
+        let essence = |c: &TrainConfig| TrainConfig {
+            save_every: None,
+            keep_last: 1,
+            log_every: 1,
+            shard_optimizer: false,
+            ..c.clone()
+        };
         let json = |c: &TrainConfig| serde_json::to_value(essence(c)).expect("plain values");
         let (then, now) = (json(&state.config), json(config));
         let fields = then.as_object().into_iter().flatten();
@@ -278,8 +365,8 @@ fn sync_folder(path: &Path) -> Result<(), TrainError> {
     Ok(())
 }
 
-/// A tensor of the optimizer, which leaves the device when it is written.
-fn moment(tensor: Tensor<1>) -> StoredTensor<'static> {
+/// A tensor that leaves the device when it is written.
+fn float(tensor: Tensor<1>) -> StoredTensor<'static> {
     let dtype = stored_dtype(tensor.dtype()).unwrap_or(Dtype::F32);
     StoredTensor::from_read(dtype, tensor.shape().as_slice().to_vec(), move || tensor.clone().into_data())
 }

@@ -13,7 +13,7 @@ use burn::tensor::{DType, Tensor, TensorData};
 use crate::TrainError;
 
 pub use self::devices::{DeviceCollective, Transport, on_each_device};
-pub(crate) use self::messages::all_ok;
+pub(crate) use self::messages::{all_equal, all_ok};
 #[cfg(feature = "mpi")]
 pub use self::mpi::MpiCollective;
 pub(crate) use self::start::{check_same_run, start_together};

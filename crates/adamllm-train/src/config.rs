@@ -32,6 +32,12 @@ pub struct TrainConfig {
     pub optimizer: OptimizerKind,
     /// What the optimizer's moments are kept in. They are computed with in f32.
     pub moments: MomentDtype,
+    /// Divides moments and f32 copies among the ranks of a data parallel run, whole parameters each (stage 1 of ZeRO, Rajbhandari et
+    /// al., 2020, arXiv 1910.02054). The run's course is the same, and so are its checkpoints' weights. Each rank writes its own
+    /// part, so all must see the run's folder. One process has nothing to divide.
+    pub shard_optimizer: bool,
+    /// What the gradients of a step are kept in until the update. They are computed, added up and measured in f32.
+    pub gradients: GradientDtype,
     /// Activation checkpointing.
     pub gradient_checkpointing: GradientCheckpointing,
     /// Targets that pass the head together: so many logits are held at a time.
@@ -124,15 +130,22 @@ pub enum MomentDtype {
     F32,
     /// 4 bytes. A second moment moves only where its change is above one part in 512, so it follows slowly.
     Bf16,
+    /// 2.03 bytes: 8 bits in blocks of 256, each divided by its largest absolute value (Dettmers et al., 2022, arXiv 2110.02861).
+    /// Parameters of fewer than 4,096 values keep f32. The moments stay in the host's memory; on a GPU every update carries the
+    /// parameters there and back.
+    Int8,
 }
 
-impl From<MomentDtype> for burn::tensor::DType {
-    fn from(dtype: MomentDtype) -> Self {
-        match dtype {
-            MomentDtype::F32 => Self::F32,
-            MomentDtype::Bf16 => Self::BF16,
-        }
-    }
+/// What the gradients of a step are kept in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum GradientDtype {
+    /// As the backward pass gives them: 4 bytes a parameter for a model in f32.
+    F32,
+    /// 2 bytes. Rounded after every backward pass, so sums over many micro-batches lose what is below one part in 256 of them. With
+    /// `gradient_checkpointing = "blocks"` those of one block at a time are wider.
+    Bf16,
 }
 
 /// Activation checkpointing: which activations of a forward pass are recomputed in the backward pass, instead of kept.
@@ -218,6 +231,8 @@ impl Default for TrainConfig {
             loss_normalization: LossNormalization::Step,
             optimizer: OptimizerKind::AdamW,
             moments: MomentDtype::F32,
+            shard_optimizer: false,
+            gradients: GradientDtype::F32,
             gradient_checkpointing: GradientCheckpointing::Off,
             loss_chunk: 512,
             learning_rate: 1e-5,

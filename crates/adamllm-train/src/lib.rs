@@ -62,8 +62,8 @@ pub use checkpoint::Checkpoint;
 pub use collective::MpiCollective;
 pub use collective::{Collective, DeviceCollective, SingleProcess, ThreadCollective, Transport, on_each_device};
 pub use config::{
-    DecayRule, ExampleOrder, GradientCheckpointing, LastBatch, LossNormalization, MicroBatchBudget, MomentDtype,
-    NonFinite, OptimizerKind, ParameterGroup, TrainConfig,
+    DecayRule, ExampleOrder, GradientCheckpointing, GradientDtype, LastBatch, LossNormalization, MicroBatchBudget,
+    MomentDtype, NonFinite, OptimizerKind, ParameterGroup, TrainConfig,
 };
 pub use error::{FitError, TrainError};
 pub use loss_chart::{draw_training, training_summary};

@@ -4,6 +4,8 @@ mod adamw;
 #[cfg(feature = "flex")]
 mod fused;
 mod gradients;
+mod moment;
+mod shards;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,11 +15,13 @@ use burn::optim::momentum::MomentumConfig;
 use burn::optim::{AdjustLrFn, GradientsParams, MuonConfig, Optimizer as _};
 use burn::tensor::{DType, Tensor};
 
-use self::adamw::{AdamW, AdamWState};
+use self::adamw::AdamW;
 pub(crate) use self::gradients::{
     Accumulated, all_reduce_gradients, broadcast_trained, by_name, from_names, global_norm,
 };
-use crate::{DecayRule, OptimizerKind, TrainConfig};
+pub(crate) use self::moment::{Moment, MomentKind};
+pub(crate) use self::shards::Shards;
+use crate::{DecayRule, MomentDtype, OptimizerKind, TrainConfig};
 
 /// The optimizer's state of one parameter.
 #[derive(Clone, Debug)]
@@ -25,9 +29,9 @@ pub(crate) struct ParameterState {
     /// Updates so far.
     pub(crate) time: usize,
     /// AdamW's first moment, Muon's momentum.
-    pub(crate) first: Tensor<1>,
+    pub(crate) first: Moment,
     /// AdamW's second moment.
-    pub(crate) second: Option<Tensor<1>>,
+    pub(crate) second: Option<Moment>,
     /// The parameter in f32, where the model holds it in fewer bits: small updates add up here.
     pub(crate) master: Option<Tensor<1>>,
 }
@@ -36,10 +40,12 @@ pub(crate) struct ParameterState {
 #[derive(Default)]
 pub(crate) struct NamedOptimizer {
     pub(crate) states: BTreeMap<String, ParameterState>,
+    /// Which of the parameters it moves.
+    pub(crate) shards: Shards,
 }
 
 impl NamedOptimizer {
-    /// One update of every parameter that has a gradient. `scale` multiplies the gradients (clipping), `factor` the
+    /// One update of every parameter that has a gradient and is this rank's. `scale` multiplies the gradients (clipping), `factor` the
     /// learning rates (the schedule).
     pub(crate) fn step<M: Objective>(
         &mut self,
@@ -79,26 +85,23 @@ impl Update<'_> {
         let (shape, dtype) = (tensor.shape(), tensor.dtype());
 
         // The state is kept flat: one type holds it for parameters of any number of axes.
-        let gradient = gradient.flatten::<1>(0, D - 1);
-        let parameter = tensor.flatten::<1>(0, D - 1);
-        let zeros = || Tensor::zeros(gradient.dims(), (&gradient.device(), DType::F32));
-        let previous = self.optimizer.states.remove(name);
-        let previous =
-            previous.unwrap_or_else(|| ParameterState { time: 0, first: zeros(), second: None, master: None });
+        let (gradient, parameter) = (in_f32(gradient.flatten::<1>(0, D - 1)), tensor.flatten::<1>(0, D - 1));
+        let (time, moments, master) = match self.optimizer.states.remove(name) {
+            None => (1, None, None),
+            Some(state) => (state.time + 1, state.second.map(|second| [state.first, second]), state.master),
+        };
 
         // The update runs in f32, whatever dtypes the model and the moments are kept in.
-        let (betas, epsilon, time) = (self.config.betas, self.config.epsilon, previous.time + 1);
+        let (betas, epsilon, kept) = (self.config.betas, self.config.epsilon, self.config.moments);
         let numbers = AdamW { rate, decay, betas, epsilon, scale: self.scale, time };
-        let state = AdamWState {
-            parameter: previous.master.unwrap_or_else(|| in_f32(parameter)),
-            first: in_f32(previous.first),
-            second: previous.second.map_or_else(zeros, in_f32),
+        let parameter = master.unwrap_or_else(|| in_f32(parameter));
+        let (parameter, [first, second]) = match kept {
+            MomentDtype::Int8 => numbers.step_in_8_bits(parameter, gradient, moments),
+            MomentDtype::F32 | MomentDtype::Bf16 => numbers.step_in_floats(parameter, gradient, moments, kept),
         };
-        let AdamWState { parameter, first, second } = numbers.step(state, in_f32(gradient));
 
         // Where the model has fewer bits than f32, an update may be smaller than a step of its dtype: the f32 copy
         // keeps it.
-        let [first, second] = [first, second].map(|moment| cast_to(moment, self.config.moments.into()));
         let master = (dtype != DType::F32).then(|| parameter.clone());
         self.optimizer.states.insert(name.to_owned(), ParameterState { time, first, second: Some(second), master });
         cast_to(parameter, dtype).reshape(shape)
@@ -115,11 +118,11 @@ impl Update<'_> {
         let previous = self.optimizer.states.remove(name);
         let time = previous.as_ref().map_or(0, |state| state.time) + 1;
         let (velocity, master) = match previous {
-            Some(state) => (in_f32(state.first) * MOMENTUM + gradient.clone(), state.master),
+            Some(state) => (state.first.into_f32(&gradient.device()) * MOMENTUM + gradient.clone(), state.master),
             None => (gradient.clone(), None),
         };
         let nesterov = gradient + velocity.clone() * MOMENTUM;
-        let first = cast_to(velocity, self.config.moments.into());
+        let first = Moment::keep(velocity, self.config.moments, MomentKind::First);
 
         // burn's momentum is off: its step gets the sum from above.
         let none = MomentumConfig { momentum: 0.0, dampening: 0.0, nesterov: false };
@@ -149,6 +152,9 @@ impl ModuleMapper for Update<'_> {
         // The gradient leaves the container here, so its memory is free again after this parameter.
         let Some(gradient) = self.gradients.remove::<D>(param.id) else { return param };
         let name = self.path.name();
+        if !self.optimizer.shards.own(&name) {
+            return param;
+        }
         param.map(|tensor| {
             let required = tensor.is_require_grad();
             let tensor = tensor.without_autodiff();

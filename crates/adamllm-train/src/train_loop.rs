@@ -14,7 +14,6 @@ mod quarantine;
 mod step_log;
 mod sums;
 
-use std::path::Path;
 use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
@@ -126,17 +125,14 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> TrainLoop<'_, M, 
         Ok(outcome)
     }
 
-    /// A checkpoint, which rank 0 writes; no rank goes on before it is whole.
+    /// A checkpoint, which rank 0 writes, with the others' parts of the optimizer's state; no rank goes on before it is whole.
     fn save(&self, below: &str, step: usize, keep: usize, partial: Option<PartialStep>) -> Result<(), TrainError> {
         let RunContext { collective, config, n_examples, ref folder, .. } = self.context;
-        let write = |folder: &Path| {
-            let (model, optimizer) = (self.model(), &self.optimizer);
-            Checkpoint::write(folder, RunState { step, n_examples, model, optimizer, config, partial })?;
-            Checkpoint::prune(folder, keep)
-        };
+        let (model, optimizer) = (self.model(), &self.optimizer);
         // Joined with an empty path, a folder's would end in a separator.
         let folder = folder.as_ref().map(|folder| if below.is_empty() { folder.clone() } else { folder.join(below) });
-        all_ok(collective, folder.as_deref().map_or(Ok(()), write))
+        let state = RunState { step, n_examples, model, optimizer, config, partial };
+        Checkpoint::write(folder.as_deref(), state, keep, collective)
     }
 
     fn step(&mut self, step: usize, batches: StepBatches<M::Batch>) -> Result<Stepped, TrainError> {
@@ -170,7 +166,7 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> TrainLoop<'_, M, 
         }
 
         if metrics.is_finite() {
-            self.update(gradients, metrics.grad_norm, factor);
+            self.update(gradients, metrics.grad_norm, factor)?;
         } else {
             self.not_finite(&mut metrics, batches.examples)?;
         }
@@ -181,8 +177,8 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> TrainLoop<'_, M, 
         Ok(Stepped::Made(Box::new(metrics)))
     }
 
-    /// Clips the gradients to the settings' global norm, and moves the parameters.
-    fn update(&mut self, gradients: GradientsParams, norm: f64, factor: f64) {
+    /// Clips the gradients to the settings' global norm, and moves the parameters: all of them, or this rank's.
+    fn update(&mut self, gradients: GradientsParams, norm: f64, factor: f64) -> Result<(), TrainError> {
         let scale = match self.context.config.max_gradient_norm {
             // torch's clip_grad_norm_ adds 1e-6 and never scales up.
             Some(max) => (max / (norm + 1e-6)).min(1.0),
@@ -190,7 +186,9 @@ impl<M: Objective + 'static, S: BatchSource<Batch = M::Batch>> TrainLoop<'_, M, 
         };
         // Taken out, so that no second handle keeps the update from being made in place.
         let model = self.model.take().expect("a model between steps");
-        *self.model = Some(self.optimizer.step(model, gradients, self.context.config, factor, scale));
+        let model = self.optimizer.step(model, gradients, self.context.config, factor, scale);
+        *self.model = Some(self.optimizer.shards.exchange(model, self.context.collective)?);
+        Ok(())
     }
 
     /// What should be trained must have a gradient where the step's batches use it.

@@ -173,9 +173,17 @@ fn without_gradient<M: Module>(model: &M, gradients: &GradientsParams) -> BTreeS
     visitor.found
 }
 
-/// A parameter's name, and whether the model lets it be trained.
+/// The trained parameters, and how many values each has.
+pub(crate) fn trained_sizes<M: Module>(model: &M, config: &TrainConfig) -> Vec<(String, usize)> {
+    let frozen = |name: &str| config.group(name).is_some_and(|group| group.frozen);
+    let trained = parameters(model).into_iter().filter(|p| p.requires_grad && !frozen(&p.name));
+    trained.map(|p| (p.name, p.n_values)).collect()
+}
+
+/// A parameter's name and size, and whether the model lets it be trained.
 struct Parameter {
     name: String,
+    n_values: usize,
     requires_grad: bool,
 }
 
@@ -196,7 +204,8 @@ fn parameters<M: Module>(model: &M) -> Vec<Parameter> {
         }
 
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.found.push(Parameter { name: self.path.name(), requires_grad: requires_grad(param) });
+            let n_values = param.lazy_shape().num_elements();
+            self.found.push(Parameter { name: self.path.name(), n_values, requires_grad: requires_grad(param) });
         }
     }
 

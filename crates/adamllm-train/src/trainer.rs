@@ -11,9 +11,9 @@ use burn::tensor::{Device, TensorData};
 
 use crate::backward::differentiate;
 use crate::checkpoint::Restored;
-use crate::collective::{all_ok, check_same_run, start_together};
+use crate::collective::{all_equal, all_ok, check_same_run, start_together};
 use crate::metrics::peak_bytes;
-use crate::optimizer::{Accumulated, by_name, freeze};
+use crate::optimizer::{Accumulated, NamedOptimizer, Shards, by_name, freeze};
 use crate::step_batches::feed;
 use crate::train_loop::{RunContext, StepLog, TrainLoop};
 use crate::trainable::{Unreached, check_trainable};
@@ -220,15 +220,19 @@ impl Trainer {
 
         // Every process looks at the folder before one of them changes it.
         let device = model.devices().first().cloned().unwrap_or_default();
-        let restored = self.begin(kept, &run, n_examples, &device);
+        let shards = Shards::new(model, &self.config, collective);
+        if shards.are_several() {
+            all_equal(collective, "whether there is a folder", &run.folder.is_some().to_string())?;
+        }
+        let restored = self.begin(kept, &run, n_examples, shards, &device);
         let Restored { optimizer, step: start, partial } = start_together(kept, restored, collective)?;
         // Only rank 0 writes.
-        let folder = run.folder.clone().filter(|_| collective.rank() == 0);
-        let log = StepLog::open(folder.as_deref(), start, [self.config.log_every, total], collective)?;
+        let folder = run.folder.as_deref().filter(|_| collective.rank() == 0);
+        let log = StepLog::open(folder, start, [self.config.log_every, total], collective)?;
         let validation = match validation {
             None => None,
             Some(validation) => {
-                let opened = ValidationLog::open(folder.as_deref(), start);
+                let opened = ValidationLog::open(folder, start);
                 Some((validation, all_ok(collective, opened)?.shared(collective)?))
             }
         };
@@ -240,7 +244,7 @@ impl Trainer {
             let (sender, receiver) = sync_channel(2);
             let (steps, feeding) = (start..total, order.clone());
             scope.spawn(move || feed(source, &feeding, steps, &self.config, collective, &sender));
-            let (config, stop) = (&self.config, run.stop);
+            let (config, stop, folder) = (&self.config, run.stop, run.folder);
             let context = RunContext { config, source, n_examples, order, total, folder, collective, stop };
             let unreached = Unreached::default();
             let train_loop = TrainLoop { context, model: kept, optimizer, partial, unreached };
@@ -306,9 +310,14 @@ impl Trainer {
         model: &mut Option<M>,
         run: &FitOptions,
         n_examples: usize,
+        shards: Shards,
         device: &Device,
     ) -> Result<Restored, TrainError> {
-        let Some(folder) = &run.folder else { return Ok(Restored::default()) };
+        let fresh = |shards| {
+            let optimizer = NamedOptimizer { shards, ..NamedOptimizer::default() };
+            Ok(Restored { optimizer, ..Restored::default() })
+        };
+        let Some(folder) = &run.folder else { return fresh(shards) };
         std::fs::create_dir_all(folder).map_err(CoreError::io("create", folder))?;
 
         // A run that ended before its first checkpoint has metrics all the same. Neither is written over unless the
@@ -320,11 +329,11 @@ impl Trainer {
         }
 
         match newest {
-            None => Ok(Restored::default()),
+            None => fresh(shards),
             Some(checkpoint) => {
                 // Moments and gradients are no part of a graph.
                 let inner = device.clone().without_autodiff();
-                let restored = checkpoint.restore(model, n_examples, &self.config, &inner)?;
+                let restored = checkpoint.restore(model, n_examples, &self.config, shards, &inner)?;
                 tracing::info!(step = checkpoint.step(), "resumed");
                 Ok(restored)
             }

@@ -1,5 +1,6 @@
 //! Several processes make the same steps as one: threads of this process, each with a model of its own.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -233,6 +234,80 @@ fn a_stop_of_one_rank_stops_all_and_resumes() {
             adamllm_core::jsonl::read_all(folder.path().join("metrics.jsonl")).expect("reads");
         assert_eq!(logged.iter().map(|m| m.step).collect::<Vec<_>>(), (1..=9).collect::<Vec<_>>());
     }
+}
+
+/// The names of the tensors in a file of a checkpoint.
+fn names_in(file: &Path) -> BTreeSet<String> {
+    let bytes = std::fs::read(file).expect("reads");
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("a safetensors file");
+    tensors.names().into_iter().map(str::to_owned).collect()
+}
+
+/// Optimizer states divided among ranks: the bits of ranks that each hold all, each state in one rank's file alone, and a run that
+/// other numbers of ranks, divided or not, go on from.
+#[test]
+fn ranks_divide_the_optimizer_and_change_nothing() {
+    let divided = TrainConfig { shard_optimizer: true, ..config() };
+    for size in [2, 3, 4] {
+        let (whole, report) = fit(size, &config());
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (several, of_several) = fit_in(size, &divided, Some(folder.path()), false);
+        assert_eq!(largest_difference(&whole, &several), 0.0, "{size} ranks");
+        assert_same_course(&report.metrics, &of_several.metrics);
+
+        let checkpoint = Checkpoint::list(folder.path()).expect("lists").pop().expect("a checkpoint");
+        let file = |rank: usize| match rank {
+            0 => checkpoint.path().join("optimizer.safetensors"),
+            _ => checkpoint.path().join(format!("optimizer-{rank:03}.safetensors")),
+        };
+        let parts: Vec<_> = (0..size).map(|rank| names_in(&file(rank))).collect();
+        assert!(parts.iter().all(|part| !part.is_empty()) && !file(size).exists());
+        // Six parameters with two moments each.
+        assert_eq!(parts.iter().map(BTreeSet::len).sum::<usize>(), 12);
+        assert_eq!(parts.iter().flatten().collect::<BTreeSet<_>>().len(), 12);
+    }
+
+    // Stopped by its last step but five, and gone on by others.
+    let (whole, _) = fit(2, &config());
+    for (size, config) in [(2, &divided), (3, &divided), (1, &divided), (2, &config())] {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        together(3, |device, collective| {
+            let stop = AtomicBool::new(false);
+            let mut on_step = |m: &StepMetrics| stop.store(m.step == 4, Ordering::Relaxed);
+            let run = FitOptions {
+                folder: Some(folder.path().into()),
+                stop: Some(&stop),
+                on_step: Some(&mut on_step),
+                collective: Some(collective),
+                ..FitOptions::default()
+            };
+            let source = ExampleBatches::new(EXAMPLES, batch);
+            Ok(Trainer::new(divided.clone())?.fit(model(device, 0.0), &source, run, &mut ())?)
+        });
+        let (resumed, report) = fit_in(size, config, Some(folder.path()), true);
+        assert_eq!((report.metrics[0].step, report.steps), (5, 9));
+        // Sums over another number of ranks have another order.
+        let difference = largest_difference(&resumed, &whole);
+        assert!(difference < 1e-5, "{size} ranks: {difference}");
+        let last = Checkpoint::list(folder.path()).expect("lists").pop().expect("a checkpoint");
+        assert_eq!(last.path().join("optimizer-001.safetensors").exists(), config.shard_optimizer && size > 1);
+    }
+}
+
+/// A rank that does not see the run's folder could not write its part.
+#[test]
+fn ranks_that_divide_the_optimizer_all_need_the_folder() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let faults = refused(|device, collective| {
+        let run = FitOptions {
+            folder: (collective.rank() == 0).then(|| folder.path().into()),
+            collective: Some(collective),
+            ..FitOptions::default()
+        };
+        let trainer = Trainer::new(TrainConfig { shard_optimizer: true, ..config() })?;
+        Ok(trainer.fit(model(device, 0.0), &ExampleBatches::new(EXAMPLES, batch), run, &mut ())?)
+    });
+    assert!(faults.iter().all(|fault| fault.contains("folder")), "{faults:?}");
 }
 
 /// A process that was alone may stop in the middle of a step; several begin that step anew.

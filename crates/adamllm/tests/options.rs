@@ -11,8 +11,8 @@ use adamllm::model::VlmBatch;
 use adamllm::nn::{Batch, Objective, Parameters, snapshots};
 use adamllm::prelude::*;
 use adamllm::train::{
-    BatchSource, ExampleBatches, FitOptions, FitOutcome, FitReport, GradientCheckpointing, LossNormalization,
-    MomentDtype, OptimizerKind, ParameterGroup, Schedule,
+    BatchSource, ExampleBatches, FitOptions, FitOutcome, FitReport, GradientCheckpointing, GradientDtype,
+    LossNormalization, MomentDtype, OptimizerKind, ParameterGroup, Schedule,
 };
 use families::Family;
 
@@ -107,6 +107,37 @@ fn moments_in_bf16_stay_close() {
     assert_ne!(halved, plain);
     for (step, (a, b)) in halved.iter().zip(&plain).enumerate() {
         assert!((a - b).abs() < 0.02 * b, "step {step}: {a}, in f32 {b}");
+    }
+}
+
+/// Moments in 8 bits hold a quarter of the memory; the losses stay within 3 % of those with moments in f32. Muon's momentum as well.
+#[test]
+fn moments_in_8_bits_stay_close() {
+    for optimizer in [OptimizerKind::AdamW, OptimizerKind::Muon] {
+        let config = TrainConfig { optimizer, ..config() };
+        let plain = losses(&fit(&config, DType::F32, FitOptions::default()).1);
+        let narrow = TrainConfig { moments: MomentDtype::Int8, ..config };
+        for dtype in [DType::F32, DType::BF16] {
+            let quartered = losses(&resumes_to_the_bit(&narrow, dtype));
+            assert_ne!(quartered, plain);
+            for (step, (a, b)) in quartered.iter().zip(&plain).enumerate() {
+                assert!((a - b).abs() < 0.03 * b, "{optimizer:?} in {dtype:?}, step {step}: {a}, in f32 {b}");
+            }
+        }
+    }
+}
+
+/// Gradients kept in bf16 until the update, with and without checkpointed blocks, also where a step was stopped in its middle.
+#[test]
+fn gradients_in_bf16_stay_close() {
+    let plain = losses(&fit(&config(), DType::F32, FitOptions::default()).1);
+    for gradient_checkpointing in [GradientCheckpointing::Off, GradientCheckpointing::Blocks] {
+        let config = TrainConfig { gradients: GradientDtype::Bf16, gradient_checkpointing, ..config() };
+        let halved = losses(&resumes_to_the_bit(&config, DType::F32));
+        assert_ne!(halved, plain);
+        for (step, (a, b)) in halved.iter().zip(&plain).enumerate() {
+            assert!((a - b).abs() < 0.02 * b, "{gradient_checkpointing:?}, step {step}: {a}, in f32 {b}");
+        }
     }
 }
 

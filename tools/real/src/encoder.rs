@@ -26,8 +26,6 @@ const D_PATCH: usize = 3 * PATCH * PATCH;
 const N_MERGES: usize = 2;
 const N_TOKENS: usize = 1;
 const ACTIVATION: Activation = Activation::GeluPytorchTanh;
-/// Added to variances. Large, since a plain background has next to none: without it, gradients through the norms explode in the first steps.
-const EPSILON: f64 = 1e-3;
 
 /// The sizes.
 #[derive(Clone, Debug)]
@@ -75,7 +73,7 @@ impl ConvEncoderConfig {
             LinearConfig::new(d_in, d_out).with_bias(true).with_std((d_in as f64).sqrt().recip()).init(device)
         };
         let conv = |d_in, d_out| Conv3 { linear: linear(9 * d_in, d_out) };
-        let norm = |d| LayerNormConfig::new(d).with_epsilon(EPSILON).init(device);
+        let norm = |d| LayerNormConfig::new(d).init(device);
         let stage = |i: usize| {
             let (d, d_next) = (self.widths[i], self.widths[i + 1]);
             let (conv, merge) = (conv(d, d), linear(4 * d, d_next));

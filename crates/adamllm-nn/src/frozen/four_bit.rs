@@ -7,8 +7,8 @@
 
 use std::ops::Range;
 
-use super::dynamic::{dynamic_table, nearest};
 use super::{BLOCK, SharedBytes};
+use crate::DynamicTable;
 
 /// The levels of the 4-bit NormalFloat: quantiles of the normal distribution, scaled to -1 to 1 (Dettmers et al., 2023, appendix E).
 const NF4: [f32; 16] = [
@@ -93,15 +93,15 @@ impl BlockScales {
     /// Quantises scales in turn.
     fn double(scales: &[f32]) -> Self {
         let offset = (scales.iter().map(|&scale| f64::from(scale)).sum::<f64>() / scales.len().max(1) as f64) as f32;
-        let table = dynamic_table();
+        let table = DynamicTable::signed();
         let (mut codes, mut nested) = (Vec::with_capacity(scales.len()), Vec::new());
         for block in scales.chunks(NESTED_BLOCK) {
             let largest = block.iter().fold(0.0f32, |largest, scale| largest.max((scale - offset).abs()));
             let inverse = 1.0 / largest.max(1e-38);
-            codes.extend(block.iter().map(|scale| nearest(&*table, ((scale - offset) * inverse).clamp(-1.0, 1.0))));
+            codes.extend(block.iter().map(|scale| table.nearest(((scale - offset) * inverse).clamp(-1.0, 1.0))));
             nested.push(largest);
         }
-        Self::Double { codes, table, nested, nested_block: NESTED_BLOCK, offset }
+        Self::Double { codes, table: Box::new(*table.values()), nested, nested_block: NESTED_BLOCK, offset }
     }
 }
 

@@ -1,7 +1,10 @@
 //! AdamW (Loshchilov and Hutter, 2019), as torch and burn compute it: bias-corrected moments, epsilon outside the root, decay
 //! decoupled from the gradient.
 
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
+
+use super::moment::{self, Moment, MomentKind};
+use crate::MomentDtype;
 
 /// The numbers of one update.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +32,37 @@ impl AdamW {
         self.betas.map(|beta| 1.0 - beta.powi(self.time as i32))
     }
 
+    /// One update of a parameter in f32 with moments that are kept as floats; without any at first.
+    pub(super) fn step_in_floats(
+        &self,
+        parameter: Tensor<1>,
+        gradient: Tensor<1>,
+        moments: Option<[Moment; 2]>,
+        kept: MomentDtype,
+    ) -> (Tensor<1>, [Moment; 2]) {
+        let device = parameter.device();
+        let zeros = || Tensor::zeros(parameter.shape(), (&device, DType::F32));
+        let [first, second] = match moments {
+            None => [zeros(), zeros()],
+            Some(moments) => moments.map(|moment| moment.into_f32(&device)),
+        };
+        let AdamWState { parameter, first, second } = self.step(AdamWState { parameter, first, second }, gradient);
+        let [first, second] = [(first, MomentKind::First), (second, MomentKind::Second)];
+        (parameter, [first, second].map(|(moment, kind)| Moment::keep(moment, kept, kind)))
+    }
+
+    /// As [`AdamW::step_in_floats`], with moments in 8 bits but for small parameters.
+    pub(super) fn step_in_8_bits(
+        &self,
+        parameter: Tensor<1>,
+        gradient: Tensor<1>,
+        moments: Option<[Moment; 2]>,
+    ) -> (Tensor<1>, [Moment; 2]) {
+        moment::step(self, parameter, gradient, moments).unwrap_or_else(|(parameter, gradient, moments)| {
+            self.step_in_floats(parameter, gradient, moments, MomentDtype::F32)
+        })
+    }
+
     /// One update.
     pub(crate) fn step(&self, state: AdamWState, gradient: Tensor<1>) -> AdamWState {
         #[cfg(feature = "flex")]
@@ -52,7 +86,6 @@ impl AdamW {
 }
 
 /// A slice-wise update: what [`AdamW::step`] does to each element.
-#[cfg(feature = "flex")]
 #[inline(always)]
 pub(super) fn update(numbers: &AdamW, parameter: &mut [f32], gradient: &[f32], first: &mut [f32], second: &mut [f32]) {
     let [beta_1, beta_2] = numbers.betas.map(|beta| beta as f32);

@@ -1,11 +1,11 @@
 use std::collections::BTreeMap;
 
-use adamllm_nn::ModulePath;
+use adamllm_nn::{ModulePath, cast_to};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
-use crate::{Collective, TrainError};
+use crate::{Collective, GradientDtype, TrainError};
 
 /// The norm over all gradients together. One read from the device, since each waits for all that was asked of it before.
 pub(crate) fn global_norm<M: Module>(model: &M, gradients: &GradientsParams) -> f64 {
@@ -49,12 +49,12 @@ impl Accumulated {
         Self(Some(gradients))
     }
 
-    /// Adds the gradients of one backward pass.
-    pub(crate) fn add<M: Module>(&mut self, model: &M, gradients: GradientsParams) {
-        self.0 = Some(match self.0.take() {
-            None => gradients,
-            Some(sum) => {
-                let mut joined = Joining { sum, new: gradients };
+    /// Adds the gradients of one backward pass, and keeps the sum in `kept`.
+    pub(crate) fn add<M: Module>(&mut self, model: &M, gradients: GradientsParams, kept: GradientDtype) {
+        self.0 = Some(match (self.0.take(), kept) {
+            (None, GradientDtype::F32) => gradients,
+            (sum, _) => {
+                let mut joined = Joining { sum: sum.unwrap_or_default(), new: gradients, kept };
                 model.visit(&mut joined);
                 joined.sum
             }
@@ -69,6 +69,7 @@ impl Accumulated {
 struct Joining {
     sum: GradientsParams,
     new: GradientsParams,
+    kept: GradientDtype,
 }
 
 impl ModuleVisitor for Joining {
@@ -78,7 +79,14 @@ impl ModuleVisitor for Joining {
             Some(sum) => add(sum, new),
             None => new,
         };
-        self.sum.register(param.id, sum);
+        self.sum.register(param.id, keep(sum, self.kept));
+    }
+}
+
+fn keep<const D: usize>(gradient: Tensor<D>, kept: GradientDtype) -> Tensor<D> {
+    match kept {
+        GradientDtype::F32 => gradient,
+        GradientDtype::Bf16 => cast_to(gradient, DType::BF16),
     }
 }
 
@@ -159,6 +167,7 @@ const BUCKET: usize = 1 << 22;
 pub(crate) fn all_reduce_gradients<M: Module>(
     model: &M,
     gradients: GradientsParams,
+    kept: GradientDtype,
     collective: &dyn Collective,
 ) -> Result<GradientsParams, TrainError> {
     if collective.size() == 1 {
@@ -172,7 +181,7 @@ pub(crate) fn all_reduce_gradients<M: Module>(
     collective.all_reduce_sum_f64(&mut counts)?;
     let given = || counts.iter().map(|&count| count > 0.0);
     let owned = flat.into_iter().zip(given()).filter(|(_, given)| *given).map(|(own, _)| own.or_zeros());
-    let mut sums = sums(owned, collective)?.into_iter();
+    let mut sums = sums(owned, kept, collective)?.into_iter();
     let sums: Vec<Option<Tensor<1>>> = given().map(|given| if given { sums.next() } else { None }).collect();
     let mut shaping = Shaping { gradients, sums: sums.into_iter() };
     model.visit(&mut shaping);
@@ -180,17 +189,25 @@ pub(crate) fn all_reduce_gradients<M: Module>(
 }
 
 /// The sum of each tensor `[n]` in f32 over the processes, in their order.
-fn sums(tensors: impl Iterator<Item = Tensor<1>>, collective: &dyn Collective) -> Result<Vec<Tensor<1>>, TrainError> {
+fn sums(
+    tensors: impl Iterator<Item = Tensor<1>>,
+    kept: GradientDtype,
+    collective: &dyn Collective,
+) -> Result<Vec<Tensor<1>>, TrainError> {
     let (mut sums, mut bucket, mut n) = (Vec::new(), Vec::new(), 0);
+    let bucket_sums = |bucket| {
+        let sums = bucket_sums(bucket, collective)?;
+        Ok::<Vec<_>, TrainError>(sums.into_iter().map(|sum| keep(sum, kept)).collect())
+    };
     for tensor in tensors {
         n += tensor.dims()[0];
         bucket.push(tensor);
         if n >= BUCKET {
-            sums.extend(bucket_sums(std::mem::take(&mut bucket), collective)?);
+            sums.extend(bucket_sums(std::mem::take(&mut bucket))?);
             n = 0;
         }
     }
-    sums.extend(bucket_sums(bucket, collective)?);
+    sums.extend(bucket_sums(bucket)?);
     Ok(sums)
 }
 
@@ -208,7 +225,7 @@ fn bucket_sums(bucket: Vec<Tensor<1>>, collective: &dyn Collective) -> Result<Ve
     Ok(parts.collect())
 }
 
-/// A parameter's own gradient `[n]` in f32.
+/// A parameter's own gradient `[n]`, in the dtype that it is kept in.
 struct Flat {
     gradient: Option<Tensor<1>>,
     n: usize,
@@ -217,7 +234,10 @@ struct Flat {
 
 impl Flat {
     fn or_zeros(self) -> Tensor<1> {
-        self.gradient.unwrap_or_else(|| Tensor::zeros([self.n], (&self.device, DType::F32)))
+        match self.gradient {
+            Some(gradient) => cast_to(gradient, DType::F32),
+            None => Tensor::zeros([self.n], (&self.device, DType::F32)),
+        }
     }
 }
 
@@ -235,7 +255,7 @@ impl ModuleVisitor for Flattening {
         let gradient = self.gradients.remove::<D>(param.id);
         let value = param.val();
         self.flat.push(Flat {
-            gradient: gradient.map(|gradient| gradient.flatten::<1>(0, D - 1).cast(DType::F32)),
+            gradient: gradient.map(|gradient| gradient.flatten::<1>(0, D - 1)),
             n: value.shape().num_elements(),
             device: value.device().without_autodiff(),
         });
@@ -260,30 +280,48 @@ impl ModuleVisitor for Shaping {
 
 /// Gives every process the trained parameters of rank 0: what is drawn at random (an adapter) differs from process to process.
 pub(crate) fn broadcast_trained<M: Module>(model: M, collective: &dyn Collective) -> Result<M, TrainError> {
+    broadcast_from(model, collective, |_| Some(0))
+}
+
+/// Gives every process the trained parameters of the rank that `root` names for each; `None` leaves a parameter as it is.
+pub(super) fn broadcast_from<M: Module>(
+    model: M,
+    collective: &dyn Collective,
+    root: impl Fn(&str) -> Option<usize>,
+) -> Result<M, TrainError> {
     if collective.size() == 1 {
         return Ok(model);
     }
-    let mut giving = Giving { collective, failed: None };
+    let mut giving = Giving { path: ModulePath::default(), collective, root, failed: None };
     let model = model.map(&mut giving);
     giving.failed.map_or(Ok(model), Err)
 }
 
-struct Giving<'a> {
+struct Giving<'a, F> {
+    path: ModulePath,
     collective: &'a dyn Collective,
+    root: F,
     failed: Option<TrainError>,
 }
 
-impl ModuleMapper for Giving<'_> {
+impl<F: Fn(&str) -> Option<usize>> ModuleMapper for Giving<'_, F> {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+    fn exit_module(&mut self, _name: &str, container: &str) {
+        self.path.exit(container);
+    }
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         if self.failed.is_some() || !param.is_require_grad() {
             return param;
         }
+        let Some(root) = (self.root)(&self.path.name()) else { return param };
         param.map(|tensor| {
             let (shape, dtype) = (tensor.shape(), tensor.dtype());
             let own = tensor.clone().without_autodiff().flatten::<1>(0, D - 1).cast(DType::F32);
-            let own = if self.collective.rank() == 0 { own } else { own.zeros_like() };
+            let own = if self.collective.rank() == root { own } else { own.zeros_like() };
             match self.collective.all_reduce_sum_tensor(own) {
-                Ok(first) => Tensor::from_inner(first.cast(dtype).reshape::<D, _>(shape)).require_grad(),
+                Ok(theirs) => Tensor::from_inner(theirs.cast(dtype).reshape::<D, _>(shape)).require_grad(),
                 Err(error) => {
                     self.failed = Some(error);
                     tensor

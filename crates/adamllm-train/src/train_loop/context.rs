@@ -13,7 +13,7 @@ pub(crate) struct RunContext<'a, S> {
     pub(crate) order: BatchOrder,
     /// Steps of the whole run.
     pub(crate) total: usize,
-    /// Where this process writes; `None` writes nothing.
+    /// Where rank 0 writes, and the others where the optimizer's state is divided; `None` writes nothing.
     pub(crate) folder: Option<PathBuf>,
     pub(crate) collective: &'a dyn Collective,
     pub(crate) stop: Option<&'a AtomicBool>,

@@ -33,7 +33,7 @@ impl<S> RunContext<'_, S> {
         metrics.loss = loss[0];
         metrics.losses = self.joined_losses(done.losses)?;
         metrics.losses.values_mut().for_each(|group| group.loss /= group.targets as f64);
-        let gradients = all_reduce_gradients(model, gradients.take(), self.collective)?;
+        let gradients = all_reduce_gradients(model, gradients.take(), self.config.gradients, self.collective)?;
         // Rank 0's: another machine may add the squares up in another order, and all must scale alike.
         let mut norm = [if self.collective.rank() == 0 { global_norm(model, &gradients) } else { 0.0 }];
         self.collective.all_reduce_sum_f64(&mut norm)?;
