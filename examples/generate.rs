@@ -65,10 +65,7 @@ fn run(arguments: Arguments) -> JobResult {
     let device = devices::device(&arguments.device)?;
     let images = Arc::new(Files);
     let dtype = arguments.dtype.into();
-    let model = match arguments.quantize {
-        None => LocalModel::load(&folder, dtype, &device, images)?,
-        Some(form) => LocalModel::load_frozen(&folder, dtype, form, &device, images)?,
-    };
+    let model = LocalModel::load_frozen(&folder, dtype, arguments.quantize, &device, images)?;
     let load_s = started.elapsed().as_secs_f64();
 
     let prompt = prompt(&arguments)?;

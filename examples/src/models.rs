@@ -134,10 +134,7 @@ pub fn open(name: &str, arguments: &ModelArguments, images: Arc<dyn ImageStore>)
     let folder = if folder.config().vision.is_some() { arguments.pixels.of(folder) } else { folder };
     let device = crate::devices::device(&arguments.device)?;
     let dtype = arguments.dtype.into();
-    let model = match arguments.quantize {
-        None => LocalModel::load(&folder, dtype, &device, images)?,
-        Some(form) => LocalModel::load_frozen(&folder, dtype, form, &device, images)?,
-    };
+    let model = LocalModel::load_frozen(&folder, dtype, arguments.quantize, &device, images)?;
     let generation_defaults = model.generation_defaults().summary();
     Ok(OpenedModel { model: boxed(model), generation_defaults })
 }

@@ -75,24 +75,14 @@ impl LocalModel {
         device: &Device,
         images: Arc<dyn ImageStore>,
     ) -> Result<Self, ModelError> {
-        Self::load_as(folder, dtype, None, device, images)
+        Self::load_frozen(folder, dtype, None, device, images)
     }
 
-    /// As [`LocalModel::load`], with every linear layer but the output head in a smaller form.
+    /// As [`LocalModel::load`], with every linear layer but the output head in a smaller form; `None` for all weights in `dtype`.
     ///
     /// # Errors
     /// As [`LocalModel::load`].
     pub fn load_frozen(
-        folder: &ModelFolder,
-        dtype: DType,
-        form: FrozenForm,
-        device: &Device,
-        images: Arc<dyn ImageStore>,
-    ) -> Result<Self, ModelError> {
-        Self::load_as(folder, dtype, Some(form), device, images)
-    }
-
-    fn load_as(
         folder: &ModelFolder,
         dtype: DType,
         form: Option<FrozenForm>,

@@ -15,17 +15,15 @@ use adamllm_core::{
     Conversation, Generate, ImageCaption, ImageStore, InstructionTask, Ledger, LedgerEntry, LostRecords, Progress,
     jsonl,
 };
-use adamllm_model::{
-    Encoder, Encoding, FrozenLayers, ModelFolder, PixelRange, Processor, VisionLanguageModel, VlmBatch,
-};
+use adamllm_model::{Encoder, Encoding, ModelFolder, PixelRange, Processor, VisionLanguageModel, VlmBatch};
 use adamllm_nn::Objective;
 use adamllm_synth::{ConsistencyFilter, RunSummary, SynthesisRun, Synthesizer};
 use adamllm_train::{FitOptions, FitOutcome, FitReport, SingleStage, TrainConfig, Trainer};
 use burn::tensor::Device;
 
+use crate::base::{BaseTraining, check_frozen};
 use crate::captions::caption_records;
 use crate::files::{read_json, write_json};
-use crate::post_train::check_frozen;
 use crate::settings::differences;
 use crate::training_set::{ConversationSource, ReadOptions, TrainingSetReader};
 use crate::{RecipeError, RunOptions, TrainingSet};
@@ -247,23 +245,10 @@ impl<'a> Adaptation<'a> {
 
     /// The base on a device with autodiff, with a fresh adapter and frozen weights where the settings say so.
     fn base_model(&self, progress: &mut dyn Progress) -> Result<VisionLanguageModel, RecipeError> {
-        let (device, dtype) = (self.device.clone().autodiff(), self.settings.dtype.into());
-        let AdaptSettings { adapter, frozen, .. } = self.settings;
+        let AdaptSettings { dtype, adapter, frozen, seed, .. } = self.settings;
         check_frozen(*frozen, adapter.as_ref(), "frozen")?;
-        let model = match *frozen {
-            None => self.base.load_with(dtype, &device, progress)?,
-            Some(form) => {
-                let frozen = FrozenLayers { form, adapter: adapter.as_ref() };
-                self.base.load_frozen(dtype, &device, &frozen, progress)?
-            }
-        };
-        match adapter {
-            None => Ok(model),
-            Some(adapter) => {
-                device.seed(self.settings.seed);
-                Ok(model.with_lora(adapter)?)
-            }
-        }
+        let training = BaseTraining { dtype: *dtype, frozen: *frozen, adapter: adapter.as_ref(), seed: *seed };
+        training.load(self.base, self.device, progress)
     }
 
     /// Trains to the end, unless the run is stopped.

@@ -23,6 +23,8 @@
 
 #[cfg(feature = "train")]
 pub mod adapt;
+#[cfg(feature = "train")]
+mod base;
 pub mod benchmarks;
 mod captions;
 #[cfg(feature = "train")]

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use adamllm_core::{Ledger, LostRecords, Progress};
-use adamllm_model::{Encoder, FrozenLayers, ModelFolder, Processor, VisionLanguageModel, VlmBatch};
+use adamllm_model::{Encoder, ModelFolder, Processor, VisionLanguageModel, VlmBatch};
 use adamllm_nn::{LanguageBackbone, Objective, Parameters, VisionEncoder};
 use adamllm_train::{StepMetrics, TrainError};
 use burn::tensor::Device;
 use serde::Serialize;
 
+use crate::base::BaseTraining;
 use crate::files::write_json;
 use crate::settings::SettingsError;
 use crate::training_set::{ImageCheck, ReadOptions, RecordCounts, TrainingSetReader};
@@ -26,7 +27,6 @@ mod stage;
 
 pub use parts::{PartSettings, PartsSettings};
 pub use plan::{PostTrainPlan, StagePlan};
-pub(crate) use settings::check_frozen;
 pub use settings::{DataSettings, ExportKind, ExportSettings, ModelSettings, PostTrainSettings, ValidationSettings};
 pub use stage::{Stage, StageDryRun, StageReport};
 
@@ -190,27 +190,16 @@ impl<'a> PostTraining<'a> {
     /// # Errors
     /// The folder's; an adapter that does not fit, or that could not be exported as the settings say.
     pub fn load(&self, device: &Device, progress: &mut dyn Progress) -> Result<VisionLanguageModel, RecipeError> {
-        let device = device.clone().autodiff();
-        let ModelSettings { dtype, frozen, .. } = self.settings.model;
-        let model = match frozen {
-            None => self.base.load_with(dtype.into(), &device, progress)?,
-            Some(form) => {
-                let frozen = FrozenLayers { form, adapter: self.settings.adapter.as_ref() };
-                self.base.load_frozen(dtype.into(), &device, &frozen, progress)?
-            }
-        };
-        match &self.settings.adapter {
-            None => Ok(model),
-            Some(adapter) => {
-                device.seed(self.settings.train.seed);
-                let model = model.with_lora(adapter)?;
-                self.check_frozen_parts(&model)?;
-                if self.settings.export.kind == ExportKind::Adapter {
-                    self.base.check_adapter(&model, adapter)?;
-                }
-                Ok(model)
+        let PostTrainSettings { model: ModelSettings { dtype, frozen, .. }, adapter, train, .. } = &self.settings;
+        let training = BaseTraining { dtype: *dtype, frozen: *frozen, adapter: adapter.as_ref(), seed: train.seed };
+        let model = training.load(self.base, device, progress)?;
+        if let Some(adapter) = adapter {
+            self.check_frozen_parts(&model)?;
+            if self.settings.export.kind == ExportKind::Adapter {
+                self.base.check_adapter(&model, adapter)?;
             }
         }
+        Ok(model)
     }
 
     /// Refuses an adapter in a part that is frozen as a whole: it would silently stay as it is.

@@ -1,6 +1,7 @@
 //! Weights of linear layers that are not trained, without a copy of the file; and those that bitsandbytes has packed.
 
 use adamllm_nn::{BlockScales, FourBit, FrozenWeight, float_dtype};
+use burn::tensor::DType;
 use safetensors::Dtype;
 
 use super::values;
@@ -63,12 +64,9 @@ impl WeightFiles {
             if header.dtype != Dtype::F32 {
                 return Err(format!("expected {key}.{part} in F32, got {:?}", header.dtype));
             }
-            let values: Vec<f32> =
-                bytes.as_slice().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-            match values.iter().position(|value| !value.is_finite()) {
-                None => Ok(values),
-                Some(index) => Err(format!("value {index} of {key}.{part} is not finite")),
-            }
+            let values = values::read(bytes.as_slice(), header.shape.clone(), DType::F32, DType::F32);
+            let values = values.map_err(|index| format!("value {index} of {key}.{part} is not finite"))?;
+            Ok(values.try_into_vec().expect("values in f32"))
         };
 
         let (json, _) = self.mapped(state).ok_or("missing")?;

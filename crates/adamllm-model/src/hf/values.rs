@@ -39,11 +39,8 @@ pub(super) fn read(bytes: &[u8], shape: Vec<usize>, source: DType, dtype: DType)
 /// # Errors
 /// As [`read`].
 pub(super) fn check(bytes: &[u8], source: DType) -> Result<(), usize> {
-    let width = source.size();
-    let chunks = bytes.par_chunks(CHUNK * width).enumerate();
-    let faults = chunks
-        .filter_map(|(i, chunk)| (!all_finite(chunk, source)).then(|| i * CHUNK + first_not_finite(chunk, source)));
-    faults.min().map_or(Ok(()), Err)
+    let chunks = bytes.par_chunks(CHUNK * source.size()).enumerate();
+    first_fault(chunks.filter_map(|(i, chunk)| fault(i, chunk, source)))
 }
 
 /// Checks and converts chunk by chunk; `width_in` bytes become `width_out` elements.
@@ -56,10 +53,18 @@ fn each_chunk<T: Send>(
     source: DType,
 ) -> Result<(), usize> {
     let chunks = bytes.par_chunks(CHUNK * width_in).zip(out.par_chunks_mut(CHUNK * width_out)).enumerate();
-    let faults = chunks.filter_map(|(i, (from, to))| {
+    first_fault(chunks.filter_map(|(i, (from, to))| {
         convert(from, to);
-        (!all_finite(from, source)).then(|| i * CHUNK + first_not_finite(from, source))
-    });
+        fault(i, from, source)
+    }))
+}
+
+/// The index, in the whole tensor, of the first value of chunk `i` that is not finite.
+fn fault(i: usize, chunk: &[u8], dtype: DType) -> Option<usize> {
+    (!all_finite(chunk, dtype)).then(|| i * CHUNK + first_not_finite(chunk, dtype))
+}
+
+fn first_fault(faults: impl ParallelIterator<Item = usize>) -> Result<(), usize> {
     faults.min().map_or(Ok(()), Err)
 }
 

@@ -6,6 +6,7 @@ use adamllm_train::TrainConfig;
 use serde::{Deserialize, Serialize};
 
 use super::PartsSettings;
+use crate::base::check_frozen;
 use crate::settings::{self, SettingsError};
 use crate::training_set::{ImageCheck, SourceSettings};
 use crate::{Dtype, RecipeError};
@@ -301,18 +302,6 @@ fn normal(path: &Path) -> PathBuf {
         }
     }
     normal
-}
-
-/// Frozen weights without anything beside them that is trained would stay as they are.
-pub(crate) fn check_frozen(
-    frozen: Option<FrozenForm>,
-    adapter: Option<&LoraConfig>,
-    key: &'static str,
-) -> Result<(), SettingsError> {
-    if frozen.is_some() && adapter.is_none() {
-        return Err(SettingsError::value(key, "expected an [adapter] beside frozen weights, got none"));
-    }
-    Ok(())
 }
 
 #[cfg(test)]
