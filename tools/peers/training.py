@@ -1,10 +1,11 @@
 """Times whole training steps of adamllm and of transformers on the same folder and batch, in processes that take turns.
 
     python training.py --binary target/release/deps/training_step-HASH --model FOLDER [--examples 4] [--tokens 256] [--side 224]
-                       [--steps 6] [--rounds 5] [--checkpointing]
+                       [--steps 6] [--rounds 5] [--checkpointing] [--lora RANK] [--frozen stored|int8|nf4] [--dtype f32|bf16]
 
-The binary is built by `cargo bench --bench training_step --no-run`. Both sides run AdamW with a global gradient norm of 1 in f32 on
-the same token ids and images; the first step of each process is left out. Prints medians, their ratios (transformers' time or memory divided by
+The binary is built by `cargo bench --bench training_step --no-run`. Both sides run AdamW with a global gradient norm of 1 on the same token
+ids and images, in full or with adapters beside the decoder's linear layers (peft's on the other side); ours in f32 over weights in the form
+of --frozen, theirs in --dtype. One step alone is timed as it is; the first step of each process is left out. Prints medians, their ratios (transformers' time or memory divided by
 ours), and the losses of both sides, which must agree.
 """
 
@@ -36,7 +37,15 @@ def theirs(arguments) -> None:
     from transformers import AutoModelForImageTextToText
     from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
 
-    model = AutoModelForImageTextToText.from_pretrained(arguments.model, dtype=torch.float32).train()
+    dtype = torch.bfloat16 if arguments.dtype == "bf16" else torch.float32
+    model = AutoModelForImageTextToText.from_pretrained(arguments.model, dtype=dtype).train()
+    if arguments.lora:
+        from peft import LoraConfig, get_peft_model
+
+        layers = r".*language_model\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+        model = get_peft_model(model, LoraConfig(r=arguments.lora, lora_alpha=2 * arguments.lora, target_modules=layers))
+        # Checkpointed blocks need an input with a gradient.
+        model.enable_input_require_grads()
     if arguments.checkpointing:
         model.gradient_checkpointing_enable()
     processor = Qwen2VLImageProcessor.from_pretrained(arguments.model)
@@ -47,8 +56,10 @@ def theirs(arguments) -> None:
     pixels = processor(images=pictures, return_tensors="pt")
     kinds = (ids == model.config.image_token_id).int()
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "mm_token_type_ids": kinds, "labels": labels, **pixels}
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
+    inputs["pixel_values"] = inputs["pixel_values"].to(dtype)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    matrices = [p for p in trained if p.ndim > 1]
+    others = [p for p in trained if p.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=1e-4, eps=1e-8)
     steps, losses = [], []
@@ -59,7 +70,7 @@ def theirs(arguments) -> None:
             group["lr"] = rate
         loss = model(**inputs).loss
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.item())
@@ -74,6 +85,9 @@ def ours(arguments) -> dict:
         command += [f"--{name}", str(getattr(arguments, name))]
     if arguments.checkpointing:
         command.append("--checkpointing")
+    for name in ("lora", "frozen"):
+        if getattr(arguments, name):
+            command += [f"--{name}", str(getattr(arguments, name))]
     done = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     answer = json.loads(done.stdout.read())
     _, status, usage = os.wait4(done.pid, 0)
@@ -92,6 +106,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--checkpointing", action="store_true", help="activation checkpointing on both sides")
+    parser.add_argument("--lora", type=int, help="adapters of this rank are trained alone")
+    parser.add_argument("--frozen", choices=["stored", "int8", "nf4"], help="the form of our weights beside them")
+    parser.add_argument("--dtype", choices=["f32", "bf16"], default="f32", help="of transformers' model")
     parser.add_argument("--batch", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.batch:
@@ -115,7 +132,7 @@ def main() -> None:
     apart = max(abs(x - y) for x, y in zip(a[0]["losses"], b[0]["losses"]))
     print(f"largest difference of a loss over {arguments.steps} steps: {apart:.1e}; {a[0]['tokens']} tokens a step")
     print(f"| {'median of ' + str(arguments.rounds):<22} | adamllm | transformers | ratio |")
-    step = lambda side: statistics.median(statistics.median(run["step_s"][1:]) for run in side)
+    step = lambda side: statistics.median(statistics.median(run["step_s"][1:] or run["step_s"]) for run in side)
     x, y = step(a), step(b)
     tokens = a[0]["tokens"]
     print(f"| {'step, s':<22} | {x:.3f} | {y:.3f} | {y / x:.2f} |")

@@ -3,9 +3,9 @@
 
 use adamllm_nn::{
     AttentionMask, BackboneInput, BlockExecutor, GatedMlp, GatedMlpConfig, KeyValueCache, LanguageBackbone, Linear,
-    LinearConfig, ParameterKind, RmsNorm, RmsNormConfig, RotaryTable, apply_rotary, attend, run_block,
+    LinearConfig, LinearWeight, ParameterKind, RmsNorm, RmsNormConfig, RotaryTable, apply_rotary, attend, run_block,
 };
-use burn::module::{Initializer, Module, Param};
+use burn::module::{Initializer, Module};
 use burn::tensor::{DType, Device, Int, Tensor};
 
 use crate::cross::{CrossAttention, CrossLayer};
@@ -15,7 +15,7 @@ use crate::{DecoderConfig, KvCache};
 #[derive(Module, Debug)]
 pub struct Decoder {
     /// `[vocab_size + n_extra_embeddings, d_model]`.
-    pub embedding: Param<Tensor<2>>,
+    pub embedding: LinearWeight,
     /// The blocks.
     pub layers: Vec<DecoderLayer>,
     /// Between them, the layers that read images; empty for most families.
@@ -73,7 +73,9 @@ impl DecoderConfig {
         let normal = Initializer::Normal { mean: 0.0, std: 0.02 };
         let head = || LinearConfig::new(self.d_model, self.vocab_size).init(device);
         Decoder {
-            embedding: normal.init([self.vocab_size + self.n_extra_embeddings, self.d_model], device),
+            embedding: LinearWeight::Parameter(
+                normal.init([self.vocab_size + self.n_extra_embeddings, self.d_model], device),
+            ),
             layers: (0..self.n_layers).map(|_| self.init_layer(device)).collect(),
             cross_layers: self.cross_layers.iter().map(|_| self.init_cross_layer(device)).collect(),
             norm: self.init_norm(device),
@@ -115,7 +117,7 @@ impl LanguageBackbone for Decoder {
     type Cache = KvCache;
 
     fn embed(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
-        burn::tensor::module::embedding(self.embedding.val(), tokens)
+        self.embedding.lookup(tokens, self.dtype(), &self.device())
     }
 
     fn forward<'a>(&'a self, input: BackboneInput, blocks: &mut dyn BlockExecutor<'a>) -> Tensor<3> {
@@ -181,7 +183,7 @@ impl LanguageBackbone for Decoder {
     fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
         match &self.head {
             Some(head) => head.forward(hidden),
-            None => adamllm_nn::linear(hidden, self.embedding.val(), None),
+            None => self.embedding.product(hidden, None),
         }
     }
 
@@ -202,12 +204,17 @@ impl LanguageBackbone for Decoder {
         found
     }
 
+    fn vocabulary_weights_mut(&mut self) -> Vec<(String, &mut LinearWeight)> {
+        let head = self.head.as_mut().map(|head| ("head.weight".to_owned(), &mut head.weight));
+        [("embedding".to_owned(), &mut self.embedding)].into_iter().chain(head).collect()
+    }
+
     fn device(&self) -> Device {
-        self.embedding.val().device()
+        self.norm.weight.val().device()
     }
 
     fn dtype(&self) -> DType {
-        self.embedding.val().dtype()
+        self.norm.weight.val().dtype()
     }
 
     fn uses(&self, parameter: &str, has_images: bool) -> bool {

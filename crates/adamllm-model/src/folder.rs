@@ -170,8 +170,8 @@ impl ModelFolder {
         self.load_made(dtype, |config| VisionLanguageModel::try_init(config, device), None, progress)
     }
 
-    /// As [`ModelFolder::load_with`], with the linear layers that will not be trained in a smaller form. Those that bitsandbytes has
-    /// packed in 4 bits are loaded so in any case.
+    /// As [`ModelFolder::load_with`], with the linear layers that will not be trained in a smaller form, and embedding and head as they
+    /// stand in the file. Layers that bitsandbytes has packed in 4 bits are loaded so in any case.
     ///
     /// ```no_run
     /// # use adamllm_model::{FrozenLayers, ModelFolder};
@@ -388,37 +388,60 @@ impl FrozenLayers<'_> {
     }
 }
 
-/// Loads the linear layers that are to be frozen, or that the files have packed, and says which of them are at fault.
+/// Loads the linear layers that are to be frozen, or that the files have packed, and says which of them are at fault. Embedding and
+/// head are kept as they stand in the file, whatever the form of the others: their values are looked up and compared one by one.
 fn freeze<V: VisionEncoder, L: LanguageBackbone>(
     model: &mut VisionLanguageModel<V, L>,
     frozen: Option<&FrozenLayers>,
     source: &mut FolderSource,
 ) -> Result<Vec<(String, String)>, ModelError> {
-    let (files, mut faults) = (source.files, Vec::new());
+    let mut faults = Vec::new();
     let trained = frozen.and_then(|frozen| frozen.adapter).map(SavedModules::of).transpose()?;
+    let is_frozen = |name: &str| frozen.is_some() && !trained.as_ref().is_some_and(|trained| trained.contains(name));
+    let form = frozen.map_or(FrozenForm::Stored, |frozen| frozen.form);
     for (name, linear) in model.linear_layers_mut() {
-        source.progress.check_cancelled()?;
         let name = format!("{name}.weight");
-        let Some(key) = files.stored_keys(source.config, &name).into_iter().next() else { continue };
-        let parts = files.packed_parts(&key);
-        let is_frozen = frozen.is_some() && !trained.as_ref().is_some_and(|trained| trained.contains(&name));
-        if parts.is_empty() && !is_frozen {
-            continue;
-        }
-        match files.frozen(&key, linear.weight.dims()) {
-            Ok(weight) => {
-                let form = frozen.map_or(FrozenForm::Stored, |frozen| frozen.form);
-                source.progress.advance(weight.n_bytes() as u64);
-                linear.weight = LinearWeight::Frozen(weight.into_form(form));
-                // Quantised, or not looked at before the first product: the process holds none of the file meanwhile.
-                files.release(&key);
-            }
-            Err(fault) => faults.push((name, fault)),
-        }
-        source.used.extend(parts);
-        source.used.insert(key);
+        let frozen = is_frozen(&name);
+        faults.extend(source.freeze(name, &mut linear.weight, form, frozen)?);
+    }
+    for (name, weight) in model.language.vocabulary_weights_mut() {
+        let name = format!("language.{name}");
+        let frozen = is_frozen(&name);
+        faults.extend(source.freeze(name, weight, FrozenForm::Stored, frozen)?);
     }
     Ok(faults)
+}
+
+impl FolderSource<'_> {
+    /// Fills a weight that is to be frozen, or that the files have packed; its name and the fault, where it cannot be.
+    fn freeze(
+        &mut self,
+        name: String,
+        weight: &mut LinearWeight,
+        form: FrozenForm,
+        is_frozen: bool,
+    ) -> Result<Option<(String, String)>, ModelError> {
+        self.progress.check_cancelled()?;
+        let files = self.files;
+        let Some(key) = files.stored_keys(self.config, &name).into_iter().next() else { return Ok(None) };
+        let parts = files.packed_parts(&key);
+        if parts.is_empty() && !is_frozen {
+            return Ok(None);
+        }
+        let fault = match files.frozen(&key, weight.dims()) {
+            Ok(found) => {
+                self.progress.advance(found.n_bytes() as u64);
+                *weight = LinearWeight::Frozen(found.into_form(form));
+                // Quantised, or not looked at before the first product: the process holds none of the file meanwhile.
+                files.release(&key);
+                None
+            }
+            Err(fault) => Some((name, fault)),
+        };
+        self.used.extend(parts);
+        self.used.insert(key);
+        Ok(fault)
+    }
 }
 
 fn files_of(folder: &Path) -> Result<Vec<PathBuf>, ModelError> {

@@ -78,7 +78,8 @@ impl LocalModel {
         Self::load_frozen(folder, dtype, None, device, images)
     }
 
-    /// As [`LocalModel::load`], with every linear layer but the output head in a smaller form; `None` for all weights in `dtype`.
+    /// As [`LocalModel::load`], with every linear layer in a smaller form, embedding and output head as they stand in the file; `None` for all weights in
+    /// `dtype`.
     ///
     /// # Errors
     /// As [`LocalModel::load`].

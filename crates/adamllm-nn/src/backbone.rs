@@ -1,7 +1,7 @@
 use burn::module::{Module, ModuleDisplay};
 use burn::tensor::{DType, Device, Int, Tensor};
 
-use crate::{AttentionMask, BlockExecutor, CrossAttentionInput, Linear, ParameterKind, Positions};
+use crate::{AttentionMask, BlockExecutor, CrossAttentionInput, Linear, LinearWeight, ParameterKind, Positions};
 
 /// What one forward pass of a [`LanguageBackbone`] reads.
 #[derive(Debug)]
@@ -53,6 +53,12 @@ pub trait LanguageBackbone: Module + ModuleDisplay {
 
     /// Every linear layer that may get a low-rank adapter, under its path of field names (`layers.0.attention.query`).
     fn linear_layers_mut(&mut self) -> Vec<(String, &mut Linear)>;
+
+    /// The embedding and the output head, under their parameters' names: tables over the vocabulary, which may be kept as they stand
+    /// in the file while they are not trained. None unless a backbone keeps them as a [`LinearWeight`].
+    fn vocabulary_weights_mut(&mut self) -> Vec<(String, &mut LinearWeight)> {
+        Vec::new()
+    }
 
     /// The device of the weights.
     fn device(&self) -> Device;

@@ -1,6 +1,6 @@
 use burn::config::Config;
 use burn::module::{Initializer, Module, Param};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 use crate::tensors::cast_to;
 use crate::{FrozenWeight, Lora};
@@ -44,6 +44,42 @@ impl LinearWeight {
     /// If the weight is frozen, and no tensor.
     pub fn val(&self) -> Tensor<2> {
         self.parameter().expect("a weight that is a parameter").val()
+    }
+
+    /// `x W^T + b`.
+    ///
+    /// # Shapes
+    /// - `x`: `[n, d_input]`
+    /// - output: `[n, d_output]`
+    pub fn product(&self, x: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
+        match self {
+            Self::Parameter(weight) => linear(x, weight.val(), bias),
+            Self::Frozen(weight) => frozen_linear(x, weight, bias),
+        }
+    }
+
+    /// The rows of these indices, as an embedding. Those of a frozen weight come to `device` in `dtype`, without a gradient.
+    ///
+    /// # Shapes
+    /// - `indices`: `[batch, seq]`
+    /// - output: `[batch, seq, d_input]`
+    ///
+    /// # Panics
+    /// If there is no row of an index.
+    pub fn lookup(&self, indices: Tensor<2, Int>, dtype: DType, device: &Device) -> Tensor<3> {
+        match self {
+            Self::Parameter(weight) => burn::tensor::module::embedding(weight.val(), indices),
+            Self::Frozen(weight) => {
+                let ([batch, seq], width) = (indices.dims(), weight.shape()[1]);
+                let mut values = vec![0.0; batch * seq * width];
+                let rows = indices.into_data();
+                for (row, out) in rows.iter::<i64>().zip(values.chunks_exact_mut(width)) {
+                    let row = usize::try_from(row).expect("indices are not negative");
+                    weight.expand_rows(row..row + 1, out);
+                }
+                Tensor::from_data(TensorData::new(values, [batch, seq, width]), (device, dtype))
+            }
+        }
     }
 
     /// `[d_output, d_input]`. Nothing is initialised for it.
@@ -98,11 +134,7 @@ impl Linear {
         let x = x.reshape([rows, shape[D - 1]]);
         let adapted = self.lora.as_ref().map(|lora| lora.forward(x.clone()));
         let bias = self.bias.as_ref().map(Param::val);
-        let y = match &self.weight {
-            LinearWeight::Parameter(weight) => linear(x, weight.val(), bias),
-            LinearWeight::Frozen(weight) => frozen_linear(x, weight, bias),
-        };
-        let y = adapted.into_iter().fold(y, Tensor::add);
+        let y = adapted.into_iter().fold(self.weight.product(x, bias), Tensor::add);
         let mut shape = shape;
         shape[D - 1] = y.dims()[1];
         y.reshape(shape)
@@ -128,7 +160,7 @@ impl Linear {
     }
 }
 
-/// `x W^T + b` for a weight in the layout of Hugging Face files, such as an embedding that serves as the head.
+/// `x W^T + b` for a weight in the layout of Hugging Face files.
 ///
 /// # Shapes
 /// - `x`: `[n, d_input]`
@@ -162,6 +194,19 @@ mod tests {
     use super::*;
     use crate::LoraConfig;
     use crate::testing::random;
+
+    #[test]
+    fn a_frozen_table_is_looked_up_as_a_parameter() {
+        let device = Device::flex();
+        let table = random([7, 6], 1.0, 3);
+        let bytes: Vec<u8> = table.to_data().iter::<f32>().flat_map(f32::to_le_bytes).collect();
+        let frozen = FrozenWeight::stored([7, 6], DType::F32, bytes.into()).expect("fits");
+        let indices = Tensor::<2, Int>::from_ints([[0, 6, 3], [3, 2, 6]], &device);
+        let [parameter, frozen] = [LinearWeight::Parameter(Param::from_tensor(table)), LinearWeight::Frozen(frozen)]
+            .map(|weight| weight.lookup(indices.clone(), DType::F32, &device));
+        assert_eq!(frozen.dims(), [2, 3, 6]);
+        assert_eq!(frozen.into_data(), parameter.into_data());
+    }
 
     #[test]
     fn merging_an_adapter_changes_nothing_but_the_weight() {

@@ -19,6 +19,7 @@ use self::adamw::AdamW;
 pub(crate) use self::gradients::{
     Accumulated, all_reduce_gradients, broadcast_trained, by_name, from_names, global_norm,
 };
+use self::moment::step_in_8_bits;
 pub(crate) use self::moment::{Moment, MomentKind};
 pub(crate) use self::shards::Shards;
 use crate::{DecayRule, MomentDtype, OptimizerKind, TrainConfig};
@@ -96,7 +97,7 @@ impl Update<'_> {
         let numbers = AdamW { rate, decay, betas, epsilon, scale: self.scale, time };
         let parameter = master.unwrap_or_else(|| in_f32(parameter));
         let (parameter, [first, second]) = match kept {
-            MomentDtype::Int8 => numbers.step_in_8_bits(parameter, gradient, moments),
+            MomentDtype::Int8 => step_in_8_bits(&numbers, parameter, gradient, moments),
             MomentDtype::F32 | MomentDtype::Bf16 => numbers.step_in_floats(parameter, gradient, moments, kept),
         };
 

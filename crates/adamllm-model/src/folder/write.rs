@@ -198,6 +198,14 @@ fn merged_snapshots<V: VisionEncoder, L: LanguageBackbone>(model: &VisionLanguag
         linear.lora = None;
     }
 
+    for (name, weight) in model.language.vocabulary_weights_mut() {
+        if let LinearWeight::Frozen(weight) = weight {
+            let (name, weight) = (format!("language.{name}"), weight.clone());
+            let shape = weight.shape().to_vec();
+            merged.insert(name.clone(), Snapshot::new(name, shape, DType::F32, move || weight.to_data()));
+        }
+    }
+
     let mut parameters = snapshots(&model);
     for parameter in &mut parameters {
         if let Some(with_adapter) = merged.remove(&parameter.info.name) {

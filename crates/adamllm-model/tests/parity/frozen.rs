@@ -111,6 +111,14 @@ fn adapters_train_beside_frozen_weights() {
     let stored = frozen(FrozenForm::Stored);
     let parameters = |model: &VisionLanguageModel| Parameters::of(model).n_elements();
     assert!(n_frozen(&stored) > 10 && parameters(&stored) < parameters(&plain));
+    let tables = |model: &VisionLanguageModel| {
+        Parameters::of(model)
+            .names()
+            .iter()
+            .filter(|name| ["language.embedding", "language.head.weight"].contains(name))
+            .count()
+    };
+    assert_eq!((tables(&plain) > 0, tables(&stored)), (true, 0), "embedding and head stay in the file");
     let saved = |name: &str| name.contains("connector") && name.ends_with(".weight");
     assert_eq!(
         snapshots(&stored).iter().filter(|s| saved(&s.info.name)).count(),

@@ -3,7 +3,7 @@
 
 use burn::tensor::{DType, Tensor};
 
-use super::moment::{self, Moment, MomentKind};
+use super::moment::{Moment, MomentKind};
 use crate::MomentDtype;
 
 /// The numbers of one update.
@@ -49,18 +49,6 @@ impl AdamW {
         let AdamWState { parameter, first, second } = self.step(AdamWState { parameter, first, second }, gradient);
         let [first, second] = [(first, MomentKind::First), (second, MomentKind::Second)];
         (parameter, [first, second].map(|(moment, kind)| Moment::keep(moment, kept, kind)))
-    }
-
-    /// As [`AdamW::step_in_floats`], with moments in 8 bits but for small parameters.
-    pub(super) fn step_in_8_bits(
-        &self,
-        parameter: Tensor<1>,
-        gradient: Tensor<1>,
-        moments: Option<[Moment; 2]>,
-    ) -> (Tensor<1>, [Moment; 2]) {
-        moment::step(self, parameter, gradient, moments).unwrap_or_else(|(parameter, gradient, moments)| {
-            self.step_in_floats(parameter, gradient, moments, MomentDtype::F32)
-        })
     }
 
     /// One update.

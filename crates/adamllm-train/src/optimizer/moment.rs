@@ -150,19 +150,20 @@ struct Part<'a> {
 }
 
 /// AdamW with moments in 8 bits: a block of 256 is expanded, moved and quantised again at a time. On the host, whatever the
-/// parameter's device: there the values travel once in each direction. Parameter and gradient are in f32. `None` gives the moments
-/// back where a parameter is so small that they stay in f32.
-pub(super) fn step(
+/// parameter's device: there the values travel once in each direction. Parameter and gradient are in f32.
+pub(super) fn step_in_8_bits(
     numbers: &AdamW,
     parameter: Tensor<1>,
     gradient: Tensor<1>,
     moments: Option<[Moment; 2]>,
-) -> Result<(Tensor<1>, [Moment; 2]), (Tensor<1>, Tensor<1>, Option<[Moment; 2]>)> {
-    let n = parameter.shape().num_elements();
+) -> (Tensor<1>, [Moment; 2]) {
     let [mut first, mut second] = match moments {
         Some([Moment::EightBit(first), Moment::EightBit(second)]) => [first, second],
-        None if n >= MIN_VALUES => [MomentKind::First, MomentKind::Second].map(|kind| EightBit::zeros(n, kind)),
-        moments => return Err((parameter, gradient, moments)),
+        None if !is_small(&parameter) => {
+            let n = parameter.shape().num_elements();
+            [MomentKind::First, MomentKind::Second].map(|kind| EightBit::zeros(n, kind))
+        }
+        of_few => return numbers.step_in_floats(parameter, gradient, of_few, MomentDtype::F32),
     };
 
     let device = parameter.device();
@@ -178,7 +179,7 @@ pub(super) fn step(
     each(parts.collect(), |part| part.step(numbers));
 
     let parameter = Tensor::from_data(parameter, (&device, DType::F32));
-    Ok((parameter, [first, second].map(Moment::EightBit)))
+    (parameter, [first, second].map(Moment::EightBit))
 }
 
 #[cfg(feature = "flex")]
@@ -262,7 +263,7 @@ mod tests {
         let (mut of_narrow, mut of_wide) = (None, None);
         for time in 1..=40 {
             let gradient: Vec<f32> = values(if time <= 20 { 11 } else { time }).iter().map(|x| x * 0.1).collect();
-            let (moved, moments) = numbers(time).step_in_8_bits(narrow, tensor(gradient.clone()), of_narrow.take());
+            let (moved, moments) = step_in_8_bits(&numbers(time), narrow, tensor(gradient.clone()), of_narrow.take());
             assert!(matches!(moments, [Moment::EightBit(_), Moment::EightBit(_)]));
             (narrow, of_narrow) = (moved, Some(moments));
             let (moved, moments) =
@@ -285,7 +286,7 @@ mod tests {
         let few = |x: f32| Tensor::<1>::from_data(TensorData::new(vec![x; 100], [100]), &Device::flex());
         assert!(matches!(Moment::keep(few(0.3), MomentDtype::Int8, MomentKind::First), Moment::Float(_)));
         let numbers = AdamW { rate: 1e-3, decay: 0.0, betas: [0.9, 0.999], epsilon: 1e-8, scale: 1.0, time: 1 };
-        let (_, moments) = numbers.step_in_8_bits(few(1.0), few(0.2), None);
+        let (_, moments) = step_in_8_bits(&numbers, few(1.0), few(0.2), None);
         assert!(moments.iter().all(|moment| matches!(moment, Moment::Float(_))));
     }
 
