@@ -155,6 +155,8 @@ impl Shell {
         self.say(&format!("1. records: {records_in} in, {out} to use, {lost} in the ledger"));
         for stage in job.stages() {
             self.say(&format!("2. plan of stage {}: {}", stage.plan.stage, stage.plan));
+            stage.plan.memory.iter().for_each(|memory| self.say(&format!("   {memory}")));
+            stage.plan.memory_unknown.iter().for_each(|what| self.say(&format!("   memory that is not known: {what}")));
         }
     }
 

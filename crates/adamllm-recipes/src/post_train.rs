@@ -19,11 +19,13 @@ use crate::training_set::{ImageCheck, ReadOptions, RecordCounts, TrainingSetRead
 use crate::{RecipeError, RunOptions, TrainingSet};
 
 mod card;
+mod memory;
 mod parts;
 mod plan;
 mod settings;
 mod stage;
 
+use memory::JobMemory;
 pub use parts::{PartSettings, PartsSettings};
 pub use plan::{PostTrainPlan, StagePlan};
 pub(crate) use settings::check_frozen;
@@ -153,11 +155,14 @@ impl<'a> PostTraining<'a> {
         let mut reader = TrainingSetReader::new(processor, encoder, options, ledger)?;
 
         let mut stages = Vec::new();
+        let mut memory = None;
         for number in settings.stages() {
             let sources = settings.data.sources.iter().filter(|source| source.stage == number);
             let examples = reader.read(&sources.collect::<Vec<_>>(), progress)?;
             let flops = |size: &crate::ExampleSize| base.config().flops(size).total();
             let plan = StagePlan::new(number, &examples, &settings.train, flops)?;
+            // Once the records are read: what the process holds by then, it holds in the run.
+            let plan = memory.get_or_insert_with(|| JobMemory::new(settings, base)).add_to(plan, &examples);
             stages.push(Stage { examples, plan });
         }
         let held_out = settings.validation.as_ref().map(|validation| reader.read(&[&validation.source], progress));

@@ -126,6 +126,16 @@ pub enum MomentDtype {
     Bf16,
 }
 
+impl MomentDtype {
+    /// The bytes of a moment for each value of its parameter.
+    pub fn bytes_per_value(self) -> f64 {
+        match self {
+            Self::F32 => 4.0,
+            Self::Bf16 => 2.0,
+        }
+    }
+}
+
 impl From<MomentDtype> for burn::tensor::DType {
     fn from(dtype: MomentDtype) -> Self {
         match dtype {
