@@ -47,7 +47,7 @@ impl DecoderConfig {
         size.tokens as u64 * (F32_BYTES * 2 * self.d_head as u64 + 8)
     }
 
-    /// Rows of the table, joined with the images' features, of which each token takes one. Nothing of it is kept.
+    /// The embeddings of the tokens, joined with the images' features, of which each token takes one. Nothing of it is kept.
     fn embedding(&self, size: &ExampleSize, name: &str, n_added: usize, trained: &TrainedParameters) -> PassSegment {
         let (tokens, features) = (size.tokens as u64, size.image_features as u64);
         let d = F32_BYTES * self.d_model as u64;

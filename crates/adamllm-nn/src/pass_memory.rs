@@ -3,7 +3,7 @@
 //! The formulas follow this crate's fused operations on the CPU in f32: which of a layer's values the graph keeps for the backward
 //! pass stands on top of each file of `fused`. Attention keeps no scores. Counts are in bytes; a value has 4.
 //!
-//! A pass is a row of [`PassSegment`]s in the order of the forward pass. How they add up, with and without activation
+//! A pass is a list of [`PassSegment`]s in the order of the forward pass. How they add up, with and without activation
 //! checkpointing, is the trainer's to say, which runs them.
 
 use std::collections::BTreeMap;
@@ -300,4 +300,63 @@ fn input_bytes(trained: &TrainedParameters, layers: &[String], d_input: usize) -
         adapted || trained.elements.contains_key(&format!("{layer}.weight"))
     };
     if layers.iter().any(needs) { F32_BYTES * d_input as u64 } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trained(names: &[(&str, u64)]) -> TrainedParameters {
+        TrainedParameters::new(names.iter().map(|(name, n)| ((*name).to_owned(), *n)))
+    }
+
+    #[test]
+    fn layers_that_read_the_same_keep_it_once() {
+        let layers = ["a".to_owned(), "b".to_owned()];
+        let bytes = |names: &[(&str, u64)]| trained(names).linear_bytes(&layers, 10);
+        assert_eq!(bytes(&[("c.weight", 100)]), 0);
+        assert_eq!(bytes(&[("a.weight", 100), ("b.weight", 100)]), 40);
+        // Three values between the factors of each adapter.
+        assert_eq!(bytes(&[("a.lora.a", 30), ("b.lora.a", 30)]), 40 + 2 * 12);
+        // A dropped input each, with a byte of its mask.
+        let dropping = trained(&[("a.lora.a", 30), ("b.lora.a", 30)]).with_dropout(true);
+        assert_eq!(dropping.linear_bytes(&layers, 10), 2 * (12 + 50));
+    }
+
+    #[test]
+    fn the_backward_pass_reaches_what_stands_after_something_trained() {
+        let segment = |flow, trained| PassSegment { flow, trained, ..PassSegment::default() };
+        let tracked = |segments| PassMemory::new(segments, HeadMemory::default(), 0).tracked();
+        use SegmentFlow::{Branch, Chain, Join};
+        assert_eq!(tracked(vec![segment(Chain, 0), segment(Chain, 1), segment(Chain, 0)]), [false, true, true]);
+        // A branch that trains does not make the chain beside it trained; what joins both is.
+        let segments =
+            vec![segment(Chain, 0), segment(Branch, 1), segment(Chain, 0), segment(Join, 0), segment(Chain, 0)];
+        assert_eq!(tracked(segments), [false, true, false, true, true]);
+    }
+
+    /// Counted by hand: 4 bytes times width 8, keys of 4, an MLP of 20, two heads.
+    #[test]
+    fn a_block_keeps_what_its_layers_read() {
+        let shape = BlockShape {
+            name: "block",
+            positions: 5,
+            d_model: 8,
+            d_query: 8,
+            d_key: 4,
+            n_heads: 2,
+            d_hidden: 20,
+            projections: &["query", "key"],
+            output: "output",
+            mlp: MlpShape::Gated,
+            extra: 0,
+        };
+        let all =
+            ["query", "key", "output", "mlp.gate", "mlp.up", "mlp.down"].map(|l| (format!("block.{l}.weight"), 1));
+        let full = shape.segment(&TrainedParameters::new(all));
+        assert_eq!((full.input, full.trained), (5 * 4 * 8, 6));
+        assert_eq!(full.inside, 5 * 4 * (8 + (8 + 4 + 4) + (8 + 2) + 8 + 8 + 3 * 20));
+        // Only what lies between the layers is kept beside weights that are not trained.
+        assert_eq!(shape.segment(&TrainedParameters::default()).inside, 5 * 4 * ((8 + 4 + 4) + (8 + 2) + 8 + 2 * 20));
+    }
 }

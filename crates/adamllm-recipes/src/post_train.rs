@@ -97,7 +97,8 @@ pub fn post_train(
     let settings = settings.clone().for_base(base);
     let processor = Processor::read(&settings.model.with_pixels(base))?;
     let ledger = begin(&settings, run)?;
-    let job = PostTraining::read(&settings, base, &processor, ledger, progress)?;
+    let mut job = PostTraining::read(&settings, base, &processor, ledger, progress)?;
+    job.plan_memory(device);
     job.run(device, run, &mut |_| {}, progress)
 }
 
@@ -155,19 +156,24 @@ impl<'a> PostTraining<'a> {
         let mut reader = TrainingSetReader::new(processor, encoder, options, ledger)?;
 
         let mut stages = Vec::new();
-        let mut memory = None;
         for number in settings.stages() {
             let sources = settings.data.sources.iter().filter(|source| source.stage == number);
             let examples = reader.read(&sources.collect::<Vec<_>>(), progress)?;
             let flops = |size: &crate::ExampleSize| base.config().flops(size).total();
             let plan = StagePlan::new(number, &examples, &settings.train, flops)?;
-            // Once the records are read: what the process holds by then, it holds in the run.
-            let plan = memory.get_or_insert_with(|| JobMemory::new(settings, base)).add_to(plan, &examples);
             stages.push(Stage { examples, plan });
         }
         let held_out = settings.validation.as_ref().map(|validation| reader.read(&[&validation.source], progress));
         let held_out = held_out.transpose()?;
         Ok(Self { settings, base, counts: reader.counts(), losses: reader.losses(), stages, held_out, started })
+    }
+
+    /// Adds to the stages' plans the memory that they take, by formula: the headers of the weights are read, and nothing is put on
+    /// `device`. Without the weights' files, the sizes in `config.json` count.
+    pub fn plan_memory(&mut self, device: &Device) {
+        // The records have been read: what the process holds by now, it holds in the run.
+        let memory = JobMemory::new(self.settings, self.base, device);
+        self.stages.iter_mut().for_each(|stage| memory.add_to(&mut stage.plan, &stage.examples));
     }
 
     /// How many records came in, and how many can be trained on.

@@ -186,10 +186,11 @@ fn a_pass_holds_what_the_plan_says() {
             fs::write(&file, format!("[model]\nfolder = {folder:?}\n{more}\n{source}")).expect("written");
             let settings = PostTrainSettings::read(&file, &[]).expect("valid").for_base(&base);
             let processor = Processor::read(&base).expect("a processor");
-            let job = PostTraining::read(&settings, &base, &processor, Ledger::new(), &mut ()).expect("records");
+            let mut job = PostTraining::read(&settings, &base, &processor, Ledger::new(), &mut ()).expect("records");
+            let device = Device::flex().autodiff();
+            job.plan_memory(&device);
             let memory = job.stages()[0].plan.memory.clone().expect("a family of ours");
 
-            let device = Device::flex().autodiff();
             let model = VisionLanguageModel::init(base.config(), &device);
             let model = match &settings.adapter {
                 Some(adapter) => model.with_lora(adapter).expect("fits"),

@@ -291,3 +291,69 @@ impl<'p> Passing<'p> {
         self.peak = self.peak.max(self.kept + self.accumulated + self.fresh + beside);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{MomentDtype, ParameterGroup};
+
+    fn parameter(name: &str, shape: &[usize], dtype: DType) -> PlannedParameter {
+        let (name, shape) = (name.to_owned(), shape.to_vec());
+        PlannedParameter { name, shape, dtype, kind: ParameterKind::Hidden, trained: true }
+    }
+
+    fn memory(parameters: &[PlannedParameter], config: &TrainConfig) -> RunMemory {
+        let weights = WeightBytes { parameters, largest_tensor: 7, quantised: 3, mapped: 11 };
+        RunMemory::new(config, &weights, &[], 100, 0)
+    }
+
+    #[test]
+    fn sixteen_bytes_for_a_parameter_in_f32() {
+        let parameters = [parameter("a", &[10, 10], DType::F32), parameter("b", &[10], DType::F32)];
+        let config = TrainConfig::default();
+        let got = memory(&parameters, &config);
+        assert_eq!((got.trained_weights, got.gradients, got.moments, got.master_weights), (440, 440, 880, 0));
+        assert_eq!((got.loading_peak, got.update_peak), (100 + 440 + 3 + 7, 100 + 440 + 3 + 11 + 440 + 880));
+        assert_eq!((got.activations, got.peak, got.dry_run_peak()), (None, None, None));
+
+        // Muon has one moment for a matrix; what a group freezes has none.
+        let muon = TrainConfig { optimizer: OptimizerKind::Muon, ..config.clone() };
+        assert_eq!(memory(&parameters, &muon).moments, 400 + 80);
+        let group = ParameterGroup { prefix: "a".into(), learning_rate: None, weight_decay: None, frozen: true };
+        let frozen = memory(&parameters, &TrainConfig { groups: vec![group], ..config });
+        assert_eq!((frozen.trained_weights, frozen.untrained_weights, frozen.moments), (40, 400, 80));
+    }
+
+    #[test]
+    fn fewer_bits_have_a_copy_in_f32() {
+        let parameters = [parameter("a", &[10, 10], DType::BF16)];
+        let got = memory(&parameters, &TrainConfig { moments: MomentDtype::Bf16, ..TrainConfig::default() });
+        assert_eq!((got.trained_weights, got.gradients, got.moments, got.master_weights), (200, 200, 400, 400));
+        // Both moments and the parameter in f32 for the update of one parameter.
+        assert_eq!(got.update_peak, 100 + 200 + 3 + 11 + 200 + 400 + 400 + 3 * 400);
+    }
+
+    /// Two blocks of 10 and 100 bytes, a head of one target whose logits have 8 bytes.
+    fn pass() -> PassMemory {
+        let block =
+            PassSegment { is_block: true, input: 10, inside: 100, forward: 50, backward: 30, ..PassSegment::default() };
+        let blocks = vec![PassSegment { trained: 1, ..block }; 2];
+        PassMemory::new(blocks, HeadMemory::new(1, 1, 2, 0), 1000)
+    }
+
+    #[test]
+    fn what_is_kept_adds_up() {
+        let plain = TrainConfig::default();
+        let blocks = TrainConfig { gradient_checkpointing: GradientCheckpointing::Blocks, ..plain.clone() };
+        let of = |config: &TrainConfig, accumulates| Passing::new(&pass(), config, accumulates).peak();
+        let kept = |config: &TrainConfig| Passing::new(&pass(), config, false).forward();
+        assert_eq!((kept(&plain), kept(&blocks)), (1000 + 2 * 110 + 4, 1000 + 2 * 10 + 4));
+        // The last block's backward pass, with the gradient of its parameter.
+        assert_eq!(of(&plain, false), 1000 + 2 * 110 + 4 + 30 + 4);
+        // The same, with the hidden states' gradient, and the last block made again.
+        assert_eq!(of(&blocks, false), 1000 + 2 * 10 + 8 + 100 + 30 + 4);
+        // Another pass has left both gradients.
+        assert_eq!(of(&blocks, true), of(&blocks, false) + 8);
+        assert_eq!(of(&plain, true), of(&plain, false) + 8);
+    }
+}

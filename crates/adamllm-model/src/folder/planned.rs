@@ -41,7 +41,7 @@ enum Kept {
 }
 
 impl ModelFolder {
-    /// What [`ModelFolder::load_with`], or with `frozen` [`ModelFolder::load_frozen`], will put into memory, with a new `adapter`
+    /// What [`ModelFolder::load_with`], or with `frozen` [`ModelFolder::load_frozen`], will put on the device, with a new `adapter`
     /// beside it. Of the weights, the headers alone are read; of a folder that has none, all are taken to be in bf16, as published ones
     /// are. A head that `config.json` calls tied counts as such, also where the files hold it a second time.
     ///
@@ -50,6 +50,7 @@ impl ModelFolder {
     pub fn plan_weights(
         &self,
         dtype: DType,
+        device: &Device,
         frozen: Option<&FrozenLayers>,
         adapter: Option<&LoraConfig>,
     ) -> Result<PlannedWeights, ModelError> {
@@ -58,8 +59,8 @@ impl ModelFolder {
             Err(ModelError::FileMissing { .. }) => None,
             Err(error) => return Err(error),
         };
-        // Parameters are made when they are first used; these never are.
-        let mut model = VisionLanguageModel::try_init(&self.config, &Device::default())?;
+        // Parameters are made when they are first used; these never are, and nothing is put on the device.
+        let mut model = VisionLanguageModel::try_init(&self.config, device)?;
         let infos = Parameters::of(&model);
         let saved = adapter.map(SavedModules::of).transpose()?;
         let has_dropout = adapter.is_some_and(|adapter| adapter.dropout > 0.0);

@@ -2,6 +2,7 @@
 
 use adamllm_model::{FrozenLayers, ModelFolder, PlannedWeights};
 use adamllm_train::{ExampleSize, PlannedBatch, RunMemory, TrainConfig, WeightBytes, resident_bytes};
+use burn::tensor::Device;
 
 use super::{PostTrainSettings, StagePlan};
 use crate::{Dtype, TrainingSet};
@@ -19,11 +20,11 @@ pub(super) struct JobMemory<'a> {
 
 impl<'a> JobMemory<'a> {
     /// Reads the headers of the base's weights.
-    pub(super) fn new(settings: &PostTrainSettings, base: &'a ModelFolder) -> Self {
+    pub(super) fn new(settings: &PostTrainSettings, base: &'a ModelFolder, device: &Device) -> Self {
         let (model, adapter) = (&settings.model, settings.adapter.as_ref());
         let frozen = model.frozen.map(|form| FrozenLayers { form, adapter });
-        let weights = base.plan_weights(model.dtype.into(), frozen.as_ref(), adapter);
-        let on_cpu = model.device == "flex" && model.dtype == Dtype::F32;
+        let weights = base.plan_weights(model.dtype.into(), device, frozen.as_ref(), adapter);
+        let on_cpu = ["flex", "cpu"].contains(&model.device.as_str()) && model.dtype == Dtype::F32;
         let other =
             || format!("activations on {} in {:?}: the formulas are those of flex in f32", model.device, model.dtype);
         Self {
@@ -35,33 +36,30 @@ impl<'a> JobMemory<'a> {
         }
     }
 
-    /// The plan with the memory that it takes, or with what is not known of it.
-    pub(super) fn add_to(&self, mut plan: StagePlan, examples: &TrainingSet) -> StagePlan {
+    /// Says in the plan what memory it takes, or what is not known of it.
+    pub(super) fn add_to(&self, plan: &mut StagePlan, examples: &TrainingSet) {
         let weights = match &self.weights {
             Ok(weights) => weights,
             Err(unknown) => {
                 plan.memory_unknown = Some(unknown.clone());
-                return plan;
+                return;
             }
         };
 
         let (config, run) = (self.base.config(), &plan.run);
         let trained = weights.trained(|name| self.training.trains_name(name));
-        let size = |batch: &PlannedBatch| whole(batch, examples);
-        let passes = [&run.most_tokens, &run.most_patches].map(|batch| config.pass_memory(&size(batch), &trained));
+        let pass = |batch: &PlannedBatch| config.pass_memory(&whole(batch, examples), &trained);
+        let passes: Option<Vec<_>> = [&run.most_tokens, &run.most_patches].into_iter().map(pass).collect();
         let encoder = || "activations: the vision encoder does not say what its passes hold".to_owned();
-        plan.memory_unknown = self.unknown.clone().or_else(|| passes.iter().any(Option::is_none).then(encoder));
-        let passes: Vec<_> = match &plan.memory_unknown {
-            None => passes.into_iter().flatten().collect(),
-            Some(_) => Vec::new(),
-        };
+        let unknown = self.unknown.clone().or_else(|| passes.is_none().then(encoder));
+        let passes = passes.filter(|_| unknown.is_none()).unwrap_or_default();
 
         let PlannedWeights { parameters, quantised, mapped, largest_tensor, .. } = weights;
-        let weights =
-            WeightBytes { parameters, quantised: *quantised, mapped: *mapped, largest_tensor: *largest_tensor };
+        let (quantised, mapped, largest_tensor) = (*quantised, *mapped, *largest_tensor);
+        let weights = WeightBytes { parameters, quantised, mapped, largest_tensor };
         let step_pixels = config.pixel_bytes(&run.read) / run.steps.max(1) as u64;
         plan.memory = Some(RunMemory::new(&self.training, &weights, &passes, self.process, step_pixels));
-        plan
+        plan.memory_unknown = unknown;
     }
 }
 

@@ -29,10 +29,10 @@ pub struct StagePlan {
     pub flops: f64,
     /// Examples of which more than half of the tokens are an image's: those learn little text for what they cost.
     pub mostly_image: usize,
-    /// The memory that it takes, by formula. [`PostTraining::read`](super::PostTraining::read) adds it where the base's weights can
-    /// be planned.
+    /// The memory that it takes, by formula. [`PostTraining::plan_memory`](super::PostTraining::plan_memory) adds it.
     pub memory: Option<RunMemory>,
     /// What is not known of the memory, and why.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_unknown: Option<String>,
 }
 
@@ -79,10 +79,13 @@ impl std::fmt::Display for StagePlan {
             write!(f, "; {mostly} examples are images for more than half (`model.max_pixels` makes images smaller)")?;
         }
 
-        match most_patches.examples == most_tokens.examples {
-            true => Ok(()),
-            false => write!(f, "; of most patches: {}", shown(most_patches)),
+        if most_patches.examples != most_tokens.examples {
+            write!(f, "; of most patches: {}", shown(most_patches))?;
         }
+        if let Some(memory) = &self.memory {
+            write!(f, "; {memory}")?;
+        }
+        self.memory_unknown.as_ref().map_or(Ok(()), |unknown| write!(f, "; memory that is not known: {unknown}"))
     }
 }
 
