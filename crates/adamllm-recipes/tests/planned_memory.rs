@@ -207,13 +207,6 @@ fn a_pass_holds_what_the_plan_says() {
             let measured = (PEAK.load(Relaxed) - before) as f64;
             let [pass, allocator] = [memory.pass_peak, memory.allocator].map(|bytes| bytes.expect("known"));
             let planned = (pass - allocator - memory.process - weights) as f64;
-            println!(
-                "{:12} {name:32} planned {:6.2} MB, measured {:6.2} MB: {:+.1} %",
-                family.fixture,
-                planned / 1e6,
-                measured / 1e6,
-                100.0 * (planned / measured - 1.0)
-            );
             if (planned / measured - 1.0).abs() > 0.15 {
                 off.push(format!("{}, {name}: planned {planned}, measured {measured}", family.fixture));
             }
