@@ -242,6 +242,9 @@ fn every_ready_file_plans_a_run_of_its_true_sizes() {
                 let known = if settings.model.dtype == adamllm_recipes::Dtype::F32 { 4 } else { 2 };
                 assert_eq!(weights, known * published.n_parameters as u64, "{name}");
                 assert_eq!(memory.peak.is_some(), known == 4, "{name}: {stage}");
+                let told = stage.to_string();
+                assert!(told.contains("memory in GB: "), "{name}: {told}");
+                assert_eq!(told.contains("memory that is not known: activations"), known == 2, "{name}: {told}");
                 // Every token costs two operations for each weight it passes: most of the weights, but not the table of embeddings, and not
                 // the encoder's. More than a hundred times that would be a mistake too.
                 let least = 2.0 * parameters.n_elements() as f64 * 0.3 * read.tokens as f64;

@@ -124,7 +124,9 @@ impl RunMemory {
 impl std::fmt::Display for RunMemory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let gb = |bytes: u64| bytes as f64 / 1e9;
+        let process = self.process + self.allocator.unwrap_or(0);
         let parts = [
+            ("process and allocator", process),
             ("weights that are trained", self.trained_weights),
             ("others", self.untrained_weights),
             ("quantised", self.quantised_weights),
