@@ -47,7 +47,7 @@ struct Arguments {
     /// Ends each stage after so many steps: short for `--set train.max_steps=N`
     #[arg(long)]
     max_steps: Option<usize>,
-    /// Says what the run would read, and ends: no weights are loaded, no image is decoded, nothing is written
+    /// Says what the run would read and the memory that it would take, and ends: no weights are loaded, no image is decoded, nothing is written
     #[arg(long, conflicts_with = "dry_run")]
     plan: bool,
     /// Runs the worst batches forward and backward, says what they took, and ends: nothing is written
@@ -70,7 +70,9 @@ fn run(arguments: Arguments, collective: &dyn Collective) -> JobResult {
     let out = shell.arguments.out();
     let ledger = shell.ledger(&settings, collective)?;
     let check = if shell.arguments.plan { ImageCheck::Headers } else { settings.data.check };
-    let job = PostTraining::read_checking(&settings, &base, &processor, check, ledger, &mut Bar::default())?;
+    let mut job = PostTraining::read_checking(&settings, &base, &processor, check, ledger, &mut Bar::default())?;
+    // A plan may be made where the device is not.
+    device().iter().for_each(|device| job.plan_memory(device));
     shell.tell_plan(&job);
     if shell.speaks && job.losses().exceed(settings.data.max_lost) {
         eprintln!("{}", job.losses());

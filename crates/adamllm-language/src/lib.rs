@@ -38,6 +38,7 @@ mod config;
 mod cross;
 mod decode;
 mod decoder;
+mod memory;
 mod positions;
 mod sampling;
 

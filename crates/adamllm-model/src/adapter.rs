@@ -2,10 +2,11 @@
 //! `adapter_model.safetensors`.
 
 use adamllm_nn::{
-    Dropout, LanguageBackbone, LinearLayers, Lora, LoraConfig, ModulePath, Parameters, VisionEncoder, prefixed_layers,
+    Dropout, LanguageBackbone, LinearLayers, Lora, LoraConfig, ModulePath, ParameterKind, Parameters, PlannedParameter,
+    VisionEncoder, prefixed_layers,
 };
 use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 
 use crate::{ModelError, VisionLanguageModel};
 
@@ -80,6 +81,32 @@ impl<V: VisionEncoder, L: LanguageBackbone> VisionLanguageModel<V, L> {
         layers.extend(prefixed_layers("language", self.language.linear_layers_mut()));
         layers
     }
+}
+
+/// The factors that [`VisionLanguageModel::with_lora`] would put beside layers of these names and shapes `[d_output, d_input]`.
+pub(crate) fn planned_factors(
+    config: &LoraConfig,
+    layers: &[(String, [usize; 2])],
+) -> Result<Vec<PlannedParameter>, ModelError> {
+    let selection = Selection::new(config)?;
+    let mut factors = Vec::new();
+    for (name, [d_output, d_input]) in layers {
+        if !selection.is_target(name)? {
+            continue;
+        }
+        let rank = selection.of_layer(name)?.rank;
+        for (factor, shape) in [("a", [rank, *d_input]), ("b", [*d_output, rank])] {
+            factors.push(PlannedParameter {
+                name: format!("{name}.lora.{factor}"),
+                shape: shape.to_vec(),
+                // The device's own, whatever the model has.
+                dtype: DType::F32,
+                kind: ParameterKind::Hidden,
+                trained: true,
+            });
+        }
+    }
+    Ok(factors)
 }
 
 /// The parameters that a configuration trains in full beside its adapters.

@@ -16,9 +16,11 @@ use crate::hf::weights::{FolderSource, WeightFiles};
 use crate::{AutoVisionEncoder, Families, ModelError, VisionConfig, VisionLanguageModel};
 
 mod cause;
+mod planned;
 mod side_files;
 mod write;
 
+pub use self::planned::PlannedWeights;
 pub(crate) use self::write::write_weights;
 
 /// A model folder on disk.

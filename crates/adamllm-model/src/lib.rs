@@ -25,7 +25,7 @@
 //! | [`Encoder`], [`Encoding`], [`Encoded`] | conversations to tokens, targets and pixels, by the preset of a training tool |
 //! | [`VlmBatch`], [`Padding`] | encoded examples together, padded or packed |
 //! | [`LocalModel`], [`BatchLimits`] | the model and its processor as a `Generate` |
-//! | [`Flops`], [`ModelPart`] | operations of a pass; the parts that settings name |
+//! | [`Flops`], [`PlannedWeights`], [`ModelPart`] | operations of a pass; what weights will take; the parts that settings name |
 //!
 //! ```no_run
 //! use std::sync::Arc;
@@ -59,6 +59,7 @@ mod image_cache;
 mod image_limit;
 mod image_processor;
 mod local;
+mod memory;
 mod model;
 mod part;
 mod processor;
@@ -79,7 +80,7 @@ pub use encoding::{Encoding, Preset, Truncation};
 pub use error::ModelError;
 pub use families::{AutoVisionEncoder, Families, Family};
 pub use flops::Flops;
-pub use folder::{FrozenLayers, ModelFolder};
+pub use folder::{FrozenLayers, ModelFolder, PlannedWeights};
 pub use generation::GenerationDefaults;
 pub use hf::config::ModelConfig;
 pub use hf::keys::KeyLayout;

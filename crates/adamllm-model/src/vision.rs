@@ -2,7 +2,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use adamllm_nn::{ExampleSize, ImageLayout};
+use adamllm_nn::{ExampleSize, ImageLayout, PassSegment, TrainedParameters};
 use adamllm_vision::preprocess::ImageProcessor;
 use burn::tensor::Device;
 
@@ -22,6 +22,19 @@ pub trait VisionConfig: fmt::Debug + Send + Sync {
 
     /// Operations of the forward pass of encoder and connector on an example's images.
     fn forward_flops(&self, size: &ExampleSize) -> f64;
+
+    /// What a training pass of encoder and connector holds for a batch's images, piece by piece in the order of the forward pass, where
+    /// that is known: a plan then says how much memory a run takes. Parameters have the names that they have in the model
+    /// (`vision.blocks.0.norm1.weight`). `None`, for encoders that do not say it: the plan then says that it is not known.
+    fn pass_segments(&self, _size: &ExampleSize, _trained: &TrainedParameters) -> Option<Vec<PassSegment>> {
+        None
+    }
+
+    /// Features that the decoder adds after its first layers, beside those in place of placeholders
+    /// ([`ImageFeatures::layer_features`](adamllm_nn::ImageFeatures::layer_features)).
+    fn n_layer_features(&self) -> usize {
+        0
+    }
 
     /// The encoder with random weights, made when first used. `None` for one that is not among the [`AutoVisionEncoder`]s: its
     /// weights are read by [`ModelFolder::load_into`](crate::ModelFolder::load_into).

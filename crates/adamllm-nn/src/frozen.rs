@@ -40,6 +40,17 @@ pub enum FrozenForm {
     Nf4,
 }
 
+impl FrozenForm {
+    /// The bytes that `n` weights take, which stand in a file as `stored`: known before any is read.
+    pub fn n_bytes(self, n: usize, stored: DType) -> usize {
+        match self {
+            Self::Stored => n * stored.size(),
+            Self::Int8 => Int8::n_bytes_of(n),
+            Self::Nf4 => FourBit::nf4_bytes_of(n),
+        }
+    }
+}
+
 /// Bytes that somebody owns, such as a part of a mapped file.
 #[derive(Clone)]
 pub struct SharedBytes {

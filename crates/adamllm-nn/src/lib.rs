@@ -46,6 +46,7 @@ mod mlp;
 mod norm;
 mod objective;
 mod parameters;
+mod pass_memory;
 mod positions;
 mod rotary;
 mod stored;
@@ -70,6 +71,10 @@ pub use mlp::{Activation, GatedMlp, GatedMlpConfig, Mlp, MlpConfig};
 pub use norm::{LayerNorm, LayerNormConfig, RmsNorm, RmsNormConfig};
 pub use objective::{Batch, Objective, ParameterKind};
 pub use parameters::{LoadError, ModulePath, ParameterInfo, ParameterSource, Parameters, Snapshot, load, snapshots};
+pub use pass_memory::{
+    BlockShape, F32_BYTES, HeadMemory, MlpShape, PassMemory, PassSegment, PlannedParameter, SegmentFlow,
+    TrainedParameters,
+};
 pub use positions::Positions;
 pub use rotary::{RotaryTable, apply_rotary};
 pub use stored::{StoredTensor, float_dtype, stored_dtype, write_safetensors};

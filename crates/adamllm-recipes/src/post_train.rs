@@ -20,11 +20,13 @@ use crate::training_set::{ImageCheck, ReadOptions, RecordCounts, TrainingSetRead
 use crate::{RecipeError, RunOptions, TrainingSet};
 
 mod card;
+mod memory;
 mod parts;
 mod plan;
 mod settings;
 mod stage;
 
+use memory::JobMemory;
 pub use parts::{PartSettings, PartsSettings};
 pub use plan::{PostTrainPlan, StagePlan};
 pub use settings::{DataSettings, ExportKind, ExportSettings, ModelSettings, PostTrainSettings, ValidationSettings};
@@ -95,7 +97,8 @@ pub fn post_train(
     let settings = settings.clone().for_base(base);
     let processor = Processor::read(&settings.model.with_pixels(base))?;
     let ledger = begin(&settings, run)?;
-    let job = PostTraining::read(&settings, base, &processor, ledger, progress)?;
+    let mut job = PostTraining::read(&settings, base, &processor, ledger, progress)?;
+    job.plan_memory(device);
     job.run(device, run, &mut |_| {}, progress)
 }
 
@@ -163,6 +166,14 @@ impl<'a> PostTraining<'a> {
         let held_out = settings.validation.as_ref().map(|validation| reader.read(&[&validation.source], progress));
         let held_out = held_out.transpose()?;
         Ok(Self { settings, base, counts: reader.counts(), losses: reader.losses(), stages, held_out, started })
+    }
+
+    /// Adds to the stages' plans the memory that they take, by formula: the headers of the weights are read, and nothing is put on
+    /// `device`. Without the weights' files, the sizes in `config.json` count.
+    pub fn plan_memory(&mut self, device: &Device) {
+        // The records have been read: what the process holds by now, it holds in the run.
+        let memory = JobMemory::new(self.settings, self.base, device);
+        self.stages.iter_mut().for_each(|stage| memory.add_to(&mut stage.plan, &stage.examples));
     }
 
     /// How many records came in, and how many can be trained on.

@@ -225,7 +225,9 @@ fn every_ready_file_plans_a_run_of_its_true_sizes() {
             let processor = Processor::read(&settings.model.with_pixels(&base)).expect("an image processor");
             let check = ImageCheck::Headers;
             let job = PostTraining::read_checking(&settings, &base, &processor, check, Ledger::new(), &mut ());
-            let plan = job.unwrap_or_else(|error| panic!("{name}: {error}")).plan();
+            let mut job = job.unwrap_or_else(|error| panic!("{name}: {error}"));
+            job.plan_memory(&Device::flex());
+            let plan = job.plan();
 
             let n_sources = as_it_is.data.sources.len() + usize::from(as_it_is.validation.is_some());
             assert_eq!(plan.counts.records_out, 12 * n_sources as u64, "{name}");
@@ -234,6 +236,15 @@ fn every_ready_file_plans_a_run_of_its_true_sizes() {
                 assert_eq!(stage.run.steps, epochs as usize, "{name}: twelve examples are one step of 128");
                 assert_eq!(read.image_tokens, (12.0 * epochs) as usize * published.image_tokens, "{name}: {stage}");
                 assert!(read.targets > 0 && read.tokens > read.targets, "{name}: {stage}");
+                // All of them in f32; the activations of every family are known.
+                let memory = stage.memory.as_ref().unwrap_or_else(|| panic!("{name}: {:?}", stage.memory_unknown));
+                let weights = memory.trained_weights + memory.untrained_weights;
+                let known = if settings.model.dtype == adamllm_recipes::Dtype::F32 { 4 } else { 2 };
+                assert_eq!(weights, known * published.n_parameters as u64, "{name}");
+                assert_eq!(memory.peak.is_some(), known == 4, "{name}: {stage}");
+                let told = stage.to_string();
+                assert!(told.contains("memory in GB: "), "{name}: {told}");
+                assert_eq!(told.contains("memory that is not known: activations"), known == 2, "{name}: {told}");
                 // Every token costs two operations for each weight it passes: most of the weights, but not the table of embeddings, and not
                 // the encoder's. More than a hundred times that would be a mistake too.
                 let least = 2.0 * parameters.n_elements() as f64 * 0.3 * read.tokens as f64;

@@ -136,6 +136,23 @@ pub enum MomentDtype {
     Int8,
 }
 
+impl MomentDtype {
+    /// Parameters with fewer values keep their moments in f32 where others have 8 bits, as bitsandbytes does: together they are
+    /// little, and they are often the sensitive ones.
+    pub(crate) const MIN_8_BIT_VALUES: u64 = 4096;
+
+    /// The bytes of a moment for each value of a parameter of `n` values.
+    pub fn bytes_per_value_of(self, n: u64) -> f64 {
+        match self {
+            Self::F32 => 4.0,
+            Self::Bf16 => 2.0,
+            Self::Int8 if n < Self::MIN_8_BIT_VALUES => 4.0,
+            // Blocks of 256 share a scale in f32.
+            Self::Int8 => 1.0 + 4.0 / 256.0,
+        }
+    }
+}
+
 /// What the gradients of a step are kept in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

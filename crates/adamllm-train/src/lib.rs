@@ -15,7 +15,7 @@
 //! | [`SingleStage`], [`Mixture`], [`WeightedSources`] | captions and tasks to conversations; several sources in exact shares |
 //! | [`BatchSource`], [`ExampleBatches`], [`BatchOrder`] | where batches come from, and in which order |
 //! | [`Trainer`], [`TrainConfig`], [`FitOptions`], [`FitReport`], [`FitError`] | the loop, its settings, what a run is given and gives back |
-//! | [`RunPlan`], [`DryRun`] | what a run will read, and whether it fits, beforehand |
+//! | [`RunPlan`], [`RunMemory`], [`DryRun`] | what a run will read, the memory that it will take, and whether it fits, beforehand |
 //! | [`Checkpoint`], [`Validation`] | what a run leaves to go on from; losses on held-out examples |
 //! | [`Collective`], [`on_each_device`] | several devices or processes |
 //!
@@ -38,6 +38,7 @@ mod collective;
 mod config;
 mod error;
 mod loss_chart;
+mod memory;
 mod metrics;
 mod micro_batches;
 mod mixture;
@@ -67,7 +68,8 @@ pub use config::{
 };
 pub use error::{FitError, TrainError};
 pub use loss_chart::{draw_training, training_summary};
-pub use metrics::{GroupLoss, StepMetrics};
+pub use memory::{RunMemory, WeightBytes};
+pub use metrics::{GroupLoss, StepMetrics, resident_bytes};
 pub use micro_batches::micro_batches;
 pub use mixture::{SourceShare, WeightedSources};
 pub use order::BatchOrder;

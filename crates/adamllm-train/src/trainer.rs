@@ -5,7 +5,7 @@ use std::sync::mpsc::sync_channel;
 use std::time::Instant;
 
 use adamllm_core::{CoreError, Progress};
-use adamllm_nn::{Batch, Objective};
+use adamllm_nn::{Batch, Objective, with_dropout};
 use burn::module::Module;
 use burn::tensor::{Device, TensorData};
 
@@ -279,7 +279,10 @@ impl Trainer {
     pub fn dry_run<M: Objective>(&self, model: &M, batch: &M::Batch) -> Result<DryRun, TrainError> {
         check_trainable(model, &self.config)?;
         let started = Instant::now();
-        let (loss, _) = self.differentiated(model, std::slice::from_ref(batch));
+        // Its parameters are the model's own: none is copied.
+        let model = freeze(model.clone(), &self.config);
+        let batches = std::slice::from_ref(batch);
+        let (loss, _) = with_dropout(self.config.seed, || self.differentiated(&model, batches));
         Ok(DryRun { loss, seconds: started.elapsed().as_secs_f64(), peak_bytes: peak_bytes() })
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use adamllm_core::json::shown;
-use adamllm_nn::{Activation, ExampleSize};
+use adamllm_nn::{Activation, ExampleSize, MlpShape, PassSegment, TrainedParameters};
 use adamllm_vision::preprocess::{ImageProcessor, LlavaNextImageConfig, LlavaNextImageProcessor};
 use adamllm_vision::{ClipEncoderConfig, LlavaNextVisionConfig};
 use burn::tensor::Device;
@@ -18,6 +18,7 @@ use crate::hf::fields::Fields;
 use crate::hf::keys::{PartKeys, Renames};
 use crate::hf::{defaults, vision as encoder};
 use crate::image_processor::{agrees, invalid, settings};
+use crate::memory::{Attention, EncoderShape, mlp_connector};
 use crate::text::read_json;
 use crate::{AutoVisionEncoder, ImagePrompt, ModelError, Preset, VisionConfig};
 
@@ -139,6 +140,26 @@ impl VisionConfig for LlavaNextFolder {
         let projector = patches * (matrix(d, d_model) + matrix(d_model, d_model));
         let patch = matrix(encoder.n_channels * encoder.patch_size.pow(2), d);
         patches * patch + encoder.n_used_layers as f64 * block + projector
+    }
+
+    /// A class token stands before each tile's patches, and a norm before the first block.
+    fn pass_segments(&self, size: &ExampleSize, trained: &TrainedParameters) -> Option<Vec<PassSegment>> {
+        let (config, d_model) = (&self.vision.encoder, self.vision.d_model);
+        let encoder = EncoderShape {
+            name: "vision.encoder",
+            positions: size.patches + size.patches / config.n_patches().max(1),
+            d_vision: config.d_vision,
+            n_heads: config.n_heads,
+            d_hidden: config.d_hidden,
+            mlp: MlpShape::Plain,
+        };
+        let d_patch = config.n_channels * config.patch_size.pow(2);
+        let mut segments = vec![encoder.patch_embedding(d_patch, trained), encoder.norm("pre_norm", trained)];
+        let block = |i| encoder.block(&format!("vision.encoder.layers.{i}"), Attention::Separate, trained);
+        segments.extend((0..config.n_used_layers).map(block));
+        let projector = [config.d_vision, d_model, d_model];
+        segments.push(mlp_connector("vision.projector", size.patches, projector, trained));
+        Some(segments)
     }
 
     fn init(&self, device: &Device) -> Option<AutoVisionEncoder> {

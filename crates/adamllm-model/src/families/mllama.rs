@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use adamllm_core::json::shown;
 use adamllm_language::{DecoderConfig, RopeConfig, RopeScaling};
-use adamllm_nn::{Activation, ExampleSize};
+use adamllm_nn::{Activation, ExampleSize, MlpShape, PassSegment, TrainedParameters};
 use adamllm_vision::preprocess::{ImageProcessor, MllamaImageConfig, MllamaImageProcessor};
 use adamllm_vision::{MllamaEncoderConfig, MllamaVisionConfig};
 use burn::tensor::Device;
@@ -18,6 +18,7 @@ use crate::hf::fields::{Fields, MOST};
 use crate::hf::keys::{PartKeys, Renames};
 use crate::hf::{defaults, vision as encoder};
 use crate::image_processor::{agrees, settings};
+use crate::memory::{Attention, EncoderShape, linear_connector};
 use crate::{AutoVisionEncoder, ImagePrompt, ModelError, Preset, VisionConfig};
 
 /// The family.
@@ -63,6 +64,28 @@ impl VisionConfig for MllamaVisionConfig {
         let patch = matrix(encoder.n_channels * encoder.patch_size.pow(2), d);
         let projector = features * matrix(encoder.d_output(), self.d_model);
         size.patches as f64 * patch + VisionConfig::n_blocks(self) as f64 * block + projector
+    }
+
+    /// Missing tiles count as the others do. What fills a tile up to a multiple of eight positions is left out.
+    fn pass_segments(&self, size: &ExampleSize, trained: &TrainedParameters) -> Option<Vec<PassSegment>> {
+        let config = &self.encoder;
+        let encoder = EncoderShape {
+            name: "vision.encoder",
+            positions: size.image_features,
+            d_vision: config.d_vision,
+            n_heads: config.n_heads,
+            d_hidden: config.d_hidden,
+            mlp: MlpShape::Plain,
+        };
+        let d_patch = config.n_channels * config.patch_size.pow(2);
+        let mut segments = vec![encoder.patch_embedding(d_patch, trained), encoder.norm("pre_norm", trained)];
+        let block = |name, i, attention| encoder.block(&format!("vision.encoder.{name}.{i}"), attention, trained);
+        segments.extend((0..config.n_layers).map(|i| block("layers", i, Attention::Separate)));
+        segments.push(encoder.norm("post_norm", trained));
+        segments.extend((0..config.n_global_layers).map(|i| block("global_layers", i, Attention::Gated)));
+        let projector = [config.d_output(), self.d_model];
+        segments.push(linear_connector("vision.projector", size.image_features, projector, trained));
+        Some(segments)
     }
 
     fn init(&self, device: &Device) -> Option<AutoVisionEncoder> {

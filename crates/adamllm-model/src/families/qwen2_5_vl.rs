@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use adamllm_language::{DecoderConfig, RopeConfig};
-use adamllm_nn::{ExampleSize, ImageLayout};
+use adamllm_nn::{ExampleSize, ImageLayout, MlpShape, PassSegment, TrainedParameters};
 use adamllm_vision::Qwen2_5VlEncoderConfig;
 use adamllm_vision::preprocess::ImageProcessor;
 use burn::tensor::Device;
@@ -16,6 +16,7 @@ use crate::hf::config::{ConfigFile, ModelConfig};
 use crate::hf::fields::Fields;
 use crate::hf::keys::PartKeys;
 use crate::hf::vision;
+use crate::memory::{Attention, EncoderShape};
 use crate::{AutoVisionEncoder, ModelError, Preset, VisionConfig};
 
 /// The family.
@@ -65,6 +66,25 @@ impl VisionConfig for Qwen2_5VlEncoderConfig {
         let attention = 4.0 * d as f64 * (full * pairs + windowed);
         let merger = qwen2_vl::merger_flops(size, d * self.merge_size.pow(2), self.d_model);
         patches * matrix(self.d_patch(), d) + products + attention + merger
+    }
+
+    fn pass_segments(&self, size: &ExampleSize, trained: &TrainedParameters) -> Option<Vec<PassSegment>> {
+        let encoder = EncoderShape {
+            name: "vision",
+            positions: size.patches,
+            d_vision: self.d_vision,
+            n_heads: self.n_heads,
+            d_hidden: self.d_hidden,
+            mlp: MlpShape::Gated,
+        };
+        let mut segments = vec![encoder.patch_embedding(self.d_patch(), trained)];
+        segments.extend((0..self.n_layers).map(|i| {
+            let windowed = !self.full_attention_layers.contains(&i);
+            let attention = if windowed { Attention::Windowed } else { Attention::Joined };
+            encoder.block(&format!("vision.blocks.{i}"), attention, trained)
+        }));
+        segments.push(encoder.merger("vision.merger", size.image_features, self.d_model, trained));
+        Some(segments)
     }
 
     fn init(&self, device: &Device) -> Option<AutoVisionEncoder> {

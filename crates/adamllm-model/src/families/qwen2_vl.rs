@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use adamllm_language::{DecoderConfig, RopeConfig};
-use adamllm_nn::{Activation, ExampleSize, ImageLayout};
+use adamllm_nn::{Activation, ExampleSize, ImageLayout, MlpShape, PassSegment, TrainedParameters};
 use adamllm_vision::Qwen2VlEncoderConfig;
 use adamllm_vision::preprocess::{ImageProcessor, Qwen2VlImageConfig};
 use burn::tensor::Device;
@@ -16,6 +16,7 @@ use crate::hf::fields::Fields;
 use crate::hf::keys::{PartKeys, Renames};
 use crate::hf::{defaults, vision};
 use crate::image_processor::{agrees, settings};
+use crate::memory::{Attention, EncoderShape};
 use crate::{AutoVisionEncoder, ModelError, Preset, VisionConfig};
 
 mod positions;
@@ -67,6 +68,22 @@ impl VisionConfig for Qwen2VlEncoderConfig {
         let products = patches * (matrix(d, 4 * d) + matrix(d, 2 * self.mlp_ratio * d));
         let blocks = self.n_layers as f64 * (products + 4.0 * d as f64 * pairs);
         patches * matrix(self.d_patch(), d) + blocks + merger_flops(size, d * self.merge_size.pow(2), self.d_model)
+    }
+
+    fn pass_segments(&self, size: &ExampleSize, trained: &TrainedParameters) -> Option<Vec<PassSegment>> {
+        let encoder = EncoderShape {
+            name: "vision",
+            positions: size.patches,
+            d_vision: self.d_vision,
+            n_heads: self.n_heads,
+            d_hidden: self.d_vision * self.mlp_ratio,
+            mlp: MlpShape::Plain,
+        };
+        let mut segments = vec![encoder.patch_embedding(self.d_patch(), trained)];
+        let block = |i| encoder.block(&format!("vision.blocks.{i}"), Attention::Joined, trained);
+        segments.extend((0..self.n_layers).map(block));
+        segments.push(encoder.merger("vision.merger", size.image_features, self.d_model, trained));
+        Some(segments)
     }
 
     fn init(&self, device: &Device) -> Option<AutoVisionEncoder> {

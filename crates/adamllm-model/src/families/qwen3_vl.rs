@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use adamllm_language::{DecoderConfig, RopeConfig};
-use adamllm_nn::{Activation, ExampleSize, ImageLayout};
+use adamllm_nn::{Activation, ExampleSize, ImageLayout, MlpShape, PassSegment, SegmentFlow, TrainedParameters};
 use adamllm_vision::Qwen3VlEncoderConfig;
 use adamllm_vision::preprocess::ImageProcessor;
 use burn::tensor::Device;
@@ -17,6 +17,7 @@ use crate::hf::config::{ConfigFile, ModelConfig};
 use crate::hf::fields::{Fields, MOST};
 use crate::hf::keys::{PartKeys, Renames};
 use crate::hf::{defaults, vision};
+use crate::memory::{Attention, EncoderShape};
 use crate::{AutoVisionEncoder, ModelError, VisionConfig};
 
 /// The family.
@@ -78,6 +79,32 @@ impl VisionConfig for Qwen3VlEncoderConfig {
         let merger = qwen2_vl::merger_flops(size, d * self.merge_size.pow(2), self.d_model);
         let n_mergers = (1 + self.deepstack_layers.len()) as f64;
         patches * matrix(self.d_patch(), d) + blocks + n_mergers * merger
+    }
+
+    fn pass_segments(&self, size: &ExampleSize, trained: &TrainedParameters) -> Option<Vec<PassSegment>> {
+        let encoder = EncoderShape {
+            name: "vision",
+            positions: size.patches,
+            d_vision: self.d_vision,
+            n_heads: self.n_heads,
+            d_hidden: self.d_hidden,
+            mlp: MlpShape::Plain,
+        };
+        let merger = |name: &str| encoder.merger(name, size.image_features, self.d_model, trained);
+        let mut segments = vec![encoder.patch_embedding(self.d_patch(), trained)];
+        for i in 0..self.n_layers {
+            segments.push(encoder.block(&format!("vision.blocks.{i}"), Attention::Joined, trained));
+            if let Some(at) = self.deepstack_layers.iter().position(|&layer| layer == i) {
+                let merger = merger(&format!("vision.deepstack_mergers.{at}"));
+                segments.push(PassSegment { flow: SegmentFlow::Branch, ..merger });
+            }
+        }
+        segments.push(merger("vision.merger"));
+        Some(segments)
+    }
+
+    fn n_layer_features(&self) -> usize {
+        self.deepstack_layers.len()
     }
 
     fn init(&self, device: &Device) -> Option<AutoVisionEncoder> {

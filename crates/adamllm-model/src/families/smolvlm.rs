@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use adamllm_core::json::shown;
 use adamllm_language::{DecoderConfig, RopeConfig};
-use adamllm_nn::{Activation, ExampleSize, ImageLayout};
+use adamllm_nn::{Activation, ExampleSize, ImageLayout, MlpShape, PassSegment, TrainedParameters};
 use adamllm_vision::preprocess::{ImageProcessor, SmolVlmImageConfig, SmolVlmImageProcessor, SplitGrid};
 use adamllm_vision::{SiglipEncoderConfig, SmolVlmVisionConfig};
 use burn::tensor::Device;
@@ -19,6 +19,7 @@ use crate::hf::fields::Fields;
 use crate::hf::keys::{PartKeys, Renames};
 use crate::hf::{defaults, vision as encoder};
 use crate::image_processor::settings;
+use crate::memory::{Attention, EncoderShape, linear_connector};
 use crate::text::read_json;
 use crate::{AutoVisionEncoder, ImagePiece, ImagePrompt, ModelError, TemplateTokens, VisionConfig};
 
@@ -136,6 +137,25 @@ impl VisionConfig for SmolVlmVisionConfig {
         let block = patches * (matrix(d, 4 * d) + matrix(d, 2 * encoder.d_hidden)) + 4.0 * d as f64 * pairs;
         let projector = size.image_features as f64 * matrix(self.d_square(), self.d_model);
         patches * matrix(encoder.d_patch(), d) + encoder.n_layers as f64 * block + projector
+    }
+
+    fn pass_segments(&self, size: &ExampleSize, trained: &TrainedParameters) -> Option<Vec<PassSegment>> {
+        let config = &self.encoder;
+        let encoder = EncoderShape {
+            name: "vision.encoder",
+            positions: size.patches,
+            d_vision: config.d_vision,
+            n_heads: config.n_heads,
+            d_hidden: config.d_hidden,
+            mlp: MlpShape::Plain,
+        };
+        let mut segments = vec![encoder.patch_embedding(config.d_patch(), trained)];
+        let block = |i| encoder.block(&format!("vision.encoder.layers.{i}"), Attention::Separate, trained);
+        segments.extend((0..config.n_layers).map(block));
+        segments.push(encoder.norm("post_norm", trained));
+        let projector = [self.d_square(), self.d_model];
+        segments.push(linear_connector("vision.projector", size.image_features, projector, trained));
+        Some(segments)
     }
 
     fn init(&self, device: &Device) -> Option<AutoVisionEncoder> {

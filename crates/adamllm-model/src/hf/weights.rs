@@ -148,6 +148,19 @@ impl WeightFiles {
         self.shards.iter().map(WeightShard::n_bytes).sum()
     }
 
+    /// The bytes of the largest tensor.
+    pub(crate) fn largest_tensor(&self) -> u64 {
+        let of_shards = self.shards.iter().flat_map(|shard| shard.ranges.values());
+        of_shards.map(|range| range.len() as u64).max().unwrap_or(0)
+    }
+
+    /// The bytes of the tensor that stands in the files under this key; 0 where there is none.
+    pub(crate) fn tensor_bytes(&self, key: &str) -> u64 {
+        let location = self.locations.get(&unwrapped(key));
+        let range = location.and_then(|location| self.shards[location.shard].ranges.get(&location.key));
+        range.map_or(0, |range| range.len() as u64)
+    }
+
     /// Whether the files have a tensor of this key, as it stands in them.
     pub(crate) fn contains_stored(&self, key: &str) -> bool {
         self.locations.contains_key(&unwrapped(key))

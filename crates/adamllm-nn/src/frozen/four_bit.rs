@@ -174,6 +174,12 @@ impl FourBit {
         self.scales.check(n.div_ceil(self.block))
     }
 
+    /// The bytes of `n` values as [`FourBit::nf4`] keeps them: half a byte each, and the doubly quantised scales of the blocks.
+    pub(super) fn nf4_bytes_of(n: usize) -> usize {
+        let n_blocks = n.div_ceil(BLOCK);
+        n.div_ceil(2) + n_blocks + 4 * (n_blocks.div_ceil(NESTED_BLOCK) + 257)
+    }
+
     pub(super) fn n_bytes(&self) -> usize {
         self.codes.as_slice().len() + self.scales.n_bytes()
     }

@@ -27,6 +27,11 @@ impl Int8 {
         Self { codes, scales }
     }
 
+    /// The bytes of `n` values: a code each, and a scale for each block.
+    pub(super) fn n_bytes_of(n: usize) -> usize {
+        n + 4 * n.div_ceil(BLOCK)
+    }
+
     pub(super) fn n_bytes(&self) -> usize {
         self.codes.len() + 4 * self.scales.len()
     }

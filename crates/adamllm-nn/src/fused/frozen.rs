@@ -142,6 +142,17 @@ mod tests {
         FrozenWeight::stored(shape, dtype, SharedBytes::from(bytes)).expect("fits")
     }
 
+    /// What a plan counts before anything is read is what the weight then takes; 3 x 7 fills no block, 700 x 1024 fills many.
+    #[test]
+    fn bytes_are_known_beforehand() {
+        for shape in [[3, 7], [33, 50], [700, 1024]] {
+            for form in [FrozenForm::Stored, FrozenForm::Int8, FrozenForm::Nf4] {
+                let planned = form.n_bytes(shape[0] * shape[1], DType::BF16);
+                assert_eq!(stored(shape, DType::BF16).into_form(form).n_bytes(), planned, "{shape:?} {form:?}");
+            }
+        }
+    }
+
     /// Against plain sums over the expanded weight: one vector, a few, many; widths that blocks fill and do not; more than a tile.
     #[test]
     fn both_products_are_those_of_the_expanded_weight() {

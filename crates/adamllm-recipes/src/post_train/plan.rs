@@ -1,4 +1,4 @@
-use adamllm_train::{PlannedBatch, RunPlan, TrainConfig};
+use adamllm_train::{PlannedBatch, RunMemory, RunPlan, TrainConfig};
 use serde::Serialize;
 
 use crate::{ExampleSize, RecipeError, RecordCounts, TrainingSet};
@@ -29,6 +29,11 @@ pub struct StagePlan {
     pub flops: f64,
     /// Examples of which more than half of the tokens are an image's: those learn little text for what they cost.
     pub mostly_image: usize,
+    /// The memory that it takes, by formula. [`PostTraining::plan_memory`](super::PostTraining::plan_memory) adds it.
+    pub memory: Option<RunMemory>,
+    /// What is not known of the memory, and why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_unknown: Option<String>,
 }
 
 impl StagePlan {
@@ -46,7 +51,8 @@ impl StagePlan {
         let flops = run.sum(|example| flops(examples.size_of(example)));
         let sizes = (0..examples.len()).map(|example| examples.size_of(example));
         let mostly_image = sizes.filter(|size| 2 * size.image_tokens > size.tokens).count();
-        Ok(Self { stage, padding_share: run.padding_share(), flops, mostly_image, run })
+        let padding_share = run.padding_share();
+        Ok(Self { stage, padding_share, flops, mostly_image, run, memory: None, memory_unknown: None })
     }
 }
 
@@ -73,10 +79,13 @@ impl std::fmt::Display for StagePlan {
             write!(f, "; {mostly} examples are images for more than half (`model.max_pixels` makes images smaller)")?;
         }
 
-        match most_patches.examples == most_tokens.examples {
-            true => Ok(()),
-            false => write!(f, "; of most patches: {}", shown(most_patches)),
+        if most_patches.examples != most_tokens.examples {
+            write!(f, "; of most patches: {}", shown(most_patches))?;
         }
+        if let Some(memory) = &self.memory {
+            write!(f, "; {memory}")?;
+        }
+        self.memory_unknown.as_ref().map_or(Ok(()), |unknown| write!(f, "; memory that is not known: {unknown}"))
     }
 }
 

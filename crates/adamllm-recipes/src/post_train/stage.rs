@@ -4,8 +4,8 @@ use adamllm_core::{Progress, jsonl};
 use adamllm_model::VlmBatch;
 use adamllm_nn::{Objective, Parameters};
 use adamllm_train::{
-    BatchSource, Checkpoint, DryRun, FitOptions, FitOutcome, PlannedBatch, StepMetrics, TrainConfig, Trainer,
-    Validation, ValidationMetrics, draw_training,
+    BatchSource, Checkpoint, DryRun, FitOptions, FitOutcome, PlannedBatch, RunMemory, StepMetrics, TrainConfig,
+    Trainer, Validation, ValidationMetrics, draw_training,
 };
 use serde::{Deserialize, Serialize};
 
@@ -51,8 +51,11 @@ pub struct StageDryRun {
     pub batch: PlannedBatch,
     /// Seconds.
     pub seconds: f64,
-    /// The most memory that the process has held so far, in bytes, where the system tells.
+    /// The most memory that the process has held so far, in bytes, where the system tells: of loading, and of this pass without an
+    /// optimizer's state.
     pub peak_bytes: Option<u64>,
+    /// The same by the plan's formula, where it is known: of the stage's worst pass.
+    pub planned_peak_bytes: Option<u64>,
     /// Its loss per target token, in nats.
     pub loss: f64,
 }
@@ -78,13 +81,15 @@ impl Stage<'_> {
         if run.most_patches.patches > run.most_tokens.patches {
             worst.push(&run.most_patches);
         }
+        let planned_peak_bytes = self.plan.memory.as_ref().and_then(RunMemory::dry_run_peak);
         progress.begin("dry run", worst.len() as u64);
         let measured = worst.into_iter().map(|planned| {
             progress.check_cancelled()?;
             let batch = self.examples.batch(&planned.examples)?;
             let DryRun { loss, seconds, peak_bytes, .. } = trainer.dry_run(model, &batch)?;
             progress.advance(1);
-            Ok(StageDryRun { stage: self.plan.stage, batch: planned.clone(), seconds, peak_bytes, loss })
+            let (stage, batch) = (self.plan.stage, planned.clone());
+            Ok(StageDryRun { stage, batch, seconds, peak_bytes, planned_peak_bytes, loss })
         });
         let measured = measured.collect();
         progress.end();
@@ -188,11 +193,14 @@ impl std::fmt::Display for StageReport {
 /// What the batch took, in a line.
 impl std::fmt::Display for StageDryRun {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { stage, batch, seconds, peak_bytes, loss } = self;
-        let memory = peak_bytes.map_or("unknown".into(), |bytes| format!("{:.2} GB", bytes as f64 / 1e9));
+        let Self { stage, batch, seconds, peak_bytes, planned_peak_bytes, loss } = self;
+        let gb = |bytes: u64| format!("{:.2} GB", bytes as f64 / 1e9);
+        let measured = peak_bytes.map_or("unknown".into(), gb);
+        let planned = planned_peak_bytes.map_or(String::new(), |bytes| format!(", {} planned", gb(bytes)));
         write!(
             f,
-            "dry run of stage {stage}: {} examples, {} tokens with padding, {} patches: {seconds:.2} s, peak memory {memory}, loss {loss:.4}",
+            "dry run of stage {stage}: {} examples, {} tokens with padding, {} patches: {seconds:.2} s, peak memory without optimizer state \
+             {measured}{planned}, loss {loss:.4}",
             batch.examples.len(),
             batch.tokens,
             batch.patches,

@@ -9,8 +9,6 @@ use crate::MomentDtype;
 
 /// Values that share a scale, as in bitsandbytes' block-wise optimizers.
 const BLOCK: usize = 256;
-/// Parameters with fewer values keep their moments in f32, as there: together they are little, and they are often the sensitive ones.
-const MIN_VALUES: usize = 4096;
 /// Blocks of a task for one core.
 const TASK: usize = 128;
 
@@ -118,7 +116,7 @@ impl EightBit {
 
 /// Whether a parameter's moments stay in f32 where others have 8 bits.
 fn is_small(values: &Tensor<1>) -> bool {
-    values.shape().num_elements() < MIN_VALUES
+    (values.shape().num_elements() as u64) < MomentDtype::MIN_8_BIT_VALUES
 }
 
 #[inline(always)]
