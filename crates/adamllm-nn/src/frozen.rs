@@ -8,6 +8,7 @@
 //!
 //! Products expand a tile of rows at a time; the whole matrix is never there in a wider type.
 
+mod dot;
 mod four_bit;
 mod int8;
 
@@ -20,7 +21,6 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use half::f16;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::four_bit::Halves;
 pub use self::four_bit::{BlockScales, FourBit};
 use self::int8::Int8;
 
@@ -84,6 +84,21 @@ impl From<Vec<u8>> for SharedBytes {
 impl fmt::Debug for SharedBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes", self.range.len())
+    }
+}
+
+/// A vector, and its even and odd elements apart, as the halves of packed weights are.
+pub(crate) struct InputVector {
+    plain: Vec<f32>,
+    even: Vec<f32>,
+    odd: Vec<f32>,
+}
+
+impl InputVector {
+    #[cfg_attr(not(feature = "flex"), expect(dead_code, reason = "the CPU backend's"))]
+    pub(crate) fn of(x: &[f32]) -> Self {
+        let half = |first: usize| x.iter().skip(first).step_by(2).copied().collect();
+        Self { plain: x.to_vec(), even: half(0), odd: half(1) }
     }
 }
 
@@ -167,12 +182,14 @@ impl FrozenWeight {
     ///
     /// # Panics
     /// If `out` has not as many values as the rows, or a row is not there.
+    #[inline(always)]
     pub fn expand_rows(&self, rows: Range<usize>, out: &mut [f32]) {
         let width = self.shape[1];
         self.expand(rows.start * width..rows.end * width, out);
     }
 
-    /// Elements in the order of the rows, in f32.
+    /// Elements in the order of the rows, in f32. Inlined, as all that it calls, into code for the processor's widest registers.
+    #[inline(always)]
     fn expand(&self, elements: Range<usize>, out: &mut [f32]) {
         assert_eq!(elements.len(), out.len(), "room for the elements");
         match &*self.storage {
@@ -188,10 +205,15 @@ impl FrozenWeight {
     /// The product of rows and a vector in f32, where there is a way without expanding the rows: `out[i] = row i . x`. Returns
     /// whether there is.
     #[cfg_attr(not(feature = "flex"), expect(dead_code, reason = "the CPU backend's"))]
-    pub(crate) fn rows_times_vector(&self, rows: Range<usize>, x: &Halves, out: &mut [f32]) -> bool {
+    pub(crate) fn rows_times_vector(&self, rows: Range<usize>, x: &InputVector, out: &mut [f32]) -> bool {
+        let elements = rows.start * self.shape[1]..rows.end * self.shape[1];
         match &*self.storage {
+            Storage::Float(DType::BF16, bytes) => {
+                dot::rows_of_bf16(&bytes.as_slice()[2 * elements.start..2 * elements.end], x, out)
+            }
+            Storage::Float(..) => false,
+            Storage::Int8(weights) => weights.rows_times_vector(elements, x, out),
             Storage::FourBit(weights) => weights.rows_times_vector(rows, self.shape[1], x, out),
-            Storage::Float(..) | Storage::Int8(_) => false,
         }
     }
 
@@ -210,6 +232,7 @@ impl FrozenWeight {
 }
 
 /// Little-endian values in f32.
+#[inline(always)]
 fn expand_float(dtype: DType, bytes: &[u8], out: &mut [f32]) {
     match dtype {
         DType::BF16 => {

@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use super::{BLOCK, SharedBytes};
+use super::{BLOCK, InputVector, SharedBytes};
 use crate::DynamicTable;
 
 /// The levels of the 4-bit NormalFloat: quantiles of the normal distribution, scaled to -1 to 1 (Dettmers et al., 2023, appendix E).
@@ -64,6 +64,7 @@ pub enum BlockScales {
 }
 
 impl BlockScales {
+    #[inline(always)]
     fn get(&self, block: usize) -> f32 {
         match self {
             Self::Plain(scales) => scales[block],
@@ -102,20 +103,6 @@ impl BlockScales {
             nested.push(largest);
         }
         Self::Double { codes, table: Box::new(*table.values()), nested, nested_block: NESTED_BLOCK, offset }
-    }
-}
-
-/// A vector whose even and odd elements stand apart, as the upper and lower halves of the codes do.
-pub(crate) struct Halves {
-    even: Vec<f32>,
-    odd: Vec<f32>,
-}
-
-impl Halves {
-    #[cfg_attr(not(feature = "flex"), expect(dead_code, reason = "the CPU backend's"))]
-    pub(crate) fn of(x: &[f32]) -> Self {
-        let half = |first: usize| x.iter().skip(first).step_by(2).copied().collect();
-        Self { even: half(0), odd: half(1) }
     }
 }
 
@@ -184,6 +171,7 @@ impl FourBit {
         self.codes.as_slice().len() + self.scales.n_bytes()
     }
 
+    #[inline(always)]
     pub(super) fn expand(&self, elements: Range<usize>, out: &mut [f32]) {
         let codes = self.codes.as_slice();
         let mut done = 0;
@@ -214,7 +202,7 @@ impl FourBit {
     }
 
     /// `out[i] = row i . x`, where rows are whole blocks of [`BLOCK`] and the processor has the registers; `false` elsewhere.
-    pub(super) fn rows_times_vector(&self, rows: Range<usize>, width: usize, x: &Halves, out: &mut [f32]) -> bool {
+    pub(super) fn rows_times_vector(&self, rows: Range<usize>, width: usize, x: &InputVector, out: &mut [f32]) -> bool {
         assert!(x.even.len() == width.div_ceil(2) && x.odd.len() == width / 2 && out.len() == rows.len(), "sizes");
         if self.block != BLOCK || !width.is_multiple_of(BLOCK) {
             return false;
@@ -229,7 +217,7 @@ impl FourBit {
 
 /// Products of 4-bit rows and a vector in the processor's registers.
 mod dot {
-    use super::{BLOCK, Halves};
+    use super::{BLOCK, InputVector};
 
     /// Whether there was a way: AVX-512, or AVX2 with FMA.
     #[cfg(target_arch = "x86_64")]
@@ -237,7 +225,7 @@ mod dot {
         codes: &[u8],
         table: &[f32; 16],
         scale: impl Fn(usize, usize) -> f32,
-        x: &Halves,
+        x: &InputVector,
         out: &mut [f32],
     ) -> bool {
         let bytes_per_row = x.even.len();
@@ -263,7 +251,13 @@ mod dot {
     }
 
     #[cfg(not(target_arch = "x86_64"))]
-    pub(super) fn rows(_: &[u8], _: &[f32; 16], _: impl Fn(usize, usize) -> f32, _: &Halves, _: &mut [f32]) -> bool {
+    pub(super) fn rows(
+        _: &[u8],
+        _: &[f32; 16],
+        _: impl Fn(usize, usize) -> f32,
+        _: &InputVector,
+        _: &mut [f32],
+    ) -> bool {
         false
     }
 
@@ -271,7 +265,7 @@ mod dot {
     /// The processor has AVX-512 F. `codes` and both halves of `x` are of one length, a multiple of 32.
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx512f")]
-    unsafe fn row_avx512(codes: &[u8], table: &[f32; 16], scale: impl Fn(usize) -> f32, x: &Halves) -> f32 {
+    unsafe fn row_avx512(codes: &[u8], table: &[f32; 16], scale: impl Fn(usize) -> f32, x: &InputVector) -> f32 {
         use std::arch::x86_64::{
             _mm_loadu_si128, _mm512_cvtepu8_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_permutexvar_ps,
             _mm512_reduce_add_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_srli_epi32,
@@ -302,7 +296,7 @@ mod dot {
     /// The processor has AVX2 and FMA. `codes` and both halves of `x` are of one length, a multiple of 32.
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn row_avx2(codes: &[u8], table: &[f32; 16], scale: impl Fn(usize) -> f32, x: &Halves) -> f32 {
+    unsafe fn row_avx2(codes: &[u8], table: &[f32; 16], scale: impl Fn(usize) -> f32, x: &InputVector) -> f32 {
         use std::arch::x86_64::{
             __m256, __m256i, _mm_loadl_epi64, _mm256_blendv_ps, _mm256_castsi256_ps, _mm256_cvtepu8_epi32,
             _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_permutevar8x32_ps, _mm256_set1_ps, _mm256_setzero_ps,
@@ -350,7 +344,7 @@ mod dot {
             let code = |i: usize| if i.is_multiple_of(2) { codes[i / 2] >> 4 } else { codes[i / 2] & 15 };
             let value = |i: usize| f64::from(table[usize::from(code(i))]) * f64::from(scale(i / BLOCK));
             let expected: f64 = x.iter().enumerate().map(|(i, x)| f64::from(*x) * value(i)).sum();
-            let halves = Halves::of(&x);
+            let halves = InputVector::of(&x);
             let mut found = Vec::new();
             if is_x86_feature_detected!("avx512f") {
                 // SAFETY: asked for, and the lengths are whole blocks.

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::BLOCK;
+use super::{BLOCK, InputVector, dot};
 
 pub(super) struct Int8 {
     codes: Vec<i8>,
@@ -36,6 +36,17 @@ impl Int8 {
         self.codes.len() + 4 * self.scales.len()
     }
 
+    /// `out[i] = row i . x` for the rows that `elements` are, where rows are whole blocks and the processor has the registers; `false`
+    /// elsewhere.
+    pub(super) fn rows_times_vector(&self, elements: Range<usize>, x: &InputVector, out: &mut [f32]) -> bool {
+        if !elements.start.is_multiple_of(BLOCK) || !elements.end.is_multiple_of(BLOCK) {
+            return false;
+        }
+        let scales = &self.scales[elements.start / BLOCK..elements.end / BLOCK];
+        dot::rows_of_int8(&self.codes[elements], scales, x, out)
+    }
+
+    #[inline(always)]
     pub(super) fn expand(&self, elements: Range<usize>, out: &mut [f32]) {
         let mut done = 0;
         while done < out.len() {

@@ -8,7 +8,7 @@
 //! - Kept for the backward pass: the weight in its narrow form, which all passes share. Expanded values are not kept.
 //! - Tiles: as many rows of the weight as make some 2^19 values are expanded to f32 on all cores, and multiplied by the `gemm` crate
 //!   while they are in the cache; the gradient adds up over the tiles, in their order. For few input vectors, as in decoding, each
-//!   row is expanded by itself (or, in 4 bits, not at all) and multiplied at once.
+//!   row is expanded by itself (for one vector and bf16, 8 or 4 bits, not at all) and multiplied at once.
 //! - Threads: rows of the weight are shared out. No sum is split between threads.
 
 use std::cell::RefCell;
@@ -18,7 +18,7 @@ use rayon::prelude::*;
 use super::lanes::dot;
 use super::linear::{Dense, Destination, product_into};
 use crate::FrozenWeight;
-use crate::frozen::Halves;
+use crate::frozen::InputVector;
 
 /// Values of a tile.
 const TILE: usize = 1 << 19;
@@ -87,15 +87,15 @@ fn product_of_few(x: &[f32], n: usize, weight: &FrozenWeight) -> Vec<f32> {
     }
 
     let [d_output, d_input] = weight.shape();
-    let halves = (n == 1).then(|| Halves::of(x));
+    let vector = (n == 1).then(|| InputVector::of(x));
     // `[d_output, n]`: each row of the weight writes its own.
     let mut y = vec![0.0; d_output * n];
     let rows_per_task = d_output.div_ceil(8 * rayon::current_num_threads());
     let arch = pulp::Arch::new();
     y.par_chunks_mut(rows_per_task * n).enumerate().for_each(|(task, out)| {
         let first = task * rows_per_task;
-        if let Some(halves) = &halves
-            && weight.rows_times_vector(first..first + out.len(), halves, out)
+        if let Some(vector) = &vector
+            && weight.rows_times_vector(first..first + out.len(), vector, out)
         {
             return;
         }
