@@ -183,8 +183,8 @@ impl TrainConfig {
         self.optimizer == OptimizerKind::Muon && is_matrix
     }
 
-    /// Bytes of what is in f32 for the update of a parameter, beside what is kept in fewer bits. AdamW's moments in 8 bits are expanded
-    /// a block at a time.
+    /// Bytes of what is in f32 for the update of a parameter, beside what is kept in fewer bits. Beside AdamW's moments in 8 bits, all is
+    /// expanded a block at a time.
     fn converted_bytes(&self, parameter: &PlannedParameter) -> u64 {
         let n = F32_BYTES * parameter.n_elements();
         let moments = match self.moments {
@@ -192,9 +192,8 @@ impl TrainConfig {
             MomentDtype::Int8 if !self.is_moved_by_muon(parameter) => 0,
             MomentDtype::Bf16 | MomentDtype::Int8 => 2 * n,
         };
-        let is_f32 = parameter.dtype == DType::F32;
-        let gradient = if is_f32 && self.gradients == GradientDtype::F32 { 0 } else { n };
-        moments + gradient
+        let in_f32 = parameter.dtype == DType::F32 && self.gradients == GradientDtype::F32;
+        moments + if in_f32 || moments == 0 && self.moments == MomentDtype::Int8 { 0 } else { n }
     }
 }
 
@@ -364,8 +363,8 @@ mod tests {
         let got = memory(&parameters, &TrainConfig { moments, gradients, ..TrainConfig::default() });
         // Codes and the scales of 16 blocks; the small one's are in f32.
         assert_eq!((got.gradients, got.moments), (2 * 4106, 2 * (4096 + 16 * 4) + 2 * 4 * 10));
-        // The largest gradient in f32 for its update.
-        assert_eq!(got.update_peak, 100 + 4 * 4106 + 3 + 11 + got.gradients + got.moments + 4 * 4096);
+        // Nothing is in f32 for the update but blocks.
+        assert_eq!(got.update_peak, 100 + 4 * 4106 + 3 + 11 + got.gradients + got.moments);
         let blocks =
             TrainConfig { gradient_checkpointing: GradientCheckpointing::Blocks, gradients, ..TrainConfig::default() };
         let wide = TrainConfig { gradients: GradientDtype::F32, ..blocks.clone() };

@@ -86,7 +86,7 @@ impl Update<'_> {
         let (shape, dtype) = (tensor.shape(), tensor.dtype());
 
         // The state is kept flat: one type holds it for parameters of any number of axes.
-        let (gradient, parameter) = (in_f32(gradient.flatten::<1>(0, D - 1)), tensor.flatten::<1>(0, D - 1));
+        let [gradient, parameter] = [gradient, tensor].map(|tensor| tensor.flatten::<1>(0, D - 1));
         let (time, moments, master) = match self.optimizer.states.remove(name) {
             None => (1, None, None),
             Some(state) => (state.time + 1, state.second.map(|second| [state.first, second]), state.master),

@@ -1,6 +1,7 @@
 //! AdamW (Loshchilov and Hutter, 2019), as torch and burn compute it: bias-corrected moments, epsilon outside the root, decay
 //! decoupled from the gradient.
 
+use adamllm_nn::cast_to;
 use burn::tensor::{DType, Tensor};
 
 use super::moment::{Moment, MomentKind};
@@ -32,7 +33,7 @@ impl AdamW {
         self.betas.map(|beta| 1.0 - beta.powi(self.time as i32))
     }
 
-    /// One update of a parameter in f32 with moments that are kept as floats; without any at first.
+    /// One update of a parameter in f32 with moments that are kept as floats; without any at first. The gradient has any float dtype.
     pub(super) fn step_in_floats(
         &self,
         parameter: Tensor<1>,
@@ -40,7 +41,7 @@ impl AdamW {
         moments: Option<[Moment; 2]>,
         kept: MomentDtype,
     ) -> (Tensor<1>, [Moment; 2]) {
-        let device = parameter.device();
+        let (device, gradient) = (parameter.device(), cast_to(gradient, DType::F32));
         let zeros = || Tensor::zeros(parameter.shape(), (&device, DType::F32));
         let [first, second] = match moments {
             None => [zeros(), zeros()],

@@ -2,7 +2,7 @@
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, DispatchDevice, Flex, backend_extension};
-use burn::tensor::{DType, Tensor, TensorData};
+use burn::tensor::{DType, Tensor, TensorData, bf16};
 use rayon::prelude::*;
 
 use super::adamw::{AdamW, AdamWState, update};
@@ -25,6 +25,9 @@ pub(crate) trait FusedUpdate: Backend {
 
     /// `a + b`, in place of `a`.
     fn fused_add(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// `a + b`, in place of `a`, for a `b` in bf16: it is in f32 nowhere.
+    fn fused_add_bf16(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
 type Primitive = FloatTensor<Flex>;
@@ -32,7 +35,7 @@ type Primitive = FloatTensor<Flex>;
 /// The same values, dense from the first byte on.
 fn dense(tensor: Primitive) -> Primitive {
     let whole = tensor.is_contiguous() && tensor.layout().start_offset() == 0;
-    let whole = whole && tensor.bytes().len() == tensor.layout().num_elements() * size_of::<f32>();
+    let whole = whole && tensor.bytes().len() == tensor.layout().num_elements() * tensor.dtype().size();
     if whole { tensor } else { Primitive::from_data(tensor.into_data()) }
 }
 
@@ -70,6 +73,14 @@ impl FusedUpdate for Flex {
         parts.for_each(|(a, b)| arch.dispatch(|| a.iter_mut().zip(b).for_each(|(a, b)| *a += b)));
         a
     }
+
+    fn fused_add_bf16(a: Primitive, b: Primitive) -> Primitive {
+        let [mut a, b] = [a, b].map(dense);
+        let arch = pulp::Arch::new();
+        let parts = a.storage_mut::<f32>().par_chunks_mut(TASK).zip(b.storage::<bf16>().par_chunks(TASK));
+        parts.for_each(|(a, b)| arch.dispatch(|| a.iter_mut().zip(b).for_each(|(a, b)| *a += b.to_f32())));
+        a
+    }
 }
 
 #[inline(always)]
@@ -105,4 +116,9 @@ pub(crate) fn square_sum_of<const D: usize>(x: Tensor<D>) -> Tensor<1> {
 
 pub(crate) fn add<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
     Tensor::from_dispatch(<Dispatch as FusedUpdate>::fused_add(a.into_dispatch(), b.into_dispatch()))
+}
+
+/// `a + b` in f32, where `b` is in bf16.
+pub(crate) fn add_bf16<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
+    Tensor::from_dispatch(<Dispatch as FusedUpdate>::fused_add_bf16(a.into_dispatch(), b.into_dispatch()))
 }

@@ -95,6 +95,10 @@ fn add<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
     if super::fused::applies(&a) && super::fused::applies(&b) {
         return super::fused::add(a, b);
     }
+    #[cfg(feature = "flex")]
+    if super::fused::applies(&b) && a.dtype() == DType::BF16 {
+        return super::fused::add_bf16(b, a);
+    }
     // Sums in fewer bits would lose what the later micro-batches bring.
     let in_f32 = |x: Tensor<D>| if x.dtype() == DType::F32 { x } else { x.cast(DType::F32) };
     in_f32(a) + in_f32(b)

@@ -1,7 +1,7 @@
 //! A moment of a parameter, in the form in which it is kept between steps.
 
 use adamllm_nn::{DynamicTable, StoredTensor, cast_to, stored_dtype};
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData, bf16};
 use safetensors::Dtype;
 
 use super::adamw::{AdamW, update};
@@ -142,13 +142,31 @@ fn quantise(values: &[f32], codes: &mut [u8], scale: &mut f32, kind: MomentKind)
 /// A parameter, its gradient and both moments, of one task.
 struct Part<'a> {
     parameter: &'a mut [f32],
-    gradient: &'a [f32],
+    /// From its first value on.
+    gradient: Gradient<'a>,
     first: (&'a mut [u8], &'a mut [f32]),
     second: (&'a mut [u8], &'a mut [f32]),
 }
 
+#[derive(Clone, Copy)]
+enum Gradient<'a> {
+    F32(&'a [f32]),
+    Bf16(&'a [bf16]),
+}
+
+impl Gradient<'_> {
+    /// The values from `first` on.
+    #[inline(always)]
+    fn read(self, first: usize, out: &mut [f32]) {
+        match self {
+            Self::F32(values) => out.copy_from_slice(&values[first..first + out.len()]),
+            Self::Bf16(values) => out.iter_mut().zip(&values[first..]).for_each(|(out, value)| *out = value.to_f32()),
+        }
+    }
+}
+
 /// AdamW with moments in 8 bits: a block of 256 is expanded, moved and quantised again at a time. On the host, whatever the
-/// parameter's device: there the values travel once in each direction. Parameter and gradient are in f32.
+/// parameter's device: there the values travel once in each direction. The parameter is in f32, the gradient in f32 or bf16.
 pub(super) fn step_in_8_bits(
     numbers: &AdamW,
     parameter: Tensor<1>,
@@ -166,14 +184,26 @@ pub(super) fn step_in_8_bits(
 
     let device = parameter.device();
     let mut parameter = parameter.into_data();
+    let gradient = match gradient.dtype() {
+        DType::F32 | DType::BF16 => gradient,
+        _ => gradient.cast(DType::F32),
+    };
     let gradient = gradient.into_data();
+    // Expanded a block at a time, as the moments are.
+    let part = |first: usize| match gradient.dtype() {
+        DType::BF16 => Gradient::Bf16(&gradient.as_slice().expect("bf16")[first..]),
+        _ => Gradient::F32(&gradient.as_slice().expect("f32")[first..]),
+    };
     let values = parameter.as_mut_slice::<f32>().expect("parameters are moved in f32");
-    let tasks =
-        values.chunks_mut(TASK * BLOCK).zip(gradient.as_slice::<f32>().expect("gradients in f32").chunks(TASK * BLOCK));
+    let values = values.chunks_mut(TASK * BLOCK).enumerate();
     let firsts = first.codes.chunks_mut(TASK * BLOCK).zip(first.scales.chunks_mut(TASK));
     let seconds = second.codes.chunks_mut(TASK * BLOCK).zip(second.scales.chunks_mut(TASK));
-    let parts = tasks.zip(firsts.zip(seconds));
-    let parts = parts.map(|((parameter, gradient), (first, second))| Part { parameter, gradient, first, second });
+    let parts = values.zip(firsts.zip(seconds)).map(|((task, parameter), (first, second))| Part {
+        parameter,
+        gradient: part(task * TASK * BLOCK),
+        first,
+        second,
+    });
     each(parts.collect(), |part| part.step(numbers));
 
     let parameter = Tensor::from_data(parameter, (&device, DType::F32));
@@ -195,15 +225,17 @@ fn each<T>(items: Vec<T>, of: impl Fn(T)) {
 impl Part<'_> {
     #[inline(always)]
     fn step(self, numbers: &AdamW) {
-        let (mut m, mut v) = ([0.0; BLOCK], [0.0; BLOCK]);
-        let blocks = self.parameter.chunks_mut(BLOCK).zip(self.gradient.chunks(BLOCK));
+        let (mut g, mut m, mut v) = ([0.0; BLOCK], [0.0; BLOCK], [0.0; BLOCK]);
         let firsts = self.first.0.chunks_mut(BLOCK).zip(self.first.1);
         let seconds = self.second.0.chunks_mut(BLOCK).zip(self.second.1);
-        for ((parameter, gradient), (first, second)) in blocks.zip(firsts.zip(seconds)) {
-            let (m, v) = (&mut m[..parameter.len()], &mut v[..parameter.len()]);
+        let blocks = self.parameter.chunks_mut(BLOCK).enumerate();
+        for ((i, parameter), (first, second)) in blocks.zip(firsts.zip(seconds)) {
+            let n = parameter.len();
+            let (g, m, v) = (&mut g[..n], &mut m[..n], &mut v[..n]);
+            self.gradient.read(i * BLOCK, g);
             expand(first.0, *first.1, MomentKind::First, m);
             expand(second.0, *second.1, MomentKind::Second, v);
-            update(numbers, parameter, gradient, m, v);
+            update(numbers, parameter, g, m, v);
             quantise(m, first.0, first.1, MomentKind::First);
             quantise(v, second.0, second.1, MomentKind::Second);
         }
