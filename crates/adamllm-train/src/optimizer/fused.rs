@@ -1,11 +1,14 @@
 //! The update and the norm in one pass over memory on burn's CPU backend, in place where nobody else holds the values.
 
+use std::sync::{Arc, Mutex};
+
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, DispatchDevice, Flex, backend_extension};
 use burn::tensor::{DType, Tensor, TensorData, bf16};
 use rayon::prelude::*;
 
 use super::adamw::{AdamW, AdamWState, update};
+use super::moment::{EightBit, Gradient, step_values};
 
 const TASK: usize = 1 << 15;
 
@@ -20,6 +23,14 @@ pub(crate) trait FusedUpdate: Backend {
         numbers: AdamW,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
+    /// The parameter after the update, moved in place where nobody else holds it; the moments are moved where they are.
+    fn fused_adamw_in_8_bits(
+        parameter: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        moments: SharedMoments,
+        numbers: AdamW,
+    ) -> FloatTensor<Self>;
+
     /// The sum of the squares, `[1]`.
     fn fused_square_sum(x: FloatTensor<Self>) -> FloatTensor<Self>;
 
@@ -31,6 +42,9 @@ pub(crate) trait FusedUpdate: Backend {
 }
 
 type Primitive = FloatTensor<Flex>;
+
+/// Both moments on their way through an operation, which takes what is no tensor by value.
+type SharedMoments = Arc<Mutex<[EightBit; 2]>>;
 
 /// The same values, dense from the first byte on.
 fn dense(tensor: Primitive) -> Primitive {
@@ -55,6 +69,22 @@ impl FusedUpdate for Flex {
             arch.dispatch(|| update(&numbers, parameter, gradient, first, second));
         });
         (parameter, first, second)
+    }
+
+    fn fused_adamw_in_8_bits(
+        parameter: Primitive,
+        gradient: Primitive,
+        moments: SharedMoments,
+        numbers: AdamW,
+    ) -> Primitive {
+        let [mut parameter, gradient] = [parameter, gradient].map(dense);
+        let gradient = match gradient.dtype() {
+            DType::BF16 => Gradient::Bf16(gradient.storage()),
+            _ => Gradient::F32(gradient.storage()),
+        };
+        let mut moments = moments.lock().expect("nobody else holds them");
+        step_values(&numbers, parameter.storage_mut(), gradient, moments.each_mut());
+        parameter
     }
 
     fn fused_square_sum(x: Primitive) -> Primitive {
@@ -108,6 +138,21 @@ pub(super) fn step(numbers: &AdamW, state: AdamWState, gradient: Tensor<1>) -> A
         <Dispatch as FusedUpdate>::fused_adamw(parameter, gradient, first, second, *numbers);
     let [parameter, first, second] = [parameter, first, second].map(Tensor::from_dispatch);
     AdamWState { parameter, first, second }
+}
+
+/// AdamW with moments in 8 bits; the parameter is in f32, the gradient in f32 or bf16.
+pub(super) fn step_in_8_bits(
+    numbers: &AdamW,
+    parameter: Tensor<1>,
+    gradient: Tensor<1>,
+    moments: [EightBit; 2],
+) -> (Tensor<1>, [EightBit; 2]) {
+    let moments = Arc::new(Mutex::new(moments));
+    let [parameter, gradient] = [parameter, gradient].map(Tensor::into_dispatch);
+    let parameter =
+        <Dispatch as FusedUpdate>::fused_adamw_in_8_bits(parameter, gradient, Arc::clone(&moments), *numbers);
+    let moments = Arc::into_inner(moments).expect("the operation is done").into_inner();
+    (Tensor::from_dispatch(parameter), moments.expect("not poisoned"))
 }
 
 pub(crate) fn square_sum_of<const D: usize>(x: Tensor<D>) -> Tensor<1> {

@@ -148,13 +148,22 @@ struct Part<'a> {
     second: (&'a mut [u8], &'a mut [f32]),
 }
 
+/// A gradient's values, which are expanded a block at a time, as the moments are.
 #[derive(Clone, Copy)]
-enum Gradient<'a> {
+pub(super) enum Gradient<'a> {
     F32(&'a [f32]),
+    #[cfg_attr(not(feature = "flex"), expect(dead_code, reason = "the CPU backend's"))]
     Bf16(&'a [bf16]),
 }
 
-impl Gradient<'_> {
+impl<'a> Gradient<'a> {
+    fn from(self, first: usize) -> Gradient<'a> {
+        match self {
+            Self::F32(values) => Self::F32(&values[first..]),
+            Self::Bf16(values) => Self::Bf16(&values[first..]),
+        }
+    }
+
     /// The values from `first` on.
     #[inline(always)]
     fn read(self, first: usize, out: &mut [f32]) {
@@ -166,7 +175,7 @@ impl Gradient<'_> {
 }
 
 /// AdamW with moments in 8 bits: a block of 256 is expanded, moved and quantised again at a time. On the host, whatever the
-/// parameter's device: there the values travel once in each direction. The parameter is in f32, the gradient in f32 or bf16.
+/// parameter's device; from another than the CPU the values travel once in each direction. The parameter is in f32.
 pub(super) fn step_in_8_bits(
     numbers: &AdamW,
     parameter: Tensor<1>,
@@ -182,32 +191,39 @@ pub(super) fn step_in_8_bits(
         of_few => return numbers.step_in_floats(parameter, gradient, of_few, MomentDtype::F32),
     };
 
+    #[cfg(feature = "flex")]
+    if super::fused::applies(&parameter) && [DType::F32, DType::BF16].contains(&gradient.dtype()) {
+        let (parameter, moments) = super::fused::step_in_8_bits(numbers, parameter, gradient, [first, second]);
+        return (parameter, moments.map(Moment::EightBit));
+    }
+
     let device = parameter.device();
     let mut parameter = parameter.into_data();
-    let gradient = match gradient.dtype() {
-        DType::F32 | DType::BF16 => gradient,
-        _ => gradient.cast(DType::F32),
-    };
-    let gradient = gradient.into_data();
-    // Expanded a block at a time, as the moments are.
-    let part = |first: usize| match gradient.dtype() {
-        DType::BF16 => Gradient::Bf16(&gradient.as_slice().expect("bf16")[first..]),
-        _ => Gradient::F32(&gradient.as_slice().expect("f32")[first..]),
-    };
-    let values = parameter.as_mut_slice::<f32>().expect("parameters are moved in f32");
+    let gradient = cast_to(gradient, DType::F32).into_data();
+    let values = parameter.as_mut_slice().expect("parameters are moved in f32");
+    let gradient = Gradient::F32(gradient.as_slice().expect("just cast"));
+    step_values(numbers, values, gradient, [&mut first, &mut second]);
+    let parameter = Tensor::from_data(parameter, (&device, DType::F32));
+    (parameter, [first, second].map(Moment::EightBit))
+}
+
+/// One update of a parameter's values, in place.
+pub(super) fn step_values(
+    numbers: &AdamW,
+    values: &mut [f32],
+    gradient: Gradient,
+    [first, second]: [&mut EightBit; 2],
+) {
     let values = values.chunks_mut(TASK * BLOCK).enumerate();
     let firsts = first.codes.chunks_mut(TASK * BLOCK).zip(first.scales.chunks_mut(TASK));
     let seconds = second.codes.chunks_mut(TASK * BLOCK).zip(second.scales.chunks_mut(TASK));
     let parts = values.zip(firsts.zip(seconds)).map(|((task, parameter), (first, second))| Part {
         parameter,
-        gradient: part(task * TASK * BLOCK),
+        gradient: gradient.from(task * TASK * BLOCK),
         first,
         second,
     });
     each(parts.collect(), |part| part.step(numbers));
-
-    let parameter = Tensor::from_data(parameter, (&device, DType::F32));
-    (parameter, [first, second].map(Moment::EightBit))
 }
 
 #[cfg(feature = "flex")]
