@@ -31,7 +31,7 @@ pub(crate) trait FusedUpdate: Backend {
         numbers: AdamW,
     ) -> FloatTensor<Self>;
 
-    /// The sum of the squares, `[1]`.
+    /// The sum of the squares of values in f32 or bf16, `[1]`.
     fn fused_square_sum(x: FloatTensor<Self>) -> FloatTensor<Self>;
 
     /// `a + b`, in place of `a`.
@@ -90,9 +90,14 @@ impl FusedUpdate for Flex {
     fn fused_square_sum(x: Primitive) -> Primitive {
         let x = dense(x);
         let arch = pulp::Arch::new();
-        let parts = x.storage::<f32>().par_chunks(TASK).map(|part| arch.dispatch(|| square_sum(part)));
         // Collected first: the order of the sum must not depend on the threads.
-        let parts: Vec<f64> = parts.collect();
+        let parts: Vec<f64> = match x.dtype() {
+            DType::BF16 => {
+                let parts = x.storage::<bf16>().par_chunks(TASK);
+                parts.map(|part| arch.dispatch(|| square_sum(part, bf16::to_f32))).collect()
+            }
+            _ => x.storage::<f32>().par_chunks(TASK).map(|part| arch.dispatch(|| square_sum(part, |x| x))).collect(),
+        };
         Primitive::from_data(TensorData::new(vec![parts.iter().sum::<f64>() as f32], [1]))
     }
 
@@ -114,13 +119,13 @@ impl FusedUpdate for Flex {
 }
 
 #[inline(always)]
-fn square_sum(values: &[f32]) -> f64 {
+fn square_sum<T: Copy>(values: &[T], to_f32: impl Fn(T) -> f32) -> f64 {
     let mut lanes = [0.0f32; 16];
     let chunks = values.chunks_exact(16);
-    let rest: f32 = chunks.remainder().iter().map(|x| x * x).sum();
+    let rest: f32 = chunks.remainder().iter().map(|&x| to_f32(x) * to_f32(x)).sum();
     for chunk in chunks {
-        for (lane, x) in lanes.iter_mut().zip(chunk) {
-            *lane += x * x;
+        for (lane, &x) in lanes.iter_mut().zip(chunk) {
+            *lane += to_f32(x) * to_f32(x);
         }
     }
     lanes.iter().map(|&lane| f64::from(lane)).sum::<f64>() + f64::from(rest)
@@ -128,7 +133,12 @@ fn square_sum(values: &[f32]) -> f64 {
 
 /// Whether a tensor (without autodiff) takes the fused form.
 pub(crate) fn applies<const D: usize>(tensor: &Tensor<D>) -> bool {
-    tensor.dtype() == DType::F32 && matches!(tensor.device().as_dispatch(), DispatchDevice::Flex(_))
+    tensor.dtype() == DType::F32 && is_on_cpu(tensor)
+}
+
+/// Whether a tensor is on burn's CPU backend, without autodiff.
+pub(crate) fn is_on_cpu<const D: usize>(tensor: &Tensor<D>) -> bool {
+    matches!(tensor.device().as_dispatch(), DispatchDevice::Flex(_))
 }
 
 pub(super) fn step(numbers: &AdamW, state: AdamWState, gradient: Tensor<1>) -> AdamWState {

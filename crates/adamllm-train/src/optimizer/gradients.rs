@@ -33,7 +33,7 @@ impl ModuleVisitor for Squares<'_> {
 
 fn square_sum<const D: usize>(gradient: Tensor<D>) -> Tensor<1> {
     #[cfg(feature = "flex")]
-    if super::fused::applies(&gradient) {
+    if super::fused::is_on_cpu(&gradient) && [DType::F32, DType::BF16].contains(&gradient.dtype()) {
         return super::fused::square_sum_of(gradient);
     }
     gradient.cast(DType::F32).square().sum()

@@ -152,7 +152,6 @@ struct Part<'a> {
 #[derive(Clone, Copy)]
 pub(super) enum Gradient<'a> {
     F32(&'a [f32]),
-    #[cfg_attr(not(feature = "flex"), expect(dead_code, reason = "the CPU backend's"))]
     Bf16(&'a [bf16]),
 }
 
