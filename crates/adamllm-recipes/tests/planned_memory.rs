@@ -1,6 +1,8 @@
 //! The memory that a plan says by formula, against what the allocator counts in the same pass.
 #![cfg(feature = "train")]
 
+mod resized;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -56,7 +58,7 @@ fn families() -> Vec<Sized> {
     let text = |more: Value| {
         let mut text = json!({"hidden_size": 128, "intermediate_size": 384, "num_attention_heads": 4, "num_key_value_heads": 2,
             "num_hidden_layers": 4, "layer_types": null, "head_dim": 32});
-        merge(&mut text, &more);
+        resized::merge(&mut text, &more);
         text
     };
     let mrope = json!({"rope_theta": 1e6, "rope_type": "default", "mrope_section": [4, 6, 6]});
@@ -103,45 +105,6 @@ fn families() -> Vec<Sized> {
     ]
 }
 
-/// Puts values over those of the same names; a null takes the name out.
-fn merge(into: &mut Value, over: &Value) {
-    let (Some(into), Some(over)) = (into.as_object_mut(), over.as_object()) else { return };
-    for (name, value) in over {
-        match value {
-            Value::Null => drop(into.remove(name)),
-            Value::Object(_) if into.get(name).is_some_and(Value::is_object) && !name.contains("rope") => {
-                merge(&mut into[name], value);
-            }
-            _ => drop(into.insert(name.clone(), value.clone())),
-        }
-    }
-}
-
-impl Sized {
-    /// The family's tiny folder with other sizes and without weights.
-    fn write(&self, folder: &Path) {
-        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../adamllm-model/tests/fixtures");
-        fs::create_dir_all(folder).expect("made");
-        for entry in fs::read_dir(fixtures.join(self.fixture).join("model")).expect("a fixture") {
-            let entry = entry.expect("an entry");
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if name.ends_with(".safetensors") {
-                continue;
-            }
-            let mut text = fs::read_to_string(entry.path()).expect("text");
-            if let Some(over) = [("config.json", &self.config), ("processor_config.json", &self.processor)]
-                .iter()
-                .find_map(|(file, over)| (name == *file).then_some(over))
-            {
-                let mut value: Value = serde_json::from_str(&text).expect("JSON");
-                merge(&mut value, over);
-                text = value.to_string();
-            }
-            fs::write(folder.join(name), text).expect("written");
-        }
-    }
-}
-
 /// Four conversations about an image each, about 200 tokens of text.
 fn write_data(folder: &Path) -> PathBuf {
     let answer = "On this slide the number is two, the stain is malachite, and the cells are bacilli. ".repeat(3);
@@ -178,7 +141,7 @@ fn a_pass_holds_what_the_plan_says() {
     let mut off = Vec::new();
     for family in families() {
         let folder = scratch.path().join(family.fixture);
-        family.write(&folder);
+        resized::write(family.fixture, &family.config, &family.processor, &folder);
         let base = ModelFolder::open(&folder).expect("opens");
         for (name, more) in SETTINGS {
             let file = scratch.path().join("settings.toml");

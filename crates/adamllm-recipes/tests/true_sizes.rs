@@ -2,6 +2,8 @@
 //! hold what the tests' tiny models hold (tokenizer, template, image processor), with the published sizes in `config.json`.
 #![cfg(feature = "train")]
 
+mod resized;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -110,48 +112,6 @@ fn published() -> Vec<Published> {
     ]
 }
 
-/// Puts values over those of the same names; a null takes the name out.
-fn merge(into: &mut Value, over: &Value) {
-    let (Some(into), Some(over)) = (into.as_object_mut(), over.as_object()) else { return };
-    for (name, value) in over {
-        match value {
-            Value::Null => drop(into.remove(name)),
-            Value::Object(_) if into.get(name).is_some_and(Value::is_object) && !name.contains("rope") => {
-                merge(&mut into[name], value);
-            }
-            _ => drop(into.insert(name.clone(), value.clone())),
-        }
-    }
-}
-
-impl Published {
-    /// The folder as the Hub has it, without weights.
-    fn write(&self, folder: &Path) {
-        let tiny = repository().join("crates/adamllm-model/tests/fixtures").join(self.fixture).join("model");
-        fs::create_dir_all(folder).expect("made");
-        for entry in fs::read_dir(tiny).expect("a fixture") {
-            let entry = entry.expect("an entry");
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let over = match name.as_str() {
-                "config.json" => &self.config,
-                "processor_config.json" => &self.processor,
-                name if name.ends_with(".safetensors") => continue,
-                _ => &Value::Null,
-            };
-            let text = fs::read_to_string(entry.path()).expect("text");
-            let text = match over {
-                Value::Null => text,
-                over => {
-                    let mut value: Value = serde_json::from_str(&text).expect("JSON");
-                    merge(&mut value, over);
-                    value.to_string()
-                }
-            };
-            fs::write(folder.join(name), text).expect("written");
-        }
-    }
-}
-
 /// What every settings file is pointed at.
 struct Data {
     conversations: PathBuf,
@@ -211,7 +171,7 @@ fn every_ready_file_plans_a_run_of_its_true_sizes() {
     let mut planned = 0;
     for published in published() {
         let folder = scratch.path().join(published.fixture);
-        published.write(&folder);
+        resized::write(published.fixture, &published.config, &published.processor, &folder);
         let base = ModelFolder::open(&folder).unwrap_or_else(|error| panic!("{}: {error}", published.name));
         let model: VisionLanguageModel = VisionLanguageModel::init(base.config(), &Device::flex());
         let parameters = Parameters::of(&model);

@@ -3,16 +3,16 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use adamllm_core::CoreError;
-use adamllm_nn::{
-    ParameterInfo, ParameterSource, StoredTensor, float_dtype, snapshots, stored_dtype, write_safetensors,
-};
+use adamllm_nn::{ParameterInfo, ParameterSource, StoredTensor, float_dtype, snapshots, write_safetensors};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use serde::{Deserialize, Serialize};
 
 use crate::collective::all_ok;
-use crate::optimizer::{Accumulated, Moment, MomentKind, NamedOptimizer, ParameterState, Shards, by_name, from_names};
+use crate::optimizer::{
+    Accumulated, Moment, MomentKind, NamedOptimizer, ParameterState, Shards, by_name, from_names, stored_float,
+};
 use crate::train_loop::{PartialStep, StepProgress};
 use crate::{Collective, TrainConfig, TrainError};
 
@@ -105,7 +105,8 @@ impl NamedOptimizer {
             let moments = moments.flat_map(move |(kind, moment)| {
                 moment.stored().into_iter().map(move |(end, tensor)| (format!("{kind}{end}.{name}"), tensor))
             });
-            let master = state.master.iter().map(move |master| (format!("master.{name}"), float(master.clone())));
+            let master =
+                state.master.iter().map(move |master| (format!("master.{name}"), stored_float(master.clone())));
             moments.chain(master)
         });
         write_tensors(tensors, path)
@@ -363,12 +364,6 @@ fn sync_folder(path: &Path) -> Result<(), TrainError> {
         File::open(path).and_then(|folder| folder.sync_all()).map_err(CoreError::io("sync", path))?;
     }
     Ok(())
-}
-
-/// A tensor that leaves the device when it is written.
-fn float(tensor: Tensor<1>) -> StoredTensor<'static> {
-    let dtype = stored_dtype(tensor.dtype()).unwrap_or(Dtype::F32);
-    StoredTensor::from_read(dtype, tensor.shape().as_slice().to_vec(), move || tensor.clone().into_data())
 }
 
 fn write_tensors<'a>(

@@ -389,7 +389,7 @@ mod tests {
         assert_eq!((kept(&plain), kept(&blocks)), (1000 + 2 * 110 + 4, 1000 + 2 * 10 + 4));
         // The last block's backward pass, with the gradient of its parameter.
         assert_eq!(of(&plain, false), 1000 + 2 * 110 + 4 + 30 + 4);
-        // The same, with the hidden states' gradient, and the last block made again.
+        // The same, with the hidden states' gradient, and the last block recomputed.
         assert_eq!(of(&blocks, false), 1000 + 2 * 10 + 8 + 100 + 30 + 4);
         // Another pass has left both gradients.
         assert_eq!(of(&blocks, true), of(&blocks, false) + 8);

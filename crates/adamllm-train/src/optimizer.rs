@@ -20,7 +20,7 @@ pub(crate) use self::gradients::{
     Accumulated, all_reduce_gradients, broadcast_trained, by_name, from_names, global_norm,
 };
 use self::moment::step_in_8_bits;
-pub(crate) use self::moment::{Moment, MomentKind};
+pub(crate) use self::moment::{Moment, MomentKind, stored_float};
 pub(crate) use self::shards::Shards;
 use crate::{DecayRule, MomentDtype, OptimizerKind, TrainConfig};
 
@@ -206,7 +206,7 @@ impl ModuleMapper for Freeze<'_> {
         self.path.exit(container);
     }
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let frozen = self.config.group(&self.path.name()).is_some_and(|group| group.frozen);
+        let frozen = !self.config.trains_name(&self.path.name());
         // Never switched on again: what the model itself has frozen (the weights beside an adapter) stays so.
         if frozen { param.set_require_grad(false) } else { param }
     }

@@ -26,7 +26,7 @@ pub(crate) fn check_trainable<M: Module>(model: &M, config: &TrainConfig) -> Res
 
 /// At least one parameter must be trained.
 fn check_any(parameters: &[Parameter], config: &TrainConfig) -> Result<(), TrainError> {
-    let frozen_by_group = |p: &&Parameter| config.group(&p.name).is_some_and(|group| group.frozen);
+    let frozen_by_group = |p: &&Parameter| !config.trains_name(&p.name);
     let by_group = parameters.iter().filter(frozen_by_group).count();
     let trained = parameters.iter().filter(|p| !frozen_by_group(p) && p.requires_grad).count();
     if trained == 0 {
@@ -175,8 +175,7 @@ fn without_gradient<M: Module>(model: &M, gradients: &GradientsParams) -> BTreeS
 
 /// The trained parameters, and how many values each has.
 pub(crate) fn trained_sizes<M: Module>(model: &M, config: &TrainConfig) -> Vec<(String, usize)> {
-    let frozen = |name: &str| config.group(name).is_some_and(|group| group.frozen);
-    let trained = parameters(model).into_iter().filter(|p| p.requires_grad && !frozen(&p.name));
+    let trained = parameters(model).into_iter().filter(|p| p.requires_grad && config.trains_name(&p.name));
     trained.map(|p| (p.name, p.n_values)).collect()
 }
 

@@ -150,6 +150,30 @@ fn fit_in(size: usize, config: &TrainConfig, folder: Option<&Path>, resume: bool
     fitted.into_iter().next().expect("a process")
 }
 
+/// A run of `size` ranks in a folder; those of which `stops` says so are asked to stop after a step.
+fn stopped_after(
+    step: usize,
+    size: usize,
+    config: &TrainConfig,
+    folder: &Path,
+    stops: impl Fn(usize) -> bool + Sync,
+) -> Vec<(Regression, FitReport)> {
+    together(size, |device, collective| {
+        let stop = AtomicBool::new(false);
+        let own = stops(collective.rank());
+        let mut on_step = |m: &StepMetrics| stop.store(own && m.step == step, Ordering::Relaxed);
+        let run = FitOptions {
+            folder: Some(folder.into()),
+            stop: Some(&stop),
+            on_step: Some(&mut on_step),
+            collective: Some(collective),
+            ..FitOptions::default()
+        };
+        let source = ExampleBatches::new(EXAMPLES, batch);
+        Ok(Trainer::new(config.clone())?.fit(model(device, 0.0), &source, run, &mut ())?)
+    })
+}
+
 fn largest_difference(a: &Regression, b: &Regression) -> f32 {
     let values = |model: &Regression| {
         snapshots(model).iter().flat_map(|s| s.read().iter::<f32>().collect::<Vec<_>>()).collect::<Vec<_>>()
@@ -211,19 +235,7 @@ fn a_stop_of_one_rank_stops_all_and_resumes() {
     let (whole, _) = fit(2, &config());
     for stopped_one in [0, 1] {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let processes = together(2, |device, collective| {
-            let stop = AtomicBool::new(false);
-            let own = collective.rank() == stopped_one;
-            let mut on_step = |m: &StepMetrics| stop.store(own && m.step == 5, Ordering::Relaxed);
-            let run = FitOptions {
-                folder: Some(folder.path().into()),
-                stop: Some(&stop),
-                on_step: Some(&mut on_step),
-                collective: Some(collective),
-                ..FitOptions::default()
-            };
-            Ok(Trainer::new(config())?.fit(model(device, 0.0), &ExampleBatches::new(EXAMPLES, batch), run, &mut ())?)
-        });
+        let processes = stopped_after(5, 2, &config(), folder.path(), |rank| rank == stopped_one);
         assert_eq!((processes[0].1.outcome, processes[0].1.steps), (FitOutcome::Stopped, 5));
         let written = Checkpoint::list(folder.path()).expect("lists");
         assert_eq!(written.iter().map(Checkpoint::step).collect::<Vec<_>>(), [4, 5]);
@@ -267,23 +279,11 @@ fn ranks_divide_the_optimizer_and_change_nothing() {
         assert_eq!(parts.iter().flatten().collect::<BTreeSet<_>>().len(), 12);
     }
 
-    // Stopped by its last step but five, and gone on by others.
+    // Stopped after its fourth step, and gone on by others.
     let (whole, _) = fit(2, &config());
     for (size, config) in [(2, &divided), (3, &divided), (1, &divided), (2, &config())] {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        together(3, |device, collective| {
-            let stop = AtomicBool::new(false);
-            let mut on_step = |m: &StepMetrics| stop.store(m.step == 4, Ordering::Relaxed);
-            let run = FitOptions {
-                folder: Some(folder.path().into()),
-                stop: Some(&stop),
-                on_step: Some(&mut on_step),
-                collective: Some(collective),
-                ..FitOptions::default()
-            };
-            let source = ExampleBatches::new(EXAMPLES, batch);
-            Ok(Trainer::new(divided.clone())?.fit(model(device, 0.0), &source, run, &mut ())?)
-        });
+        stopped_after(4, 3, &divided, folder.path(), |_| true);
         let (resumed, report) = fit_in(size, config, Some(folder.path()), true);
         assert_eq!((report.metrics[0].step, report.steps), (5, 9));
         // Sums over another number of ranks have another order.

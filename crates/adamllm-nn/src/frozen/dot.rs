@@ -52,13 +52,13 @@ pub(super) fn rows_of_int8(_: &[i8], _: &[f32], _: &InputVector, _: &mut [f32]) 
 
 /// Whether the registers are of 512 bits; `None` without AVX2.
 #[cfg(target_arch = "x86_64")]
-fn registers() -> Option<bool> {
+pub(super) fn registers() -> Option<bool> {
     let is_wide = is_x86_feature_detected!("avx512f");
     (is_wide || (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"))).then_some(is_wide)
 }
 
 #[cfg(target_arch = "x86_64")]
-mod x86 {
+pub(super) mod x86 {
     use std::arch::x86_64::{
         __m256, __m256i, __m512i, _mm_loadl_epi64, _mm_loadu_si128, _mm256_and_si256, _mm256_castsi256_ps,
         _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256,
@@ -153,7 +153,7 @@ mod x86 {
     }
 
     #[target_feature(enable = "avx2")]
-    fn sum_of(lanes: __m256) -> f32 {
+    pub(in crate::frozen) fn sum_of(lanes: __m256) -> f32 {
         let mut values = [0.0f32; 8];
         // SAFETY: room for eight values.
         unsafe { _mm256_storeu_ps(values.as_mut_ptr(), lanes) };

@@ -218,6 +218,8 @@ impl FourBit {
 /// Products of 4-bit rows and a vector in the processor's registers.
 mod dot {
     use super::{BLOCK, InputVector};
+    #[cfg(target_arch = "x86_64")]
+    use crate::frozen::dot::{registers, x86::sum_of};
 
     /// Whether there was a way: AVX-512, or AVX2 with FMA.
     #[cfg(target_arch = "x86_64")]
@@ -231,16 +233,12 @@ mod dot {
         let bytes_per_row = x.even.len();
         assert!(codes.len() == out.len() * bytes_per_row && x.odd.len() == bytes_per_row, "whole rows");
         assert!(bytes_per_row.is_multiple_of(BLOCK / 2), "whole blocks");
-        let avx512 = is_x86_feature_detected!("avx512f");
-        let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-        if !(avx512 || avx2) {
-            return false;
-        }
+        let Some(is_wide) = registers() else { return false };
         for (row, (codes, out)) in codes.chunks_exact(bytes_per_row).zip(out).enumerate() {
             // SAFETY: the processor has the instructions, asked just now. A row's codes and both halves of `x` are
             // `bytes_per_row` long, a multiple of the block's 32 bytes, checked above.
             *out = unsafe {
-                if avx512 {
+                if is_wide {
                     row_avx512(codes, table, |block| scale(row, block), x)
                 } else {
                     row_avx2(codes, table, |block| scale(row, block), x)
@@ -300,7 +298,7 @@ mod dot {
         use std::arch::x86_64::{
             __m256, __m256i, _mm_loadl_epi64, _mm256_blendv_ps, _mm256_castsi256_ps, _mm256_cvtepu8_epi32,
             _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_permutevar8x32_ps, _mm256_set1_ps, _mm256_setzero_ps,
-            _mm256_slli_epi32, _mm256_srli_epi32, _mm256_storeu_ps,
+            _mm256_slli_epi32, _mm256_srli_epi32,
         };
 
         // SAFETY: every load is of 8 bytes or 8 values from an index that is at least that far from the end, by the lengths that the
@@ -324,9 +322,7 @@ mod dot {
                 }
                 total = _mm256_fmadd_ps(sum, _mm256_set1_ps(scale(block)), total);
             }
-            let mut lanes = [0.0f32; 8];
-            _mm256_storeu_ps(lanes.as_mut_ptr(), total);
-            lanes.iter().sum()
+            sum_of(total)
         }
     }
 

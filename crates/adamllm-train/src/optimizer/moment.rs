@@ -78,11 +78,7 @@ impl Moment {
     /// The tensors that hold it in a file, by the ends of their names: values, or codes and scales.
     pub(crate) fn stored(&self) -> Vec<(&'static str, StoredTensor<'_>)> {
         match self {
-            Self::Float(tensor) => {
-                let dtype = stored_dtype(tensor.dtype()).unwrap_or(Dtype::F32);
-                let shape = tensor.shape().as_slice().to_vec();
-                vec![("", StoredTensor::from_read(dtype, shape, move || tensor.clone().into_data()))]
-            }
+            Self::Float(tensor) => vec![("", stored_float(tensor.clone()))],
             Self::EightBit(EightBit { codes, scales, .. }) => {
                 let scales_as_data = || TensorData::new(scales.clone(), [scales.len()]);
                 vec![
@@ -98,6 +94,12 @@ impl Moment {
         let fits = codes.len().div_ceil(BLOCK) == scales.len();
         fits.then_some(Self::EightBit(EightBit { codes, scales, kind }))
     }
+}
+
+/// A tensor that leaves the device when it is written.
+pub(crate) fn stored_float(tensor: Tensor<1>) -> StoredTensor<'static> {
+    let dtype = stored_dtype(tensor.dtype()).unwrap_or(Dtype::F32);
+    StoredTensor::from_read(dtype, tensor.shape().as_slice().to_vec(), move || tensor.clone().into_data())
 }
 
 impl EightBit {
